@@ -1,0 +1,58 @@
+import type { CallDecl } from './call.ts'
+import { CODE_FAMILIES, type CodeFamily } from './codes.ts'
+
+/** A value that an interface hands out: 64-bit words as bigint. */
+export type Value = bigint | number | string | boolean | readonly Value[] | { readonly [k: string]: Value }
+
+/** What one layer said of an operation. */
+export interface LayerAnswer {
+  /** `qemu`, `kvm`, `guest`, `phb`, `model`, ... */
+  readonly layer: string
+  readonly family: CodeFamily
+  readonly code: string
+  /** The rule of the declaration that gave the code. */
+  readonly rule: string
+}
+
+/**
+ * What the machine answers to an operation: a value, never an exception.
+ *
+ * `code` and `rule` are the last layer's, which is what the caller sees; `layers` has all that had their say,
+ * in order. `free` names outputs that the real thing leaves open (an address of its choice): a comparison
+ * adopts them. `state` is `pending` while the answer is still to come, `dead` where the part that answers has
+ * stopped, `unmodelled` where the model does not know.
+ */
+export interface Answer extends LayerAnswer {
+  readonly state: 'done' | 'pending' | 'dead' | 'unmodelled'
+  readonly outputs: Readonly<Record<string, Value>>
+  readonly free: readonly string[]
+  readonly warnings: readonly string[]
+  readonly layers: readonly LayerAnswer[]
+}
+
+type Rest = Partial<Pick<Answer, 'outputs' | 'free' | 'warnings' | 'layers' | 'state'>>
+
+/** An answer from a declaration and the place of a rule in it. */
+export function answerOf(call: CallDecl, index: number, rest: Rest = {}): Answer {
+  const said = call.answers[index]
+  if (said === undefined) throw new Error(`model bug: ${call.name} has no answer ${index}`)
+  const own: LayerAnswer = { layer: call.layer, family: call.family, code: said.code, rule: said.rule }
+  return {
+    ...own,
+    state: rest.state ?? 'done',
+    outputs: rest.outputs ?? {},
+    free: rest.free ?? [],
+    warnings: rest.warnings ?? [],
+    layers: [...(rest.layers ?? []), own],
+  }
+}
+
+/** The model does not know: said as a value, with the reason as the rule. */
+export function unmodelled(why: string): Answer {
+  const own: LayerAnswer = { layer: 'model', family: 'model', code: 'UNMODELLED', rule: why }
+  return { ...own, state: 'unmodelled', outputs: {}, free: [], warnings: [], layers: [own] }
+}
+
+/** The number of an answer's code. */
+export const answerNumber = (a: LayerAnswer): number =>
+  (CODE_FAMILIES[a.family] as Readonly<Record<string, number>>)[a.code] ?? 0

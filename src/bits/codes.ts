@@ -1,0 +1,103 @@
+import { IommulatorError } from './errors.ts'
+
+/** Return codes of PAPR hypercalls (LoPAR, Hypervisor Call Return Codes; Linux v6.1 asm/hvcall.h). */
+export const H_CODES = {
+  H_SUCCESS: 0,
+  H_BUSY: 1,
+  H_CLOSED: 2,
+  H_CONSTRAINED: 4,
+  H_TOO_HARD: 9999,
+  H_HARDWARE: -1,
+  H_FUNCTION: -2,
+  H_PRIVILEGE: -3,
+  H_PARAMETER: -4,
+  H_NOT_FOUND: -7,
+  H_NO_MEM: -9,
+  H_AUTHORITY: -10,
+  H_PERMISSION: -11,
+  H_RESOURCE: -16,
+  H_NOT_ENOUGH_RESOURCES: -44,
+} as const
+
+/** Status words of RTAS calls (LoPAR, RTAS Call Return Status). */
+export const RTAS_CODES = {
+  RTAS_OUT_SUCCESS: 0,
+  RTAS_OUT_NO_ERRORS_FOUND: 1,
+  RTAS_OUT_HW_ERROR: -1,
+  RTAS_OUT_BUSY: -2,
+  RTAS_OUT_PARAM_ERROR: -3,
+} as const
+
+/** Error numbers of Linux on every architecture (include/uapi/asm-generic/errno-base.h and errno.h). */
+export const ERRNO_CODES = {
+  OK: 0,
+  EPERM: -1,
+  ENOENT: -2,
+  EIO: -5,
+  ENXIO: -6,
+  EBADF: -9,
+  ENOMEM: -12,
+  EFAULT: -14,
+  EBUSY: -16,
+  EEXIST: -17,
+  ENODEV: -19,
+  EINVAL: -22,
+  ENOSPC: -28,
+  ENOTTY: -25,
+  EOVERFLOW: -75,
+  EOPNOTSUPP: -95,
+} as const
+
+/** What a bus master learns of its access. */
+export const DMA_CODES = {
+  /** Every byte was moved. */
+  MEMTX_OK: 0,
+  /** Some bytes met no permission or no memory: reads delivered zeros there, writes vanished. */
+  MEMTX_ACCESS_ERROR: 4,
+  MEMTX_DECODE_ERROR: 2,
+} as const
+
+/** What a function of the Linux DMA API hands to a driver (include/linux/dma-mapping.h). */
+export const DRIVER_CODES = {
+  DONE: 0,
+  /** A handle of all ones. */
+  DMA_MAPPING_ERROR: -1,
+  /** A null pointer. */
+  NULL: -2,
+  FALSE: -3,
+  TRUE: -4,
+} as const
+
+/** Answers that no interface gives: the model says them of itself. */
+export const MODEL_CODES = {
+  /** The model does not know what the real machine would answer. */
+  UNMODELLED: 0,
+  /** The part that would answer has stopped (kernel BUG, QEMU assertion). */
+  DEAD: -1,
+} as const
+
+/** The code families, and for each interface the family that its answers are in. */
+export const CODE_FAMILIES = {
+  hcall: H_CODES,
+  rtas: RTAS_CODES,
+  errno: ERRNO_CODES,
+  dma: DMA_CODES,
+  driver: { ...DRIVER_CODES, ...ERRNO_CODES, ...H_CODES },
+  model: MODEL_CODES,
+} as const
+
+export type CodeFamily = keyof typeof CODE_FAMILIES
+export type CodeOf<F extends CodeFamily> = keyof (typeof CODE_FAMILIES)[F] & string
+
+/** The number of a code. @throws IommulatorError ERR_DECLARATION when the family has no such code */
+export function codeNumber(family: CodeFamily, code: string): number {
+  const number = (CODE_FAMILIES[family] as Readonly<Record<string, number>>)[code]
+  if (number === undefined)
+    throw new IommulatorError('ERR_DECLARATION', `no code ${code} in family ${family}`)
+  return number
+}
+
+/** The first name of a number in a family, as the manuals write it, or undefined. */
+export function codeName(family: CodeFamily, number: number): string | undefined {
+  return Object.entries<number>(CODE_FAMILIES[family]).find(([, n]) => n === number)?.[0]
+}

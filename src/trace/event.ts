@@ -1,0 +1,231 @@
+import { IommulatorError } from '../bits/errors.ts'
+
+/**
+ * How a field of an event is kept and shown.
+ * `u32`, `i32`, `name` (an interned word) and `shift` (log2, -1 for none) take one slot of a record; `u64`
+ * (bigint) and `page` (a number below 2^53: page numbers, entry indices, counts) take two, low lane first.
+ */
+export type FieldType = 'u32' | 'i32' | 'shift' | 'name' | 'u64' | 'page'
+
+export interface EventDecl {
+  readonly doc: string
+  readonly fields: Readonly<Record<string, FieldType>>
+}
+
+/** Payload slots of a record. */
+export const SLOTS = 12
+
+export const slotsOf = (type: FieldType): number => (type === 'u64' || type === 'page' ? 2 : 1)
+
+function declareEvents<const E extends Readonly<Record<string, EventDecl>>>(events: E): E {
+  for (const [kind, { fields }] of Object.entries(events)) {
+    const used = Object.values(fields).reduce((n, t) => n + slotsOf(t), 0)
+    if (used > SLOTS) throw new IommulatorError('ERR_DECLARATION', `event ${kind} needs ${used} slots`)
+  }
+  return Object.freeze(events)
+}
+
+/**
+ * Everything observable that can happen in a machine. Events are data: checkers, reports and pages read these
+ * and nothing else. Table, map and ownership events are ranges (first, count, step), so that clearing 2^27
+ * entries is one record.
+ *
+ * Common words: `line` is the line of the input (log or scenario) that led to it, 0 where there is none;
+ * `window` is the number of a window's life (a LIOBN that is used again gets a new one); an `entry` counts
+ * from the start of its window; `how` says how the value is known: 0 seen, 1 inferred, 2 unknown.
+ */
+export const EVENTS = declareEvents({
+  'run.begin': {
+    doc: 'A machine starts. `source` is the scenario or the log, `profile` its errata.',
+    fields: { source: 'name', profile: 'name' },
+  },
+  'run.end': {
+    doc: 'Nothing more comes. `settled` is 1 where every driver is known to have ended, so that what is still mapped is a leak.',
+    fields: { settled: 'u32' },
+  },
+  'call.enter': {
+    doc: 'A call begins; the records of its effects name this one as their cause. `by` is process:cpu.',
+    fields: { call: 'name', line: 'u32', by: 'name', a0: 'u64', a1: 'u64', a2: 'u64', a3: 'u64' },
+  },
+  'call.return': {
+    doc: 'One layer has answered the call that is the cause: its code as a number, and the rule that gave it.',
+    fields: { call: 'name', layer: 'name', code: 'i32', rule: 'name', out: 'u64' },
+  },
+  'window.open': {
+    doc: 'A DMA window lives: LIOBN, IOMMU page size, bus address of its first byte, entries; `unit` is the PHB or VIO bus.',
+    fields: {
+      window: 'u32',
+      liobn: 'u32',
+      pageShift: 'u32',
+      busOffset: 'u64',
+      entries: 'page',
+      unit: 'name',
+    },
+  },
+  'window.close': {
+    doc: 'A DMA window is gone with all its entries. `why` says by which call or reset.',
+    fields: { window: 'u32', liobn: 'u32', why: 'name' },
+  },
+  'window.move': {
+    doc: 'The table of a window was allocated anew with its contents (a listener came). `how` is 1 where a log only suggests it.',
+    fields: { window: 'u32', liobn: 'u32', how: 'u32' },
+  },
+  'tce.set': {
+    doc: 'Entries [first, first + count) of a window are written: the first holds `tce`, each next one 2^step more (all the same for step -1).',
+    fields: { window: 'u32', first: 'page', count: 'page', tce: 'u64', step: 'shift', how: 'u32' },
+  },
+  'tce.seen': {
+    doc: 'A log shows what an entry holds. `verdict`: 0 as known, 1 confirms an inference, 2 contradicts one, 3 teaches an unknown, 4 contradicts what was known.',
+    fields: { window: 'u32', entry: 'page', tce: 'u64', verdict: 'u32', line: 'u32' },
+  },
+  'iommu.notify': {
+    doc: 'The IOMMU tells the listeners of a window (vhost, VFIO) of MAP (1) or UNMAP (0) of entries, one event an entry.',
+    fields: { window: 'u32', first: 'page', count: 'page', tce: 'u64', step: 'shift', map: 'u32' },
+  },
+  'dma.request': {
+    doc: 'A device asks for `bytes` at a bus address; `write` is 1 where it writes memory.',
+    fields: { device: 'name', iova: 'u64', bytes: 'u32', write: 'u32', line: 'u32' },
+  },
+  'dma.translate': {
+    doc: 'A translation through an entry: its permissions (1 read, 2 write), those needed (0 where a log does not say), 1 where it was allowed.',
+    fields: {
+      window: 'u32',
+      entry: 'page',
+      address: 'u64',
+      gpa: 'u64',
+      perm: 'u32',
+      need: 'u32',
+      allowed: 'u32',
+      line: 'u32',
+    },
+  },
+  'dma.miss': {
+    doc: 'A bus address lies in no window of the PHB.',
+    fields: { unit: 'name', iova: 'u64', write: 'u32' },
+  },
+  'dma.done': {
+    doc: 'The request that is the cause is over: bytes that reached memory, and the code that the device sees.',
+    fields: { device: 'name', moved: 'u32', code: 'i32' },
+  },
+  'dma.grant': {
+    doc: 'The DMA API granted a device entries [first, first + count): memory [gpa, gpa + bytes) in direction `dir` (1 the device reads, 2 writes, 3 both), owned by `owner`.',
+    fields: {
+      window: 'u32',
+      first: 'page',
+      count: 'page',
+      gpa: 'u64',
+      bytes: 'page',
+      dir: 'u32',
+      owner: 'name',
+      device: 'name',
+    },
+  },
+  'dma.revoke': {
+    doc: 'The DMA API took a grant back.',
+    fields: { window: 'u32', first: 'page', count: 'page', device: 'name' },
+  },
+  'dma.direct': {
+    doc: 'The DMA API lets a device use memory directly at `offset` + physical address: it is granted all RAM of the partition.',
+    fields: { device: 'name', offset: 'u64', limit: 'u64' },
+  },
+  'alloc.take': {
+    doc: 'The allocator of a window marks entries as used. `pool` is 0 to 3, 4 for the large pool, 5 for reserved at the start.',
+    fields: { window: 'u32', first: 'page', count: 'page', pool: 'u32' },
+  },
+  'alloc.free': {
+    doc: 'The allocator of a window marks entries as free.',
+    fields: { window: 'u32', first: 'page', count: 'page' },
+  },
+  'page.own': {
+    doc: 'Pages of an address space (`gpa`, `hpa`) belong to `owner` from now on; `generation` counts the lives of the first page.',
+    fields: {
+      space: 'name',
+      pageShift: 'u32',
+      first: 'page',
+      count: 'page',
+      owner: 'name',
+      generation: 'u32',
+    },
+  },
+  'memory.slot': {
+    doc: 'Guest memory appears (1) or goes (0) at a GPA.',
+    fields: { gpa: 'u64', bytes: 'u64', ua: 'u64', owner: 'name', present: 'u32' },
+  },
+  'memory.write': {
+    doc: 'Software wrote memory of an address space (`gpa`, `ua`).',
+    fields: { space: 'name', address: 'u64', bytes: 'u32' },
+  },
+  'mm.map': {
+    doc: 'A process maps (1) or unmaps (0) user addresses.',
+    fields: { process: 'name', ua: 'u64', bytes: 'u64', present: 'u32' },
+  },
+  'mm.pin': {
+    doc: 'Pages of a process are pinned (delta above 0) or unpinned.',
+    fields: { process: 'name', ua: 'u64', count: 'page', delta: 'i32' },
+  },
+  'mm.locked': {
+    doc: 'locked_vm of a process changed, in host pages.',
+    fields: { process: 'name', delta: 'i32', total: 'page' },
+  },
+  'mm.exit': { doc: 'A process ended.', fields: { process: 'name' } },
+  'device.add': {
+    doc: 'A device appears below a unit; `mask` is its DMA mask.',
+    fields: { device: 'name', unit: 'name', mask: 'u64' },
+  },
+  'device.remove': {
+    doc: 'The driver of a device has ended: what is still granted to it is a leak.',
+    fields: { device: 'name' },
+  },
+  warning: {
+    doc: 'Software of the modelled machine printed a warning.',
+    fields: { layer: 'name', text: 'name' },
+  },
+  dead: {
+    doc: 'A part of the machine stopped for good (kernel BUG, QEMU assertion).',
+    fields: { layer: 'name', why: 'name' },
+  },
+  unmodelled: {
+    doc: 'The model does not know what the real machine does here.',
+    fields: { what: 'name', line: 'u32' },
+  },
+})
+
+export type EventKind = keyof typeof EVENTS
+export const EVENT_KINDS = Object.keys(EVENTS) as EventKind[]
+
+/** The number of each kind in the log. */
+export const KIND = Object.freeze(
+  Object.fromEntries(EVENT_KINDS.map((kind, number) => [kind, number])),
+) as Readonly<Record<EventKind, number>>
+
+type FieldValue<T extends FieldType> = T extends 'u64' ? bigint : T extends 'name' ? string : number
+
+/** The fields of one kind of event, as readers see them. */
+export type EventFields<K extends EventKind> = {
+  readonly [F in keyof (typeof EVENTS)[K]['fields']]: (typeof EVENTS)[K]['fields'][F] extends FieldType
+    ? FieldValue<(typeof EVENTS)[K]['fields'][F]>
+    : never
+}
+
+export type MachineEvent = { [K in EventKind]: { readonly kind: K } & EventFields<K> }[EventKind]
+
+/** An event in its place: `seq` orders it, `tick` is simulated time, `cause` is the record that led to it. */
+export interface TraceRecord {
+  readonly seq: number
+  readonly tick: number
+  readonly cause: number | null
+  readonly event: MachineEvent
+}
+
+/** First slot of each field of a kind: how writers and readers of raw records find their columns. */
+export function slotMap<K extends EventKind>(
+  kind: K,
+): Readonly<Record<keyof EventFields<K> & string, number>> {
+  const out: Record<string, number> = {}
+  let slot = 0
+  for (const [name, type] of Object.entries<FieldType>(EVENTS[kind].fields)) {
+    out[name] = slot
+    slot += slotsOf(type)
+  }
+  return out as Record<keyof EventFields<K> & string, number>
+}
