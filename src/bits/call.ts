@@ -1,11 +1,49 @@
 import { type CodeFamily, type CodeOf, codeNumber } from './codes.ts'
 import { IommulatorError } from './errors.ts'
 
+/**
+ * What an argument or result is, in operations and files.
+ * `u8` to `u64` and `count` are numbers (bigint inside, `0x...` strings in files, `count` up to 2^53);
+ * `name` a word (device, process, handle); `bytes` a text or `hex:` and hexadecimal digits; `words` a list of
+ * u64; `segments` a scatter list of {address, bytes}; `flag` true or false; `choice` one of `choices`.
+ */
+export type ArgType =
+  | 'u8'
+  | 'u16'
+  | 'u32'
+  | 'u64'
+  | 'count'
+  | 'name'
+  | 'bytes'
+  | 'words'
+  | 'segments'
+  | 'flag'
+  | 'choice'
+
 /** An argument or result of a call, as the interface carries it. */
 export interface ArgDecl {
-  readonly bits: 8 | 16 | 32 | 64
+  readonly type: ArgType
   readonly doc: string
+  /** May be left out; `initial` is then taken (0, '' or nothing where that is missing too). */
+  readonly optional?: boolean
+  readonly initial?: bigint | number | string | boolean
+  readonly choices?: readonly string[]
 }
+
+/** Where an operation finds a call. */
+export type Verb = 'hcall' | 'rtas' | 'ioctl' | 'mmio' | 'mem' | 'dma' | 'proc' | 'driver' | 'vhost' | 'tick'
+export const VERBS: readonly Verb[] = [
+  'hcall',
+  'rtas',
+  'ioctl',
+  'mmio',
+  'mem',
+  'dma',
+  'proc',
+  'driver',
+  'vhost',
+  'tick',
+]
 
 /**
  * One way in which a call can end: the rule that decides it, the code that the caller sees, and when.
@@ -27,7 +65,8 @@ export interface CallDecl<
   G extends string = string,
 > {
   readonly name: N
-  /** Which code family its answers are in; also how an operation names it. */
+  readonly verb: Verb
+  /** Which code family its answers are in. */
   readonly family: CodeFamily
   /** Who answers: `qemu`, `kvm`, `guest`, ... */
   readonly layer: string
