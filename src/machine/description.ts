@@ -1,0 +1,257 @@
+import { IommulatorError } from '../bits/errors.ts'
+
+/** Guest memory at a guest physical address; `owner` is whom the isolation rules take its pages to belong to. */
+export interface RamRange {
+  readonly gpa: bigint
+  readonly bytes: bigint
+  readonly owner: string
+}
+
+/** What kinds of bus master a machine can have, and the DMA mask that each has unless the description says another. */
+export const DEVICE_KINDS = Object.freeze({
+  /** The teaching device of QEMU (hw/misc/edu.c, 7.2): one DMA engine, 28 address bits unless told otherwise. */
+  edu: { dmaMask: 0x0fff_ffffn },
+} as const)
+export type DeviceKind = keyof typeof DEVICE_KINDS
+
+/** A device in a slot of a PHB. */
+export interface DeviceDescription {
+  /** How operations and reports call it; no two devices of a machine share a name. */
+  readonly name: string
+  readonly kind: DeviceKind
+  /** PCI device number, 0 to 31. */
+  readonly slot: number
+  /** PCI function number, 0 to 7. */
+  readonly function: number
+  /** The bus addresses that the hardware can form. */
+  readonly dmaMask: bigint
+}
+
+/** A PCI host bridge with its one or two DMA windows. */
+export interface PhbDescription {
+  readonly name: string
+  /** Number in the LIOBNs of its windows: 0x80000000 | index << 8 | window. */
+  readonly index: number
+  /** Bus unit id: names the PHB to RTAS. */
+  readonly buid: bigint
+  /** Page sizes that its windows may have, as shifts, ascending. */
+  readonly pageShifts: readonly number[]
+  /** Whether the guest may ask for a second window (dynamic DMA windows). */
+  readonly ddw: boolean
+  readonly devices: readonly DeviceDescription[]
+}
+
+/** A virtual I/O device: one DMA window whose LIOBN is its `reg`. */
+export interface VioDescription {
+  readonly name: string
+  readonly reg: number
+  readonly windowBytes: bigint
+}
+
+/** Everything that is fixed about a machine before its first operation. Plain data, complete: defaults are applied. */
+export interface MachineDescription {
+  readonly kind: 'pseries'
+  /** Which errata it has: see `resolveProfile`. */
+  readonly profile: string
+  readonly ram: readonly RamRange[]
+  /** First address past all memory that can ever be plugged in; at least the end of `ram`. */
+  readonly maxRamBytes: bigint
+  /** Whether the device tree has an ibm,pmemory node: sizes the 64-bit window of the guest. */
+  readonly hasPmemory: boolean
+  /** PAGE_SHIFT of the guest kernel. */
+  readonly pageShift: 12 | 16
+  /** PAGE_SHIFT of the host kernel. */
+  readonly hostPageShift: 12 | 16
+  readonly cpus: number
+  /** Strings of ibm,hypertas-functions that the firmware offers. */
+  readonly hypertas: readonly string[]
+  /** Options on the guest kernel's command line. */
+  readonly bootOptions: readonly string[]
+  readonly phbs: readonly PhbDescription[]
+  readonly vio: readonly VioDescription[]
+}
+
+type Loose<T> = { readonly [K in keyof T]?: T[K] | undefined }
+export type DeviceInput = Loose<DeviceDescription> & { readonly name: string; readonly kind: DeviceKind }
+export type PhbInput = Omit<Loose<PhbDescription>, 'devices'> & {
+  readonly devices?: readonly DeviceInput[] | undefined
+}
+export type VioInput = Loose<VioDescription> & { readonly name: string; readonly reg: number }
+
+/** A description as a person writes it: what is left out is the default. `ram` may be the number of bytes from 0 on. */
+export type MachineInput = Omit<Loose<MachineDescription>, 'phbs' | 'vio' | 'ram'> & {
+  readonly ram?: bigint | readonly RamRange[] | undefined
+  readonly phbs?: readonly PhbInput[] | undefined
+  readonly vio?: readonly VioInput[] | undefined
+}
+
+/** Strings of ibm,hypertas-functions that a description may name (QEMU 7.2 hw/ppc/spapr.c; Linux v6.1 pseries/firmware.c). */
+export const HYPERTAS_FUNCTIONS = Object.freeze([
+  'hcall-multi-tce',
+  'hcall-tce',
+  'hcall-vio',
+  'hcall-pft',
+  'hcall-term',
+  'hcall-dabr',
+  'hcall-interrupt',
+  'hcall-splpar',
+  'hcall-join',
+  'hcall-bulk',
+  'hcall-set-mode',
+  'hcall-sprg0',
+  'hcall-copy',
+  'hcall-debug',
+  'hcall-vphn',
+] as const)
+
+/** Kernel options that a description may name (Linux v6.1 pseries/iommu.c, pseries/firmware.c). */
+export const BOOT_OPTIONS = Object.freeze(['disable_ddw', 'multitce=off'] as const)
+
+/** What a machine is where its description says nothing: QEMU 7.2's pseries with a 64 KiB guest kernel. */
+export const MACHINE_DEFAULTS = Object.freeze({
+  kind: 'pseries',
+  profile: 'qemu-7.2+linux-6.1',
+  ramBytes: 1n << 30n,
+  owner: 'guest',
+  pageShift: 16,
+  hostPageShift: 16,
+  cpus: 1,
+  hypertas: ['hcall-multi-tce'],
+  /** Bus unit id of PHB 0; each next index has one more (QEMU 7.2 hw/ppc/spapr_pci.c). */
+  buid: 0x0800_0000_2000_0000n,
+  pageShifts: [12, 16, 21, 24],
+  ddw: true,
+  /** DMA window of a VIO network or SCSI adapter (QEMU 7.2 hw/net/spapr_llan.c, hw/scsi/spapr_vscsi.c). */
+  vioWindowBytes: 0x1000_0000n,
+} as const)
+
+/** Two parts of a description that cannot stand together; `path` leads to the later one. */
+export interface DescriptionConflict {
+  readonly path: readonly (string | number)[]
+  readonly message: string
+}
+
+const phbOf = (given: PhbInput, at: number): PhbDescription => {
+  const index = given.index ?? at
+  return {
+    name: given.name ?? `pci${index}`,
+    index,
+    buid: given.buid ?? MACHINE_DEFAULTS.buid + BigInt(index),
+    pageShifts: [...new Set(given.pageShifts ?? MACHINE_DEFAULTS.pageShifts)].sort((a, b) => a - b),
+    ddw: given.ddw ?? MACHINE_DEFAULTS.ddw,
+    devices: (given.devices ?? []).map((device, slot) => ({
+      name: device.name,
+      kind: device.kind,
+      slot: device.slot ?? slot,
+      function: device.function ?? 0,
+      dmaMask: device.dmaMask ?? DEVICE_KINDS[device.kind].dmaMask,
+    })),
+  }
+}
+
+const ramOf = (given: MachineInput['ram']): readonly RamRange[] =>
+  typeof given === 'object'
+    ? given
+    : [{ gpa: 0n, bytes: given ?? MACHINE_DEFAULTS.ramBytes, owner: MACHINE_DEFAULTS.owner }]
+
+const endOf = (ram: readonly RamRange[]): bigint =>
+  ram.reduce((end, { gpa, bytes }) => {
+    const own = gpa + bytes
+    return own > end ? own : end
+  }, 0n)
+
+/** A description with its defaults, not yet checked for conflicts. */
+export function completeMachine(given: MachineInput = {}): MachineDescription {
+  const ram = ramOf(given.ram)
+  return {
+    kind: given.kind ?? MACHINE_DEFAULTS.kind,
+    profile: given.profile ?? MACHINE_DEFAULTS.profile,
+    ram,
+    maxRamBytes: given.maxRamBytes ?? endOf(ram),
+    hasPmemory: given.hasPmemory ?? false,
+    pageShift: given.pageShift ?? MACHINE_DEFAULTS.pageShift,
+    hostPageShift: given.hostPageShift ?? MACHINE_DEFAULTS.hostPageShift,
+    cpus: given.cpus ?? MACHINE_DEFAULTS.cpus,
+    hypertas: given.hypertas ?? MACHINE_DEFAULTS.hypertas,
+    bootOptions: given.bootOptions ?? [],
+    phbs: (given.phbs ?? [{}]).map(phbOf),
+    vio: (given.vio ?? []).map((v) => ({
+      name: v.name,
+      reg: v.reg,
+      windowBytes: v.windowBytes ?? MACHINE_DEFAULTS.vioWindowBytes,
+    })),
+  }
+}
+
+/** Finds the second thing that claims what a first one has, and says so with both names. */
+class Claims {
+  readonly #taken = new Map<string, string>()
+  readonly conflicts: DescriptionConflict[] = []
+
+  claim(what: string, by: string, path: readonly (string | number)[]): void {
+    const first = this.#taken.get(what)
+    if (first === undefined) this.#taken.set(what, by)
+    else this.conflicts.push({ path, message: `${by} has the ${what} of ${first}` })
+  }
+}
+
+function ramConflicts({ ram, maxRamBytes, pageShift }: MachineDescription): DescriptionConflict[] {
+  const out: DescriptionConflict[] = []
+  const page = 1n << BigInt(pageShift)
+  ram.forEach(({ gpa, bytes }, i) => {
+    if (gpa % page !== 0n || bytes % page !== 0n) {
+      out.push({ path: ['ram', i], message: `memory must start and end on a ${page}-byte page of the guest` })
+    }
+    const other = ram.findIndex((r, j) => j < i && r.gpa < gpa + bytes && gpa < r.gpa + r.bytes)
+    if (other !== -1)
+      out.push({ path: ['ram', i], message: `memory overlaps entry ${other + 1} of the list` })
+  })
+  if (maxRamBytes < endOf(ram)) {
+    out.push({
+      path: ['maxRam'],
+      message: 'memory that can be plugged in ends before the memory that is there',
+    })
+  }
+  return out
+}
+
+/** All conflicts of a complete description: names, slots, LIOBNs, bus unit ids and memory that two parts claim. */
+export function machineConflicts(machine: MachineDescription): DescriptionConflict[] {
+  const claims = new Claims()
+  machine.phbs.forEach((phb, i) => {
+    const at = ['phbs', i]
+    claims.claim(`name ${phb.name}`, `PHB ${phb.name}`, [...at, 'name'])
+    claims.claim(`PHB index ${phb.index}`, `PHB ${phb.name}`, [...at, 'index'])
+    claims.claim(`buid 0x${phb.buid.toString(16)}`, `PHB ${phb.name}`, [...at, 'buid'])
+    phb.devices.forEach((device, j) => {
+      const who = `device ${device.name}`
+      claims.claim(`name ${device.name}`, who, [...at, 'devices', j, 'name'])
+      claims.claim(`slot ${device.slot}.${device.function} of ${phb.name}`, who, [
+        ...at,
+        'devices',
+        j,
+        'slot',
+      ])
+    })
+  })
+  machine.vio.forEach((vio, i) => {
+    claims.claim(`name ${vio.name}`, `VIO device ${vio.name}`, ['vio', i, 'name'])
+    claims.claim(`reg 0x${vio.reg.toString(16)}`, `VIO device ${vio.name}`, ['vio', i, 'reg'])
+  })
+  return [...claims.conflicts, ...ramConflicts(machine)]
+}
+
+/**
+ * A complete machine description: what is left out is QEMU 7.2's default.
+ *
+ * @throws IommulatorError ERR_MACHINE where two parts claim the same name, slot, LIOBN, bus unit id or memory
+ * @example describeMachine({ ram: 1n << 32n, phbs: [{ devices: [{ name: 'edu0', kind: 'edu', slot: 4 }] }] })
+ */
+export function describeMachine(given: MachineInput = {}): MachineDescription {
+  const machine = completeMachine(given)
+  const [first] = machineConflicts(machine)
+  if (first !== undefined) {
+    throw new IommulatorError('ERR_MACHINE', first.message, { field: first.path.join('.') })
+  }
+  return machine
+}
