@@ -53,6 +53,19 @@ export function unmodelled(why: string): Answer {
   return { ...own, state: 'unmodelled', outputs: {}, free: [], warnings: [], layers: [own] }
 }
 
+/** The part that would answer has stopped for good; the reason is the rule. */
+export function dead(why: string): Answer {
+  const own: LayerAnswer = { layer: 'model', family: 'model', code: 'DEAD', rule: why }
+  return { ...own, state: 'dead', outputs: {}, free: [], warnings: [], layers: [own] }
+}
+
+/** A unit's handler of one declared call. */
+export interface CallHandler {
+  readonly decl: CallDecl
+  /** Arguments are complete and in range: the machine has checked them against the declaration. */
+  run(args: Readonly<Record<string, Value>>): Answer
+}
+
 /** The number of an answer's code. */
 export const answerNumber = (a: LayerAnswer): number =>
   (CODE_FAMILIES[a.family] as Readonly<Record<string, number>>)[a.code] ?? 0

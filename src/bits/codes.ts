@@ -52,9 +52,12 @@ export const ERRNO_CODES = {
 export const DMA_CODES = {
   /** Every byte was moved. */
   MEMTX_OK: 0,
-  /** Some bytes met no permission or no memory: reads delivered zeros there, writes vanished. */
-  MEMTX_ACCESS_ERROR: 4,
+  /** The device did not carry the request out. */
+  MEMTX_ERROR: 1,
+  /** Some bytes met no window, no permission or no memory: reads delivered zeros there, writes vanished. */
   MEMTX_DECODE_ERROR: 2,
+  /** The bus forbids the requester this access. */
+  MEMTX_ACCESS_ERROR: 4,
 } as const
 
 /** What a function of the Linux DMA API hands to a driver (include/linux/dma-mapping.h). */

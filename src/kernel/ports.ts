@@ -4,9 +4,15 @@
  */
 
 /**
+ * What a port answers where nobody will: the one who would has died, or the model does not know what it would
+ * say. No interface has this number; the machine's `dead` or `unmodelled` record says which.
+ */
+export const NO_ANSWER = 0x7fff_ffff
+
+/**
  * The way from a guest to whoever handles its hypercalls. Arguments are 64-bit registers in two int32 lanes,
- * high first; the result is the H code (`H_CODES`). H_GET_TCE leaves its value in `r4Hi` and `r4Lo`.
- * Nothing here allocates.
+ * high first; the result is the H code (`H_CODES`) or NO_ANSWER. `r4Hi` and `r4Lo` are the guest's r4 after
+ * the call: the LIOBN as it was passed, or the value that H_GET_TCE found. Nothing here allocates.
  */
 export interface HcallPort {
   r4Hi: number
@@ -42,7 +48,11 @@ export interface HcallPort {
   getTce(liobnHi: number, liobnLo: number, iobaHi: number, iobaLo: number): number
 }
 
-/** The way from a guest to RTAS: 32-bit cells in, `nret` 32-bit cells out, the status first (signed). */
+/**
+ * The way from a guest to RTAS: 32-bit cells in, at most `nret` 32-bit cells out, the status first (signed;
+ * NO_ANSWER where nobody answers), the others unsigned. Cells that the firmware does not write are not there:
+ * a call that fails writes its status only.
+ */
 export interface RtasPort {
   call(token: number, args: readonly number[], nret: number): readonly number[]
 }
@@ -51,22 +61,4 @@ export interface RtasPort {
 export interface GuestRam {
   /** Writes a big-endian 64-bit word given in lanes. False where there is no memory. */
   storeU64be(gpa: number, hi: number, lo: number): boolean
-}
-
-/**
- * Who wants to know of changes behind an IOMMU region: vhost and VFIO. `first` and `count` are entries of the
- * window, each entry one event of the real interface.
- */
-export interface IommuListener {
-  readonly name: string
-  /** Whether it asked for MAP, UNMAP or both. */
-  readonly wants: 'map' | 'unmap' | 'both'
-  notify(event: {
-    readonly window: number
-    readonly first: number
-    readonly count: number
-    readonly tce: bigint
-    readonly pageShift: number
-    readonly map: boolean
-  }): void
 }

@@ -1,5 +1,7 @@
-import type { Answer, Value } from '../bits/answer.ts'
-import type { CallDecl, Verb } from '../bits/call.ts'
+import type { Value } from '../bits/answer.ts'
+import type { Verb } from '../bits/call.ts'
+
+export type { CallHandler } from '../bits/answer.ts'
 
 /** Who acts: memory limits, container ownership and allocator pools depend on it. */
 export interface Actor {
@@ -20,13 +22,6 @@ export interface Operation {
   readonly by?: Actor
   /** Line of the input that it comes from. */
   readonly line?: number
-}
-
-/** A unit's handler of one declared call. */
-export interface CallHandler {
-  readonly decl: CallDecl
-  /** Arguments are complete and in range: the machine has checked them against the declaration. */
-  run(args: Readonly<Record<string, Value>>): Answer
 }
 
 /** What an operation should answer; parts that are left out may be anything. */
