@@ -87,7 +87,7 @@ export const EVENTS = declareEvents({
     fields: { device: 'name', iova: 'u64', bytes: 'u32', write: 'u32', line: 'u32' },
   },
   'dma.translate': {
-    doc: 'A translation through an entry, of the bus address `address` to the byte `gpa` that its page leads to: the permissions of the entry (1 read, 2 write), those needed (0 where a log does not say), 1 where they were there.',
+    doc: 'A translation of the bus address `address` through an entry, whose page starts at `gpa` in memory: the permissions of the entry (1 read, 2 write), those needed (0 where a log does not say), 1 where they were there.',
     fields: {
       window: 'u32',
       entry: 'page',
