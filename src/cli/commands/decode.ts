@@ -1,0 +1,76 @@
+import type { CallDecl } from '../../bits/call.ts'
+import { codeNumber } from '../../bits/codes.ts'
+import { hex } from '../../bits/u64.ts'
+import { type Decoded, decodeName, decodeNames } from '../../machine/decode.ts'
+import { CALLS, WORDS } from '../../machine/registry.ts'
+import type { Command } from '../command.ts'
+import { EXIT } from '../exit.ts'
+import type { Io } from '../io.ts'
+import { jsonText } from '../json-text.ts'
+import { table, wrap } from '../text-table.ts'
+
+function callLines(call: CallDecl, io: Io): string {
+  const nr = call.nr === undefined ? '' : `  ${call.verb} ${hex(call.nr)}`
+  const args = Object.entries(call.args).map(([name, a]) => [`  ${name}`, a.type, a.doc])
+  const answers = call.answers.map((a) => [
+    `  ${a.code}`,
+    String(codeNumber(call.family, a.code)),
+    a.rule,
+    a.when,
+  ])
+  return [
+    `${io.paint.bold(call.name)}${nr}  answered by ${call.layer}`,
+    ...wrap(call.doc, 2),
+    ...(args.length === 0 ? [] : ['arguments', ...table(args)]),
+    'answers, in the order of the checks',
+    ...table(answers),
+    `source: ${call.source}`,
+  ].join('\n')
+}
+
+function textOf(decoded: Decoded, io: Io): string {
+  if (decoded.kind === 'call') return `${decoded.calls.map((c) => callLines(c, io)).join('\n\n')}\n`
+  if (decoded.kind === 'code') return `${decoded.family} ${decoded.name} = ${decoded.number}\n`
+  const rows = decoded.fields.map((f) => [`  ${f.name}`, f.bits, f.access, hex(f.value), f.doc])
+  const rest = decoded.rest === 0n ? [] : [`  bits that belong to no field: ${hex(decoded.rest)}`]
+  return [
+    `${io.paint.bold(decoded.word)} ${hex(decoded.raw)}  ${decoded.widthBits} bits; ${decoded.source}`,
+    ...table(rows),
+    ...rest,
+    '',
+  ].join('\n')
+}
+
+const jsonOf = (d: Decoded): object => ({ schema: 'iommulator/decode/1', ...d })
+
+export const decodeCommand: Command = {
+  name: 'decode',
+  summary: 'show what a word, a call or a code means, in both directions',
+  positionals: [
+    {
+      name: '<name>',
+      doc: 'a word (TCE, LIOBN, ...), hcall, rtas, hret, rtas_status, errno, or the name of a call',
+      complete: async () => decodeNames({ words: WORDS, calls: CALLS }),
+    },
+    {
+      name: '[values...]',
+      doc: 'a number, or FIELD=VALUE parts to build the word from',
+      complete: async () => [],
+    },
+  ],
+  options: [{ flags: '--json', doc: 'print one JSON object' }],
+  examples: [
+    ['iommulator decode tce 0x1234003', 'permissions and page of a TCE'],
+    ['iommulator decode tce RPN=0x1234 READ WRITE', 'the other way round'],
+    ['iommulator decode hcall 0x138', 'arguments and answers of a hypercall'],
+    ['iommulator decode H_PUT_TCE', 'the same by name'],
+    ['iommulator decode hret -4', 'a return code'],
+    ['iommulator decode errno 22', 'an error number'],
+  ],
+  async run({ positionals, options }, io) {
+    const [name = '', ...values] = positionals
+    const decoded = decodeName({ words: WORDS, calls: CALLS }, name, values)
+    io.out(options['json'] === true ? jsonText(jsonOf(decoded)) : textOf(decoded, io))
+    return EXIT.CLEAN
+  },
+}

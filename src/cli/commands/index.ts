@@ -1,0 +1,35 @@
+import type { CommandEntry } from '../program.ts'
+
+/** All commands, in the order of the help. A command's code is loaded when it is called, and not before. */
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: 'run',
+    summary: 'run a scenario and check what it expects',
+    load: async () => (await import('./run.ts')).runCommand,
+  },
+  {
+    name: 'replay',
+    summary: 'replay a log of a real machine and judge it',
+    load: async () => (await import('./replay.ts')).replayCommand,
+  },
+  {
+    name: 'decode',
+    summary: 'show what a word, a call or a code means, in both directions',
+    load: async () => (await import('./decode.ts')).decodeCommand,
+  },
+  {
+    name: 'errata',
+    summary: 'list, show or run the deviations that the model knows',
+    load: async () => (await import('./errata.ts')).errataCommand,
+  },
+  {
+    name: 'rules',
+    summary: 'list or show the promises that records are judged by',
+    load: async () => (await import('./rules.ts')).rulesCommand,
+  },
+  {
+    name: 'completion',
+    summary: 'print the completion script of a shell',
+    load: async () => (await import('./completion.ts')).completionCommand,
+  },
+]

@@ -1,0 +1,166 @@
+import type { CallDecl } from '../bits/call.ts'
+import { CODE_FAMILIES, type CodeFamily, codeName } from '../bits/codes.ts'
+import { IommulatorError } from '../bits/errors.ts'
+import { didYouMean } from '../bits/suggest.ts'
+import { hex, parseU64 } from '../bits/u64.ts'
+import { encode, type Field, get, type Word } from '../bits/word.ts'
+
+/** One field of a decoded word. */
+export interface DecodedField {
+  readonly name: string
+  /** `63:12`, or `0` for a single bit. */
+  readonly bits: string
+  readonly access: string
+  readonly value: bigint
+  readonly doc: string
+}
+
+/** What a name and a value stand for. */
+export type Decoded =
+  | {
+      readonly kind: 'word'
+      readonly word: string
+      readonly widthBits: number
+      readonly raw: bigint
+      readonly fields: readonly DecodedField[]
+      /** Bits that are set and belong to no field. */
+      readonly rest: bigint
+      readonly source: string
+    }
+  | { readonly kind: 'code'; readonly family: string; readonly name: string; readonly number: number }
+  | { readonly kind: 'call'; readonly calls: readonly CallDecl[] }
+
+/** Everything that can be decoded: the registries, so that this file knows none by name. */
+export interface Dictionary {
+  readonly words: readonly Word[]
+  readonly calls: readonly CallDecl[]
+}
+
+/** Names under which return codes are looked up, and their families. */
+export const CODE_NAMES: Readonly<Record<string, CodeFamily>> = {
+  hret: 'hcall',
+  rtas_status: 'rtas',
+  errno: 'errno',
+}
+
+const CALL_NAMES = ['hcall', 'rtas'] as const
+
+/** All first words that `decode` takes. */
+export const decodeNames = ({ words, calls }: Dictionary): string[] => [
+  ...words.map((w) => w.name),
+  ...Object.keys(CODE_NAMES),
+  ...CALL_NAMES,
+  ...new Set(calls.map((c) => c.name)),
+]
+
+const byName = <T extends { readonly name: string }>(items: readonly T[], name: string): T[] =>
+  items.filter((item) => item.name.toLowerCase() === name.toLowerCase())
+
+function decodeWord(word: Word, raw: bigint): Decoded {
+  if (raw >> BigInt(word.widthBits) !== 0n) {
+    throw new IommulatorError(
+      'ERR_NUMBER',
+      `${hex(raw)} does not fit the ${word.widthBits} bits of ${word.name}`,
+    )
+  }
+  let rest = raw
+  const fields = Object.entries<Field>(word.fields)
+    .sort(([, a], [, b]) => b.hi - a.hi)
+    .map(([name, field]) => {
+      const value = get(word, raw, name)
+      rest &= ~(value << BigInt(field.lo))
+      return {
+        name,
+        bits: field.hi === field.lo ? `${field.lo}` : `${field.hi}:${field.lo}`,
+        access: field.access,
+        value,
+        doc: field.doc,
+      }
+    })
+  return { kind: 'word', word: word.name, widthBits: word.widthBits, raw, fields, rest, source: word.source }
+}
+
+function encodeWord(word: Word, parts: readonly string[]): bigint {
+  const values: Record<string, bigint> = {}
+  for (const part of parts) {
+    const [name = '', value = '1'] = part.split('=')
+    const known = Object.keys(word.fields)
+    const field = known.find((k) => k.toLowerCase() === name.toLowerCase())
+    if (field === undefined) {
+      throw new IommulatorError(
+        'ERR_NUMBER',
+        `${word.name} has no field "${name}"${didYouMean(name, known)}; it has: ${known.join(', ')}`,
+      )
+    }
+    values[field] = parseU64(value)
+  }
+  return encode(word, values)
+}
+
+function decodeCode(label: string, family: CodeFamily, value: string): Decoded {
+  const codes: Readonly<Record<string, number>> = CODE_FAMILIES[family]
+  const named = Object.keys(codes).find((k) => k.toLowerCase() === value.toLowerCase().replace(/^-/, ''))
+  if (named !== undefined) return { kind: 'code', family: label, name: named, number: codes[named] as number }
+  if (!/^-?(0x[0-9a-f]+|\d+)$/i.test(value)) {
+    throw new IommulatorError(
+      'ERR_NUMBER',
+      `no ${label} is called "${value}"${didYouMean(value, Object.keys(codes))}`,
+    )
+  }
+  // Errnos are written with and without their sign; a 64-bit register shows a negative code as its complement.
+  let number = value.startsWith('-')
+    ? -Number(parseU64(value.slice(1)))
+    : Number(BigInt.asIntN(64, parseU64(value)))
+  if (codeName(family, number) === undefined && number > 0x7fff_ffff) number |= 0
+  if (codeName(family, number) === undefined) number = -number
+  const name = codeName(family, number)
+  if (name === undefined) throw new IommulatorError('ERR_NUMBER', `no ${label} has the number ${value}`)
+  return { kind: 'code', family: label, name, number }
+}
+
+function decodeCall(verb: string, calls: readonly CallDecl[], value: string): Decoded {
+  const of = calls.filter((c) => c.verb === verb)
+  const found = byName(of, value)
+  if (found.length > 0) return { kind: 'call', calls: found }
+  const known = [...new Set(of.map((c) => c.name))]
+  if (!/^(0x[0-9a-f]+|\d+)$/i.test(value)) {
+    throw new IommulatorError('ERR_NUMBER', `no ${verb} is called "${value}"${didYouMean(value, known)}`)
+  }
+  const numbered = of.filter((c) => c.nr !== undefined && BigInt(c.nr) === parseU64(value))
+  if (numbered.length === 0) throw new IommulatorError('ERR_NUMBER', `the model declares no ${verb} ${value}`)
+  return { kind: 'call', calls: numbered }
+}
+
+/**
+ * What a name and its values stand for, both directions: a word and a raw value, a word and `FIELD=VALUE`
+ * parts, a family of codes and a number or name, a call.
+ *
+ * @throws IommulatorError ERR_NUMBER with what is known, for a name or value that is not
+ * @example decodeName({ words: [TCE], calls: [] }, 'tce', ['0x1234003'])
+ */
+export function decodeName(dictionary: Dictionary, name: string, values: readonly string[]): Decoded {
+  const [word] = byName(dictionary.words, name)
+  const [first] = values
+  if (word !== undefined) {
+    if (first === undefined) {
+      throw new IommulatorError('ERR_NUMBER', `${word.name} needs a value, or FIELD=VALUE parts`)
+    }
+    const isNumber = /^[0-9]/.test(first)
+    return decodeWord(word, isNumber ? parseU64(first) : encodeWord(word, values))
+  }
+  const label = name.toLowerCase()
+  const family = CODE_NAMES[label]
+  const named = byName(dictionary.calls, name)
+  if (named.length > 0) return { kind: 'call', calls: named }
+  if (family !== undefined || (CALL_NAMES as readonly string[]).includes(label)) {
+    if (first === undefined) throw new IommulatorError('ERR_NUMBER', `${label} needs a number or a name`)
+    return family !== undefined
+      ? decodeCode(label, family, first)
+      : decodeCall(label, dictionary.calls, first)
+  }
+  const known = decodeNames(dictionary)
+  throw new IommulatorError(
+    'ERR_NUMBER',
+    `nothing is called "${name}"${didYouMean(name, known)}; known: ${known.join(', ')}`,
+  )
+}

@@ -1,0 +1,86 @@
+import { type Answer, unmodelled } from '../bits/answer.ts'
+import type { Profile } from '../bits/errata.ts'
+import { Journal } from '../bits/state.ts'
+import { RecordLog } from '../trace/record-log.ts'
+import { Stage } from '../trace/stage.ts'
+import { completeArguments } from './arguments.ts'
+import type { MachineDescription } from './description.ts'
+import type { CallHandler, Operation } from './operation.ts'
+
+/** What a machine is made with beside its description. */
+export interface MachineOptions {
+  /** Keep an undo log and a state hash from the first write on: for time travel and exploration. */
+  readonly journal?: boolean
+  /** Records that are kept; older ones are dropped. */
+  readonly keepRecords?: number
+}
+
+/**
+ * A machine: units wired as a description says, one way in (`perform`), one way out (`log`).
+ *
+ * @example
+ * const machine = createMachine(describeMachine({ profile: 'qemu-7.2' }))
+ * machine.perform({ verb: 'hcall', call: 'H_GET_TCE', args: { liobn: 0x80000000n, ioba: 0n } }).code
+ */
+export class Machine {
+  readonly description: MachineDescription
+  readonly profile: Profile
+  readonly journal: Journal
+  readonly log: RecordLog
+  readonly stage: Stage
+  readonly #handlers = new Map<string, CallHandler>()
+  #operations = 0
+
+  constructor(description: MachineDescription, profile: Profile, options: MachineOptions = {}) {
+    this.description = description
+    this.profile = profile
+    this.journal = new Journal()
+    this.journal.on = options.journal === true
+    this.log = new RecordLog({
+      ...(options.keepRecords === undefined ? {} : { keepRecords: options.keepRecords }),
+      ...(options.journal === true ? { journal: this.journal } : {}),
+    })
+    this.stage = new Stage(this.log)
+  }
+
+  /** Adds what a unit answers to. A call that two units answer is the first one's. */
+  register(handlers: readonly CallHandler[]): void {
+    for (const handler of handlers) {
+      const key = `${handler.decl.verb} ${handler.decl.name}`
+      if (!this.#handlers.has(key)) this.#handlers.set(key, handler)
+    }
+  }
+
+  /** Operations performed so far. */
+  get operations(): number {
+    return this.#operations
+  }
+
+  /**
+   * Performs one operation and answers what the real machine would. What the model does not have is answered
+   * `unmodelled` and recorded so.
+   *
+   * @throws IommulatorError ERR_OPERATION where an argument is missing, unknown or of the wrong kind
+   */
+  perform(operation: Operation): Answer {
+    this.#operations++
+    const { stage } = this
+    stage.line = operation.line ?? 0
+    stage.cpu = operation.by?.cpu ?? 0
+    stage.by = this.log.names.intern(`${operation.by?.process ?? 'guest'}:${stage.cpu}`)
+    stage.cause = -1
+    const handler =
+      this.#handlers.get(`${operation.verb} ${operation.call}`) ??
+      this.#handlers.get(`${operation.verb} unknown`)
+    if (handler === undefined) {
+      const what = `${operation.verb} ${operation.call}`
+      this.log.emit('unmodelled', null, { what, line: stage.line })
+      return unmodelled(`${what} is not modelled by this machine`)
+    }
+    const answer = handler.run(completeArguments(handler.decl, operation.args))
+    if (answer.state === 'unmodelled') {
+      this.log.emit('unmodelled', null, { what: answer.rule, line: stage.line })
+    }
+    return answer
+  }
+}

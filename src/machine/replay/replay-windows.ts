@@ -1,0 +1,149 @@
+import { hex } from '../../bits/u64.ts'
+import type { TceWindow } from '../../table/tce-window.ts'
+import type { RecordLog } from '../../trace/record-log.ts'
+import { INFERRED, Knowledge, SEEN, UNKNOWN } from './knowledge.ts'
+import type { PseriesWindows } from './pseries-windows.ts'
+import type { OpenAssumption, Tally } from './tally.ts'
+
+/** What the replay knows of the window behind a LIOBN. */
+export interface ReplayWindow {
+  readonly liobn: number
+  readonly window: TceWindow
+  knowledge: Knowledge
+  /** The table lives in KVM: its hypercalls leave no line, so no value is certain. */
+  readonly inKvm: boolean
+}
+
+const PCI_BIT = 0x8000_0000
+
+export const isPciLiobn = (liobn: number): boolean => liobn >= PCI_BIT
+export const phbIndexOf = (liobn: number): number => (liobn & 0x7fff_ffff) >>> 8
+export const windowIndexOf = (liobn: number): number => liobn & 0xff
+
+/**
+ * The windows of a log's machine, and what `spapr_iommu_new_table` lines mean for them.
+ *
+ * A new-table line says that a table was allocated, not why. Before a create or reset line it belongs to that;
+ * for a LIOBN without a window it is the default window of a machine that starts; for an open window it is a
+ * listener's arrival (the contents stay) or a reset of the machine (they do not). The line is kept until the
+ * next one decides; the last case is an assumption that later lines confirm or contradict.
+ */
+export class ReplayWindows {
+  readonly #byLiobn = new Map<number, ReplayWindow>()
+  #last: ReplayWindow | undefined
+  /** New-table lines whose reason the next line will show, in order. */
+  #pending: { readonly liobn: number; readonly line: number; readonly inKvm: boolean }[] = []
+  readonly #moved = new Map<number, OpenAssumption>()
+  readonly #units: PseriesWindows
+  readonly #tally: Tally
+  readonly #log: RecordLog
+
+  constructor(units: PseriesWindows, tally: Tally, log: RecordLog) {
+    this.#units = units
+    this.#tally = tally
+    this.#log = log
+  }
+
+  get hasPending(): boolean {
+    return this.#pending.length > 0
+  }
+
+  /** The window of a LIOBN, or undefined where the log has shown none. */
+  find(liobn: number): ReplayWindow | undefined {
+    if (this.#last?.liobn === liobn && this.#last.window === this.#units.windowOf(liobn)) return this.#last
+    const found = this.#byLiobn.get(liobn)
+    const now = this.#units.windowOf(liobn)
+    if (now === undefined) {
+      if (found !== undefined) this.#byLiobn.delete(liobn)
+      return undefined
+    }
+    if (found?.window === now) {
+      this.#last = found
+      return found
+    }
+    return this.adopt(liobn, SEEN, false)
+  }
+
+  /** Takes note of the window that the units have for a LIOBN now. */
+  adopt(liobn: number, how: 0 | 1 | 2, inKvm: boolean): ReplayWindow | undefined {
+    const window = this.#units.windowOf(liobn)
+    if (window === undefined) return undefined
+    const made: ReplayWindow = { liobn, window, knowledge: new Knowledge(inKvm ? UNKNOWN : how), inKvm }
+    this.#byLiobn.set(liobn, made)
+    this.#last = made
+    return made
+  }
+
+  /** A line names a LIOBN whose window the log has not shown: the default one, with unknown contents. */
+  assumeDefault(liobn: number, line: number): ReplayWindow | undefined {
+    if (isPciLiobn(liobn) && windowIndexOf(liobn) !== 0) return undefined
+    this.#units.openDefault(liobn)
+    const made = this.adopt(liobn, UNKNOWN, false)
+    if (made !== undefined) {
+      this.#tally.assume(line, `LIOBN ${hex(liobn)} is a default window, made before the log begins`)
+    }
+    return made
+  }
+
+  newTable(liobn: number, line: number, inKvm: boolean): void {
+    this.#pending.push({ liobn, line, inKvm })
+  }
+
+  /** The pending line of a LIOBN belongs to the create or reset that is replayed now: forget it. */
+  claim(liobn: number): { readonly inKvm: boolean } | undefined {
+    const claimed = this.#pending.find((p) => p.liobn === liobn)
+    this.#pending = this.#pending.filter((p) => p !== claimed)
+    return claimed
+  }
+
+  /** No create or reset came: decide what the pending lines were. */
+  settle(): void {
+    const pending = this.#pending
+    this.#pending = []
+    for (const { liobn, line, inKvm } of pending) {
+      const open = this.find(liobn)
+      if (open === undefined) this.#openFresh(liobn, line, inKvm)
+      else this.#move(open, line)
+    }
+  }
+
+  #openFresh(liobn: number, line: number, inKvm: boolean): void {
+    if (isPciLiobn(liobn) && windowIndexOf(liobn) !== 0) {
+      this.#tally.assume(line, `a table for LIOBN ${hex(liobn)} was made; the log does not show its window`)
+      return
+    }
+    this.#units.openDefault(liobn)
+    const made = this.adopt(liobn, SEEN, inKvm)
+    if (made === undefined) return
+    const { entries, pageShift } = made.window
+    const shape = `${entries} entries of ${hex(2 ** pageShift)} bytes at ${hex(made.window.busOffset)}`
+    this.#tally.assume(line, `LIOBN ${hex(liobn)} is the default window: ${shape}`)
+    if (inKvm) this.#tally.assume(line, `LIOBN ${hex(liobn)} is handled in KVM: its hypercalls leave no line`)
+  }
+
+  #move(open: ReplayWindow, line: number): void {
+    const { window } = open
+    this.#log.emit('window.move', null, { window: window.number, liobn: open.liobn, how: INFERRED })
+    this.#moved.set(
+      open.liobn,
+      this.#tally.assume(
+        line,
+        `the table of LIOBN ${hex(open.liobn)} moved for a listener and kept its contents`,
+      ),
+    )
+  }
+
+  /** Whether it is still open if the window's table kept its contents. */
+  hasMoved(liobn: number): boolean {
+    return this.#moved.size > 0 && this.#moved.has(liobn)
+  }
+
+  /** A line shows whether the table kept its contents. If not, nothing is known of it from here on. */
+  moveShown(open: ReplayWindow, kept: boolean): void {
+    const assumption = this.#moved.get(open.liobn)
+    if (assumption === undefined) return
+    assumption.state = kept ? 'confirmed' : 'contradicted'
+    if (!kept) open.knowledge = new Knowledge(UNKNOWN)
+    this.#moved.delete(open.liobn)
+  }
+}

@@ -1,0 +1,65 @@
+import type { Finding, Verdict } from '../../check/rule.ts'
+import type { LogSummary } from '../../reader/log-summary.ts'
+import type { Ledger } from '../../report/ledger.ts'
+import type { KnowledgeCounts } from './knowledge.ts'
+
+/** A line whose answer or translation the model does not give. */
+export interface Divergence {
+  readonly line: number
+  /** `answer` or `translation`. */
+  readonly what: 'answer' | 'translation'
+  /** The call or event, with its arguments, as the log has it. */
+  readonly call: string
+  readonly log: string
+  readonly model: string
+  /** The rule of the model's answer, or why the translation is not explained. */
+  readonly rule: string
+}
+
+/** Something that the log leaves open and that the replay took to be so. */
+export interface Assumption {
+  readonly line: number
+  readonly text: string
+  /** How it stands at the end. */
+  readonly state: 'open' | 'confirmed' | 'contradicted'
+}
+
+/** Everything that the replay of a log found out. Plain data. */
+export interface ReplayResult {
+  readonly source: string
+  readonly profile: string
+  readonly log: LogSummary
+  readonly answers: {
+    readonly total: number
+    readonly matched: number
+    readonly diverged: number
+    /** Lines about a window whose shape the log does not show. */
+    readonly unjudged: number
+  }
+  readonly translations: {
+    readonly total: number
+    /** The entry was seen in the log and holds what was used. */
+    readonly explained: number
+    /** The entry was inferred, and the inference fits. */
+    readonly inferred: number
+    /** The entry's value was not known before; the line shows it. */
+    readonly learned: number
+    /** The entry is known and holds something else. */
+    readonly unexplained: number
+    /** Translations through a window whose shape the log does not show. */
+    readonly unjudged: number
+  }
+  readonly entries: KnowledgeCounts
+  readonly assumptions: readonly Assumption[]
+  /** The first ones; `answers.diverged` and `translations.unexplained` count all. */
+  readonly divergences: readonly Divergence[]
+  readonly findings: readonly Finding[]
+  /** Findings that were only counted, because too many were kept already. */
+  readonly findingsDropped: number
+  readonly verdicts: readonly Verdict[]
+  readonly ledger: Ledger
+}
+
+/** Whether something is wrong: what the exit code 1 stands for. */
+export const isClean = (r: ReplayResult): boolean =>
+  r.answers.diverged === 0 && r.translations.unexplained === 0 && r.findings.length === 0

@@ -1,0 +1,53 @@
+import { noCounts } from './knowledge.ts'
+import type { Assumption, Divergence } from './result.ts'
+
+/** Divergences and assumptions that are kept with their text; more are only counted. */
+export const KEPT_MAX = 200
+
+/** An assumption while the replay runs: its state may still change. */
+export type OpenAssumption = { -readonly [K in keyof Assumption]: Assumption[K] }
+
+/** What a replay counts as it goes. */
+export class Tally {
+  matched = 0
+  diverged = 0
+  unjudgedAnswers = 0
+  explained = 0
+  inferred = 0
+  learned = 0
+  unexplained = 0
+  unjudgedTranslations = 0
+  readonly entries = noCounts()
+  readonly divergences: Divergence[] = []
+  readonly assumptions: OpenAssumption[] = []
+
+  diverge(divergence: Divergence): void {
+    if (divergence.what === 'answer') this.diverged++
+    else this.unexplained++
+    if (this.divergences.length < KEPT_MAX) this.divergences.push(divergence)
+  }
+
+  assume(line: number, text: string): OpenAssumption {
+    const assumption: OpenAssumption = { line, text, state: 'open' }
+    if (this.assumptions.length < KEPT_MAX) this.assumptions.push(assumption)
+    return assumption
+  }
+
+  get answers(): { total: number; matched: number; diverged: number; unjudged: number } {
+    const { matched, diverged, unjudgedAnswers: unjudged } = this
+    return { total: matched + diverged + unjudged, matched, diverged, unjudged }
+  }
+
+  get translations(): {
+    total: number
+    explained: number
+    inferred: number
+    learned: number
+    unexplained: number
+    unjudged: number
+  } {
+    const { explained, inferred, learned, unexplained, unjudgedTranslations: unjudged } = this
+    const total = explained + inferred + learned + unexplained + unjudged
+    return { total, explained, inferred, learned, unexplained, unjudged }
+  }
+}

@@ -1,0 +1,249 @@
+import { hex, wordOf } from '../../bits/u64.ts'
+import type { HcallPort } from '../../kernel/ports.ts'
+import { entryAt, OUTSIDE } from '../../table/tce-window.ts'
+import { KIND } from '../../trace/event.ts'
+import type { Stage } from '../../trace/stage.ts'
+import { INFERRED, SEEN, UNKNOWN } from './knowledge.ts'
+import type { ListMemory } from './list-memory.ts'
+import type { ReplayWindow, ReplayWindows } from './replay-windows.ts'
+import type { Tally } from './tally.ts'
+import { VERDICT } from './translate.ts'
+
+/** A hypercall as a log line shows it: registers in lanes, and the answer. */
+export interface ShownCall {
+  name: string
+  liobnHi: number
+  liobnLo: number
+  iobaHi: number
+  iobaLo: number
+  tceHi: number
+  tceLo: number
+  /** List address (INDIRECT). */
+  listHi: number
+  listLo: number
+  /** Index of the last entry (INDIRECT) or number of pages (STUFF); high lane in `countHi`. */
+  countHi: number
+  countLo: number
+  retHi: number
+  retLo: number
+  line: number
+}
+
+const H_PARAMETER = -4
+
+/** Replays hypercalls that a log shows through the model's own handlers, and compares the answers. */
+export class TceCalls {
+  readonly #stage: Stage
+  readonly #port: HcallPort
+  readonly #list: ListMemory
+  readonly #windows: ReplayWindows
+  readonly #tally: Tally
+
+  constructor(parts: {
+    stage: Stage
+    port: HcallPort
+    list: ListMemory
+    windows: ReplayWindows
+    tally: Tally
+  }) {
+    this.#stage = parts.stage
+    this.#port = parts.port
+    this.#list = parts.list
+    this.#windows = parts.windows
+    this.#tally = parts.tally
+  }
+
+  put(c: ShownCall): void {
+    const open = this.#windowFor(c)
+    if (open === undefined && this.#isUnjudged(c)) return
+    const code = this.#port.putTce(c.liobnHi, c.liobnLo, c.iobaHi, c.iobaLo, c.tceHi, c.tceLo)
+    if (!this.#compare(c, code) || code !== 0 || open === undefined) return
+    open.knowledge.fill(this.#entry(open, c), this.#entry(open, c) + 1, SEEN)
+    this.#tally.entries.known++
+  }
+
+  get(c: ShownCall): void {
+    const open = this.#windowFor(c)
+    if (open === undefined && this.#isUnjudged(c)) return
+    const code = this.#port.getTce(c.liobnHi, c.liobnLo, c.iobaHi, c.iobaLo)
+    const fits = this.#port.r4Hi === c.tceHi && this.#port.r4Lo === c.tceLo
+    if (code !== 0 || open === undefined || c.retLo !== 0 || c.retHi !== 0 || fits) {
+      if (this.#compare(c, code) && fits && code === 0 && open !== undefined) this.#confirm(open, c)
+      return
+    }
+    const entry = this.#entry(open, c)
+    const how = open.inKvm ? UNKNOWN : open.knowledge.get(entry)
+    if (how === SEEN) {
+      this.#diverge(c, `H_SUCCESS with ${hex(wordOf(this.#port.r4Hi, this.#port.r4Lo))}`, 'entry-differs')
+      return
+    }
+    this.#tally.matched++
+    if (how === INFERRED) this.#tally.entries.contradicted++
+    else this.#tally.entries.learned++
+    open.window.store.set(entry, c.tceLo, c.tceHi)
+    open.knowledge.set(entry, SEEN)
+    this.#seen(open, c, entry, how === INFERRED ? VERDICT.CONTRADICTS : VERDICT.TEACHES)
+  }
+
+  /** `iobaLo`, `iobaHi` are the address after the last page that was done: that is what the line prints. */
+  stuff(c: ShownCall): void {
+    const open = this.#windowFor(c)
+    if (open === undefined) {
+      if (this.#isUnjudged(c)) return
+      this.#compare(c, this.#stuffAt(c, c.iobaHi, c.iobaLo))
+      return
+    }
+    const { pageShift } = open.window
+    const done = c.retLo === 0 && c.countHi === 0 ? (c.countLo >>> 0) * 2 ** pageShift : 0
+    const low = (c.iobaLo >>> 0) - (done % 0x1_0000_0000)
+    const startHi = (c.iobaHi - Math.floor(done / 0x1_0000_0000) - (low < 0 ? 1 : 0)) | 0
+    const startLo = low | 0
+    const code = this.#stuffAt(c, startHi, startLo)
+    if (!this.#compare(c, code)) return
+    if (code === 0) {
+      const first = entryAt(open.window, startHi, startLo)
+      open.knowledge.fill(first, first + (c.countLo >>> 0), SEEN)
+      this.#tally.entries.known += c.countLo >>> 0
+    } else if (code === H_PARAMETER) this.#partlyStuffed(c, open)
+  }
+
+  #stuffAt(c: ShownCall, iobaHi: number, iobaLo: number): number {
+    return this.#port.stuffTce(c.liobnHi, c.liobnLo, iobaHi, iobaLo, c.tceHi, c.tceLo, c.countHi, c.countLo)
+  }
+
+  /** A refused STUFF stopped at the window's end; which entries before it were written, the line leaves open. */
+  #partlyStuffed(c: ShownCall, open: ReplayWindow): void {
+    if (c.countLo === 0 || entryAt(open.window, c.iobaHi, c.iobaLo) !== OUTSIDE) return
+    const end = open.window.entries
+    const lastLow = (c.iobaLo >>> 0) - 2 ** Math.min(open.window.pageShift, 31)
+    const before = entryAt(open.window, (c.iobaHi - (lastLow < 0 ? 1 : 0)) | 0, lastLow | 0)
+    if (before !== end - 1) return
+    const first = Math.max(0, end - ((c.countLo >>> 0) - 1))
+    open.knowledge.fill(first, end, UNKNOWN)
+    this.#tally.entries.unknown += end - first
+  }
+
+  indirect(c: ShownCall): void {
+    const open = this.#windowFor(c)
+    if (open === undefined) {
+      if (this.#isUnjudged(c)) return
+      this.#compare(c, this.#indirectOf(c, 1))
+      return
+    }
+    const { window } = open
+    const first = entryAt(window, c.iobaHi, c.iobaLo)
+    const shown = (c.countLo >>> 0) + 1
+    let pages = shown
+    if (c.retLo !== 0) {
+      // Refused at entry k: k - 1 is printed, 0 for k = 0 and for an empty list.
+      const room = first === OUTSIDE ? 0 : window.entries - first
+      pages = room === 0 ? 1 : room === shown ? shown + 1 : 0
+      if (c.countHi === 0 && c.countLo === 0 && room > 1) pages = 0
+    }
+    const written = c.retLo === 0 ? pages : Math.max(0, pages - 1)
+    const lastIndex = pages - 1
+    const isRow = this.#presentRow(c, lastIndex, window.pageShift)
+    this.#stage.how = written > 1 || c.retLo !== 0 ? (isRow ? INFERRED : UNKNOWN) : SEEN
+    const code = this.#indirectOf(c, pages)
+    this.#stage.how = SEEN
+    if (!this.#compare(c, code) || first === OUTSIDE || written === 0) return
+    this.#learned(open, { first, written, isRow, lastIsSeen: code === 0 })
+  }
+
+  #indirectOf(c: ShownCall, pages: number): number {
+    return this.#port.putTceIndirect(
+      c.liobnHi,
+      c.liobnLo,
+      c.iobaHi,
+      c.iobaLo,
+      c.listHi,
+      c.listLo,
+      c.countHi,
+      pages,
+    )
+  }
+
+  /** Makes the list that ends with the TCE shown; false where no row of neighbouring pages can end so. */
+  #presentRow(c: ShownCall, lastIndex: number, pageShift: number): boolean {
+    const back = Math.max(0, lastIndex) * 2 ** pageShift
+    const low = (c.tceLo >>> 0) - (back % 0x1_0000_0000)
+    const high = (c.tceHi >>> 0) - Math.floor(back / 0x1_0000_0000) - (low < 0 ? 1 : 0)
+    if (high < 0) {
+      this.#list.present(c.tceHi, c.tceLo, 0)
+      return false
+    }
+    this.#list.present(high | 0, low | 0, 2 ** pageShift)
+    return true
+  }
+
+  #learned(
+    open: ReplayWindow,
+    list: { first: number; written: number; isRow: boolean; lastIsSeen: boolean },
+  ): void {
+    const { first, written, isRow, lastIsSeen } = list
+    const end = first + written
+    open.knowledge.fill(first, end, isRow ? INFERRED : UNKNOWN)
+    if (lastIsSeen) open.knowledge.set(end - 1, SEEN)
+    const guessed = written - (lastIsSeen ? 1 : 0)
+    if (lastIsSeen) this.#tally.entries.known++
+    if (isRow) this.#tally.entries.inferred += guessed
+    else this.#tally.entries.unknown += guessed
+  }
+
+  #entry(open: ReplayWindow, c: ShownCall): number {
+    return entryAt(open.window, c.iobaHi, c.iobaLo)
+  }
+
+  #confirm(open: ReplayWindow, c: ShownCall): void {
+    const entry = this.#entry(open, c)
+    const how = open.knowledge.get(entry)
+    if (how === SEEN || open.inKvm) return
+    if (how === INFERRED) this.#tally.entries.confirmed++
+    else this.#tally.entries.learned++
+    open.knowledge.set(entry, SEEN)
+    this.#seen(open, c, entry, how === INFERRED ? VERDICT.CONFIRMS : VERDICT.TEACHES)
+  }
+
+  #seen(open: ReplayWindow, c: ShownCall, entry: number, verdict: number): void {
+    const { log, cause } = this.#stage
+    const hi = Math.floor(entry / 0x1_0000_0000)
+    log.append(KIND['tce.seen'], cause, open.window.number, entry | 0, hi, c.tceLo, c.tceHi, verdict, c.line)
+  }
+
+  /** The window of the call's LIOBN. A successful call on one that the log has not shown assumes the default window. */
+  #windowFor(c: ShownCall): ReplayWindow | undefined {
+    if (c.liobnHi !== 0) return undefined
+    const liobn = c.liobnLo >>> 0
+    return (
+      this.#windows.find(liobn) ?? (c.retLo === 0 ? this.#windows.assumeDefault(liobn, c.line) : undefined)
+    )
+  }
+
+  /** A success on a window whose shape the log does not show: nothing can be said. */
+  #isUnjudged(c: ShownCall): boolean {
+    if (c.retLo !== 0 || c.liobnHi !== 0) return false
+    this.#tally.unjudgedAnswers++
+    return true
+  }
+
+  #compare(c: ShownCall, code: number): boolean {
+    if (code === c.retLo && code >> 31 === c.retHi) {
+      this.#tally.matched++
+      return true
+    }
+    this.#diverge(c, `ret=${code}`, 'answer-differs')
+    return false
+  }
+
+  #diverge(c: ShownCall, model: string, rule: string): void {
+    const liobn = hex(wordOf(c.liobnHi, c.liobnLo))
+    this.#tally.diverge({
+      line: c.line,
+      what: 'answer',
+      call: `${c.name} liobn=${liobn} ioba=${hex(wordOf(c.iobaHi, c.iobaLo))} tce=${hex(wordOf(c.tceHi, c.tceLo))}`,
+      log: `ret=${BigInt.asIntN(64, wordOf(c.retHi, c.retLo))}`,
+      model,
+      rule,
+    })
+  }
+}

@@ -1,0 +1,18 @@
+/**
+ * Memory as a bus master or a hypervisor meets it: 4 KiB pages of one physical address space, whatever the
+ * system page size. Page numbers are below 2^40 and small integers on the hot path; nothing here allocates.
+ */
+export interface BusMemory {
+  /** Result lanes of `loadU64be`. */
+  wordHi: number
+  wordLo: number
+  /** Whether there is memory at a 4 KiB page. */
+  isRam(page: number): boolean
+  /** The big-endian word at a page and offset (a multiple of 8) into the result lanes; false and 0 where there is no memory. */
+  loadU64be(page: number, offset: number): boolean
+  storeU64be(page: number, offset: number, hi: number, lo: number): boolean
+  /** Copies bytes of one page out; false, and zeros, where there is no memory. */
+  readPage(page: number, offset: number, into: Uint8Array, at: number, bytes: number): boolean
+  /** Copies bytes into one page; false, and nothing happens, where there is no memory. */
+  writePage(page: number, offset: number, from: Uint8Array, at: number, bytes: number): boolean
+}

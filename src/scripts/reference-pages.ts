@@ -1,0 +1,169 @@
+import type { ArgDecl, CallDecl } from '../bits/call.ts'
+import { CODE_FAMILIES, codeNumber } from '../bits/codes.ts'
+import type { Erratum, VersionRange } from '../bits/errata.ts'
+import { ERROR_CODES } from '../bits/errors.ts'
+import { hex } from '../bits/u64.ts'
+import type { Field, Word } from '../bits/word.ts'
+import { RULES } from '../check/rules.ts'
+import { COMMANDS } from '../cli/commands/index.ts'
+import { CALLS, ERRATA, LOG_FORMATS, WORDS } from '../machine/registry.ts'
+import type { LogFormat } from '../reader/log-format.ts'
+import { EVENTS } from '../trace/event.ts'
+
+const HEAD = '<!-- Made by `npm run docs` from the declarations; do not edit. -->\n'
+
+const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
+const row = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`
+const grid = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
+  [row(head), `|${head.map(() => '---').join('|')}|`, ...rows.map(row)].join('\n')
+
+const wordSection = (w: Word): string => {
+  const fields = Object.entries<Field>(w.fields)
+    .sort(([, a], [, b]) => b.hi - a.hi)
+    .map(([name, f]) => [f.hi === f.lo ? `${f.lo}` : `${f.hi}:${f.lo}`, `\`${name}\``, f.access, f.doc])
+  return `## ${w.name}\n${w.widthBits} bits. Source: ${w.source}.\n\n${grid(['bits', 'field', 'access', 'meaning'], fields)}\n`
+}
+
+const argRows = (args: Readonly<Record<string, ArgDecl>>): string[][] =>
+  Object.entries<ArgDecl>(args).map(([name, a]) => [
+    `\`${name}\``,
+    a.choices === undefined ? a.type : a.choices.join(', '),
+    a.optional === true || a.initial !== undefined
+      ? a.initial === undefined
+        ? 'no'
+        : `no (${a.initial})`
+      : 'yes',
+    a.doc,
+  ])
+
+function callSection(call: CallDecl): string {
+  const answers = call.answers.map((a) => [
+    `\`${a.rule}\``,
+    a.code,
+    String(codeNumber(call.family, a.code)),
+    a.when,
+  ])
+  const args = argRows(call.args)
+  const outputs = Object.entries<ArgDecl>(call.outputs ?? {}).map(([name, o]) => [
+    `\`${name}\``,
+    o.type,
+    o.doc,
+  ])
+  const nr = call.nr === undefined ? '' : `, number ${hex(call.nr)}`
+  return [
+    `## ${call.name}`,
+    `Verb \`${call.verb}\`${nr}; answered by ${call.layer}. ${call.doc}`,
+    '',
+    ...(args.length === 0 ? [] : [grid(['argument', 'type', 'needed', 'meaning'], args), '']),
+    ...(outputs.length === 0 ? [] : [grid(['output', 'type', 'meaning'], outputs), '']),
+    'Answers, in the order of the checks:',
+    '',
+    grid(['rule', 'code', 'number', 'when'], answers),
+    '',
+    `Source: ${call.source}.`,
+    '',
+  ].join('\n')
+}
+
+const versionText = (ranges: readonly VersionRange[]): string =>
+  ranges
+    .map(({ since, until }) =>
+      `${since === undefined ? '' : `from ${since} `}${until === undefined ? '' : `before ${until}`}`.trim(),
+    )
+    .map((t) => (t === '' ? 'all' : t))
+    .join('; ')
+
+const erratumSection = (e: Erratum): string =>
+  [
+    `## ${e.id}: ${e.title}`,
+    grid(
+      ['', ''],
+      [
+        ['kind', e.kind],
+        ['in', `${e.family}, ${versionText(e.versions)}`],
+        ['wrong', e.wrong],
+        ['right', e.right],
+        ['source', e.source],
+        ['evidence', e.evidence],
+        ['scenario', `\`${e.scenario}\``],
+        ...(e.finding === undefined ? [] : [['found by', `\`${e.finding}\``]]),
+      ],
+    ),
+    '',
+  ].join('\n')
+
+const logSection = (format: LogFormat): string => {
+  const rows = format.events.map((e) => [`\`${e.name}\``, `\`${e.template}\``, e.doc])
+  return `## ${format.title}\nSource: ${format.source}.\n\n${grid(['event', 'text', 'meaning'], rows)}\n`
+}
+
+async function commandSections(): Promise<string> {
+  const sections = await Promise.all(
+    COMMANDS.map(async (entry) => {
+      const c = await entry.load()
+      const args = c.positionals.map((p) => [`\`${p.name}\``, p.doc])
+      const options = c.options.map((o) => [
+        `\`${o.flags}\``,
+        o.doc + (o.choices ? ` (${o.choices.join(', ')})` : ''),
+      ])
+      return [
+        `## iommulator ${[c.name, ...c.positionals.map((p) => p.name)].join(' ')}`,
+        `${c.summary}.`,
+        '',
+        grid(['', ''], [...args, ...options]),
+        '',
+        '```',
+        ...c.examples.map(([line, what]) => `${line}   # ${what}`),
+        '```',
+        '',
+      ].join('\n')
+    }),
+  )
+  return sections.join('\n')
+}
+
+const byVerb = (calls: readonly CallDecl[]): string[] => {
+  const verbs = [...new Set(calls.map((c) => c.verb))]
+  return verbs.map((verb) =>
+    calls
+      .filter((c) => c.verb === verb)
+      .map(callSection)
+      .join('\n'),
+  )
+}
+
+/** The generated pages below docs/reference, by file name. */
+export async function referencePages(): Promise<Readonly<Record<string, string>>> {
+  const events = Object.entries(EVENTS).map(([kind, e]) => [
+    `\`${kind}\``,
+    Object.entries(e.fields)
+      .map(([name, type]) => `\`${name}\`: ${type}`)
+      .join(', '),
+    e.doc,
+  ])
+  const codes = Object.entries(CODE_FAMILIES).map(
+    ([family, list]) =>
+      `## ${family}\n${grid(
+        ['code', 'number'],
+        Object.entries(list).map(([c, n]) => [c, String(n)]),
+      )}\n`,
+  )
+  const rules = RULES.map(
+    (r) =>
+      `## ${r.id}\n${r.title}. **Promise:** ${r.promise}\n\n**What to do:** ${r.advice}\n\nNeeds records of: ${
+        r.needs.map((n) => `\`${n}\``).join(', ') || 'any kind'
+      }. Broken by \`${r.broken}\`, kept by \`${r.kept}\`.\n`,
+  )
+  const errors = Object.entries(ERROR_CODES).map(([code, doc]) => [`\`${code}\``, doc])
+  return {
+    'words.md': `${HEAD}# Words: registers, entries, numbers\n\n${WORDS.map(wordSection).join('\n')}`,
+    'calls.md': `${HEAD}# Calls and their answers\n\n${byVerb(CALLS).join('\n')}`,
+    'codes.md': `${HEAD}# Return codes\n\n${codes.join('\n')}`,
+    'events.md': `${HEAD}# Records: the kinds of events\n\n${grid(['kind', 'fields', 'meaning'], events)}\n`,
+    'errata.md': `${HEAD}# Errata\n\n${ERRATA.map(erratumSection).join('\n')}`,
+    'rules.md': `${HEAD}# Rules\n\n${rules.join('\n')}`,
+    'errors.md': `${HEAD}# Error codes of the library\n\n${grid(['code', 'meaning'], errors)}\n`,
+    'log-formats.md': `${HEAD}# Log formats\n\n${LOG_FORMATS.map(logSection).join('\n')}`,
+    'commands.md': `${HEAD}# Commands\n\n${await commandSections()}`,
+  }
+}

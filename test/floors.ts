@@ -1,0 +1,70 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+
+/** Floors from the ground up. A floor may import itself and those it lists, nothing else. */
+export const FLOORS: Readonly<Record<string, readonly string[]>> = {
+  bits: [],
+  trace: ['bits'],
+  memory: ['bits', 'trace'],
+  table: ['bits', 'trace', 'memory'],
+  check: ['bits', 'trace', 'memory'],
+  reader: ['bits', 'trace', 'memory'],
+  hw: ['bits', 'trace', 'memory', 'table'],
+  report: ['bits', 'trace', 'memory', 'table', 'check', 'reader'],
+  kernel: ['bits', 'trace', 'memory', 'table', 'hw'],
+  machine: ['bits', 'trace', 'memory', 'table', 'check', 'reader', 'hw', 'report', 'kernel'],
+  cli: ['bits', 'trace', 'memory', 'table', 'check', 'reader', 'hw', 'report', 'kernel', 'machine'],
+  scripts: [
+    'bits',
+    'trace',
+    'memory',
+    'table',
+    'check',
+    'reader',
+    'hw',
+    'report',
+    'kernel',
+    'machine',
+    'cli',
+  ],
+}
+
+/** The only floors that may know Node and npm packages: the rest runs in a browser worker. */
+const EDGES = ['cli', 'scripts']
+
+export interface SourceFile {
+  readonly path: string
+  readonly text: string
+}
+
+export const sourcesBelow = (dir: string): SourceFile[] =>
+  readdirSync(dir, { recursive: true, encoding: 'utf8' })
+    .filter((f) => f.endsWith('.ts'))
+    .sort()
+    .map((f) => ({ path: join(dir, f), text: readFileSync(join(dir, f), 'utf8') }))
+
+const floorOf = (path: string): string => {
+  const [first = '', ...rest] = relative('src', path).split('/')
+  return rest.length === 0 ? 'root' : first
+}
+
+const IMPORT = /(?:from|import)\s*\(?\s*'([^']+)'/g
+
+/** Every import that goes up, sideways, or out of the model: one sentence each. */
+export function floorViolations(files: readonly SourceFile[]): string[] {
+  const bad: string[] = []
+  for (const { path, text } of files) {
+    const from = floorOf(path)
+    if (from === 'root') continue
+    if (FLOORS[from] === undefined) bad.push(`${path}: ${from} is no floor`)
+    for (const [, target = ''] of text.matchAll(IMPORT)) {
+      if (!target.startsWith('.')) {
+        if (!EDGES.includes(from)) bad.push(`${path}: ${from} must not import '${target}'`)
+        continue
+      }
+      const to = floorOf(join(dirname(path), target))
+      if (to !== from && !FLOORS[from]?.includes(to)) bad.push(`${path}: ${from} must not import ${to}`)
+    }
+  }
+  return bad
+}
