@@ -1,0 +1,210 @@
+import { assert } from '../bits/errors.ts'
+import { NO_NUMBER, readD32, readD64, readHex32, readHex64, readU32 } from './digits.ts'
+import type { FieldKind, LogFormat, LogPart } from './log-format.ts'
+import { TEXT_BYTES_MAX } from './log-format.ts'
+import type { WordTable } from './word-table.ts'
+
+/** What `match` answers for a line that is no declared event, or does not fit its template. */
+export const NO_MATCH = -1
+
+/** Bytes that must be readable behind the line that is matched: a name is looked for this far. */
+export const MATCH_MARGIN_BYTES = 128
+
+const NEWLINE = 0x0a
+const RETURN = 0x0d
+const NAME_WORDS_MAX = 24
+
+/** Numbers of the field kinds in a program; 0 ends a line. */
+const OP: Readonly<Record<FieldKind, number>> = {
+  x64: 1,
+  x32: 2,
+  d64: 3,
+  d32: 4,
+  u32: 5,
+  pointer: 6,
+  text: 7,
+}
+const OP_END = 0
+
+const X64 = OP.x64
+const X32 = OP.x32
+const D64 = OP.d64
+const D32 = OP.d32
+const U32 = OP.u32
+const POINTER = OP.pointer
+
+/** Four bytes of a text as a little-endian int32; bytes past its end are 0. */
+const wordAt = (text: string, at: number): number =>
+  (text.charCodeAt(at) || 0) |
+  ((text.charCodeAt(at + 1) || 0) << 8) |
+  ((text.charCodeAt(at + 2) || 0) << 16) |
+  ((text.charCodeAt(at + 3) || 0) << 24)
+
+/** Bits that the first `bytes` bytes of a word have. */
+const maskFor = (bytes: number): number => (1 << (bytes * 8)) - 1
+
+const mix = (hash: number, word: number): number => Math.imul(hash ^ word, 0x9e37_79b1)
+
+/** The hash of an event name that `#eventAt` computes from the bytes of a line. */
+function nameHash(name: string): number {
+  let hash = 0
+  let at = 0
+  for (; at + 4 <= name.length; at += 4) hash = mix(hash, wordAt(name, at))
+  return mix(hash, wordAt(name, at))
+}
+
+/**
+ * One event as numbers: for each part the count of whole words of its literal, these words, how many bytes
+ * are left over, their mask and value, then what field follows and its slot.
+ */
+function programOf(parts: readonly LogPart[], name: string): number[] {
+  const program: number[] = []
+  let before = `${name} `
+  const ended = parts.at(-1)?.field === undefined && parts.length > 0
+  for (const { literal, field } of ended ? parts : [...parts, { literal: '', field: undefined }]) {
+    const text = before + literal
+    before = ''
+    const whole = text.length >> 2
+    const left = text.length & 3
+    program.push(whole)
+    for (let i = 0; i < whole; i++) program.push(wordAt(text, i * 4))
+    program.push(left, maskFor(left), wordAt(text, whole * 4))
+    program.push(field === undefined ? OP_END : OP[field.kind], field?.slot ?? 0)
+  }
+  return program
+}
+
+const bytesOf = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.charCodeAt(0))
+
+/**
+ * Reads lines of a declared format out of bytes, into lanes. Nothing is allocated: the event is found by a
+ * hash of its name, literal text is compared four bytes at a time, numbers go straight into their lanes.
+ */
+export class LineMatcher {
+  /** Number of the event that the last match found, and of the one whose name led a failed match (-1 for none). */
+  event = -1
+  readonly #texts: WordTable
+  readonly #program: Int32Array
+  readonly #starts: Int32Array
+  /** By hash: number of an event + 1; 0 for none. */
+  readonly #places: Uint8Array
+  readonly #hashes: Int32Array
+  /** Of each event: the literal behind its text field, if it has one. */
+  readonly #afterText: readonly Uint8Array[]
+
+  constructor(format: LogFormat, texts: WordTable) {
+    assert(format.events.length < 255, 'event numbers fit a byte')
+    this.#texts = texts
+    this.#places = new Uint8Array(1024)
+    this.#hashes = Int32Array.from(format.events, (e) => nameHash(e.name))
+    const program: number[] = []
+    this.#starts = Int32Array.from(format.events, ({ parts, name }) => {
+      const start = program.length
+      program.push(...programOf(parts, name))
+      return start
+    })
+    this.#program = Int32Array.from(program)
+    this.#afterText = format.events.map(({ parts }) =>
+      bytesOf(parts[parts.findIndex((part) => part.field?.kind === 'text') + 1]?.literal ?? ''),
+    )
+    this.#hashes.forEach((hash, event) => {
+      let place = this.#placeOf(hash)
+      while (this.#places[place] !== 0) place = (place + 1) & 1023
+      this.#places[place] = event + 1
+    })
+  }
+
+  #placeOf(hash: number): number {
+    return (hash ^ (hash >>> 16)) & 1023
+  }
+
+  /**
+   * Reads the event whose name begins at `at` into the lanes from `base` on. The line must end in a newline
+   * and MATCH_MARGIN_BYTES must be readable behind it. Answers where the next line begins, or NO_MATCH.
+   */
+  match(bytes: Uint8Array, view: DataView, at: number, lanes: Int32Array, base: number): number {
+    const event = this.#eventAt(view, at)
+    this.event = event
+    if (event < 0) return NO_MATCH
+    const program = this.#program
+    let pc = this.#starts[event] as number
+    let p = at
+    for (;;) {
+      const stop = pc + 1 + (program[pc] as number)
+      for (pc++; pc < stop; pc++, p += 4) if (view.getInt32(p, true) !== program[pc]) return NO_MATCH
+      const left = program[pc] as number
+      if (left > 0) {
+        if ((view.getInt32(p, true) & (program[pc + 1] as number)) !== program[pc + 2]) return NO_MATCH
+        p += left
+      }
+      const slot = base + (program[pc + 4] as number)
+      const op = program[pc + 3] as number
+      pc += 5
+      if (op === X64) p = readHex64(bytes, p, lanes, slot)
+      else if (op === OP_END) break
+      else if (op === D64) p = readD64(bytes, p, lanes, slot)
+      else if (op === U32) p = readU32(bytes, p, lanes, slot)
+      else if (op === X32) p = readHex32(bytes, p, lanes, slot)
+      else if (op === D32) p = readD32(bytes, p, lanes, slot)
+      else if (op === POINTER) p = this.#pointer(bytes, view, p, lanes, slot)
+      else p = this.#text(bytes, p, lanes, slot, this.#afterText[event] as Uint8Array)
+      if (p < 0) return NO_MATCH
+    }
+    const end = bytes[p]
+    if (end === NEWLINE) return p + 1
+    return end === RETURN && bytes[p + 1] === NEWLINE ? p + 2 : NO_MATCH
+  }
+
+  /** The event whose name stands at `at` up to a space, by its hash: its bytes are still to be compared. */
+  #eventAt(view: DataView, at: number): number {
+    let hash = 0
+    for (let p = at, last = at + NAME_WORDS_MAX * 4; p < last; p += 4) {
+      const word = view.getInt32(p, true)
+      const spaces = word ^ 0x2020_2020
+      const found = (spaces - 0x0101_0101) & ~spaces & 0x8080_8080
+      if (found !== 0) {
+        // The lowest bit that is set marks the first space; bytes before it are the end of the name.
+        const before = 31 - Math.clz32(found & -found) - 7
+        return this.#eventOf(mix(hash, word & ((1 << before) - 1)))
+      }
+      hash = mix(hash, word)
+    }
+    return -1
+  }
+
+  #eventOf(hash: number): number {
+    let place = this.#placeOf(hash)
+    for (;;) {
+      const event = (this.#places[place] as number) - 1
+      if (event < 0 || this.#hashes[event] === hash) return event
+      place = (place + 1) & 1023
+    }
+  }
+
+  #pointer(bytes: Uint8Array, view: DataView, at: number, lanes: Int32Array, slot: number): number {
+    if ((view.getInt32(at, true) & 0xffff) === 0x7830) return readHex64(bytes, at + 2, lanes, slot)
+    if (view.getInt32(at, true) !== wordAt('(nil', 0) || bytes[at + 4] !== 0x29) return NO_NUMBER
+    lanes[slot] = 0
+    lanes[slot + 1] = 0
+    return at + 5
+  }
+
+  /** A text: it ends where the literal that follows stands last in the line. */
+  #text(bytes: Uint8Array, at: number, lanes: Int32Array, slot: number, after: Uint8Array): number {
+    let end = at
+    while (bytes[end] !== NEWLINE) end++
+    for (end -= after.length; end >= at; end--) if (standsAt(bytes, end, after)) break
+    if (end < at || end - at > TEXT_BYTES_MAX) return NO_NUMBER
+    for (let i = at; i < end; i++) {
+      const byte = bytes[i] as number
+      if (byte < 0x20 || byte > 0x7e) return NO_NUMBER
+    }
+    lanes[slot] = this.#texts.intern(bytes, at, end)
+    return end
+  }
+}
+
+function standsAt(bytes: Uint8Array, at: number, text: Uint8Array): boolean {
+  for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text[i]) return false
+  return true
+}
