@@ -1,7 +1,6 @@
 import { assert } from '../bits/errors.ts'
 import { NO_NUMBER, readD32, readD64, readHex32, readHex64, readU32 } from './digits.ts'
-import type { FieldKind, LogFormat, LogPart } from './log-format.ts'
-import { TEXT_BYTES_MAX } from './log-format.ts'
+import { type FieldKind, type LogEvent, type LogFormat, TEXT_BYTES_MAX } from './log-format.ts'
 import type { WordTable } from './word-table.ts'
 
 /** What `match` answers for a line that is no declared event, or does not fit its template. */
@@ -40,8 +39,13 @@ const wordAt = (text: string, at: number): number =>
   ((text.charCodeAt(at + 2) || 0) << 16) |
   ((text.charCodeAt(at + 3) || 0) << 24)
 
-/** Bits that the first `bytes` bytes of a word have. */
-const maskFor = (bytes: number): number => (1 << (bytes * 8)) - 1
+/** `0x`, and the first four bytes of `(nil)` and its last. */
+const PREFIX_0X = wordAt('0x', 0)
+const NIL = wordAt('(nil)', 0)
+const CLOSING = 0x29
+
+/** The bits that the first `bytes` bytes of a word have; all for four or more. */
+const maskFor = (bytes: number): number => (bytes >= 4 ? -1 : bytes <= 0 ? 0 : (1 << (bytes * 8)) - 1)
 
 const mix = (hash: number, word: number): number => Math.imul(hash ^ word, 0x9e37_79b1)
 
@@ -54,23 +58,24 @@ function nameHash(name: string): number {
 }
 
 /**
- * One event as numbers: for each part the count of whole words of its literal, these words, how many bytes
- * are left over, their mask and value, then what field follows and its slot.
+ * One event as numbers. For each part: how many whole pairs of words its literal has, these, then the 0 to 8
+ * bytes that are left over: their count, and mask and value of either word; then what field follows and its
+ * slot. The event's name counts to its first literal.
  */
-function programOf(parts: readonly LogPart[], name: string): number[] {
+function programOf({ name, parts }: LogEvent): number[] {
   const program: number[] = []
-  let before = `${name} `
-  const ended = parts.at(-1)?.field === undefined && parts.length > 0
-  for (const { literal, field } of ended ? parts : [...parts, { literal: '', field: undefined }]) {
-    const text = before + literal
-    before = ''
-    const whole = text.length >> 2
-    const left = text.length & 3
-    program.push(whole)
-    for (let i = 0; i < whole; i++) program.push(wordAt(text, i * 4))
-    program.push(left, maskFor(left), wordAt(text, whole * 4))
+  const steps = parts.at(-1)?.field === undefined ? [...parts] : [...parts, { literal: '', field: undefined }]
+  if (steps.length === 0) steps.push({ literal: '', field: undefined })
+  steps.forEach(({ literal, field }, step) => {
+    const text = step === 0 ? `${name} ${literal}` : literal
+    const pairs = Math.max(0, text.length - 1) >> 3
+    program.push(pairs)
+    for (let i = 0; i < pairs * 2; i++) program.push(wordAt(text, i * 4))
+    const at = pairs * 8
+    const left = text.length - at
+    program.push(left, maskFor(left), wordAt(text, at), maskFor(left - 4), wordAt(text, at + 4))
     program.push(field === undefined ? OP_END : OP[field.kind], field?.slot ?? 0)
-  }
+  })
   return program
 }
 
@@ -81,14 +86,16 @@ const bytesOf = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.cha
  * hash of its name, literal text is compared four bytes at a time, numbers go straight into their lanes.
  */
 export class LineMatcher {
-  /** Number of the event that the last match found, and of the one whose name led a failed match (-1 for none). */
-  event = -1
+  /** Number of the event that `match` has found. */
+  event = 0
   readonly #texts: WordTable
   readonly #program: Int32Array
   readonly #starts: Int32Array
   /** By hash: number of an event + 1; 0 for none. */
   readonly #places: Uint8Array
   readonly #hashes: Int32Array
+  /** Of each event: the one that came after it last, tried first because logs repeat themselves. */
+  readonly #next = new Uint8Array(256)
   /** Of each event: the literal behind its text field, if it has one. */
   readonly #afterText: readonly Uint8Array[]
 
@@ -98,9 +105,9 @@ export class LineMatcher {
     this.#places = new Uint8Array(1024)
     this.#hashes = Int32Array.from(format.events, (e) => nameHash(e.name))
     const program: number[] = []
-    this.#starts = Int32Array.from(format.events, ({ parts, name }) => {
+    this.#starts = Int32Array.from(format.events, (event) => {
       const start = program.length
-      program.push(...programOf(parts, name))
+      program.push(...programOf(event))
       return start
     })
     this.#program = Int32Array.from(program)
@@ -123,31 +130,44 @@ export class LineMatcher {
    * and MATCH_MARGIN_BYTES must be readable behind it. Answers where the next line begins, or NO_MATCH.
    */
   match(bytes: Uint8Array, view: DataView, at: number, lanes: Int32Array, base: number): number {
+    const before = this.event
+    const guess = this.#next[before] as number
+    this.event = guess
+    const end = this.#run(bytes, view, at, lanes, base)
+    if (end >= 0) return end
     const event = this.#eventAt(view, at)
+    if (event < 0 || event === guess) return NO_MATCH
+    this.#next[before] = event
     this.event = event
-    if (event < 0) return NO_MATCH
+    return this.#run(bytes, view, at, lanes, base)
+  }
+
+  /** Reads a line as `this.event`. */
+  #run(bytes: Uint8Array, view: DataView, at: number, lanes: Int32Array, base: number): number {
     const program = this.#program
-    let pc = this.#starts[event] as number
+    let pc = this.#starts[this.event] as number
     let p = at
     for (;;) {
-      const stop = pc + 1 + (program[pc] as number)
-      for (pc++; pc < stop; pc++, p += 4) if (view.getInt32(p, true) !== program[pc]) return NO_MATCH
-      const left = program[pc] as number
-      if (left > 0) {
-        if ((view.getInt32(p, true) & (program[pc + 1] as number)) !== program[pc + 2]) return NO_MATCH
-        p += left
+      const stop = pc + 1 + 2 * (program[pc] as number)
+      for (pc++; pc < stop; pc += 2, p += 8) {
+        const first = view.getInt32(p, true) ^ (program[pc] as number)
+        if ((first | (view.getInt32(p + 4, true) ^ (program[pc + 1] as number))) !== 0) return NO_MATCH
       }
-      const slot = base + (program[pc + 4] as number)
-      const op = program[pc + 3] as number
-      pc += 5
-      if (op === X64) p = readHex64(bytes, p, lanes, slot)
+      const first = (view.getInt32(p, true) & (program[pc + 1] as number)) ^ (program[pc + 2] as number)
+      const second = (view.getInt32(p + 4, true) & (program[pc + 3] as number)) ^ (program[pc + 4] as number)
+      if ((first | second) !== 0) return NO_MATCH
+      p += program[pc] as number
+      const op = program[pc + 5] as number
+      const slot = base + (program[pc + 6] as number)
+      pc += 7
+      if (op === X64) p = readHex64(view, p, lanes, slot)
       else if (op === OP_END) break
-      else if (op === D64) p = readD64(bytes, p, lanes, slot)
-      else if (op === U32) p = readU32(bytes, p, lanes, slot)
-      else if (op === X32) p = readHex32(bytes, p, lanes, slot)
-      else if (op === D32) p = readD32(bytes, p, lanes, slot)
-      else if (op === POINTER) p = this.#pointer(bytes, view, p, lanes, slot)
-      else p = this.#text(bytes, p, lanes, slot, this.#afterText[event] as Uint8Array)
+      else if (op === D64) p = readD64(view, p, lanes, slot)
+      else if (op === U32) p = readU32(view, p, lanes, slot)
+      else if (op === X32) p = readHex32(view, p, lanes, slot)
+      else if (op === D32) p = readD32(view, p, lanes, slot)
+      else if (op === POINTER) p = readPointer(view, p, lanes, slot)
+      else p = this.#text(bytes, p, lanes, slot)
       if (p < 0) return NO_MATCH
     }
     const end = bytes[p]
@@ -181,16 +201,9 @@ export class LineMatcher {
     }
   }
 
-  #pointer(bytes: Uint8Array, view: DataView, at: number, lanes: Int32Array, slot: number): number {
-    if ((view.getInt32(at, true) & 0xffff) === 0x7830) return readHex64(bytes, at + 2, lanes, slot)
-    if (view.getInt32(at, true) !== wordAt('(nil', 0) || bytes[at + 4] !== 0x29) return NO_NUMBER
-    lanes[slot] = 0
-    lanes[slot + 1] = 0
-    return at + 5
-  }
-
   /** A text: it ends where the literal that follows stands last in the line. */
-  #text(bytes: Uint8Array, at: number, lanes: Int32Array, slot: number, after: Uint8Array): number {
+  #text(bytes: Uint8Array, at: number, lanes: Int32Array, slot: number): number {
+    const after = this.#afterText[this.event] as Uint8Array
     let end = at
     while (bytes[end] !== NEWLINE) end++
     for (end -= after.length; end >= at; end--) if (standsAt(bytes, end, after)) break
@@ -202,6 +215,16 @@ export class LineMatcher {
     lanes[slot] = this.#texts.intern(bytes, at, end)
     return end
   }
+}
+
+/** An address as %p prints it. */
+function readPointer(view: DataView, at: number, lanes: Int32Array, slot: number): number {
+  const first = view.getInt32(at, true)
+  if ((first & 0xffff) === PREFIX_0X) return readHex64(view, at + 2, lanes, slot)
+  if (first !== NIL || view.getUint8(at + 4) !== CLOSING) return NO_NUMBER
+  lanes[slot] = 0
+  lanes[slot + 1] = 0
+  return at + 5
 }
 
 function standsAt(bytes: Uint8Array, at: number, text: Uint8Array): boolean {
