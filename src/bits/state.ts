@@ -20,6 +20,8 @@ const CHANGE = -1
  */
 export class Journal {
   on = false
+  /** How often `rollback` went back: what a reader derived from cells is stale when it moved. */
+  rollbacks = 0
   #entries = new Int32Array(1024 * ENTRY_CELLS)
   #used = 0
   readonly #stores: Cells[] = []
@@ -61,8 +63,8 @@ export class Journal {
    */
   change(key: number, before: number, after: number, undo: () => void): void {
     if (!this.on) return
+    this.#push(CHANGE, this.#changes.length, 0)
     this.#changes.push({ undo, key, before, after })
-    this.#push(CHANGE, this.#changes.length - 1, 0)
     this.#mix(key, CHANGE, before, -1)
     this.#mix(key, CHANGE, after, 1)
   }
@@ -72,6 +74,7 @@ export class Journal {
     assert(mark >= 0 && mark <= this.#used, 'the mark lies in the undo log')
     const on = this.on
     this.on = false
+    this.rollbacks++
     while (this.#used > mark) {
       this.#used--
       const at = this.#used * ENTRY_CELLS
@@ -153,9 +156,13 @@ export class Cells {
 
   set(index: number, value: number): void {
     const before = this.data[index] as number
-    if (before === value) return
-    if (this.#journal.on) this.#journal.note(this.#id, this.key, index, before, value)
-    this.data[index] = value
+    const now = value | 0
+    if (before === now) return
+    if (this.#journal.on) {
+      assert(before !== undefined, 'the cell exists')
+      this.#journal.note(this.#id, this.key, index, before, now)
+    }
+    this.data[index] = now
   }
 
   /** Cells [from, end) become `value`. One copy where nobody keeps an undo log. */

@@ -31,6 +31,15 @@ export function pageOf(hi: number, lo: number, pageShift: number): number {
   return (hi >>> 0) * (1 << (32 - pageShift)) + (lo >>> pageShift)
 }
 
+/** A lane with its bytes in reverse: between the engine's order and big-endian memory. */
+export const swap32 = (x: number): number =>
+  (x << 24) | ((x & 0xff00) << 8) | ((x >>> 8) & 0xff00) | (x >>> 24)
+
+/** Lanes of the address at which a page starts: page << `pageShift`, for shifts from 1 to 31. */
+export const hiOfPage = (page: number, pageShift: number): number =>
+  Math.floor(page / 2 ** (32 - pageShift)) | 0
+export const loOfPage = (page: number, pageShift: number): number => page << pageShift
+
 /** `0x` and lower-case hexadecimal digits, as every log and file of ours writes 64-bit values. */
 export const hex = (value: bigint | number): string =>
   `0x${(typeof value === 'bigint' ? BigInt.asUintN(64, value) : value).toString(16)}`

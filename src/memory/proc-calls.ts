@@ -1,0 +1,163 @@
+import { declareCall } from '../bits/call.ts'
+
+const process = {
+  type: 'name',
+  optional: true,
+  doc: 'The process that acts; left out, the one that the operation says.',
+} as const
+const NO_PROCESS = {
+  rule: 'no-such-process',
+  code: 'ESRCH',
+  when: 'There is no such process, or it has ended.',
+} as const
+
+/** fork: a child with a copy of all memory, made when one of the two writes. */
+export const PROC_FORK = declareCall({
+  name: 'fork',
+  verb: 'proc',
+  family: 'errno',
+  layer: 'host',
+  args: { process, child: { type: 'name', doc: 'Name of the child; no process may have had it before.' } },
+  answers: [
+    NO_PROCESS,
+    {
+      rule: 'name-taken',
+      code: 'EEXIST',
+      when: 'A process has or had the name of the child (names are ours).',
+    },
+    { rule: 'too-many-processes', code: 'EAGAIN', when: 'The host has no process number left.' },
+    { rule: 'no-frames', code: 'ENOMEM', when: 'The host has too few free frames to copy the pinned pages.' },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The child has the same ranges; a page that is pinned for long is copied at once, all others are shared until one of the two writes.',
+    },
+  ],
+  source: 'Linux v6.1 kernel/fork.c (dup_mmap), mm/memory.c (copy_present_pte, copy_present_page)',
+  doc: 'A process makes a child. Limits and capabilities are inherited; locked_vm of the child is 0.',
+})
+
+/** mmap of private anonymous memory. */
+export const PROC_MMAP = declareCall({
+  name: 'mmap',
+  verb: 'proc',
+  family: 'errno',
+  layer: 'host',
+  args: {
+    process,
+    address: { type: 'u64', optional: true, initial: 0n, doc: 'Where to map (fixed), or a hint; 0 is none.' },
+    bytes: { type: 'u64', doc: 'Bytes; rounded up to system pages.' },
+    read: { type: 'flag', optional: true, initial: true, doc: 'PROT_READ.' },
+    write: {
+      type: 'flag',
+      optional: true,
+      initial: true,
+      doc: 'PROT_WRITE; such memory can be read as well.',
+    },
+    fixed: { type: 'flag', optional: true, initial: false, doc: 'MAP_FIXED: replaces what is mapped there.' },
+    noreplace: {
+      type: 'flag',
+      optional: true,
+      initial: false,
+      doc: 'MAP_FIXED_NOREPLACE: at this address, but not over something else.',
+    },
+  },
+  outputs: { address: { type: 'u64', doc: 'First byte; the choice of the kernel unless fixed.' } },
+  answers: [
+    NO_PROCESS,
+    { rule: 'empty', code: 'EINVAL', when: 'bytes is 0.' },
+    { rule: 'bytes-wrap', code: 'ENOMEM', when: 'bytes, rounded up to pages, does not fit 64 bits.' },
+    { rule: 'too-many-maps', code: 'ENOMEM', when: 'The process has more ranges than vm.max_map_count.' },
+    {
+      rule: 'no-room',
+      code: 'ENOMEM',
+      when: 'No gap is large enough, or a fixed range passes the end of user space.',
+    },
+    { rule: 'unaligned', code: 'EINVAL', when: 'A fixed address is not a multiple of the system page.' },
+    { rule: 'exists', code: 'EEXIST', when: 'noreplace is set and something is mapped in the range.' },
+    {
+      rule: 'split-past-limit',
+      code: 'ENOMEM',
+      when: 'Replacing would split a range and pass vm.max_map_count.',
+    },
+    { rule: 'done', code: 'OK', when: 'The range is mapped; its pages come when they are first used.' },
+  ],
+  source: 'Linux v6.1 mm/mmap.c (do_mmap, get_unmapped_area, mmap_region)',
+  doc: 'A process maps private anonymous memory.',
+})
+
+export const PROC_MUNMAP = declareCall({
+  name: 'munmap',
+  verb: 'proc',
+  family: 'errno',
+  layer: 'host',
+  args: {
+    process,
+    address: { type: 'u64', doc: 'First byte.' },
+    bytes: { type: 'u64', doc: 'Bytes; rounded up to system pages.' },
+  },
+  answers: [
+    NO_PROCESS,
+    { rule: 'unaligned', code: 'EINVAL', when: 'The address is not a multiple of the system page.' },
+    { rule: 'past-end', code: 'EINVAL', when: 'The range passes the end of user space.' },
+    { rule: 'empty', code: 'EINVAL', when: 'bytes is 0.' },
+    { rule: 'split-past-limit', code: 'ENOMEM', when: 'It would split a range and pass vm.max_map_count.' },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'Nothing is mapped in the range any more; pages that are pinned stay with whoever pinned them.',
+    },
+  ],
+  source: 'Linux v6.1 mm/mmap.c (do_mas_munmap, do_mas_align_munmap)',
+  doc: 'A process gives memory back. Devices are not asked: a pinned page stays reachable for them.',
+})
+
+export const PROC_MPROTECT = declareCall({
+  name: 'mprotect',
+  verb: 'proc',
+  family: 'errno',
+  layer: 'host',
+  args: {
+    process,
+    address: { type: 'u64', doc: 'First byte.' },
+    bytes: { type: 'u64', doc: 'Bytes; rounded up to system pages.' },
+    read: { type: 'flag', optional: true, initial: false, doc: 'PROT_READ.' },
+    write: { type: 'flag', optional: true, initial: false, doc: 'PROT_WRITE.' },
+  },
+  answers: [
+    NO_PROCESS,
+    { rule: 'unaligned', code: 'EINVAL', when: 'The address is not a multiple of the system page.' },
+    { rule: 'empty', code: 'OK', when: 'bytes is 0; nothing happens.' },
+    { rule: 'range-wraps', code: 'ENOMEM', when: 'The range does not fit 64 bits.' },
+    { rule: 'start-not-mapped', code: 'ENOMEM', when: 'Nothing is mapped at the address.' },
+    { rule: 'split-past-limit', code: 'ENOMEM', when: 'It would split a range and pass vm.max_map_count.' },
+    {
+      rule: 'hole',
+      code: 'ENOMEM',
+      when: 'Nothing is mapped further on; what lies before the hole has changed.',
+    },
+    { rule: 'done', code: 'OK', when: 'The range has the new permissions.' },
+  ],
+  source: 'Linux v6.1 mm/mprotect.c (do_mprotect_pkey, mprotect_fixup)',
+  doc: 'A process changes the permissions of its memory. Pins, and what a device may do through them, stay.',
+})
+
+export const PROC_EXIT = declareCall({
+  name: 'exit',
+  verb: 'proc',
+  family: 'errno',
+  layer: 'host',
+  args: { process },
+  answers: [
+    NO_PROCESS,
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'Its memory is gone except what is pinned, then its files are closed; the mm structure stays while somebody holds it.',
+    },
+  ],
+  source: 'Linux v6.1 kernel/exit.c (do_exit: exit_mm, then exit_files), mm/mmap.c (exit_mmap)',
+  doc: 'A process ends.',
+})
+
+export const PROC_CALLS = [PROC_FORK, PROC_MMAP, PROC_MUNMAP, PROC_MPROTECT, PROC_EXIT] as const

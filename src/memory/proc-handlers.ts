@@ -1,0 +1,48 @@
+import type { CallHandler } from '../bits/answer.ts'
+import { rulesOf } from '../bits/call.ts'
+import { type Args, type Decision, handlerOf } from './handler.ts'
+import { PROC_EXIT, PROC_FORK, PROC_MMAP, PROC_MPROTECT, PROC_MUNMAP } from './proc-calls.ts'
+import type { Process, ProcessTable } from './process.ts'
+
+const MMAP_DONE = rulesOf(PROC_MMAP).done
+/** Every call of a process has this rule first. */
+const NO_PROCESS = rulesOf(PROC_FORK)['no-such-process']
+
+const isSet = (args: Args, name: string): boolean => args[name] === true
+const u64 = (args: Args, name: string): bigint => args[name] as bigint
+
+function mmap({ mm }: Process, args: Args): Decision {
+  const [fixed, noreplace] = [isSet(args, 'fixed'), isSet(args, 'noreplace')]
+  const { place, address } = mm.mmap({
+    address: u64(args, 'address'),
+    bytes: u64(args, 'bytes'),
+    read: isSet(args, 'read'),
+    write: isSet(args, 'write'),
+    fixed,
+    noreplace,
+  })
+  if (place !== MMAP_DONE) return { place }
+  return { place, outputs: { address }, out: address, free: fixed || noreplace ? [] : ['address'] }
+}
+
+/** The handlers of all calls of verb `proc`. */
+export function procHandlers(processes: ProcessTable): CallHandler[] {
+  const { stage } = processes.host
+  const make = (decl: CallHandler['decl'], decide: (process: Process, args: Args) => Decision) =>
+    handlerOf(stage, decl, (args) => {
+      const process = processes.find(args['process'] as string | undefined)
+      return process === undefined ? { place: NO_PROCESS } : decide(process, args)
+    })
+  return [
+    make(PROC_FORK, (parent, args) => ({ place: processes.fork(parent, args['child'] as string) })),
+    make(PROC_MMAP, mmap),
+    make(PROC_MUNMAP, ({ mm }, args) => ({ place: mm.munmap(u64(args, 'address'), u64(args, 'bytes')) })),
+    make(PROC_MPROTECT, ({ mm }, args) => ({
+      place: mm.mprotect(u64(args, 'address'), u64(args, 'bytes'), {
+        read: isSet(args, 'read'),
+        write: isSet(args, 'write'),
+      }),
+    })),
+    make(PROC_EXIT, (process) => ({ place: processes.exit(process) })),
+  ]
+}
