@@ -1,0 +1,18 @@
+const HEX = 'hex:'
+
+/** The bytes that a text stands for: `hex:` and hexadecimal digits, blanks apart, or the text itself as UTF-8. */
+export function bytesOf(text: string): Uint8Array {
+  if (!text.startsWith(HEX)) return new TextEncoder().encode(text)
+  const digits = text.slice(HEX.length).replaceAll(/\s/g, '')
+  return Uint8Array.from({ length: digits.length / 2 }, (_, i) =>
+    Number.parseInt(digits.slice(i * 2, i * 2 + 2), 16),
+  )
+}
+
+/** The text of bytes, the one form that they have: printable ASCII as it is, all else as `hex:` and digits. */
+export function bytesText(bytes: Uint8Array): string {
+  const isPrintable = bytes.every((b) => b >= 0x20 && b < 0x7f)
+  const text = isPrintable ? new TextDecoder().decode(bytes) : ''
+  if (isPrintable && !text.startsWith(HEX)) return text
+  return HEX + Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
+}
