@@ -154,11 +154,12 @@ const ramOf = (given: MachineInput['ram']): readonly RamRange[] =>
     ? given
     : [{ gpa: 0n, bytes: given ?? MACHINE_DEFAULTS.ramBytes, owner: MACHINE_DEFAULTS.owner }]
 
-const endOf = (ram: readonly RamRange[]): bigint =>
-  ram.reduce((end, { gpa, bytes }) => {
-    const own = gpa + bytes
-    return own > end ? own : end
-  }, 0n)
+/** First address past all memory. */
+export function ramEnd(ram: readonly RamRange[]): bigint {
+  let end = 0n
+  for (const { gpa, bytes } of ram) if (gpa + bytes > end) end = gpa + bytes
+  return end
+}
 
 /** A description with its defaults, not yet checked for conflicts. */
 export function completeMachine(given: MachineInput = {}): MachineDescription {
@@ -167,7 +168,7 @@ export function completeMachine(given: MachineInput = {}): MachineDescription {
     kind: given.kind ?? MACHINE_DEFAULTS.kind,
     profile: given.profile ?? MACHINE_DEFAULTS.profile,
     ram,
-    maxRamBytes: given.maxRamBytes ?? endOf(ram),
+    maxRamBytes: given.maxRamBytes ?? ramEnd(ram),
     hasPmemory: given.hasPmemory ?? false,
     pageShift: given.pageShift ?? MACHINE_DEFAULTS.pageShift,
     hostPageShift: given.hostPageShift ?? MACHINE_DEFAULTS.hostPageShift,
@@ -183,15 +184,17 @@ export function completeMachine(given: MachineInput = {}): MachineDescription {
   }
 }
 
-/** Finds the second thing that claims what a first one has, and says so with both names. */
+/** Finds whoever claims what another one has, and says whose it is. */
 class Claims {
   readonly #taken = new Map<string, string>()
   readonly conflicts: DescriptionConflict[] = []
 
-  claim(what: string, by: string, path: readonly (string | number)[]): void {
-    const first = this.#taken.get(what)
-    if (first === undefined) this.#taken.set(what, by)
-    else this.conflicts.push({ path, message: `${by} has the ${what} of ${first}` })
+  /** False where somebody has it already. */
+  claim(what: string, by: string, path: readonly (string | number)[]): boolean {
+    const owner = this.#taken.get(what)
+    if (owner === undefined) this.#taken.set(what, by)
+    else this.conflicts.push({ path, message: `${what} is taken by ${owner}` })
+    return owner === undefined
   }
 }
 
@@ -206,7 +209,7 @@ function ramConflicts({ ram, maxRamBytes, pageShift }: MachineDescription): Desc
     if (other !== -1)
       out.push({ path: ['ram', i], message: `memory overlaps entry ${other + 1} of the list` })
   })
-  if (maxRamBytes < endOf(ram)) {
+  if (maxRamBytes < ramEnd(ram)) {
     out.push({
       path: ['maxRam'],
       message: 'memory that can be plugged in ends before the memory that is there',
@@ -220,9 +223,11 @@ export function machineConflicts(machine: MachineDescription): DescriptionConfli
   const claims = new Claims()
   machine.phbs.forEach((phb, i) => {
     const at = ['phbs', i]
-    claims.claim(`name ${phb.name}`, `PHB ${phb.name}`, [...at, 'name'])
-    claims.claim(`PHB index ${phb.index}`, `PHB ${phb.name}`, [...at, 'index'])
-    claims.claim(`buid 0x${phb.buid.toString(16)}`, `PHB ${phb.name}`, [...at, 'buid'])
+    // Name and bus unit id follow from the index unless they are given.
+    if (claims.claim(`PHB index ${phb.index}`, `PHB ${phb.name}`, [...at, 'index'])) {
+      claims.claim(`name ${phb.name}`, `PHB ${phb.name}`, [...at, 'name'])
+      claims.claim(`buid 0x${phb.buid.toString(16)}`, `PHB ${phb.name}`, [...at, 'buid'])
+    }
     phb.devices.forEach((device, j) => {
       const who = `device ${device.name}`
       claims.claim(`name ${device.name}`, who, [...at, 'devices', j, 'name'])

@@ -1,0 +1,92 @@
+import { createReadStream } from 'node:fs'
+import { IommulatorError } from '../bits/errors.ts'
+import type { Catalogue } from '../machine/scenario/catalogue.ts'
+import { readScenario, type Scenario } from '../machine/scenario/scenario.ts'
+import { type Issue, issueSentence, type Path } from '../machine/schema/issue.ts'
+import { excerptAt, ScenarioError, type ScenarioProblem } from './scenario-error.ts'
+import type { Span } from './yaml-faults.ts'
+import { YamlTree } from './yaml-tree.ts'
+
+/** Largest scenario file: some 40,000 steps. Parsing it takes seconds and about 200 times its size in memory. */
+export const SCENARIO_BYTES_MOST = 4 << 20
+
+const dotted = (path: Path): string => path.join('.')
+
+class Report {
+  readonly problems: ScenarioProblem[] = []
+  readonly #text: string
+  readonly #tree: YamlTree
+
+  constructor(text: string, tree: YamlTree) {
+    this.#text = text
+    this.#tree = tree
+  }
+
+  add(span: Span, path: string, message: string): void {
+    const { line, column } = this.#tree.place(span)
+    const excerpt = excerptAt(this.#text, line, column, span.end - span.start)
+    this.problems.push({ line, column, path, message, excerpt })
+  }
+
+  addIssue(issue: Issue): void {
+    const span = this.#tree.find(issue.path, issue.at)
+    // A value that YAML could not give is reported once.
+    if (this.#tree.faults.some((f) => f.start === span.start)) return
+    this.add(span, dotted(issue.path), issueSentence(issue))
+  }
+
+  error(file: string, more: boolean): ScenarioError {
+    const inOrder = [...this.problems].sort((a, b) => a.line - b.line || a.column - b.column)
+    return new ScenarioError(file, inOrder, more)
+  }
+}
+
+/**
+ * Reads a scenario from YAML 1.2 text (JSON is a part of it). Comments are free; every error of the text is reported
+ * at once, with file, line, column and what would be right. The operations carry their lines.
+ *
+ * @throws ScenarioError (ERR_SCENARIO) where it is not a scenario
+ * @example parseScenario(text, 'stale.yaml', { calls: CALLS, rules: RULES, errata: ERRATA })
+ */
+export function parseScenario(text: string, file: string, catalogue: Catalogue): Scenario {
+  if (Buffer.byteLength(text) > SCENARIO_BYTES_MOST) throw tooLarge(file)
+  const tree = new YamlTree(text)
+  const report = new Report(text, tree)
+  for (const { message, ...span } of tree.faults) report.add(span, '', message)
+  if (!tree.isParsed) throw report.error(file, tree.more)
+
+  const lineOf = (path: Path): number => tree.place(tree.find(path, 'value')).line
+  const { value, issues, more } = readScenario(tree.value, catalogue, { lineOf })
+  for (const issue of issues) report.addIssue(issue)
+  if (value === undefined || report.problems.length > 0) throw report.error(file, more || tree.more)
+  return value
+}
+
+const tooLarge = (file: string): IommulatorError =>
+  new IommulatorError('ERR_SCENARIO', `${file}: a scenario file has at most ${SCENARIO_BYTES_MOST} bytes`, {
+    file,
+  })
+
+/**
+ * Reads a scenario file.
+ *
+ * @throws ScenarioError (ERR_SCENARIO) where it is not a scenario; IommulatorError ERR_INPUT where it cannot be read
+ */
+export async function readScenarioFile(path: string, catalogue: Catalogue): Promise<Scenario> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  let text: string
+  try {
+    // One byte more than allowed is enough to know: a device or a pipe may never end.
+    for await (const chunk of createReadStream(path, { end: SCENARIO_BYTES_MOST })) {
+      chunks.push(chunk as Buffer)
+      bytes += (chunk as Buffer).length
+    }
+    text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks))
+  } catch (error) {
+    if (bytes > SCENARIO_BYTES_MOST) throw tooLarge(path)
+    const why = error instanceof TypeError ? 'it is no UTF-8 text' : (error as Error).message
+    throw new IommulatorError('ERR_INPUT', `${path} cannot be read: ${why}`, { file: path }, error)
+  }
+  return parseScenario(text, path, catalogue)
+}
