@@ -34,7 +34,7 @@ export const noCounts = (): KnowledgeCounts => ({
  * One byte an entry, in chunks that appear where something is not simply seen.
  */
 export class Knowledge {
-  readonly #initial: How
+  #initial: How
   readonly #chunks = new Map<number, Uint8Array>()
 
   /** @param initial of all entries at first: UNKNOWN for a table that the log did not see being made */
@@ -63,6 +63,17 @@ export class Knowledge {
       }
       chunk?.fill(how, at - number * CHUNK_ENTRIES, stop - number * CHUNK_ENTRIES)
       at = stop
+    }
+  }
+
+  /**
+   * A line that may have changed any entry is lost: what was seen is now only inferred, namely that the lost
+   * line did not change it.
+   */
+  demote(): void {
+    if (this.#initial === SEEN) this.#initial = INFERRED
+    for (const chunk of this.#chunks.values()) {
+      for (let i = 0; i < chunk.length; i++) if (chunk[i] === SEEN) chunk[i] = INFERRED
     }
   }
 }

@@ -2,7 +2,7 @@ import { hex } from '../../bits/u64.ts'
 import type { TceWindow } from '../../table/tce-window.ts'
 import type { RecordLog } from '../../trace/record-log.ts'
 import { INFERRED, Knowledge, SEEN, UNKNOWN } from './knowledge.ts'
-import type { PseriesWindows } from './pseries-windows.ts'
+import { isPciLiobn, type PseriesWindows, windowIndexOf } from './pseries-windows.ts'
 import type { OpenAssumption, Tally } from './tally.ts'
 
 /** What the replay knows of the window behind a LIOBN. */
@@ -13,12 +13,6 @@ export interface ReplayWindow {
   /** The table lives in KVM: its hypercalls leave no line, so no value is certain. */
   readonly inKvm: boolean
 }
-
-const PCI_BIT = 0x8000_0000
-
-export const isPciLiobn = (liobn: number): boolean => liobn >= PCI_BIT
-export const phbIndexOf = (liobn: number): number => (liobn & 0x7fff_ffff) >>> 8
-export const windowIndexOf = (liobn: number): number => liobn & 0xff
 
 /**
  * The windows of a log's machine, and what `spapr_iommu_new_table` lines mean for them.
@@ -33,6 +27,7 @@ export class ReplayWindows {
   #last: ReplayWindow | undefined
   /** New-table lines whose reason the next line will show, in order. */
   #pending: { readonly liobn: number; readonly line: number; readonly inKvm: boolean }[] = []
+  readonly #seen = new Set<number>()
   readonly #moved = new Map<number, OpenAssumption>()
   readonly #units: PseriesWindows
   readonly #tally: Tally
@@ -64,12 +59,18 @@ export class ReplayWindows {
     return this.adopt(liobn, SEEN, false)
   }
 
+  /** Whether a LIOBN ever had a window in this log. */
+  hasSeen(liobn: number): boolean {
+    return this.#seen.has(liobn)
+  }
+
   /** Takes note of the window that the units have for a LIOBN now. */
   adopt(liobn: number, how: 0 | 1 | 2, inKvm: boolean): ReplayWindow | undefined {
     const window = this.#units.windowOf(liobn)
     if (window === undefined) return undefined
     const made: ReplayWindow = { liobn, window, knowledge: new Knowledge(inKvm ? UNKNOWN : how), inKvm }
     this.#byLiobn.set(liobn, made)
+    this.#seen.add(liobn)
     this.#last = made
     return made
   }
@@ -85,6 +86,11 @@ export class ReplayWindows {
     return made
   }
 
+  /** A line that may have changed any table is lost: all that was seen is only inferred from here on. */
+  demote(): void {
+    for (const open of this.#byLiobn.values()) open.knowledge.demote()
+  }
+
   newTable(liobn: number, line: number, inKvm: boolean): void {
     this.#pending.push({ liobn, line, inKvm })
   }
@@ -94,6 +100,17 @@ export class ReplayWindows {
     const claimed = this.#pending.find((p) => p.liobn === liobn)
     this.#pending = this.#pending.filter((p) => p !== claimed)
     return claimed
+  }
+
+  /** A table came in by migration: the line shows its shape; what its entries hold, nothing shows. */
+  load(t: { line: number; liobn: number; entries: number; busOffset: bigint; pageShift: number }): void {
+    const shape = { pageShift: t.pageShift, busOffset: t.busOffset, entries: t.entries }
+    if (!this.#units.open(t.liobn, shape)) return
+    this.adopt(t.liobn, UNKNOWN, false)
+    this.#tally.assume(
+      t.line,
+      `LIOBN ${hex(t.liobn)} came in by migration with contents that the log does not show`,
+    )
   }
 
   /** No create or reset came: decide what the pending lines were. */

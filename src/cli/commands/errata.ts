@@ -1,0 +1,119 @@
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { compareVersions, type Erratum, resolveProfile } from '../../bits/errata.ts'
+import { IommulatorError } from '../../bits/errors.ts'
+import { didYouMean } from '../../bits/suggest.ts'
+import { ERRATA } from '../../machine/registry.ts'
+import { type RunResult, runScenario } from '../../machine/run-scenario.ts'
+import type { Command } from '../command.ts'
+import { EXIT } from '../exit.ts'
+import type { Io } from '../io.ts'
+import { jsonText } from '../json-text.ts'
+import { PROFILE_NAMES } from '../profiles.ts'
+import { table, wrap } from '../text-table.ts'
+import { loadScenario } from '../yaml-scenario.ts'
+
+const ids = (): string[] => ERRATA.map((e) => e.id)
+
+function found(id: string): Erratum {
+  const erratum = ERRATA.find((e) => e.id.toLowerCase() === id.toLowerCase())
+  if (erratum !== undefined) return erratum
+  throw new IommulatorError(
+    'ERR_NUMBER',
+    `no erratum is called "${id}"${didYouMean(id, ids())}; known: ${ids().join(', ')}`,
+  )
+}
+
+/** `linux from 3.10 before 5.11`, for each stretch of versions. */
+export const versionsText = ({ family, versions }: Erratum): string =>
+  versions
+    .map(({ since, until }) =>
+      [family, since === undefined ? '' : `from ${since}`, until === undefined ? '' : `before ${until}`]
+        .filter((w) => w !== '')
+        .join(' '),
+    )
+    .join('; ')
+
+const textOf = (e: Erratum, io: Io): string =>
+  [
+    `${io.paint.bold(e.id)}  ${e.title}`,
+    `  ${e.kind}; ${versionsText(e)}; evidence: ${e.evidence}`,
+    ...wrap(`Wrong: ${e.wrong}`, 2),
+    ...wrap(`Right: ${e.right}`, 2),
+    ...wrap(`Source: ${e.source}`, 2),
+    `  Scenario: ${e.scenario}${e.finding === undefined ? '' : `, found by ${e.finding}`}`,
+    '',
+  ].join('\n')
+
+/** The scenario of an erratum, as the package ships it, run on its own profile and without the erratum. */
+function runBoth(e: Erratum): { readonly withIt: RunResult; readonly without: RunResult } {
+  const path = fileURLToPath(new URL(`../../../${e.scenario}`, import.meta.url))
+  const scenario = loadScenario(readFileSync(path, 'utf8'), e.scenario)
+  const { profile } = scenario.machine
+  const withIt = { ...scenario.machine, profile: `${profile},${e.id}` }
+  const without = { ...scenario.machine, profile: `${profile},-${e.id}` }
+  return {
+    withIt: runScenario({ ...scenario, machine: withIt }),
+    without: runScenario({ ...scenario, machine: without }),
+  }
+}
+
+/** Where the two runs part: answers that differ, and the findings of each. */
+function differences({ withIt, without }: ReturnType<typeof runBoth>): string[] {
+  const lines = withIt.steps.flatMap(({ step, operation, answer }, i) => {
+    const other = without.steps[i]?.answer
+    if (other === undefined || (other.code === answer.code && other.rule === answer.rule)) return []
+    const says = (a: typeof answer) => `${a.code} (${a.rule})`
+    return [`  step ${step} ${operation.call}: with it ${says(answer)}, without ${says(other)}`]
+  })
+  const rules = (r: RunResult) => [...new Set(r.findings.map((f) => f.rule))].join(', ') || 'none'
+  return [...lines, `  findings with it: ${rules(withIt)}; without: ${rules(without)}`]
+}
+
+function listed(profile: string | undefined): readonly Erratum[] {
+  if (profile === undefined) return ERRATA
+  const { has } = resolveProfile(ERRATA, profile)
+  return ERRATA.filter((e) => has(e.id))
+}
+
+/** Families together, then by first version, then by id. */
+const inOrder = (errata: readonly Erratum[]): Erratum[] =>
+  [...errata].sort(
+    (a, b) =>
+      a.family.localeCompare(b.family) ||
+      compareVersions(a.versions[0]?.since ?? '0', b.versions[0]?.since ?? '0') ||
+      a.id.localeCompare(b.id, 'en', { numeric: true }),
+  )
+
+export const errataCommand: Command = {
+  name: 'errata',
+  summary: 'list, show or run the deviations that the model knows',
+  positionals: [{ name: '[id]', doc: 'an erratum, to show all of it', complete: async () => ids() }],
+  options: [
+    {
+      flags: '--profile <profile>',
+      doc: 'only those of a profile',
+      offer: () => PROFILE_NAMES,
+    },
+    { flags: '--run', doc: "run the erratum's scenario with it and without it, and show where they part" },
+    { flags: '--json', doc: 'print one JSON object' },
+  ],
+  examples: [
+    ['iommulator errata', 'all errata, a line each'],
+    ['iommulator errata --profile linux-6.1', 'those of one version'],
+    ['iommulator errata X11 --run', 'show one, and what it does'],
+  ],
+  async run({ positionals: [id], options }, io) {
+    const profile = options['profile'] as string | undefined
+    const errata = id === undefined ? inOrder(listed(profile)) : [found(id)]
+    if (options['run'] === true && id === undefined) {
+      throw new IommulatorError('ERR_NUMBER', '--run needs the id of an erratum')
+    }
+    const parts = options['run'] === true ? differences(runBoth(found(id ?? ''))) : undefined
+    if (options['json'] === true) io.out(jsonText({ schema: 'iommulator/errata/1', errata, differences: parts }))
+    else if (id === undefined) {
+      io.out(`${table(errata.map((e) => [e.id, e.kind, versionsText(e), e.title])).join('\n')}\n`)
+    } else io.out([...errata.map((e) => textOf(e, io)), ...(parts ?? []).map((l) => `${l}\n`)].join(''))
+    return EXIT.CLEAN
+  },
+}

@@ -1,0 +1,141 @@
+import { type Answer, answerOf, type CallHandler } from '../bits/answer.ts'
+import { rulesOf } from '../bits/call.ts'
+import { Clock } from '../bits/clock.ts'
+import { resolveProfile } from '../bits/errata.ts'
+import { IommulatorError } from '../bits/errors.ts'
+import { Cells, keyOf } from '../bits/state.ts'
+import { deviceHandlers } from '../hw/device-handlers.ts'
+import { Edu } from '../hw/edu.ts'
+import { Life } from '../hw/life.ts'
+import { LiobnMap } from '../hw/liobn-map.ts'
+import { SpaprPhb } from '../hw/spapr-phb.ts'
+import type { TableParts } from '../hw/spapr-tce-table.ts'
+import { VioBus, VioDevice } from '../hw/vio-bus.ts'
+import { hcallHandlers } from '../kernel/qemu/hcall-handlers.ts'
+import { rtasHandlers } from '../kernel/qemu/rtas-handlers.ts'
+import { SpaprHcalls } from '../kernel/qemu/spapr-hcalls.ts'
+import { SpaprRtas } from '../kernel/qemu/spapr-rtas.ts'
+import { GuestMemory } from '../memory/guest-memory.ts'
+import { Host } from '../memory/host.ts'
+import { memHandlers } from '../memory/mem-handlers.ts'
+import { procHandlers } from '../memory/proc-handlers.ts'
+import { ProcessTable } from '../memory/process.ts'
+import type { MachineDescription } from './description.ts'
+import { Machine, type MachineOptions } from './machine.ts'
+import { ERRATA } from './registry.ts'
+import { TICK_ADVANCE, TICKS_MAX } from './tick-calls.ts'
+
+const TICK = rulesOf(TICK_ADVANCE)
+
+/** Physical memory of the host behind a machine, beside its guest's: what is never written costs nothing. */
+const HOST_SPARE_BYTES = 2 ** 30
+/** Bytes that the contents of modelled memory may take. */
+const CONTENTS_BYTES_MAX = 2 ** 31
+/** Where QEMU maps guest memory in its own address space. */
+const GUEST_UA = 0x7f00_0000_0000n
+const UNLIMITED = (1n << 64n) - 1n
+
+/** The host and the QEMU process, with the guest's memory mapped in it. */
+function createMemory(machine: Machine, description: MachineDescription) {
+  const { stage, journal } = machine
+  const guestBytes = description.ram.reduce((n, r) => n + r.bytes, 0n)
+  const host = new Host({
+    stage,
+    journal,
+    pageShift: description.hostPageShift,
+    ramBytes: Number(guestBytes) + HOST_SPARE_BYTES,
+    maxBytes: CONTENTS_BYTES_MAX,
+  })
+  const processes = new ProcessTable(host)
+  const qemu = processes.spawn('qemu', { memlockBytes: UNLIMITED, hasIpcLock: false })
+  processes.actor = 'qemu'
+  const guest = new GuestMemory(host)
+  let ua = GUEST_UA
+  for (const { gpa, bytes, owner } of description.ram) {
+    qemu.mm.mmap({ address: ua, bytes, read: true, write: true, fixed: true, noreplace: false })
+    const slot = guest.addSlot({ gpa, bytes, mm: qemu.mm, ua })
+    if (slot < 0)
+      throw new IommulatorError('ERR_MACHINE', `guest memory at 0x${gpa.toString(16)} cannot be there`)
+    machine.log.emit('page.own', null, {
+      space: 'gpa',
+      pageShift: 12,
+      first: Number(gpa >> 12n),
+      count: Number(bytes >> 12n),
+      owner,
+      generation: 0,
+    })
+    ua += bytes
+  }
+  return { host, processes, guest }
+}
+
+/** The buses of a description with their windows open, as after power-on. */
+function createBuses(machine: Machine, description: MachineDescription, guest: GuestMemory) {
+  const { stage, journal, profile } = machine
+  const life = new Life(stage, journal)
+  const liobns = new LiobnMap()
+  let windows = 0
+  const parts: TableParts = { stage, journal, life, profile, nextWindow: () => ++windows }
+  const clock = new Clock(new Cells(journal, keyOf('clock')))
+  const devices = new Map<string, Edu>()
+  const phbs = description.phbs.map((d) => {
+    const phb = new SpaprPhb({ ...d, hasDdw: d.ddw, memory: guest, liobns }, parts)
+    for (const { name, dmaMask } of d.devices) {
+      devices.set(name, new Edu({ name, space: phb.space, dmaMask }, { ...parts, clock }))
+      machine.log.emit('device.add', null, { device: name, unit: d.name, mask: dmaMask })
+    }
+    return phb
+  })
+  const vio = new VioBus()
+  for (const d of description.vio) vio.add(new VioDevice({ ...d, memory: guest, liobns }, parts))
+  for (const phb of phbs) phb.reset('power-on')
+  vio.reset('power-on')
+  return { life, liobns, clock, devices, phbs, vio }
+}
+
+/** Simulated time moves: devices whose time has come act. */
+function tickHandler(machine: Machine, clock: Clock, devices: ReadonlyMap<string, Edu>): CallHandler {
+  const tags = machine.stage.tag(TICK_ADVANCE)
+  return {
+    decl: TICK_ADVANCE,
+    run(args): Answer {
+      const ticks = Number(args['ticks'] as bigint)
+      const before = machine.stage.enter(tags, ticks | 0)
+      if (ticks > TICKS_MAX) {
+        machine.stage.leave(tags, before, TICK['too-many-ticks'])
+        return answerOf(TICK_ADVANCE, TICK['too-many-ticks'])
+      }
+      for (let i = 0; i < ticks; i++) {
+        clock.advance(1)
+        machine.log.tick = clock.tick
+        for (const device of devices.values()) device.elapse()
+      }
+      machine.stage.leave(tags, before, TICK.done)
+      return answerOf(TICK_ADVANCE, TICK.done, { outputs: { tick: BigInt(clock.tick) } })
+    },
+  }
+}
+
+/**
+ * Wires a machine: the host and QEMU's process with the guest's memory, PHBs, VIO devices and bus masters, the
+ * hypercalls and RTAS calls of QEMU, and the guest's kernel on top.
+ *
+ * @throws IommulatorError ERR_MACHINE where the parts do not fit together, ERR_PROFILE for an unknown profile
+ */
+export function createMachine(description: MachineDescription, options: MachineOptions = {}): Machine {
+  const machine = new Machine(description, resolveProfile(ERRATA, description.profile), options)
+  const { stage, profile } = machine
+  const { processes, guest } = createMemory(machine, description)
+  const { life, liobns, clock, devices, phbs } = createBuses(machine, description, guest)
+  const hcalls = new SpaprHcalls({ stage, life, profile, liobns, memory: guest })
+  const rtas = new SpaprRtas({ stage, life, profile, liobns, phbs })
+  machine.register([
+    ...hcallHandlers(hcalls, life),
+    ...rtasHandlers(rtas, life),
+    ...deviceHandlers({ devices, stage, life }),
+    ...memHandlers(processes, guest),
+    ...procHandlers(processes),
+    tickHandler(machine, clock, devices),
+  ])
+  return machine
+}

@@ -1,0 +1,64 @@
+import type { CallDecl } from '../bits/call.ts'
+import type { Erratum } from '../bits/errata.ts'
+import { bit, bits, type Word, word } from '../bits/word.ts'
+import { RULES } from '../check/rules.ts'
+import { DEVICE_CALLS } from '../hw/edu-calls.ts'
+import { EDU_WORDS } from '../hw/edu-registers.ts'
+import { QEMU_CALLS } from '../kernel/qemu/calls.ts'
+import { QEMU_ERRATA } from '../kernel/qemu/errata.ts'
+import { MEM_CALLS } from '../memory/mem-calls.ts'
+import { PROC_CALLS } from '../memory/proc-calls.ts'
+import { LOG_FORMATS as READER_FORMATS } from '../reader/detect.ts'
+import type { LogFormat } from '../reader/log-format.ts'
+import { TCE } from '../table/tce-entry.ts'
+import type { Catalogue } from './scenario/catalogue.ts'
+import { TICK_ADVANCE } from './tick-calls.ts'
+
+/** How QEMU's pseries numbers its TCE tables. */
+const LIOBN = word('LIOBN', 32, 'QEMU 7.2 include/hw/pci-host/spapr.h', {
+  PCI: bit(31, 'ro', 'Set: a window of a PHB. Clear: a VIO device, and the whole word is its reg.'),
+  PHB: bits(30, 8, 'ro', 'Index of the PHB.'),
+  WINDOW: bits(7, 0, 'ro', 'Window of the PHB: 0 the default one, 1 the other.'),
+})
+
+/** Page sizes as ibm,query-pe-dma-window tells them: not in order of size. */
+const DDW_PAGE_SIZES = word('DDW_PAGE_SIZES', 32, 'LoPAR, ibm,query-pe-dma-window', {
+  P4K: bit(0, 'ro', '4 KiB pages.'),
+  P64K: bit(1, 'ro', '64 KiB pages.'),
+  P16M: bit(2, 'ro', '16 MiB pages.'),
+  P32M: bit(3, 'ro', '32 MiB pages.'),
+  P64M: bit(4, 'ro', '64 MiB pages.'),
+  P128M: bit(5, 'ro', '128 MiB pages.'),
+  P256M: bit(6, 'ro', '256 MiB pages.'),
+  P16G: bit(7, 'ro', '16 GiB pages.'),
+  P2M: bit(8, 'ro', '2 MiB pages.'),
+})
+
+/** How RTAS calls name a device of a PHB. */
+const CFG_ADDR = word('CFG_ADDR', 32, 'LoPAR, PCI configuration address format', {
+  BUS: bits(23, 16, 'ro', 'Bus.'),
+  DEVICE: bits(15, 11, 'ro', 'Device.'),
+  FUNCTION: bits(10, 8, 'ro', 'Function.'),
+  REGISTER: bits(7, 0, 'ro', 'Register; 0 in the calls for DMA windows.'),
+})
+
+/** Every word that the model declares. */
+export const WORDS: readonly Word[] = [TCE, LIOBN, CFG_ADDR, DDW_PAGE_SIZES, ...EDU_WORDS]
+
+/** Every call that the model answers. */
+export const CALLS: readonly CallDecl[] = [
+  ...QEMU_CALLS,
+  ...DEVICE_CALLS,
+  ...MEM_CALLS,
+  ...PROC_CALLS,
+  TICK_ADVANCE,
+]
+
+/** Every deviation that the model knows. */
+export const ERRATA: readonly Erratum[] = [...QEMU_ERRATA]
+
+/** Every log format that can be read. */
+export const LOG_FORMATS: readonly LogFormat[] = READER_FORMATS
+
+/** What a scenario may name. */
+export const CATALOGUE: Catalogue = { calls: CALLS, rules: RULES, errata: ERRATA }

@@ -1,0 +1,118 @@
+import type { Profile } from '../../bits/errata.ts'
+import type { Journal } from '../../bits/state.ts'
+import { Life } from '../../hw/life.ts'
+import { LiobnMap } from '../../hw/liobn-map.ts'
+import { DDW_PAGE_SIZES, SpaprPhb } from '../../hw/spapr-phb.ts'
+import type { TableParts, WindowShape } from '../../hw/spapr-tce-table.ts'
+import { VioDevice } from '../../hw/vio-bus.ts'
+import type { BusMemory } from '../../memory/ports.ts'
+import type { TceWindow } from '../../table/tce-window.ts'
+import type { Stage } from '../../trace/stage.ts'
+import { MACHINE_DEFAULTS } from '../description.ts'
+
+/** PHBs and VIO devices of one log, at most: a damaged LIOBN must not make thousands. */
+const UNITS_MAX = 256
+
+export const isPciLiobn = (liobn: number): boolean => liobn >= 0x8000_0000
+export const phbIndexOf = (liobn: number): number => (liobn & 0x7fff_ffff) >>> 8
+export const windowIndexOf = (liobn: number): number => liobn & 0xff
+
+/**
+ * The PHBs and VIO devices of the machine that wrote a log. A log does not list them, so each appears when a
+ * line first names it, with QEMU's defaults; its windows open as the lines say.
+ */
+export class PseriesWindows {
+  readonly liobns = new LiobnMap()
+  readonly life: Life
+  readonly #byIndex = new Map<number, SpaprPhb>()
+  readonly #vio = new Map<number, VioDevice>()
+  readonly #parts: TableParts
+  readonly #memory: BusMemory
+  /** The PHBs that have appeared; grows. */
+  readonly phbs: SpaprPhb[] = []
+  #pageShifts: readonly number[] | undefined
+
+  constructor(parts: { stage: Stage; journal: Journal; profile: Profile; memory: BusMemory }) {
+    const { stage, journal, profile } = parts
+    this.life = new Life(stage, journal)
+    this.#memory = parts.memory
+    let windows = 0
+    const nextWindow = () => ++windows
+    this.#parts = { stage, journal, life: this.life, profile, nextWindow }
+  }
+
+  /** The log shows which page sizes its machine offers: all its PHBs have them, also those that come later. */
+  learnPageSizes(mask: number): void {
+    if (this.#pageShifts !== undefined) return
+    this.#pageShifts = DDW_PAGE_SIZES.filter((s) => (s.bit & mask) !== 0).map((s) => s.pageShift)
+    for (const phb of this.phbs) phb.pageShifts = this.#pageShifts
+  }
+
+  windowOf(liobn: number): TceWindow | undefined {
+    return this.liobns.find(0, liobn | 0)?.window ?? undefined
+  }
+
+  /** The PHB with an index; it appears if need be. Undefined where there are too many already. */
+  phb(index: number): SpaprPhb | undefined {
+    const known = this.#byIndex.get(index)
+    if (known !== undefined || this.#byIndex.size + this.#vio.size >= UNITS_MAX || index > 0x7f_ffff)
+      return known
+    const made = new SpaprPhb(
+      {
+        name: `phb${index}`,
+        index,
+        buid: MACHINE_DEFAULTS.buid + BigInt(index),
+        pageShifts: this.#pageShifts ?? MACHINE_DEFAULTS.pageShifts,
+        hasDdw: true,
+        memory: this.#memory,
+        liobns: this.liobns,
+      },
+      this.#parts,
+    )
+    this.#byIndex.set(index, made)
+    this.phbs.push(made)
+    return made
+  }
+
+  /** The PHB with a bus unit id, where it follows QEMU's numbering. */
+  phbOfBuid(buid: bigint): SpaprPhb | undefined {
+    const index = buid - MACHINE_DEFAULTS.buid
+    return index < 0n || index > 0xffffn ? undefined : this.phb(Number(index))
+  }
+
+  /** The window of a LIOBN opens anew with a shape that the log shows. False where there can be none. */
+  open(liobn: number, shape: WindowShape): boolean {
+    if (shape.pageShift < 12 || shape.pageShift > 51 || shape.entries === 0) return false
+    if (isPciLiobn(liobn)) this.phb(phbIndexOf(liobn))
+    else if (this.windowOf(liobn) === undefined) this.openDefault(liobn)
+    const table = this.liobns.find(0, liobn | 0)
+    table?.close('migration')
+    table?.open(shape)
+    return table !== undefined
+  }
+
+  /** The default window of a LIOBN opens, empty: the machine starts, or its PHB is reset. */
+  openDefault(liobn: number): void {
+    if (isPciLiobn(liobn)) {
+      this.phb(phbIndexOf(liobn))?.reset('machine-reset')
+      return
+    }
+    let device = this.#vio.get(liobn)
+    if (device === undefined) {
+      if (this.#byIndex.size + this.#vio.size >= UNITS_MAX || this.liobns.find(0, liobn | 0) !== undefined)
+        return
+      device = new VioDevice(
+        {
+          name: `vio@${liobn.toString(16)}`,
+          reg: liobn,
+          windowBytes: MACHINE_DEFAULTS.vioWindowBytes,
+          memory: this.#memory,
+          liobns: this.liobns,
+        },
+        this.#parts,
+      )
+      this.#vio.set(liobn, device)
+    }
+    device.reset('machine-reset')
+  }
+}

@@ -1,0 +1,105 @@
+import type { Answer } from '../bits/answer.ts'
+import { createChecks } from '../check/checks.ts'
+import type { Finding, Verdict } from '../check/rule.ts'
+import { type Ledger, LedgerSink } from '../report/ledger.ts'
+import { createMachine } from './create-machine.ts'
+import { unexpected } from './expectation.ts'
+import type { Machine, MachineOptions } from './machine.ts'
+import type { Operation } from './operation.ts'
+import type { Scenario } from './scenario/scenario.ts'
+
+/** One step of a scenario that was run. */
+export interface StepResult {
+  /** From 1. */
+  readonly step: number
+  readonly operation: Operation
+  readonly answer: Answer
+  /** Records [from, end) that the step left. */
+  readonly from: number
+  readonly end: number
+  /** What the answer has other than the scenario expects: one sentence each. */
+  readonly wrong: readonly string[]
+}
+
+/** What came of a scenario. Plain data, but for the machine at its end. */
+export interface RunResult {
+  readonly title: string
+  readonly profile: string
+  readonly steps: readonly StepResult[]
+  readonly findings: readonly Finding[]
+  readonly findingsDropped: number
+  readonly verdicts: readonly Verdict[]
+  /** Findings that were expected and did not come, and those that came unexpected: one sentence each. */
+  readonly wrongFindings: readonly string[]
+  readonly ledger: Ledger
+  readonly machine: Machine
+}
+
+/** Answers and findings are all as the scenario says. */
+export const isAsExpected = (r: RunResult): boolean =>
+  r.wrongFindings.length === 0 && r.steps.every((s) => s.wrong.length === 0)
+
+/** The step whose records hold a seq; 0 for those of the end. */
+export const stepOf = (steps: readonly StepResult[], seq: number): number =>
+  steps.find((s) => seq >= s.from && seq < s.end)?.step ?? 0
+
+const lastSeq = (finding: Finding): number => finding.because[finding.because.length - 1]?.seq ?? -1
+
+function compareFindings(
+  scenario: Scenario,
+  findings: readonly Finding[],
+  steps: readonly StepResult[],
+): string[] {
+  const wrong: string[] = []
+  for (const { rule, step } of scenario.findings) {
+    const found = findings.filter((f) => f.rule === rule)
+    if (found.length === 0) wrong.push(`${rule} was expected and not found`)
+    else if (step !== undefined && !found.some((f) => stepOf(steps, lastSeq(f)) === step)) {
+      const at = [...new Set(found.map((f) => stepOf(steps, lastSeq(f))))].join(', ')
+      wrong.push(`${rule} was expected at step ${step} and found at step ${at}`)
+    }
+  }
+  const expected = new Set(scenario.findings.map((f) => f.rule))
+  for (const rule of new Set(findings.map((f) => f.rule))) {
+    if (!expected.has(rule)) wrong.push(`${rule} was found and not expected`)
+  }
+  return wrong
+}
+
+/**
+ * Runs a scenario on a machine of its own, judges all records, and compares with what the scenario expects.
+ *
+ * @throws IommulatorError where the machine cannot be wired or an operation is not complete
+ */
+export function runScenario(scenario: Scenario, options: MachineOptions = {}): RunResult {
+  const machine = createMachine(scenario.machine, options)
+  const checks = createChecks(machine.log)
+  const ledger = new LedgerSink()
+  machine.log.subscribe(ledger)
+  machine.begin(scenario.title)
+  const steps = scenario.steps.map(({ operation, expect }, i): StepResult => {
+    const from = machine.log.length
+    const answer = machine.perform(operation)
+    return {
+      step: i + 1,
+      operation,
+      answer,
+      from,
+      end: machine.log.length,
+      wrong: expect === undefined ? [] : unexpected(answer, expect),
+    }
+  })
+  machine.log.emit('run.end', null, { settled: scenario.settled ? 1 : 0 })
+  const { findings, dropped, verdicts } = checks.finish()
+  return {
+    title: scenario.title,
+    profile: machine.profile.name,
+    steps,
+    findings,
+    findingsDropped: dropped,
+    verdicts,
+    wrongFindings: compareFindings(scenario, findings, steps),
+    ledger: ledger.ledger(),
+    machine,
+  }
+}
