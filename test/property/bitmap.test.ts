@@ -28,7 +28,7 @@ const first = (from: number, end: number, ok: (i: number) => boolean): number =>
 describe('a bitmap, against an array of booleans', () => {
   it('holds the bits that were set and not cleared', () => {
     fc.assert(
-      fc.property(fc.array(op, { maxLength: 12 }), range, (ops, [from, end]) => {
+      fc.property(fc.array(op, { maxLength: 12, size: 'max' }), range, (ops, [from, end]) => {
         const { map, naive } = both(ops)
         expect(naive.map((_, i) => map.has(i))).toEqual(naive)
         expect(map.count(from, end)).toBe(naive.slice(from, end).filter(Boolean).length)
@@ -39,7 +39,7 @@ describe('a bitmap, against an array of booleans', () => {
 
   it('finds the next clear and the next set bit', () => {
     fc.assert(
-      fc.property(fc.array(op, { maxLength: 12 }), range, (ops, [from, end]) => {
+      fc.property(fc.array(op, { maxLength: 12, size: 'max' }), range, (ops, [from, end]) => {
         const { map, naive } = both(ops)
         expect(map.nextZero(from, end)).toBe(first(from, end, (i) => naive[i] === false))
         expect(map.nextSet(from, end)).toBe(first(from, end, (i) => naive[i] === true))
@@ -50,7 +50,7 @@ describe('a bitmap, against an array of booleans', () => {
   it('finds the first aligned area of clear bits', () => {
     fc.assert(
       fc.property(
-        fc.array(op, { maxLength: 12 }),
+        fc.array(op, { maxLength: 12, size: 'max' }),
         range,
         fc.integer({ min: 1, max: 40 }),
         fc.nat(5),

@@ -45,7 +45,7 @@ const ops = fc.constantFrom(...OFFSETS).chain((offset) =>
         value: fc.option(fc.integer({ min: -1, max: 2 })),
       })
       .map(({ at, pages, value }): Op => ({ start: offset + at, end: offset + at + pages, value })),
-    { maxLength: 30 },
+    { maxLength: 30, size: 'max' },
   ),
 )
 
