@@ -3,7 +3,7 @@ import { rulesOf } from '../bits/call.ts'
 import { Clock } from '../bits/clock.ts'
 import { resolveProfile } from '../bits/errata.ts'
 import { IommulatorError } from '../bits/errors.ts'
-import { Cells, keyOf } from '../bits/state.ts'
+import { Cells, type Journal, keyOf } from '../bits/state.ts'
 import { deviceHandlers } from '../hw/device-handlers.ts'
 import { Edu } from '../hw/edu.ts'
 import { Life } from '../hw/life.ts'
@@ -69,13 +69,23 @@ function createMemory(machine: Machine, description: MachineDescription) {
   return { host, processes, guest }
 }
 
+/** Numbers the lives of windows. A number is history and not state: it goes back with the machine, unseen by the hash. */
+function windowCounter(journal: Journal): () => number {
+  let windows = 0
+  return () => {
+    journal.change(0, 0, 0, () => {
+      windows--
+    })
+    return ++windows
+  }
+}
+
 /** The buses of a description with their windows open, as after power-on. */
 function createBuses(machine: Machine, description: MachineDescription, guest: GuestMemory) {
   const { stage, journal, profile } = machine
   const life = new Life(stage, journal)
   const liobns = new LiobnMap()
-  let windows = 0
-  const parts: TableParts = { stage, journal, life, profile, nextWindow: () => ++windows }
+  const parts: TableParts = { stage, journal, life, profile, nextWindow: windowCounter(journal) }
   const clock = new Clock(new Cells(journal, keyOf('clock')))
   const devices = new Map<string, Edu>()
   const phbs = description.phbs.map((d) => {
