@@ -27,30 +27,34 @@ export const NAME_PATTERN = '^[A-Za-z_][A-Za-z0-9_.:/@-]*$'
 export const NAME_FORM = 'a word of letters, digits and _ . : / @ -'
 export const nameText = (what: string) => text(what, { maxChars: 64, pattern: NAME_PATTERN, form: NAME_FORM })
 
-/** Arguments whose name ends in "bytes" are amounts, so that `256 MiB` reads as one. */
-const isAmount = (name: string): boolean => /bytes$/i.test(name)
+/** Numbers whose name ends in "bytes" are amounts, so that `256 MiB` reads as one. */
+export const isAmount = (name: string): boolean => /bytes$/i.test(name)
 
-const COUNT_MAX = (1n << 53n) - 1n
+const number = (name: string, bits: number, what = name) =>
+  isAmount(name) ? bytes(what, { max: (1n << BigInt(bits)) - 1n }) : word(what, bits)
+
+/** Counts are exact as numbers of JavaScript. */
+const COUNT_BITS = 53
 
 const segment = (what: string) =>
   map(what, {
-    address: required(word('address'), 'First byte.'),
-    bytes: required(bytes('bytes', { max: COUNT_MAX }), 'How many bytes.'),
+    address: required(number('address', 64), 'First byte.'),
+    bytes: required(number('bytes', COUNT_BITS), 'How many bytes.'),
   })
 
 /** The schema of one argument or output. */
 export function valueSchema(name: string, decl: ArgDecl): Schema {
   switch (decl.type) {
     case 'u8':
-      return word(name, 8)
+      return number(name, 8)
     case 'u16':
-      return word(name, 16)
+      return number(name, 16)
     case 'u32':
-      return isAmount(name) ? bytes(name, { max: 0xffff_ffffn }) : word(name, 32)
+      return number(name, 32)
     case 'u64':
-      return isAmount(name) ? bytes(name) : word(name)
+      return number(name, 64)
     case 'count':
-      return isAmount(name) ? bytes(name, { max: COUNT_MAX }) : word(name, 53)
+      return number(name, COUNT_BITS)
     case 'name':
       return nameText(name)
     case 'bytes':
@@ -61,7 +65,7 @@ export function valueSchema(name: string, decl: ArgDecl): Schema {
         form: 'a text, or "hex:" and pairs of hexadecimal digits',
       })
     case 'words':
-      return list(name, word(`an entry of ${name}`), { maxItems: ITEMS_MOST })
+      return list(name, number(name, 64, `an entry of ${name}`), { maxItems: ITEMS_MOST })
     case 'segments':
       return list(name, segment(`an entry of ${name}`), { maxItems: ITEMS_MOST })
     case 'flag':

@@ -8,6 +8,7 @@ import {
 } from '../description.ts'
 import type { Expectation } from '../operation.ts'
 import { sizeText } from '../schema/number-text.ts'
+import { isAmount } from './call-schema.ts'
 import type { ExpectedFinding, Scenario, Step } from './scenario.ts'
 
 /** A value of a scenario file: maps keep the order of their keys. */
@@ -93,7 +94,7 @@ function machineDocument(m: MachineDescription): DocumentMap {
 
 /** Amounts get their unit, as their name says; other values stay what they are. */
 function valueDocument(name: string, value: Value): DocumentValue {
-  if (typeof value === 'bigint' && /bytes$/i.test(name)) return amount(value)
+  if (typeof value === 'bigint' && isAmount(name)) return amount(value)
   if (Array.isArray(value)) return value.map((v: Value) => valueDocument(name, v))
   return typeof value === 'object' ? valuesDocument(value as Readonly<Record<string, Value>>) : value
 }

@@ -1,0 +1,279 @@
+import { readFileSync } from 'node:fs'
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { Value } from '../../src/bits/answer.ts'
+import type { ArgDecl, CallDecl } from '../../src/bits/call.ts'
+import { parseScenario } from '../../src/cli/yaml-scenario.ts'
+import { completeMachine, type MachineInput, machineConflicts } from '../../src/machine/description.ts'
+import { formatScenario, scenarioJson } from '../../src/machine/scenario/format-scenario.ts'
+import { readScenario, type Scenario, type Step } from '../../src/machine/scenario/scenario.ts'
+import { SAMPLE } from '../cli/sample-catalogue.ts'
+
+const upTo = (bits: number) => {
+  const max = (1n << BigInt(bits)) - 1n
+  const shifted = fc.nat(bits - 1).map((n) => 1n << BigInt(n))
+  return fc.oneof(fc.bigInt(0n, max), shifted, fc.constantFrom(0n, 1n, 1023n & max, 1024n & max, max))
+}
+const name = fc.oneof(
+  fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_.:/@-]{0,20}$/),
+  fc.constantFrom('null', 'true', 'yes', 'e1', 'x0', '_', 'inf', 'NaN', 'a:b', 'a-b', 'Null'),
+)
+const line = fc
+  .oneof(
+    fc.string({ minLength: 1, maxLength: 60, unit: 'binary' }),
+    fc.constantFrom(
+      '0x10',
+      '- a',
+      '# b',
+      'a: b',
+      'a #b',
+      ' a ',
+      '4 KiB',
+      'true',
+      "it's",
+      '"q"',
+      '[a]',
+      '*a',
+      '? x',
+      'a:',
+      '012',
+      '~',
+      '...',
+      '---',
+    ),
+  )
+  .map((s) => s.replaceAll(/[\p{Cc}\u2028\u2029]/gu, '.'))
+  .filter((s) => s !== '')
+const prose = fc
+  .oneof(
+    fc.array(line, { minLength: 1, maxLength: 4 }).map((l) => l.join('\n')),
+    fc.string({ minLength: 1, maxLength: 30, unit: 'binary' }),
+  )
+  .chain((s) => fc.constantFrom(s, `${s}\n`, `${s}\n\n`, `\n${s}`))
+
+function argument(decl: ArgDecl): fc.Arbitrary<Value> {
+  switch (decl.type) {
+    case 'u8':
+      return upTo(8)
+    case 'u16':
+      return upTo(16)
+    case 'u32':
+      return upTo(32)
+    case 'u64':
+      return upTo(64)
+    case 'count':
+      return upTo(53)
+    case 'name':
+      return name
+    case 'bytes':
+      return fc
+        .oneof(line, prose, fc.constantFrom('', 'hex:', 'hex:00 ff', 'hex:AB'))
+        .filter((s) => !/^hex:.*[^0-9a-f\s]/i.test(s))
+    case 'words':
+      return fc.array(upTo(64), { maxLength: 30 })
+    case 'segments':
+      return fc.array(fc.record({ address: upTo(64), bytes: upTo(53) }), { maxLength: 8 })
+    case 'flag':
+      return fc.boolean()
+    case 'choice':
+      return fc.constantFrom(...(decl.choices ?? []))
+  }
+}
+
+/** Some of the values of a declaration; those that must be there always. */
+function valuesOf(
+  decls: Readonly<Record<string, ArgDecl>>,
+  all: boolean,
+): fc.Arbitrary<Record<string, Value>> {
+  const parts = Object.entries(decls).map(([key, decl]) => {
+    const must = all && decl.optional !== true && decl.initial === undefined
+    const value: fc.Arbitrary<Value | null> = must ? argument(decl) : fc.option(argument(decl), { freq: 2 })
+    return value.map((v) => [key, v] as const)
+  })
+  return fc
+    .tuple(...parts)
+    .map((entries) => Object.fromEntries(entries.filter((e): e is [string, Value] => e[1] !== null)))
+}
+
+const actor = fc.record({ process: name, task: name, cpu: fc.nat(3) }, { requiredKeys: [] })
+
+function stepOf(decl: CallDecl): fc.Arbitrary<Step> {
+  const answer = fc.constantFrom(...decl.answers)
+  const hasOutputs = Object.keys(decl.outputs ?? {}).length > 0
+  const expectation = answer.chain(({ code, rule }) =>
+    fc
+      .record(
+        { code: fc.constant(code), rule: fc.constant(rule), outputs: valuesOf(decl.outputs ?? {}, false) },
+        { requiredKeys: [] },
+      )
+      .map(({ outputs, ...rest }) => (hasOutputs && outputs !== undefined ? { ...rest, outputs } : rest)),
+  )
+  return fc
+    .tuple(valuesOf(decl.args, true), fc.option(actor), fc.option(expectation))
+    .map(([args, by, expect]) => ({
+      operation: { verb: decl.verb, call: decl.name, args, ...(by !== null && { by }) },
+      ...(expect !== null && { expect }),
+    }))
+}
+
+const device = fc.record(
+  { name, kind: fc.constant('edu' as const), slot: fc.nat(31), function: fc.nat(7), dmaMask: upTo(64) },
+  { requiredKeys: ['name', 'kind'] },
+)
+const pageShifts = fc.subarray([12, 16, 21, 24, 25, 26, 27, 28, 34], { minLength: 1 })
+const phb = fc.record(
+  {
+    name,
+    index: fc.nat(255),
+    buid: upTo(64),
+    pageShifts,
+    ddw: fc.boolean(),
+    devices: fc.array(device, { maxLength: 3 }),
+  },
+  { requiredKeys: [] },
+)
+const pages = fc.integer({ min: 1, max: 1 << 20 }).map((n) => BigInt(n) << 16n)
+const ram = fc.oneof(
+  pages,
+  fc.array(fc.tuple(fc.nat(3), pages, name), { minLength: 1, maxLength: 3 }).map((ranges) => {
+    let gpa = 0n
+    return ranges.map(([gap, bytes, owner]) => {
+      const range = { gpa: gpa + (BigInt(gap) << 20n), bytes, owner }
+      gpa = range.gpa + bytes
+      return range
+    })
+  }),
+)
+const machine: fc.Arbitrary<MachineInput> = fc.record(
+  {
+    profile: fc.constantFrom('intended', 'qemu-7.2', 'linux-6.1', 'qemu-7.2+linux-6.1', 'linux-4.9, -X11'),
+    ram,
+    maxRamBytes: fc.constant(1n << 45n),
+    hasPmemory: fc.boolean(),
+    pageShift: fc.constantFrom(12 as const, 16 as const),
+    hostPageShift: fc.constantFrom(12 as const, 16 as const),
+    hypertas: fc.subarray(['hcall-multi-tce', 'hcall-vio']),
+    bootOptions: fc.subarray(['disable_ddw', 'multitce=off']),
+    phbs: fc.array(phb, { maxLength: 3 }),
+    vio: fc.array(
+      fc.record({ name, reg: fc.nat(0xffff_ffff), windowBytes: pages }, { requiredKeys: ['name', 'reg'] }),
+      { maxLength: 2 },
+    ),
+  },
+  { requiredKeys: [] },
+)
+
+const scenario: fc.Arbitrary<Scenario> = fc
+  .record({
+    title: line,
+    doc: fc.option(prose),
+    machine: machine
+      .map((m) => completeMachine({ ...m, cpus: 4 }))
+      .filter((m) => machineConflicts(m).length === 0),
+    steps: fc.array(fc.oneof(...SAMPLE.calls.map(stepOf)), { minLength: 1, maxLength: 8 }),
+    findings: fc.array(
+      fc.record(
+        { rule: fc.constantFrom(...SAMPLE.rules.map((r) => r.id)), step: fc.constant(1) },
+        { requiredKeys: ['rule'] },
+      ),
+      { maxLength: 3 },
+    ),
+    settled: fc.boolean(),
+  })
+  .map(({ doc, ...rest }) => ({ version: 1, ...rest, ...(doc !== null && { doc }) }))
+
+const withoutLines = (s: Scenario | undefined): unknown =>
+  s && {
+    ...s,
+    steps: s.steps.map(({ operation: { line: _line, ...operation }, ...rest }) => ({ ...rest, operation })),
+  }
+
+describe('a scenario that is written and read', () => {
+  it('is the same scenario, and is written the same again', () => {
+    fc.assert(
+      fc.property(scenario, (s) => {
+        const written = formatScenario(s)
+        const read = parseScenario(written, 'x.yaml', SAMPLE)
+        expect(withoutLines(read)).toEqual(s)
+        expect(formatScenario(read)).toBe(written)
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  it('as JSON: likewise', () => {
+    fc.assert(
+      fc.property(scenario, (s) => {
+        const { value, issues } = readScenario(JSON.parse(scenarioJson(s)), SAMPLE)
+        expect(issues).toEqual([])
+        expect(withoutLines(value)).toEqual(s)
+      }),
+      { numRuns: 300 },
+    )
+  })
+
+  it('reads as a person would write it', () => {
+    const every = parseScenario(readFileSync('test/cli/valid-scenarios/every-kind.yaml', 'utf8'), 'x', SAMPLE)
+    expect(formatScenario(every, { schema: '../schema/scenario.schema.json' })).toMatchInlineSnapshot(`
+      "# yaml-language-server: $schema=../schema/scenario.schema.json
+      version: 1
+      title: every kind of value that a scenario can hold
+      doc: |
+        Two lines of prose,
+        the second one here.
+      machine:
+        kind: pseries
+        profile: qemu-7.2 + linux-6.1, -X11
+        ram:
+          - { gpa: 0, bytes: 512 MiB, owner: guest }
+          - { gpa: 0x20000000, bytes: 256 MiB, owner: other }
+        maxRam: 4 GiB
+        pageShift: 16
+        hostPageShift: 12
+        cpus: 4
+        bootOptions: [disable_ddw, multitce=off]
+        phbs:
+          - name: pci0
+            pageSizes: [4 KiB, 64 KiB, 16 MiB]
+            devices:
+              - { name: edu0, kind: edu, slot: 4, dmaMask: 0xffffffffffffffff }
+              - { name: edu1, kind: edu, slot: 1 }
+          - { name: pci5, index: 5, ddw: false }
+        vio:
+          - { name: vlan0, reg: 0x71000002 }
+          - { name: vlan1, reg: 0x71000003, window: 16 MiB }
+      settled: true
+      steps:
+        - hcall: H_PUT_TCE
+          args: { liobn: 0x80000000, ioba: 0x1000, tce: 0x8000000000000003 }
+          by: { process: guest, task: init, cpu: 1 }
+          expect: H_SUCCESS
+        - hcall: H_PUT_TCE
+          args: { liobn: 0x80000000, ioba: 0x1000, tce: 0x8000000000000003 }
+          expect: { code: H_TOO_HARD, rule: no-table }
+        - hcall: H_GET_TCE
+          args: { liobn: 0x80000000, ioba: 0x1000 }
+          expect: { code: H_SUCCESS, outputs: { tce: 0x200003 } }
+        - rtas: ibm,create-pe-dma-window
+          args: { phb: pci0, pageShift: 24, windowShift: 30 }
+          expect: UNMODELLED
+        - dma: write
+          args: { device: edu0, iova: 0x1000, data: "hex:de ad be ef", burst: 128, relaxed: true }
+        - driver: dma_map_sg
+          args:
+            device: edu0
+            segments: [{ address: 0x10000, bytes: 64 KiB }, { address: 0x30000, bytes: 512 }]
+            direction: to-device
+            hints: [1, 2, 3]
+            maxBytes: 128 KiB
+            queue: 0xffff
+          expect: { rule: done, outputs: { segments: [{ address: 0, bytes: 0 }] } }
+        - tick: advance
+      expect:
+        findings:
+          - { rule: use-after-unmap, step: 5 }
+          - { rule: double-map }
+      "
+    `)
+  })
+})
