@@ -1,0 +1,60 @@
+import { IommulatorError } from '../bits/errors.ts'
+import type { LogFormat } from './log-format.ts'
+import { QEMU_TRACE } from './qemu-trace-format.ts'
+import { QemuTraceReader } from './qemu-trace-reader.ts'
+
+/** How much of a log `detectLogFormat` wants to see; less is fine where the log ends earlier. */
+export const DETECT_BYTES = 256 * 1024
+
+/** Log formats that are known. */
+export const LOG_FORMATS = [QEMU_TRACE] as const
+export type LogFormatId = (typeof LOG_FORMATS)[number]['id']
+
+export interface Detection {
+  readonly format: LogFormat
+  /** Why, in words, for a note on stderr. */
+  readonly reason: string
+}
+
+/** Binary inputs that people take for logs: how they begin, and what to do about them. */
+const NO_LOGS: readonly (readonly [start: readonly number[], what: string])[] = [
+  [[0xff, 0xfe], 'it is UTF-16 text: save it as UTF-8'],
+  [[0xfe, 0xff], 'it is UTF-16 text: save it as UTF-8'],
+  [
+    [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    "it is a binary trace of QEMU's simple back end: record it again with the log back end (-trace EVENTS -D FILE)",
+  ],
+]
+
+/** Why the log is a QEMU trace, or what speaks against it. */
+function tryQemuTrace(head: Uint8Array): { readonly reason?: string; readonly against?: string } {
+  const reader = new QemuTraceReader({ take: () => undefined }, { damagedKept: 1 })
+  reader.push(head)
+  const { lines, empty, declared, unknown, damaged } = reader.end()
+  const first = declared[0]
+  if (first !== undefined) return { reason: `line ${first.firstLine} is a ${first.name}` }
+  const named = unknown.filter(({ name }) => name.includes('_'))
+  const count = named.reduce((n, c) => n + c.count, 0)
+  if (count * 2 > lines - empty) {
+    return {
+      reason: `its lines begin with event names, though none of the first ${lines} is one that is modelled`,
+    }
+  }
+  const example = damaged.first[0]
+  const shown = example === undefined ? '' : `; line ${example.line} is "${example.excerpt}"`
+  return { against: `none of the first ${lines} lines begins with an event that it knows${shown}` }
+}
+
+/**
+ * The format of a log, by its first bytes.
+ *
+ * @throws IommulatorError ERR_LOG_FORMAT when it is none that is known; the message says what was tried
+ */
+export function detectLogFormat(head: Uint8Array): Detection {
+  if (head.length === 0) throw new IommulatorError('ERR_LOG_FORMAT', 'the log is empty')
+  const binary = NO_LOGS.find(([start]) => start.every((byte, i) => head[i] === byte))
+  if (binary !== undefined) throw new IommulatorError('ERR_LOG_FORMAT', binary[1])
+  const { reason, against } = tryQemuTrace(head)
+  if (reason !== undefined) return { format: QEMU_TRACE, reason }
+  throw new IommulatorError('ERR_LOG_FORMAT', `no known log format; tried ${QEMU_TRACE.title}: ${against}`)
+}

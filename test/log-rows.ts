@@ -1,0 +1,34 @@
+import { openInput } from '../src/cli/input.ts'
+import type { LogBatch, LogRow } from '../src/reader/log-batch.ts'
+import type { LogSummary } from '../src/reader/log-summary.ts'
+import { QemuTraceReader, type QemuTraceReaderOptions } from '../src/reader/qemu-trace-reader.ts'
+
+export interface ReadLog {
+  readonly rows: readonly LogRow[]
+  readonly summary: LogSummary
+}
+
+/** Bytes of a text whose characters are bytes. */
+export const bytesOf = (text: string): Uint8Array => Buffer.from(text, 'latin1')
+
+/** Reads a log that is given in pieces, every row as an object. */
+export function readLog(
+  pieces: Iterable<Uint8Array | string>,
+  options: QemuTraceReaderOptions = {},
+): ReadLog {
+  const rows: LogRow[] = []
+  const take = (batch: LogBatch) => {
+    for (let row = 0; row < batch.count; row++) rows.push(batch.read(row))
+  }
+  const reader = new QemuTraceReader({ take }, options)
+  for (const piece of pieces) reader.push(typeof piece === 'string' ? bytesOf(piece) : piece)
+  return { rows, summary: reader.end() }
+}
+
+/** The bytes of a recording, unpacked. */
+export async function recording(name: string): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = []
+  const input = await openInput(`recordings/${name}.trace.xz`, process.stdin)
+  for await (const piece of input.pieces()) pieces.push(Uint8Array.from(piece))
+  return Buffer.concat(pieces)
+}
