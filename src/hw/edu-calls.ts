@@ -1,0 +1,138 @@
+import { type ArgDecl, declareCall } from '../bits/call.ts'
+
+const EDU = 'QEMU 7.2 hw/misc/edu.c'
+const device: ArgDecl = { type: 'name', doc: 'Name of the device.' }
+const offset: ArgDecl = { type: 'u32', doc: 'Offset in the BAR, in bytes.' }
+const width: ArgDecl = {
+  type: 'u8',
+  doc: 'Width of the access, in bytes.',
+  optional: true,
+  initial: 4n,
+}
+
+const ACCESS_REFUSED = {
+  rule: 'access-refused',
+  code: 'MEMTX_DECODE_ERROR',
+  when: 'The access has neither 4 nor 8 bytes, is not aligned to them, or leaves the BAR.',
+} as const
+const NARROW = {
+  rule: 'register-narrow',
+  code: 'MEMTX_OK',
+  when: 'An access of 8 bytes below offset 0x80: reads as all ones, and a write is lost.',
+} as const
+
+/** A register is read. */
+export const MMIO_READ = declareCall({
+  name: 'read',
+  verb: 'mmio',
+  family: 'dma',
+  layer: 'device',
+  doc: 'Reads a register of a device.',
+  source: EDU,
+  args: { device, offset, bytes: width },
+  outputs: { value: { type: 'u64', doc: 'What the bus carries.' } },
+  answers: [
+    ACCESS_REFUSED,
+    NARROW,
+    { rule: 'no-register', code: 'MEMTX_OK', when: 'Nothing can be read there: all ones.' },
+    { rule: 'done', code: 'MEMTX_OK', when: 'The value of the register.' },
+  ],
+})
+
+/** A register is written. */
+export const MMIO_WRITE = declareCall({
+  name: 'write',
+  verb: 'mmio',
+  family: 'dma',
+  layer: 'device',
+  doc: 'Writes a register of a device.',
+  source: EDU,
+  args: { device, offset, bytes: width, value: { type: 'u64', doc: 'What the bus carries.' } },
+  outputs: {},
+  answers: [
+    ACCESS_REFUSED,
+    NARROW,
+    { rule: 'no-register', code: 'MEMTX_OK', when: 'Nothing can be written there.' },
+    {
+      rule: 'engine-busy',
+      code: 'MEMTX_OK',
+      when: 'A DMA register, while the engine runs: the write is lost.',
+    },
+    {
+      rule: 'not-started',
+      code: 'MEMTX_OK',
+      when: 'The command register, with a value that does not start the engine: lost.',
+    },
+    { rule: 'computing', code: 'MEMTX_OK', when: 'The factorial, while one is computed: the write is lost.' },
+    { rule: 'done', code: 'MEMTX_OK', when: 'The register took the value.' },
+  ],
+})
+
+const iova: ArgDecl = { type: 'u64', doc: 'Bus address of the first byte.' }
+const at: ArgDecl = {
+  type: 'u32',
+  doc: 'Where in the buffer of the device, in bytes.',
+  optional: true,
+  initial: 0n,
+}
+const moved: ArgDecl = { type: 'count', doc: 'Bytes that reached their goal.' }
+
+const DMA_ANSWERS = [
+  { rule: 'engine-busy', code: 'MEMTX_ERROR', when: 'An earlier request has not run yet: nothing is moved.' },
+  {
+    rule: 'buffer-overrun',
+    code: 'MEMTX_ERROR',
+    when: 'The request leaves the buffer of the device: nothing is moved (it ends QEMU: Q11, Q12).',
+  },
+  {
+    rule: 'outside-windows',
+    code: 'MEMTX_DECODE_ERROR',
+    when: 'The first byte that did not get through lies in no window.',
+  },
+  {
+    rule: 'refused',
+    code: 'MEMTX_DECODE_ERROR',
+    when: 'The TCE for the first byte that did not get through lacks the permission.',
+  },
+  {
+    rule: 'no-memory',
+    code: 'MEMTX_DECODE_ERROR',
+    when: 'The TCE for the first byte that did not get through leads to where no memory is.',
+  },
+  { rule: 'done', code: 'MEMTX_OK', when: 'Every byte was moved.' },
+] as const
+
+/** A device reads memory. */
+export const DMA_READ = declareCall({
+  name: 'read',
+  verb: 'dma',
+  family: 'dma',
+  layer: 'device',
+  doc: 'The device reads memory into its buffer: programs the engine and runs it at once. Bytes that do not get through read as zeros.',
+  source: EDU,
+  args: { device, iova, bytes: { type: 'count', doc: 'How many bytes.' }, at },
+  outputs: { data: { type: 'bytes', doc: 'What the buffer then holds there.' }, moved },
+  answers: DMA_ANSWERS,
+})
+
+/** A device writes memory. */
+export const DMA_WRITE = declareCall({
+  name: 'write',
+  verb: 'dma',
+  family: 'dma',
+  layer: 'device',
+  doc: 'The device writes memory from its buffer: programs the engine and runs it at once. Bytes that do not get through vanish.',
+  source: EDU,
+  args: {
+    device,
+    iova,
+    data: { type: 'bytes', doc: 'What the buffer is made to hold first.', optional: true },
+    bytes: { type: 'count', doc: 'How many bytes; those of `data` where it is left out.', optional: true },
+    at,
+  },
+  outputs: { moved },
+  answers: DMA_ANSWERS,
+})
+
+/** All calls of devices. */
+export const DEVICE_CALLS = Object.freeze([MMIO_READ, MMIO_WRITE, DMA_READ, DMA_WRITE])

@@ -1,0 +1,32 @@
+import { IommulatorError } from '../bits/errors.ts'
+import { hex } from '../bits/u64.ts'
+import type { SpaprTceTable } from './spapr-tce-table.ts'
+
+/** All TCE tables of a machine by LIOBN, whether their windows are open or not. */
+export class LiobnMap {
+  readonly #tables = new Map<number, SpaprTceTable>()
+  #last: SpaprTceTable | undefined
+
+  /** @throws IommulatorError ERR_MACHINE where the LIOBN is taken */
+  add(table: SpaprTceTable): void {
+    if (this.#tables.has(table.liobn)) {
+      throw new IommulatorError('ERR_MACHINE', `two TCE tables have LIOBN ${hex(table.liobn)}`)
+    }
+    this.#tables.set(table.liobn, table)
+  }
+
+  /** The table of a LIOBN in two lanes; none where the upper one is not 0. */
+  find(hi: number, lo: number): SpaprTceTable | undefined {
+    if (hi !== 0) return undefined
+    const liobn = lo >>> 0
+    if (this.#last !== undefined && this.#last.liobn === liobn) return this.#last
+    const found = this.#tables.get(liobn)
+    if (found !== undefined) this.#last = found
+    return found
+  }
+
+  /** The tables, in the order in which they came. */
+  all(): IterableIterator<SpaprTceTable> {
+    return this.#tables.values()
+  }
+}

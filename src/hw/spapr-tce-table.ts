@@ -1,0 +1,310 @@
+import type { Profile } from '../bits/errata.ts'
+import { assert } from '../bits/errors.ts'
+import { Cells, type Journal, keyOf } from '../bits/state.ts'
+import { hex, hiOf, hiOfNumber, loOf, loOfNumber } from '../bits/u64.ts'
+import { TCE_PERM } from '../table/tce-entry.ts'
+import { TceRun } from '../table/tce-run.ts'
+import { TceStore } from '../table/tce-store.ts'
+import type { TceWindow } from '../table/tce-window.ts'
+import { KIND } from '../trace/event.ts'
+import type { Stage } from '../trace/stage.ts'
+import type { IommuChange, IommuListener } from './iommu-listener.ts'
+import type { Life } from './life.ts'
+
+/** What the tables of a machine share. */
+export interface TableParts {
+  readonly stage: Stage
+  readonly journal: Journal
+  readonly life: Life
+  readonly profile: Profile
+  /** The number of the next window's life: one counter for the whole machine. */
+  readonly nextWindow: () => number
+  /** Bytes that one table may take; 1 GiB unless said otherwise. */
+  readonly maxTableBytes?: number
+}
+
+/** Where a window lies, and what it holds. */
+export interface WindowShape {
+  readonly pageShift: number
+  readonly busOffset: bigint
+  readonly entries: number
+}
+
+const IS_DEFAULT = 1
+const NEEDS_VFIO = 2
+const IS_POISONED = 4
+const MAX_TABLE_BYTES = 2 ** 30
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] }
+
+/**
+ * A TCE table object: it has its LIOBN for ever, and a window from time to time.
+ *
+ * Writers of entries put them into `window.store` and then call `announce` once for a run of them, which makes
+ * the record and tells the listeners. (QEMU 7.2 hw/ppc/spapr_iommu.c)
+ */
+export class SpaprTceTable {
+  readonly liobn: number
+  /** The PHB or VIO device that it belongs to. */
+  readonly unit: string
+  window: TceWindow | null = null
+  /** Whether writers must find out for `announce` if an entry let a device through before. */
+  wantsOld = false
+  readonly #parts: TableParts
+  readonly #flags: Cells
+  readonly #stores = new Map<number, TceStore>()
+  readonly #listeners: IommuListener[] = []
+  #change: Writable<IommuChange> | undefined
+  readonly #flagSticks: boolean
+  readonly #tellsUnmapFirst: boolean
+  #hearMap = false
+  #hearUnmap = false
+
+  constructor(liobn: number, unit: string, parts: TableParts) {
+    this.liobn = liobn
+    this.unit = unit
+    this.#parts = parts
+    this.#flags = new Cells(parts.journal, keyOf('tce-table', liobn), 1)
+    this.#flagSticks = parts.profile.has('Q7')
+    this.#tellsUnmapFirst = !parts.profile.has('B12')
+  }
+
+  /** Whether its window counts as the default one: its removal does not bring the default one back. */
+  get isDefault(): boolean {
+    return this.#has(IS_DEFAULT)
+  }
+
+  set isDefault(on: boolean) {
+    this.#put(IS_DEFAULT, on)
+  }
+
+  /** Whether its entries must be where VFIO and vhost hear of them, so not in KVM. */
+  get needsVfio(): boolean {
+    return this.#has(NEEDS_VFIO)
+  }
+
+  /** Whether an enable that went wrong left the table's region behind (Q9). */
+  get isPoisoned(): boolean {
+    return this.#has(IS_POISONED)
+  }
+
+  /** Opens a window. An open one stays as it is; a poisoned table kills the emulator instead (Q9). */
+  open({ pageShift, busOffset, entries }: WindowShape): void {
+    if (this.window !== null) return
+    if (this.isPoisoned) {
+      this.#parts.life.die('memory-region-added-twice')
+      return
+    }
+    const { stage, nextWindow } = this.#parts
+    const window: TceWindow = {
+      number: nextWindow(),
+      liobn: this.liobn,
+      pageShift,
+      busOffset,
+      busHi: hiOf(busOffset),
+      busLo: loOf(busOffset),
+      entries,
+      store: this.#storeFor(entries),
+    }
+    stage.log.emit('window.open', stage.cause < 0 ? null : stage.cause, {
+      window: window.number,
+      liobn: this.liobn,
+      pageShift,
+      busOffset,
+      entries,
+      unit: this.unit,
+    })
+    this.#setWindow(window)
+    if (this.#listeners.length > 0) this.#moveForListeners()
+  }
+
+  /** Closes the window; its entries are gone. */
+  close(why: string): void {
+    const { window } = this
+    if (window === null) return
+    const { log, cause } = this.#parts.stage
+    log.append(KIND['window.close'], cause, window.number, this.liobn | 0, log.names.intern(why))
+    window.store.fill(0, window.entries, 0, 0)
+    this.#setWindow(null)
+    this.#put(NEEDS_VFIO, false)
+    if (!this.#flagSticks) this.#put(IS_DEFAULT, false)
+  }
+
+  /** From now on the next window kills the emulator. */
+  poison(): void {
+    this.#put(IS_POISONED, true)
+  }
+
+  /**
+   * Entries [first, first + count) of the open window have been written, as `tce.set` tells them: makes the
+   * record, then tells the listeners. `wasLive` matters only where `wantsOld` is true.
+   */
+  announce(
+    first: number,
+    count: number,
+    hi: number,
+    lo: number,
+    step: number,
+    wasLive: boolean,
+    how: number,
+  ): void {
+    const window = this.window as TceWindow
+    const { log, cause } = this.#parts.stage
+    log.append(
+      KIND['tce.set'],
+      cause,
+      window.number,
+      loOfNumber(first),
+      hiOfNumber(first),
+      loOfNumber(count),
+      hiOfNumber(count),
+      lo,
+      hi,
+      step,
+      how,
+    )
+    if (!this.#hearMap && !this.#hearUnmap) return
+    const isMap = (lo & TCE_PERM) !== 0
+    if (isMap && wasLive) this.#tell(first, count, 0, 0, -1, false)
+    this.#tell(first, count, hi, lo, step, isMap)
+  }
+
+  /**
+   * Registers a listener of the windows that open here. The first one moves the table to where all changes are
+   * heard. A listener of MAP is told of the live entries at once.
+   *
+   * @returns false where the flavour is refused (-EINVAL): nothing is registered
+   */
+  listen(listener: IommuListener): boolean {
+    if (listener.wants === 'device-iotlb') return false
+    this.#listeners.push(listener)
+    this.#hear()
+    this.#parts.journal.change(keyOf('listener', this.liobn, listener.name), 0, 1, () => this.#drop(listener))
+    if (this.window === null) return true
+    if (this.#listeners.length === 1) this.#moveForListeners()
+    if (listener.wants !== 'unmap') this.#replay(listener, this.window)
+    return true
+  }
+
+  unlisten(listener: IommuListener): void {
+    const at = this.#listeners.indexOf(listener)
+    if (at === -1) return
+    this.#drop(listener)
+    this.#parts.journal.change(keyOf('listener', this.liobn, listener.name), 1, 0, () => {
+      this.#listeners.splice(at, 0, listener)
+      this.#hear()
+    })
+    if (this.#listeners.length === 0) this.#put(NEEDS_VFIO, false)
+  }
+
+  #drop(listener: IommuListener): void {
+    this.#listeners.splice(this.#listeners.indexOf(listener), 1)
+    this.#hear()
+  }
+
+  #hear(): void {
+    this.#hearMap = this.#listeners.some((l) => l.wants !== 'unmap')
+    this.#hearUnmap = this.#listeners.some((l) => l.wants !== 'map')
+    this.wantsOld = this.#tellsUnmapFirst && this.#hearUnmap
+  }
+
+  #moveForListeners(): void {
+    const { log, cause } = this.#parts.stage
+    const window = this.window as TceWindow
+    this.#put(NEEDS_VFIO, true)
+    log.append(KIND['window.move'], cause, window.number, this.liobn | 0, 0)
+  }
+
+  #replay(listener: IommuListener, window: TceWindow): void {
+    const run = new TceRun()
+    run.begin(window.pageShift)
+    const flush = () => {
+      if (run.count > 0) this.#tell(run.first, run.count, run.hi, run.lo, run.step, true, listener)
+    }
+    for (const [entry, tce] of window.store.live()) {
+      const goesOn = run.count > 0 && entry === run.first + run.count
+      if (goesOn && run.takes(hiOf(tce), loOf(tce), false)) continue
+      flush()
+      run.start(entry, hiOf(tce), loOf(tce), false)
+    }
+    flush()
+  }
+
+  /** Tells all listeners that want it, or one, and says so in a record. */
+  #tell(
+    first: number,
+    count: number,
+    hi: number,
+    lo: number,
+    step: number,
+    isMap: boolean,
+    only?: IommuListener,
+  ): void {
+    if (isMap ? !this.#hearMap : !this.#hearUnmap) return
+    const window = this.window as TceWindow
+    const { log, cause } = this.#parts.stage
+    log.append(
+      KIND['iommu.notify'],
+      cause,
+      window.number,
+      loOfNumber(first),
+      hiOfNumber(first),
+      loOfNumber(count),
+      hiOfNumber(count),
+      lo,
+      hi,
+      step,
+      isMap ? 1 : 0,
+    )
+    this.#change ??= { window, first, count, tceHi: hi, tceLo: lo, step, isMap }
+    const change = this.#change
+    change.window = window
+    change.first = first
+    change.count = count
+    change.tceHi = hi
+    change.tceLo = lo
+    change.step = step
+    change.isMap = isMap
+    if (only !== undefined) only.notify(change)
+    else
+      for (const listener of this.#listeners) {
+        if (listener.wants !== (isMap ? 'unmap' : 'map')) listener.notify(change)
+      }
+  }
+
+  #storeFor(entries: number): TceStore {
+    let store = this.#stores.get(entries)
+    if (store === undefined) {
+      const { journal, maxTableBytes } = this.#parts
+      const maxBytes = maxTableBytes ?? MAX_TABLE_BYTES
+      store = new TceStore({ entries, journal, key: this.liobn, maxBytes })
+      this.#stores.set(entries, store)
+    }
+    return store
+  }
+
+  #setWindow(window: TceWindow | null): void {
+    const before = this.window
+    this.window = window
+    this.#parts.journal.change(keyOf('window', this.liobn), keyOfWindow(before), keyOfWindow(window), () => {
+      this.window = before
+    })
+  }
+
+  #has(flag: number): boolean {
+    return (this.#flags.get(0) & flag) !== 0
+  }
+
+  #put(flag: number, on: boolean): void {
+    const flags = this.#flags.get(0)
+    this.#flags.set(0, on ? flags | flag : flags & ~flag)
+  }
+}
+
+/** What the hash of a machine's state sees of a window; 0 for none. Its number is history, not state. */
+function keyOfWindow(window: TceWindow | null): number {
+  if (window === null) return 0
+  const { pageShift, busOffset, entries } = window
+  assert(pageShift >= 12 && entries > 0, 'a window has pages')
+  return keyOf(pageShift, hex(busOffset), entries) | 1
+}
