@@ -1,4 +1,3 @@
-import { createReadStream } from 'node:fs'
 import { IommulatorError } from '../bits/errors.ts'
 import type { Catalogue } from '../machine/scenario/catalogue.ts'
 import { readScenario, type Scenario } from '../machine/scenario/scenario.ts'
@@ -66,27 +65,3 @@ const tooLarge = (file: string): IommulatorError =>
   new IommulatorError('ERR_SCENARIO', `${file}: a scenario file has at most ${SCENARIO_BYTES_MOST} bytes`, {
     file,
   })
-
-/**
- * Reads a scenario file.
- *
- * @throws ScenarioError (ERR_SCENARIO) where it is not a scenario; IommulatorError ERR_INPUT where it cannot be read
- */
-export async function readScenarioFile(path: string, catalogue: Catalogue): Promise<Scenario> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  let text: string
-  try {
-    // One byte more than allowed is enough to know: a device or a pipe may never end.
-    for await (const chunk of createReadStream(path, { end: SCENARIO_BYTES_MOST })) {
-      chunks.push(chunk as Buffer)
-      bytes += (chunk as Buffer).length
-    }
-    text = new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks))
-  } catch (error) {
-    if (bytes > SCENARIO_BYTES_MOST) throw tooLarge(path)
-    const why = error instanceof TypeError ? 'it is no UTF-8 text' : (error as Error).message
-    throw new IommulatorError('ERR_INPUT', `${path} cannot be read: ${why}`, { file: path }, error)
-  }
-  return parseScenario(text, path, catalogue)
-}

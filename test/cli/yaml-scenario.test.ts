@@ -1,9 +1,7 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { afterAll, describe, expect, it } from 'vitest'
+import { readFileSync } from 'node:fs'
+import { describe, expect, it } from 'vitest'
 import { ScenarioError } from '../../src/cli/scenario-error.ts'
-import { parseScenario, readScenarioFile, SCENARIO_BYTES_MOST } from '../../src/cli/yaml-scenario.ts'
+import { parseScenario, SCENARIO_BYTES_MOST } from '../../src/cli/yaml-scenario.ts'
 import { toOperations } from '../../src/machine/scenario/scenario.ts'
 import { SAMPLE } from './sample-catalogue.ts'
 
@@ -83,8 +81,8 @@ describe('a scenario file becomes operations', () => {
     expect(scenario.findings).toEqual([{ rule: 'use-after-unmap', step: 5 }, { rule: 'double-map' }])
   })
 
-  it('JSON is read as well', async () => {
-    const least = await readScenarioFile('test/cli/valid-scenarios/least.json', SAMPLE)
+  it('JSON is read as well', () => {
+    const least = parse(readFileSync('test/cli/valid-scenarios/least.json', 'utf8'))
     expect(least.machine.phbs).toHaveLength(1)
     expect(least.machine.ram).toEqual([{ gpa: 0n, bytes: 1n << 30n, owner: 'guest' }])
   })
@@ -135,6 +133,13 @@ describe('hostile files end in an error, soon', () => {
     }
   })
 
+  it('one that is too large is not looked at', () => {
+    expect(() => parse('#'.repeat(SCENARIO_BYTES_MOST + 1))).toThrow(
+      /x\.yaml: a scenario file has at most 4194304 bytes/,
+    )
+    expect(problemsOf(`${HEAD}steps: []\n#${'#'.repeat(1 << 20)}`)).toEqual([])
+  })
+
   it('characters that a terminal would act on do not reach it', () => {
     const error = (() => {
       try {
@@ -144,30 +149,6 @@ describe('hostile files end in an error, soon', () => {
       }
     })() as ScenarioError
     expect(error.message).toMatch(/^[\n\x20-\x7e]*$/)
-  })
-})
-
-describe('files', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'scenario-'))
-  afterAll(() => rmSync(folder, { recursive: true }))
-  const file = (name: string, data: string | Buffer): string => {
-    writeFileSync(join(folder, name), data)
-    return join(folder, name)
-  }
-
-  it('one that is not there, is a folder, or is no text', async () => {
-    await expect(readScenarioFile(join(folder, 'none.yaml'), SAMPLE)).rejects.toMatchObject({
-      code: 'ERR_INPUT',
-    })
-    await expect(readScenarioFile(folder, SAMPLE)).rejects.toMatchObject({ code: 'ERR_INPUT' })
-    const bytes = file('bytes.yaml', Buffer.from([0x61, 0xff, 0xfe]))
-    await expect(readScenarioFile(bytes, SAMPLE)).rejects.toThrow(/no UTF-8 text/)
-  })
-
-  it('one that is too large, or never ends', async () => {
-    const large = file('large.yaml', '#'.repeat(SCENARIO_BYTES_MOST + 1))
-    await expect(readScenarioFile(large, SAMPLE)).rejects.toMatchObject({ code: 'ERR_SCENARIO' })
-    await expect(readScenarioFile('/dev/zero', SAMPLE)).rejects.toThrow(/at most 4194304 bytes/)
   })
 })
 
