@@ -32,6 +32,13 @@ export class ScenarioError extends IommulatorError {
   }
 }
 
+/** Characters that a terminal would act on: controls, changes of direction, line separators. */
+const UNSAFE = /[\p{Cc}\p{Cf}\u2028\u2029]/gu
+
+/** A message with such characters as escapes: names of a file may be in it. */
+export const safeText = (text: string): string =>
+  text.replaceAll(UNSAFE, (c) => `\\u{${(c.codePointAt(0) ?? 0).toString(16)}}`)
+
 const WIDTH_CHARS = 96
 const LEAD_CHARS = 60
 
@@ -47,7 +54,7 @@ export function excerptAt(text: string, line: number, column: number, chars: num
   const blanks = column - 1 - skipped + (skipped > 0 ? 3 : 0)
   const marks = Math.max(1, Math.min(chars, rest.length - (column - 1 - skipped)))
   const gutter = String(line).padStart(5)
-  const clean = shown.replaceAll(/\p{Cc}/gu, ' ').trimEnd()
+  const clean = shown.replaceAll(UNSAFE, ' ').trimEnd()
   return `${gutter} | ${clean}\n${' '.repeat(gutter.length)} | ${' '.repeat(blanks)}${'^'.repeat(marks)}`
 }
 

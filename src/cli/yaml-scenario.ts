@@ -2,7 +2,7 @@ import { IommulatorError } from '../bits/errors.ts'
 import type { Catalogue } from '../machine/scenario/catalogue.ts'
 import { readScenario, type Scenario } from '../machine/scenario/scenario.ts'
 import { type Issue, issueSentence, type Path } from '../machine/schema/issue.ts'
-import { excerptAt, ScenarioError, type ScenarioProblem } from './scenario-error.ts'
+import { excerptAt, ScenarioError, type ScenarioProblem, safeText } from './scenario-error.ts'
 import type { Span } from './yaml-faults.ts'
 import { YamlTree } from './yaml-tree.ts'
 
@@ -24,7 +24,7 @@ class Report {
   add(span: Span, path: string, message: string): void {
     const { line, column } = this.#tree.place(span)
     const excerpt = excerptAt(this.#text, line, column, span.end - span.start)
-    this.problems.push({ line, column, path, message, excerpt })
+    this.problems.push({ line, column, path, message: safeText(message), excerpt })
   }
 
   addIssue(issue: Issue): void {

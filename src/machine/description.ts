@@ -15,7 +15,7 @@ export const DEVICE_KINDS = Object.freeze({
 export type DeviceKind = keyof typeof DEVICE_KINDS
 
 /** A device in a slot of a PHB. */
-export interface DeviceDescription {
+interface DeviceDescription {
   /** How operations and reports call it; no two devices of a machine share a name. */
   readonly name: string
   readonly kind: DeviceKind
@@ -42,7 +42,7 @@ export interface PhbDescription {
 }
 
 /** A virtual I/O device: one DMA window whose LIOBN is its `reg`. */
-export interface VioDescription {
+interface VioDescription {
   readonly name: string
   readonly reg: number
   readonly windowBytes: bigint
@@ -72,11 +72,11 @@ export interface MachineDescription {
 }
 
 type Loose<T> = { readonly [K in keyof T]?: T[K] | undefined }
-export type DeviceInput = Loose<DeviceDescription> & { readonly name: string; readonly kind: DeviceKind }
-export type PhbInput = Omit<Loose<PhbDescription>, 'devices'> & {
+type DeviceInput = Loose<DeviceDescription> & { readonly name: string; readonly kind: DeviceKind }
+type PhbInput = Omit<Loose<PhbDescription>, 'devices'> & {
   readonly devices?: readonly DeviceInput[] | undefined
 }
-export type VioInput = Loose<VioDescription> & { readonly name: string; readonly reg: number }
+type VioInput = Loose<VioDescription> & { readonly name: string; readonly reg: number }
 
 /** A description as a person writes it: what is left out is the default. `ram` may be the number of bytes from 0 on. */
 export type MachineInput = Omit<Loose<MachineDescription>, 'phbs' | 'vio' | 'ram'> & {

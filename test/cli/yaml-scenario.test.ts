@@ -141,14 +141,23 @@ describe('hostile files end in an error, soon', () => {
   })
 
   it('characters that a terminal would act on do not reach it', () => {
-    const error = (() => {
+    const controls = '\u001b[2J \u009b1m \u202e \u2028'
+    const texts = [
+      `bad${controls}: 1`,
+      `a: 1\na: "${controls}"`,
+      `a: *x${controls.replaceAll(' ', '')}`,
+      `"k${controls}": 1\n"k${controls}": 2`,
+    ]
+    for (const text of texts) {
+      let error: unknown
       try {
-        return parse(`${HEAD}steps: "\\u001b[31m"\nbad\u001b[2J: 1\n`)
+        parse(`${HEAD}steps: ["\\u001b\\x9b${controls.slice(1)}"]\n${text}\n`)
       } catch (e) {
-        return e as ScenarioError
+        error = e
       }
-    })() as ScenarioError
-    expect(error.message).toMatch(/^[\n\x20-\x7e]*$/)
+      expect(error).toBeInstanceOf(ScenarioError)
+      expect((error as ScenarioError).message).toMatch(/^[\n\x20-\x7e]*$/)
+    }
   })
 })
 

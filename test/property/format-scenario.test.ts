@@ -15,8 +15,25 @@ const upTo = (bits: number) => {
   return fc.oneof(fc.bigInt(0n, max), shifted, fc.constantFrom(0n, 1n, 1023n & max, 1024n & max, max))
 }
 const name = fc.oneof(
-  fc.stringMatching(/^[A-Za-z_][A-Za-z0-9_.:/@-]{0,20}$/),
-  fc.constantFrom('null', 'true', 'yes', 'e1', 'x0', '_', 'inf', 'NaN', 'a:b', 'a-b', 'Null'),
+  fc.stringMatching(/^[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,20}$/),
+  fc.constantFrom(
+    'null',
+    'true',
+    'yes',
+    'e1',
+    '1e3',
+    '0x10',
+    '12',
+    '0000:00:04.0',
+    '1_0',
+    'x0',
+    '_',
+    'inf',
+    'NaN',
+    'a:b',
+    'a-b',
+    'Null',
+  ),
 )
 const line = fc
   .oneof(

@@ -22,9 +22,9 @@ const ITEMS_MOST = 65_536
 /** Most characters of a `bytes` argument. */
 const DATA_CHARS = 1 << 20
 
-/** Words that name devices, processes, handles: what a file can say without quotes. */
-export const NAME_PATTERN = '^[A-Za-z_][A-Za-z0-9_.:/@-]*$'
-export const NAME_FORM = 'a word of letters, digits and _ . : / @ -'
+/** Words that name devices, processes, handles; a PCI address is one. */
+const NAME_PATTERN = '^[A-Za-z0-9_][A-Za-z0-9_.:/@-]*$'
+const NAME_FORM = 'a word of letters, digits and _ . : / @ -'
 export const nameText = (what: string) => text(what, { maxChars: 64, pattern: NAME_PATTERN, form: NAME_FORM })
 
 /** Numbers whose name ends in "bytes" are amounts, so that `256 MiB` reads as one. */
@@ -43,7 +43,7 @@ const segment = (what: string) =>
   })
 
 /** The schema of one argument or output. */
-export function valueSchema(name: string, decl: ArgDecl): Schema {
+function valueSchema(name: string, decl: ArgDecl): Schema {
   switch (decl.type) {
     case 'u8':
       return number(name, 8)
@@ -83,7 +83,7 @@ type Layers = readonly [CallDecl, ...CallDecl[]]
 const unique = (words: readonly string[]): string[] => [...new Set(words)]
 
 /** Codes that a call can answer, in the order of its checks, and what the model may say of itself. */
-export const codesOfCall = (layers: readonly CallDecl[]): string[] =>
+const codesOfCall = (layers: readonly CallDecl[]): string[] =>
   unique([...layers.flatMap((d) => d.answers.map((a) => a.code)), ...Object.keys(MODEL_CODES)])
 
 /** What a file may expect of a call: a code, or code, rule and outputs. */

@@ -1,7 +1,7 @@
 /** A way to a value: keys of maps, places in lists. */
 export type Path = readonly (string | number)[]
 
-export type IssueCode =
+type IssueCode =
   | 'unknown-key'
   | 'missing-key'
   | 'wrong-type'

@@ -22,7 +22,7 @@ export interface ChoiceNode {
   readonly values: readonly (string | number)[]
 }
 /** true or false. */
-export interface FlagNode {
+interface FlagNode {
   readonly kind: 'flag'
   readonly what: string
 }
