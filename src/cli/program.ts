@@ -4,6 +4,7 @@ import { VERSION } from '../version.ts'
 import type { Command } from './command.ts'
 import { EXIT } from './exit.ts'
 import type { Io } from './io.ts'
+import { ScenarioError } from './scenario-error.ts'
 
 /** How a command is found: its words for the help at once, its code only when it runs. */
 export interface CommandEntry {
@@ -43,6 +44,10 @@ function fill(to: Commander, command: Command, done: (code: number) => void, io:
 
 /** Says what went wrong, in one line where it can be one, and with which exit code. */
 export function failure(error: unknown, io: Io): number {
+  if (error instanceof ScenarioError) {
+    io.err(`${error.message}\n`)
+    return EXIT.INPUT
+  }
   if (error instanceof IommulatorError) {
     io.err(`iommulator: ${error.message}\n`)
     return error.code === 'ERR_PROFILE' || error.code === 'ERR_NUMBER' ? EXIT.USAGE : EXIT.INPUT

@@ -13,6 +13,10 @@ export interface MachineOptions {
   readonly journal?: boolean
   /** Records that are kept; older ones are dropped. */
   readonly keepRecords?: number
+  /** What the run is called in its first record. */
+  readonly source?: string
+  /** Subscribes checkers and counters before the first record. */
+  readonly watch?: (log: RecordLog) => void
 }
 
 /**
@@ -41,6 +45,8 @@ export class Machine {
       ...(options.journal === true ? { journal: this.journal } : {}),
     })
     this.stage = new Stage(this.log)
+    options.watch?.(this.log)
+    this.log.emit('run.begin', null, { source: options.source ?? '', profile: profile.name })
   }
 
   /** Adds what a unit answers to. A call that two units answer is the first one's. */

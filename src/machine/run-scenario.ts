@@ -1,7 +1,8 @@
 import type { Answer } from '../bits/answer.ts'
-import { createChecks } from '../check/checks.ts'
+import { WHOLE_MACHINE } from '../check/coverage.ts'
+import { Judge } from '../check/judge.ts'
 import type { Finding, Verdict } from '../check/rule.ts'
-import { type Ledger, LedgerSink } from '../report/ledger.ts'
+import { type Ledger, LedgerCounter } from '../report/ledger.ts'
 import { createMachine } from './create-machine.ts'
 import { unexpected } from './expectation.ts'
 import type { Machine, MachineOptions } from './machine.ts'
@@ -72,11 +73,16 @@ function compareFindings(
  * @throws IommulatorError where the machine cannot be wired or an operation is not complete
  */
 export function runScenario(scenario: Scenario, options: MachineOptions = {}): RunResult {
-  const machine = createMachine(scenario.machine, options)
-  const checks = createChecks(machine.log)
-  const ledger = new LedgerSink()
-  machine.log.subscribe(ledger)
-  machine.begin(scenario.title)
+  const judge = new Judge()
+  const counter = new LedgerCounter(judge.windows)
+  const machine = createMachine(scenario.machine, {
+    ...options,
+    source: scenario.title,
+    watch: (log) => {
+      judge.attach(log)
+      log.subscribe(counter)
+    },
+  })
   const steps = scenario.steps.map(({ operation, expect }, i): StepResult => {
     const from = machine.log.length
     const answer = machine.perform(operation)
@@ -90,16 +96,17 @@ export function runScenario(scenario: Scenario, options: MachineOptions = {}): R
     }
   })
   machine.log.emit('run.end', null, { settled: scenario.settled ? 1 : 0 })
-  const { findings, dropped, verdicts } = checks.finish()
+  judge.finish()
+  const { findings } = judge
   return {
     title: scenario.title,
     profile: machine.profile.name,
     steps,
     findings,
-    findingsDropped: dropped,
-    verdicts,
+    findingsDropped: judge.dropped,
+    verdicts: judge.verdicts(WHOLE_MACHINE),
     wrongFindings: compareFindings(scenario, findings, steps),
-    ledger: ledger.ledger(),
+    ledger: counter.ledger(),
     machine,
   }
 }

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { compareVersions, type Erratum, resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
@@ -9,9 +8,9 @@ import type { Command } from '../command.ts'
 import { EXIT } from '../exit.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
+import { loadScenario } from '../load-scenario.ts'
 import { PROFILE_NAMES } from '../profiles.ts'
 import { table, wrap } from '../text-table.ts'
-import { loadScenario } from '../yaml-scenario.ts'
 
 const ids = (): string[] => ERRATA.map((e) => e.id)
 
@@ -45,10 +44,15 @@ const textOf = (e: Erratum, io: Io): string =>
     '',
   ].join('\n')
 
+interface Both {
+  readonly withIt: RunResult
+  readonly without: RunResult
+}
+
 /** The scenario of an erratum, as the package ships it, run on its own profile and without the erratum. */
-function runBoth(e: Erratum): { readonly withIt: RunResult; readonly without: RunResult } {
+async function runBoth(e: Erratum, io: Io): Promise<Both> {
   const path = fileURLToPath(new URL(`../../../${e.scenario}`, import.meta.url))
-  const scenario = loadScenario(readFileSync(path, 'utf8'), e.scenario)
+  const scenario = await loadScenario(path, io.stdin)
   const { profile } = scenario.machine
   const withIt = { ...scenario.machine, profile: `${profile},${e.id}` }
   const without = { ...scenario.machine, profile: `${profile},-${e.id}` }
@@ -59,7 +63,7 @@ function runBoth(e: Erratum): { readonly withIt: RunResult; readonly without: Ru
 }
 
 /** Where the two runs part: answers that differ, and the findings of each. */
-function differences({ withIt, without }: ReturnType<typeof runBoth>): string[] {
+function differences({ withIt, without }: Both): string[] {
   const lines = withIt.steps.flatMap(({ step, operation, answer }, i) => {
     const other = without.steps[i]?.answer
     if (other === undefined || (other.code === answer.code && other.rule === answer.rule)) return []
@@ -109,8 +113,9 @@ export const errataCommand: Command = {
     if (options['run'] === true && id === undefined) {
       throw new IommulatorError('ERR_NUMBER', '--run needs the id of an erratum')
     }
-    const parts = options['run'] === true ? differences(runBoth(found(id ?? ''))) : undefined
-    if (options['json'] === true) io.out(jsonText({ schema: 'iommulator/errata/1', errata, differences: parts }))
+    const parts = options['run'] === true ? differences(await runBoth(found(id ?? ''), io)) : undefined
+    if (options['json'] === true)
+      io.out(jsonText({ schema: 'iommulator/errata/1', errata, differences: parts }))
     else if (id === undefined) {
       io.out(`${table(errata.map((e) => [e.id, e.kind, versionsText(e), e.title])).join('\n')}\n`)
     } else io.out([...errata.map((e) => textOf(e, io)), ...(parts ?? []).map((l) => `${l}\n`)].join(''))

@@ -2,30 +2,31 @@ import { IommulatorError } from '../../bits/errors.ts'
 import { createReplay, LOG_SOURCES, type LogReplay, type LogSource } from '../../machine/replay/log-replay.ts'
 import { replayJson, replayText } from '../../machine/replay/replay-report.ts'
 import { isClean } from '../../machine/replay/result.ts'
-import { detectLog } from '../../reader/detect.ts'
-import type { Command } from '../command.ts'
+import { DETECT_BYTES, detectLogFormat } from '../../reader/detect.ts'
+import type { Command, Invocation } from '../command.ts'
 import { EXIT } from '../exit.ts'
-import { openInput } from '../input.ts'
+import { type Input, openInput } from '../input.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
-import { PROFILE_NAMES } from '../profiles.ts'
+import { DEFAULT_PROFILE, PROFILE_NAMES } from '../profiles.ts'
 
-const DETECT_BYTES = 64 * 1024
 const PROGRESS_MS = 200
+const SILENT_MS = 1000
 
 const MIB = 1024 * 1024
 
-function progressLine(bytes: number, replay: LogReplay, io: Io): string {
-  const seconds = io.elapsedMs() / 1000
-  const rate = seconds === 0 ? 0 : bytes / MIB / seconds
-  return `${(bytes / MIB).toFixed(0)} MiB, ${replay.events} events, ${rate.toFixed(0)} MiB/s`
+function progressLine(input: Input, replay: LogReplay, io: Io): string {
+  const rate = input.bytesRead / MIB / (io.elapsedMs() / 1000)
+  const part = input.totalBytes === undefined ? '' : ` of ${(input.totalBytes / MIB).toFixed(1)} MiB, `
+  return `${(input.bytesRead / MIB).toFixed(1)} MiB${part || ', '}${replay.events} events, ${rate.toFixed(0)} MiB/s`
 }
 
-/** Collects the first bytes of a stream until there are enough to say what it is, or no more. */
+/** Collects the first bytes of a log until there are enough to say what it is, or no more. */
 class Head {
   #pieces: Uint8Array[] = []
   #bytes = 0
 
+  /** True once there are enough. */
   push(piece: Uint8Array): boolean {
     this.#pieces.push(piece.slice())
     this.#bytes += piece.length
@@ -33,48 +34,40 @@ class Head {
   }
 
   take(): Uint8Array {
-    const all = new Uint8Array(this.#bytes)
-    let at = 0
-    for (const piece of this.#pieces) {
-      all.set(piece, at)
-      at += piece.length
-    }
-    this.#pieces = []
-    return all
+    return Buffer.concat(this.#pieces)
   }
 }
 
 function sourceOf(head: Uint8Array, from: string | undefined, io: Io): LogSource {
-  if (from !== undefined) return from as LogSource
-  const found = detectLog(head)
-  io.err(`format: ${found.format.title} (${found.because}); --from overrides\n`)
-  return found.format.id as LogSource
+  if (from !== undefined) return LOG_SOURCES[from as keyof typeof LOG_SOURCES]
+  const { format, reason } = detectLogFormat(head)
+  io.err(`${format.title}: ${reason}; --from says otherwise\n`)
+  return format.id as LogSource
 }
 
-async function replay(path: string, options: Readonly<Record<string, unknown>>, io: Io): Promise<LogReplay> {
+async function replay(path: string, options: Invocation['options'], io: Io): Promise<LogReplay> {
   const from = options['from'] as string | undefined
-  const profile = (options['profile'] as string | undefined) ?? 'qemu-7.2'
+  const profile = (options['profile'] as string | undefined) ?? DEFAULT_PROFILE
+  const input = await openInput(path, io.stdin)
   const head = new Head()
   let running: LogReplay | undefined
-  let bytes = 0
-  let shown = 0
-  const start = (first: Uint8Array): LogReplay => {
-    const made = createReplay({ from: sourceOf(first, from, io), profile, source: path })
+  let shown = SILENT_MS
+  const start = (): LogReplay => {
+    const first = head.take()
+    const made = createReplay({ from: sourceOf(first, from, io), profile, source: input.name })
     made.push(first)
     return made
   }
-  for await (const piece of openInput(path, io.stdin)) {
-    bytes += piece.length
-    if (running === undefined) {
-      if (head.push(piece)) running = start(head.take())
-    } else running.push(piece)
-    if (running !== undefined && io.elapsedMs() - shown > PROGRESS_MS) {
-      shown = io.elapsedMs()
-      if (shown > 1000) io.progress(progressLine(bytes, running, io))
+  for await (const piece of input.pieces()) {
+    if (running !== undefined) running.push(piece)
+    else if (head.push(piece)) running = start()
+    if (running !== undefined && io.elapsedMs() > shown) {
+      shown = io.elapsedMs() + PROGRESS_MS
+      io.progress(progressLine(input, running, io))
     }
   }
   io.progress('')
-  return running ?? start(head.take())
+  return running ?? start()
 }
 
 export const replayCommand: Command = {
@@ -84,10 +77,14 @@ export const replayCommand: Command = {
     { name: '<log>', doc: 'a log, plain or packed (.gz, .xz), or - for standard input', complete: 'file' },
   ],
   options: [
-    { flags: '--from <format>', doc: 'what the log is; guessed where it is not said', choices: LOG_SOURCES },
+    {
+      flags: '--from <format>',
+      doc: 'what the log is; guessed where it is not said',
+      choices: Object.keys(LOG_SOURCES),
+    },
     {
       flags: '--profile <profile>',
-      doc: 'the errata of the machine that wrote it (qemu-7.2)',
+      doc: `the errata of the machine that wrote it (${DEFAULT_PROFILE})`,
       offer: () => PROFILE_NAMES,
     },
     { flags: '--json', doc: 'print one JSON object' },

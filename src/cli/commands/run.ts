@@ -1,16 +1,17 @@
-import { runScenario, isAsExpected } from '../../machine/run-scenario.ts'
 import { runJson, runText } from '../../machine/run-report.ts'
+import { isAsExpected, runScenario } from '../../machine/run-scenario.ts'
 import { toJsonLine } from '../../trace/jsonl.ts'
 import type { Command } from '../command.ts'
 import { EXIT } from '../exit.ts'
-import { readText } from '../input.ts'
 import { jsonText } from '../json-text.ts'
-import { loadScenario } from '../yaml-scenario.ts'
+import { loadScenario } from '../load-scenario.ts'
 
 export const runCommand: Command = {
   name: 'run',
   summary: 'run a scenario and check what it expects',
-  positionals: [{ name: '<file>', doc: 'a scenario (YAML or JSON), or - for standard input', complete: 'file' }],
+  positionals: [
+    { name: '<file>', doc: 'a scenario (YAML or JSON), or - for standard input', complete: 'file' },
+  ],
   options: [
     { flags: '--json', doc: 'print one JSON object' },
     { flags: '--ndjson', doc: 'print every record as a line of JSON instead of the report' },
@@ -24,7 +25,7 @@ export const runCommand: Command = {
     ['iommulator run my.yaml --ndjson', 'every record, for other tools'],
   ],
   async run({ positionals: [path = '-'], options }, io) {
-    const scenario = loadScenario(await readText(path, io.stdin), path)
+    const scenario = await loadScenario(path, io.stdin)
     const profile = options['profile']
     const machine = typeof profile === 'string' ? { ...scenario.machine, profile } : scenario.machine
     const result = runScenario({ ...scenario, machine })

@@ -1,0 +1,248 @@
+import { describe, expect, it } from 'vitest'
+import { createReplay } from '../../src/machine/replay/log-replay.ts'
+import { isClean, type ReplayResult } from '../../src/machine/replay/result.ts'
+
+const L = 'liobn=0x80000000'
+const NEW = `spapr_iommu_new_table ${L} table=0x5618057df0a0 fd=-1`
+const CLEAR = `spapr_iommu_pci_stuff ${L} ioba=0x40000000 tcevalue=0x0 npages=262144 ret=0`
+const put = (ioba: number, tce: number, ret = 0) =>
+  `spapr_iommu_pci_put ${L} ioba=0x${ioba.toString(16)} tce=0x${tce.toString(16)} ret=${ret}`
+const xlate = (offset: number, gpa: number, perm: number, mask = 0xfff) =>
+  `spapr_iommu_xlate ${L} 0x${offset.toString(16)} -> 0x${gpa.toString(16)} perm=${perm} mask=0x${mask.toString(16)}`
+const unmap = (end: number, pages: number) =>
+  `spapr_iommu_pci_stuff ${L} ioba=0x${end.toString(16)} tcevalue=0x0 npages=${pages} ret=0`
+const list = (ioba: number, last: number, tce: number, ret = 0) =>
+  `spapr_iommu_pci_indirect ${L} ioba=0x${ioba.toString(16)} tcelist=0x21e0000 iobaN=0x${last.toString(16)} tceN=0x${tce.toString(16)} ret=${ret}`
+const DDW =
+  'buid=0x800000020000000 addr=0x0, page size=0x1000000, requested=0x40000000, start addr=0x800000000000000, liobn=0x80000001'
+
+function replay(lines: readonly string[], profile = 'qemu-7.2'): ReplayResult {
+  const running = createReplay({ from: 'qemu-trace', profile, source: 'test' })
+  running.push(new TextEncoder().encode(`${lines.join('\n')}\n`))
+  return running.end()
+}
+const rules = (r: ReplayResult) => r.findings.map((f) => f.rule)
+
+describe('a log that a right machine wrote', () => {
+  const good = [NEW, CLEAR, put(0x1000, 0x48cc001), xlate(0x1110, 0x48cc000, 1), unmap(0x2000, 1)]
+
+  it('is clean', () => {
+    const r = replay(good)
+    expect(r.answers).toEqual({ total: 3, matched: 3, diverged: 0, unjudged: 0 })
+    expect(r.translations).toMatchObject({ total: 1, explained: 1, unexplained: 0 })
+    expect(r.findings).toEqual([])
+    expect(isClean(r)).toBe(true)
+  })
+
+  // One fault planted in a line that was good: each must be seen, and as what it is.
+  it.each<[string, string[], (r: ReplayResult) => void]>([
+    [
+      'another answer',
+      [NEW, CLEAR, put(0x1000, 0x48cc001, -4)],
+      (r) =>
+        expect(r.divergences[0]).toMatchObject({ line: 3, what: 'answer', log: 'ret=-4', model: 'ret=0' }),
+    ],
+    [
+      'success past the end of the window',
+      [NEW, put(0x4000_0000, 0x1001)],
+      (r) => expect(r.answers).toMatchObject({ matched: 0, diverged: 1 }),
+    ],
+    [
+      'another page in a translation',
+      [NEW, put(0x1000, 0x48cc001), xlate(0x1110, 0x48cd000, 1)],
+      (r) => expect(r.divergences[0]).toMatchObject({ line: 3, what: 'translation', rule: 'entry-differs' }),
+    ],
+    [
+      'other permissions in a translation',
+      [NEW, put(0x1000, 0x48cc001), xlate(0x1110, 0x48cc000, 3)],
+      (r) => expect(r.translations).toMatchObject({ explained: 0, unexplained: 1 }),
+    ],
+    [
+      'a mask of another page size',
+      [NEW, put(0x1000, 0x48cc001), xlate(0x1110, 0x48cc000, 1, 0xffff)],
+      (r) => expect(r.translations).toMatchObject({ explained: 0, unexplained: 1 }),
+    ],
+    [
+      'memory reached after the unmap',
+      [...good, xlate(0x1110, 0x48cc000, 1)],
+      (r) => {
+        expect(r.divergences[0]).toMatchObject({ line: 6, rule: 'entry-not-mapped' })
+        expect(rules(r)).toEqual(['use-after-unmap'])
+        expect(r.findings[0]?.because.map((b) => b.line)).toEqual([3, 5, 6])
+      },
+    ],
+    [
+      'a refused access after the unmap',
+      [...good, xlate(0x1110, 0, 0)],
+      (r) => {
+        expect(r.translations).toMatchObject({ explained: 2, unexplained: 0 })
+        expect(rules(r)).toEqual(['use-after-unmap'])
+      },
+    ],
+    [
+      'an access to what was never mapped',
+      [NEW, CLEAR, xlate(0x5000, 0, 0)],
+      (r) => expect(rules(r)).toEqual(['dma-not-granted']),
+    ],
+    [
+      'a live entry overwritten',
+      [NEW, CLEAR, put(0x1000, 0x48cc001), put(0x1000, 0x48cd003)],
+      (r) => expect(rules(r)).toEqual(['double-map']),
+    ],
+    ['an unmap of nothing', [...good, unmap(0x2000, 1)], (r) => expect(rules(r)).toEqual(['unmap-miss'])],
+    [
+      'a window query that counts wrong',
+      [
+        NEW,
+        'spapr_iommu_ddw_query buid=0x800000020000000 addr=0x0, 2 windows available, max window size=0x80000000, mask=0x107',
+      ],
+      (r) => expect(r.answers).toMatchObject({ matched: 0, diverged: 1 }),
+    ],
+    [
+      'a window at another address',
+      [NEW, `spapr_iommu_ddw_create ${DDW.replace('start addr=0x8', 'start addr=0x4')}`],
+      (r) => expect(r.answers).toMatchObject({ matched: 0, diverged: 1 }),
+    ],
+    [
+      'the removal of a window that is not there',
+      [NEW, 'spapr_iommu_ddw_remove liobn=0x80000001'],
+      (r) => expect(r.answers).toMatchObject({ matched: 0, diverged: 1 }),
+    ],
+  ])('sees %s', (_what, lines, check) => {
+    const r = replay(lines)
+    check(r)
+    expect(isClean(r)).toBe(false)
+  })
+})
+
+describe('what a log does not show', () => {
+  it('entries of a list are inferred, and confirmed by translations; the last one is known', () => {
+    const r = replay([
+      NEW,
+      CLEAR,
+      list(0x3000_0000, 0xf, 0x21af003),
+      xlate(0x3000_1002, 0x21a1000, 3),
+      xlate(0x3000_f000, 0x21af000, 3),
+      xlate(0x3000_1004, 0x21a1000, 3),
+    ])
+    expect(r.translations).toEqual({
+      total: 3,
+      explained: 2,
+      inferred: 1,
+      learned: 0,
+      unexplained: 0,
+      unjudged: 0,
+    })
+    expect(r.entries).toMatchObject({ inferred: 15, confirmed: 1, contradicted: 0 })
+    expect(isClean(r)).toBe(true)
+  })
+
+  it('an inference that a translation contradicts is no divergence, and what it shows is taken', () => {
+    const r = replay([
+      NEW,
+      CLEAR,
+      list(0x3000_0000, 0xf, 0x21af003),
+      xlate(0x3000_1000, 0x999_9000, 3),
+      xlate(0x3000_1000, 0x999_9000, 3),
+    ])
+    expect(r.translations).toMatchObject({ explained: 1, inferred: 0, learned: 1, unexplained: 0 })
+    expect(r.entries).toMatchObject({ inferred: 15, confirmed: 0, contradicted: 1 })
+    expect(isClean(r)).toBe(true)
+  })
+
+  it('a list that cannot be a row of pages stays unknown, but for its last entry', () => {
+    const r = replay([NEW, CLEAR, list(0x3000_0000, 0xf, 0x3003), xlate(0x3000_1000, 0x777_7000, 1)])
+    expect(r.entries).toMatchObject({ inferred: 0, unknown: 15, learned: 1 })
+    expect(isClean(r)).toBe(true)
+  })
+
+  it('a list that ran past the window wrote what fits', () => {
+    const r = replay([NEW, CLEAR, list(0x3fff_e000, 1, 0x402003, -4), xlate(0x3fff_f000, 0x401000, 3)])
+    expect(r.answers).toMatchObject({ matched: 2, diverged: 0 })
+    expect(r.translations).toMatchObject({ inferred: 1 })
+  })
+
+  it('a STUFF that ran past the window leaves the entries before the end in doubt', () => {
+    const r = replay([
+      NEW,
+      CLEAR,
+      `spapr_iommu_pci_stuff ${L} ioba=0x40000000 tcevalue=0x777003 npages=4 ret=-4`,
+      xlate(0x3fff_f000, 0x777000, 3),
+    ])
+    expect(r.answers).toMatchObject({ matched: 2, diverged: 0 })
+    expect(r.entries).toMatchObject({ unknown: 3, learned: 1 })
+    expect(isClean(r)).toBe(true)
+  })
+
+  it('the middle of a log: the default window is assumed, its contents are unknown', () => {
+    const r = replay([
+      xlate(0x1110, 0x48cc000, 1),
+      xlate(0x1110, 0x48cc000, 1),
+      unmap(0x2000, 1),
+      xlate(0x1110, 0, 0),
+    ])
+    expect(r.translations).toMatchObject({ learned: 1, explained: 2, unexplained: 0 })
+    expect(r.assumptions.map((a) => a.text)).toEqual([
+      'LIOBN 0x80000000 is a default window, made before the log begins',
+    ])
+    expect(rules(r)).toEqual(['use-after-unmap'])
+  })
+
+  it('a second window whose making the log does not show cannot be judged', () => {
+    const line = 'spapr_iommu_pci_put liobn=0x80000001 ioba=0x800000000000000 tce=0x3 ret=0'
+    expect(replay([NEW, line]).answers).toEqual({ total: 1, matched: 0, diverged: 0, unjudged: 1 })
+  })
+
+  it('a damaged line that may have changed the table turns what was seen into an inference', () => {
+    const lines = [NEW, CLEAR, put(0x1000, 0x48cc001), `spapr_iommu_pci_stuff ${L} io`, xlate(0x1110, 0, 0)]
+    const r = replay(lines)
+    expect(r.log.damaged.count).toBe(1)
+    expect(r.translations).toMatchObject({ learned: 1, unexplained: 0 })
+    expect(replay(lines.toSpliced(3, 1)).translations).toMatchObject({ learned: 0, unexplained: 1 })
+  })
+
+  it('a table in KVM hides its hypercalls: its translations teach, and nothing contradicts them', () => {
+    const r = replay([NEW.replace('fd=-1', 'fd=27'), xlate(0x1000, 0x1000, 3), xlate(0x1000, 0x2000, 3)])
+    expect(r.translations).toMatchObject({ learned: 2, unexplained: 0 })
+    expect(isClean(r)).toBe(true)
+  })
+})
+
+describe('what a new table means', () => {
+  it('for an open window: a listener came, and the contents stayed; a translation confirms it', () => {
+    const r = replay([NEW, CLEAR, put(0x1000, 0x48cc001), NEW, xlate(0x1110, 0x48cc000, 1)])
+    expect(r.assumptions[1]).toMatchObject({ line: 4, state: 'confirmed' })
+    expect(isClean(r)).toBe(true)
+  })
+
+  it('or the machine was reset; a translation shows that, and nothing is known from there', () => {
+    const r = replay([NEW, CLEAR, put(0x1000, 0x48cc001), NEW, xlate(0x1110, 0x7000, 3)])
+    expect(r.assumptions[1]).toMatchObject({ line: 4, state: 'contradicted' })
+    expect(r.translations).toMatchObject({ learned: 1, unexplained: 0 })
+  })
+
+  it('before a reset line it belongs to that: the entries are gone', () => {
+    const reset = 'spapr_iommu_ddw_reset buid=0x800000020000000 addr=0x0'
+    const r = replay([
+      NEW,
+      CLEAR,
+      put(0x1000, 0x48cc001),
+      NEW,
+      reset,
+      put(0x1000, 0x5003),
+      xlate(0x1000, 0x5000, 3),
+    ])
+    expect(r.assumptions).toHaveLength(1)
+    expect(r.findings).toEqual([])
+    expect(isClean(r)).toBe(true)
+  })
+
+  it('a LIOBN that is used again is another window: old entries are not mapped there', () => {
+    const create = `spapr_iommu_ddw_create ${DDW}`
+    const map = 'spapr_iommu_pci_put liobn=0x80000001 ioba=0x800000000000000 tce=0x3 ret=0'
+    const remove = 'spapr_iommu_ddw_remove liobn=0x80000001'
+    const r = replay([NEW, create, map, remove, create, map])
+    expect(r.answers).toMatchObject({ total: 5, matched: 5 })
+    expect(rules(r)).toEqual([])
+  })
+})
