@@ -5,7 +5,9 @@ import { IommulatorError } from '../bits/errors.ts'
 import { unxz } from './xz.ts'
 
 /** Most bytes of a piece. */
-const PIECE_BYTES = 64 * 1024
+const PIECE_BYTES = 256 * 1024
+/** The same for what is unpacked: new memory each time, so smaller. */
+const UNPACKED_BYTES = 64 * 1024
 
 export type Packing = 'plain' | 'gzip' | 'xz'
 
@@ -51,11 +53,29 @@ function unreadable(name: string, error: unknown): IommulatorError {
   return new IommulatorError('ERR_INPUT', `cannot read ${name}: ${why}`, { file: name }, error)
 }
 
-async function* fileBytes(handle: FileHandle): AsyncGenerator<Uint8Array> {
-  for (;;) {
-    const { bytesRead, buffer } = await handle.read(Buffer.allocUnsafeSlow(PIECE_BYTES), 0, PIECE_BYTES)
-    if (bytesRead === 0) return
-    yield buffer.subarray(0, bytesRead)
+/**
+ * The bytes of a file. The next piece is read while the taker works on one, into the memory of the one before,
+ * unless `isKept` says that the taker may still hold that.
+ */
+async function* fileBytes(handle: FileHandle, isKept: () => boolean): AsyncGenerator<Uint8Array> {
+  const newRoom = () => Buffer.allocUnsafeSlow(PIECE_BYTES)
+  let room = newRoom()
+  let next = handle.read(room, 0, PIECE_BYTES)
+  let spare = newRoom()
+  try {
+    for (;;) {
+      const { bytesRead } = await next
+      if (bytesRead === 0) return
+      const piece = room.subarray(0, bytesRead)
+      next = handle.read(spare, 0, PIECE_BYTES)
+      next.catch(() => undefined)
+      yield piece
+      const done = room
+      room = spare
+      spare = isKept() ? newRoom() : done
+    }
+  } finally {
+    await next.catch(() => undefined)
   }
 }
 
@@ -65,7 +85,7 @@ async function* streamBytes(stream: NodeJS.ReadableStream): AsyncGenerator<Uint8
 
 /** Unpacks gzip data; members one after another are taken as one. */
 async function* gunzip(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const unpacked = createGunzip({ chunkSize: PIECE_BYTES })
+  const unpacked = createGunzip({ chunkSize: UNPACKED_BYTES })
   // Errors reach whoever reads from `unpacked`.
   pipeline(Readable.from(source), unpacked, () => undefined)
   yield* unpacked
@@ -76,6 +96,8 @@ class OpenInput implements Input {
   readonly totalBytes: number | undefined
   packing: Packing = 'plain'
   bytesRead = 0
+  /** While the packing is looked for, and by the unpackers, a piece may be held after the next one is asked for. */
+  keepsPieces = true
   readonly #source: AsyncGenerator<Uint8Array>
   readonly #close: () => Promise<void>
   #first: Uint8Array = new Uint8Array(0)
@@ -108,6 +130,7 @@ class OpenInput implements Input {
       PACKINGS.find(([start]) => start.every((byte, i) => this.#first[i] === byte))?.[1] ?? 'plain'
     if (found === 'plain' || found === 'gzip' || found === 'xz') {
       this.packing = found
+      this.keepsPieces = found !== 'plain'
       return
     }
     await this.#close()
@@ -159,7 +182,8 @@ export async function openInput(path: string, stdin: NodeJS.ReadableStream): Pro
   }
   const stat = await handle.stat()
   if (stat.isFile()) totalBytes = stat.size
-  const input = new OpenInput(path, fileBytes(handle), { totalBytes, close: () => handle.close() })
+  const source = fileBytes(handle, () => input.keepsPieces)
+  const input: OpenInput = new OpenInput(path, source, { totalBytes, close: () => handle.close() })
   await input.sniff()
   return input
 }

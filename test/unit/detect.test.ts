@@ -1,0 +1,44 @@
+import { describe, expect, it } from 'vitest'
+import { DETECT_BYTES, detectLogFormat, LOG_FORMATS } from '../../src/reader/detect.ts'
+import { bytesOf, recording } from '../log-rows.ts'
+
+describe('which format a log is', () => {
+  it.each(['ppc-32bit', 'vh-ppc-ddw', 'qtest-ppc'])('recording %s is a QEMU trace', async (name) => {
+    const { format } = detectLogFormat((await recording(name)).subarray(0, DETECT_BYTES))
+    expect(format.id).toBe('qemu-trace')
+    expect(LOG_FORMATS).toContain(format)
+  })
+
+  it('a known event within console output decides', () => {
+    const log = 'SLOF\n[    0.0] Linux\nspapr_iommu_ddw_remove liobn=0x80000000\n'
+    expect(detectLogFormat(bytesOf(log)).reason).toBe('line 3 is a spapr_iommu_ddw_remove')
+  })
+
+  it('lines that begin with other event names do, too', () => {
+    const log = 'vtd_inv_qi_fetch \nvtd_inv_qi_head read head 0\n\nspapr_ph\n'
+    expect(detectLogFormat(bytesOf(log)).reason).toBe(
+      'its lines begin with event names, though none of the first 4 is one that is modelled',
+    )
+  })
+
+  const refused: readonly (readonly [what: string, log: string, why: string])[] = [
+    ['nothing', '', 'the log is empty'],
+    ['text', 'It was a dark night.\nhello world\n', 'line 1 is "It was a dark night."'],
+    [
+      'words that are no event names',
+      'hello world\ngood morning\n',
+      'none of the first 2 lines begins with an event',
+    ],
+    ['bytes', '\x7fELF\x02\x01', 'tried QEMU trace log: none of the first 1 lines'],
+    ['UTF-16', '\xff\xfes\0p\0a\0', 'it is UTF-16 text'],
+    ['UTF-16, big-endian', '\xfe\xff\0s\0p', 'it is UTF-16 text'],
+    ["QEMU's binary trace", `${'\xff'.repeat(8)}\xb4\x29\xa4\x0c`, "binary trace of QEMU's simple back end"],
+    ['a very long line', 'a'.repeat(10_000), 'none of the first 1 lines'],
+  ]
+  it.each(refused)('%s: ERR_LOG_FORMAT', (_what, log, why) => {
+    const code = 'ERR_LOG_FORMAT'
+    expect(() => detectLogFormat(bytesOf(log))).toThrow(
+      expect.objectContaining({ code, message: expect.stringContaining(why) }),
+    )
+  })
+})
