@@ -1,4 +1,5 @@
 import { DMA_CODES } from '../bits/codes.ts'
+import { assert } from '../bits/errors.ts'
 import { Cells, type Journal, keyOf } from '../bits/state.ts'
 import { hiOfNumber, pageOf } from '../bits/u64.ts'
 import type { BusMemory } from '../memory/ports.ts'
@@ -59,6 +60,9 @@ export class DmaSpace {
   /** Results of `request`: bytes that reached their goal, and what was wrong with the first that did not. */
   moved = 0
   fault: number = DMA_FAULT.NONE
+  /** The table that wins where two windows meet, and the other one. */
+  readonly #upper: SpaprTceTable
+  readonly #lower: SpaprTceTable | undefined
   readonly #memory: BusMemory
   readonly #stage: Stage
   readonly #unitName: number
@@ -67,6 +71,10 @@ export class DmaSpace {
   constructor({ unit, tables, memory, stage, journal }: DmaSpaceParts) {
     this.unit = unit
     this.tables = tables
+    const [lower, upper] = tables
+    assert(lower !== undefined && tables.length <= 2, 'a bus has one or two tables')
+    this.#upper = upper ?? lower
+    this.#lower = upper === undefined ? undefined : lower
     this.#memory = memory
     this.#stage = stage
     this.#unitName = stage.log.names.intern(unit)
@@ -93,28 +101,36 @@ export class DmaSpace {
 
   /** Finds the entry for a bus address. False, and `window` null, where it lies in no window. */
   translate(hi: number, lo: number): boolean {
-    for (let i = this.tables.length - 1; i >= 0; i--) {
-      const window = (this.tables[i] as SpaprTceTable).window
-      if (window === null) continue
-      const entry = entryAt(window, hi, lo)
-      if (entry === OUTSIDE) continue
-      const { store, pageShift } = window
-      store.load(entry)
-      if (this.window !== window) this.window = window
-      this.entry = entry
-      this.perm = store.lo & TCE_PERM
-      if (pageShift < 32) {
-        this.gpaHi = store.hi
-        this.gpaLo = store.lo & -(1 << pageShift)
-      } else {
-        this.gpaHi = store.hi & -(1 << (pageShift - 32))
-        this.gpaLo = 0
-      }
-      return true
+    // Two fields instead of a loop over `tables`: the loop costs as much as the translation.
+    const upper = this.#upper.window
+    if (upper !== null) {
+      const entry = entryAt(upper, hi, lo)
+      if (entry >= 0) return this.#meet(upper, entry)
+    }
+    const lower = this.#lower?.window ?? null
+    if (lower !== null) {
+      const entry = entryAt(lower, hi, lo)
+      if (entry >= 0) return this.#meet(lower, entry)
     }
     this.window = null
     this.entry = OUTSIDE
     return false
+  }
+
+  #meet(window: TceWindow, entry: number): true {
+    const { store, pageShift } = window
+    store.load(entry)
+    this.window = window
+    this.entry = entry
+    this.perm = store.lo & TCE_PERM
+    if (pageShift < 32) {
+      this.gpaHi = store.hi
+      this.gpaLo = store.lo & -(1 << pageShift)
+    } else {
+      this.gpaHi = store.hi & -(1 << (pageShift - 32))
+      this.gpaLo = 0
+    }
+    return true
   }
 
   /**

@@ -25,6 +25,11 @@ export class LiobnMap {
     return found
   }
 
+  /** The number of the window that a LIOBN stands for now, 0 where it is closed or unknown. */
+  windowOf(liobn: number): number {
+    return this.#tables.get(liobn)?.window?.number ?? 0
+  }
+
   /** The tables, in the order in which they came. */
   all(): IterableIterator<SpaprTceTable> {
     return this.#tables.values()

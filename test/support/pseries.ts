@@ -27,7 +27,7 @@ export const BUID = 0x0800_0000_2000_0000n
 export const BUID_WITHOUT_DDW = BUID + 1n
 export const VIO_REG = 0x7100_0002
 /** End of guest memory. */
-export const RAM = 64n << 20n
+export const RAM = 16n << 20n
 
 export interface PseriesOptions {
   readonly profile?: string
