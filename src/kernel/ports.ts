@@ -62,3 +62,11 @@ export interface GuestRam {
   /** Writes a big-endian 64-bit word given in lanes. False where there is no memory. */
   storeU64be(gpa: number, hi: number, lo: number): boolean
 }
+
+/**
+ * Which life of a window a LIOBN stands for now: 0 where its window is closed. Only records need it; the guest
+ * itself cannot see it.
+ */
+export interface WindowNumbers {
+  windowOf(liobn: number): number
+}
