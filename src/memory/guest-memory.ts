@@ -1,7 +1,8 @@
+import { Bitmap } from '../bits/bitmap.ts'
 import { ERRNO_CODES } from '../bits/codes.ts'
 import { IommulatorError } from '../bits/errors.ts'
 import { NO_VALUE, RangeMap } from '../bits/range-map.ts'
-import { type Cells, keyOf } from '../bits/state.ts'
+import { Cells, keyOf } from '../bits/state.ts'
 import { hiOf, loOf } from '../bits/u64.ts'
 import type { AddressSpace } from './address-space.ts'
 import type { Host } from './host.ts'
@@ -11,6 +12,9 @@ import { frameOfPte, LEAF_PTES, LEAF_SHIFT, PTE_READ, PTE_WRITE } from './page-t
 import type { BusMemory } from './ports.ts'
 
 const { OK, EINVAL, EEXIST, ENOENT, ENOSPC, ENOMEM, ESRCH } = ERRNO_CODES
+
+/** First address that no bus has. */
+const BUS_END = 1n << 52n
 
 /** What `#hostPage` answers where there is no memory, and where there is memory that was never written. */
 const NOWHERE = -1
@@ -67,6 +71,8 @@ export class GuestMemory implements BusMemory {
   readonly #host: Host
   readonly #key: number
   readonly #slots = new Map<number, Slot>()
+  /** Slot numbers in use. */
+  readonly #numbers: Bitmap
   /** 4 KiB pages of the guest to slot numbers. */
   readonly #map: RangeMap
   #last: Slot | typeof nothing = nothing
@@ -75,6 +81,7 @@ export class GuestMemory implements BusMemory {
   constructor(host: Host, name = 'guest') {
     this.#host = host
     this.#key = keyOf('slot', name)
+    this.#numbers = new Bitmap(new Cells(host.journal, keyOf('slot numbers', name)), SLOTS_MAX)
     this.#map = new RangeMap({ journal: host.journal, key: this.#key, merge: false })
   }
 
@@ -94,11 +101,10 @@ export class GuestMemory implements BusMemory {
     const mask = BigInt(this.#host.pageBytes - 1)
     const pages = Number(bytes >> BigInt(PAGE_4K_SHIFT))
     if (((gpa | bytes | ua) & mask) !== 0n || bytes === 0n || pages > SLOT_PAGES_MAX) return EINVAL
-    if ((gpa + bytes) >> 52n !== 0n || !mm.reaches(ua, bytes)) return EINVAL
+    if (gpa + bytes > BUS_END || !mm.reaches(ua, bytes)) return EINVAL
     if (mm.isDead) return ESRCH
-    const slot = request.slot ?? this.#freeNumber()
-    if (slot < 0) return ENOSPC
-    if (slot >= SLOTS_MAX) return EINVAL
+    const slot = request.slot ?? this.#numbers.nextZero(0, SLOTS_MAX)
+    if (slot >= SLOTS_MAX) return request.slot === undefined ? ENOSPC : EINVAL
     const first = Number(gpa >> BigInt(PAGE_4K_SHIFT))
     if (this.#slots.has(slot) || this.#overlaps(first, pages)) return EEXIST
     const uaPage = Number(ua >> BigInt(pageShift))
@@ -108,6 +114,7 @@ export class GuestMemory implements BusMemory {
     const leaves = new Array<Cells | undefined>(leafCount).fill(undefined)
     const made: Slot = { mm, first, pages, uaPage, head, firstLeaf, leaves }
     this.#slots.set(slot, made)
+    this.#numbers.setRange(slot, slot + 1)
     this.#note(slot, made, 1, () => this.#slots.delete(slot))
     this.#show(slot, made, true)
     return slot
@@ -119,6 +126,7 @@ export class GuestMemory implements BusMemory {
     if (found === undefined) return ENOENT
     this.#show(slot, found, false)
     this.#slots.delete(slot)
+    this.#numbers.clearRange(slot, slot + 1)
     this.#note(slot, found, 0, () => this.#slots.set(slot, found))
     return OK
   }
@@ -132,8 +140,10 @@ export class GuestMemory implements BusMemory {
     if (this.#overlaps(first, found.pages, slot)) return EEXIST
     const before = found.first
     this.#show(slot, found, false)
-    this.#place(found, first)
-    this.#host.journal.change(this.#key, 0, 0, () => this.#place(found, before))
+    found.first = first
+    this.#host.journal.change(this.#key, 0, 0, () => {
+      found.first = before
+    })
     this.#show(slot, found, true)
     return OK
   }
@@ -245,19 +255,9 @@ export class GuestMemory implements BusMemory {
     return slot
   }
 
-  #freeNumber(): number {
-    for (let slot = 0; slot < SLOTS_MAX; slot++) if (!this.#slots.has(slot)) return slot
-    return -1
-  }
-
   #overlaps(first: number, pages: number, except = -1): boolean {
     for (const { value } of this.#map.ranges(first, first + pages)) if (value !== except) return true
     return false
-  }
-
-  #place(slot: Slot, first: number): void {
-    slot.first = first
-    this.#last = nothing
   }
 
   /** Puts a slot into the guest, or takes it out. */

@@ -71,7 +71,11 @@ export const MEM_WRITE = declareCall({
     { rule: 'data-and-words', code: 'EINVAL', when: 'Neither or both of `data` and `words` are given.' },
     TOO_LONG,
     NO_MEMORY,
-    { rule: 'no-frames', code: 'ENOMEM', when: 'The host has no free frame; the bytes before were written.' },
+    {
+      rule: 'no-frames',
+      code: 'ENOMEM',
+      when: 'For `ua`: the host has no free frame; the bytes before were written.',
+    },
     { rule: 'done', code: 'OK', when: 'All bytes were written.' },
   ],
   source: 'Linux v6.1 mm/memory.c (handle_mm_fault); QEMU 7.2 softmmu/physmem.c for guest memory',
