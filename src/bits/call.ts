@@ -124,3 +124,9 @@ export function rulesOf<D extends CallDecl>(d: D): Readonly<Record<RuleOf<D>, nu
 export function codesOf(d: CallDecl): Int32Array {
   return Int32Array.from(d.answers, (answer) => codeNumber(d.family, answer.code))
 }
+
+/** The opcode, token or ioctl number of a call that has one. */
+export function callNumber(d: CallDecl): number {
+  if (d.nr === undefined) throw new IommulatorError('ERR_DECLARATION', `${d.name} has no number`)
+  return d.nr
+}

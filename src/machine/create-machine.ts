@@ -11,6 +11,7 @@ import { LiobnMap } from '../hw/liobn-map.ts'
 import { SpaprPhb } from '../hw/spapr-phb.ts'
 import type { TableParts } from '../hw/spapr-tce-table.ts'
 import { VioBus, VioDevice } from '../hw/vio-bus.ts'
+import { guestHandlers } from '../kernel/guest/handlers.ts'
 import { hcallHandlers } from '../kernel/qemu/hcall-handlers.ts'
 import { rtasHandlers } from '../kernel/qemu/rtas-handlers.ts'
 import { SpaprHcalls } from '../kernel/qemu/spapr-hcalls.ts'
@@ -21,6 +22,7 @@ import { memHandlers } from '../memory/mem-handlers.ts'
 import { procHandlers } from '../memory/proc-handlers.ts'
 import { ProcessTable } from '../memory/process.ts'
 import type { MachineDescription } from './description.ts'
+import { createGuestKernel } from './guest-wiring.ts'
 import { Machine, type MachineOptions } from './machine.ts'
 import { ERRATA } from './registry.ts'
 import { TICK_ADVANCE, TICKS_MAX } from './tick-calls.ts'
@@ -139,7 +141,9 @@ export function createMachine(description: MachineDescription, options: MachineO
   const { life, liobns, clock, devices, phbs } = createBuses(machine, description, guest)
   const hcalls = new SpaprHcalls({ stage, life, profile, liobns, memory: guest })
   const rtas = new SpaprRtas({ stage, life, profile, liobns, phbs })
+  const kernel = createGuestKernel({ machine, hcall: hcalls, rtas, guest, liobns })
   machine.register([
+    ...guestHandlers(kernel),
     ...hcallHandlers(hcalls, life),
     ...rtasHandlers(rtas, life),
     ...deviceHandlers({ devices, stage, life }),

@@ -4,6 +4,8 @@ import { bit, bits, type Word, word } from '../bits/word.ts'
 import { RULES } from '../check/rules.ts'
 import { DEVICE_CALLS } from '../hw/edu-calls.ts'
 import { EDU_WORDS } from '../hw/edu-registers.ts'
+import { GUEST_CALLS } from '../kernel/guest/calls.ts'
+import { GUEST_ERRATA } from '../kernel/guest/errata.ts'
 import { QEMU_CALLS } from '../kernel/qemu/calls.ts'
 import { QEMU_ERRATA } from '../kernel/qemu/errata.ts'
 import { MEM_CALLS } from '../memory/mem-calls.ts'
@@ -48,6 +50,7 @@ export const WORDS: readonly Word[] = [TCE, LIOBN, CFG_ADDR, DDW_PAGE_SIZES, ...
 /** Every call that the model answers. */
 export const CALLS: readonly CallDecl[] = [
   ...QEMU_CALLS,
+  ...GUEST_CALLS,
   ...DEVICE_CALLS,
   ...MEM_CALLS,
   ...PROC_CALLS,
@@ -55,7 +58,7 @@ export const CALLS: readonly CallDecl[] = [
 ]
 
 /** Every deviation that the model knows. */
-export const ERRATA: readonly Erratum[] = [...QEMU_ERRATA]
+export const ERRATA: readonly Erratum[] = [...QEMU_ERRATA, ...GUEST_ERRATA]
 
 /** Every log format that can be read. */
 export const LOG_FORMATS: readonly LogFormat[] = READER_FORMATS

@@ -74,7 +74,7 @@ function compareFindings(
  */
 export function runScenario(scenario: Scenario, options: MachineOptions = {}): RunResult {
   const judge = new Judge()
-  const counter = new LedgerCounter(judge.windows)
+  const counter = new LedgerCounter(judge)
   const machine = createMachine(scenario.machine, {
     ...options,
     source: scenario.title,

@@ -1,13 +1,24 @@
+import { callNumber } from '../../bits/call.ts'
 import { floorLog2, hex, hiOf, loOf, wordOf } from '../../bits/u64.ts'
 import type { SpaprPhb } from '../../hw/spapr-phb.ts'
 import type { RtasPort } from '../../kernel/ports.ts'
+import {
+  CREATE_PE_DMA_WINDOW,
+  QUERY_PE_DMA_WINDOW,
+  REMOVE_PE_DMA_WINDOW,
+  RESET_PE_DMA_WINDOW,
+} from '../../kernel/qemu/calls.ts'
 import { SEEN } from './knowledge.ts'
 import { type PseriesWindows, phbIndexOf } from './pseries-windows.ts'
 import type { ReplayWindows } from './replay-windows.ts'
 import type { Tally } from './tally.ts'
 
-/** RTAS tokens of the dynamic window calls in QEMU's pseries. */
-export const DDW_TOKENS = { query: 0x2026, create: 0x2027, remove: 0x2028, reset: 0x2029 } as const
+const TOKEN = {
+  query: callNumber(QUERY_PE_DMA_WINDOW),
+  create: callNumber(CREATE_PE_DMA_WINDOW),
+  remove: callNumber(REMOVE_PE_DMA_WINDOW),
+  reset: callNumber(RESET_PE_DMA_WINDOW),
+} as const
 
 interface Shown {
   readonly line: number
@@ -40,7 +51,7 @@ export class DdwCalls {
       return
     }
     this.#openIfNew(phb, q.line)
-    const out = this.#rtas.call(DDW_TOKENS.query, [q.cfg, hiOf(q.buid), loOf(q.buid)], 5)
+    const out = this.#rtas.call(TOKEN.query, [q.cfg, hiOf(q.buid), loOf(q.buid)], 5)
     const [status = -1, windows = 0, , mask = 0] = out
     const model = `status ${status}, ${windows} windows, mask ${hex(mask >>> 0)}, size 0x80000000`
     const log = `${OK}, ${q.windows} windows, mask ${hex(q.pageSizes)}, size ${hex(q.bytesMax)}`
@@ -81,7 +92,7 @@ export class DdwCalls {
       this.#compare(c.line, call, log, `${OK}, liobn ${hex(c.liobn)}, start ${hex(busOffset)}`)
     } else {
       const args = [c.cfg, hiOf(c.buid), loOf(c.buid), pageShift, windowShift]
-      const [status = -1, liobn = 0, hi = 0, lo = 0] = this.#rtas.call(DDW_TOKENS.create, args, 4)
+      const [status = -1, liobn = 0, hi = 0, lo = 0] = this.#rtas.call(TOKEN.create, args, 4)
       const got = status === 0 ? `, liobn ${hex(liobn >>> 0)}, start ${hex(wordOf(hi, lo))}` : ''
       this.#compare(c.line, call, log, `status ${status}${got}`)
     }
@@ -91,7 +102,7 @@ export class DdwCalls {
   remove(r: Shown & { liobn: number }): void {
     const phb = this.#units.phb(phbIndexOf(r.liobn))
     if (phb !== undefined) this.#openIfNew(phb, r.line)
-    const [status = -1] = this.#rtas.call(DDW_TOKENS.remove, [r.liobn | 0], 1)
+    const [status = -1] = this.#rtas.call(TOKEN.remove, [r.liobn | 0], 1)
     this.#compare(r.line, `ddw_remove liobn=${hex(r.liobn)}`, OK, `status ${status}`)
   }
 
@@ -102,7 +113,7 @@ export class DdwCalls {
       return
     }
     const claimed = this.#windows.claim(phb.tables[0]?.liobn ?? 0)
-    const [status = -1] = this.#rtas.call(DDW_TOKENS.reset, [r.cfg, hiOf(r.buid), loOf(r.buid)], 1)
+    const [status = -1] = this.#rtas.call(TOKEN.reset, [r.cfg, hiOf(r.buid), loOf(r.buid)], 1)
     this.#compare(r.line, `ddw_reset buid=${hex(r.buid)}`, OK, `status ${status}`)
     this.#windows.adopt(phb.tables[0]?.liobn ?? 0, SEEN, claimed?.inKvm ?? false)
   }

@@ -47,7 +47,7 @@ class QemuLogReplay implements LogReplay {
     this.#options = options
     this.log = new RecordLog({ keepRecords: KEEP_RECORDS })
     const judge = new Judge()
-    this.#counter = new LedgerCounter(judge.windows)
+    this.#counter = new LedgerCounter(judge)
     if (options.bare !== true) {
       this.#judge = judge
       judge.attach(this.log)
