@@ -6,6 +6,9 @@ import { TCE_BYTES } from './tce-entry.ts'
 const CHUNK_SHIFT = 18
 const CHUNK_ENTRIES = 1 << CHUNK_SHIFT
 
+/** Read where a chunk is missing; nobody writes to it, so it never takes memory. */
+const ZEROS = new Int32Array(CHUNK_ENTRIES * 2)
+
 /**
  * The entries of one flat TCE table, two cells (low, high) an entry, in chunks of 2 MiB that appear with their
  * first non-zero entry: a window of 2^31 entries costs what is written to it.
@@ -24,6 +27,8 @@ export class TceStore {
   hi = 0
   readonly entries: number
   readonly #chunks: (Cells | undefined)[]
+  /** The cells of each chunk; zeros for those that are not there yet. */
+  readonly #data: Int32Array[]
   readonly #journal: Journal
   readonly #key: number
   readonly #maxBytes: number
@@ -31,7 +36,8 @@ export class TceStore {
 
   constructor(options: { entries: number; journal: Journal; key: number; maxBytes: number }) {
     this.entries = options.entries
-    this.#chunks = new Array(Math.ceil(options.entries / CHUNK_ENTRIES)).fill(undefined)
+    this.#chunks = Array.from({ length: Math.ceil(options.entries / CHUNK_ENTRIES) }, () => undefined)
+    this.#data = Array.from(this.#chunks, () => ZEROS)
     this.#journal = options.journal
     this.#key = options.key
     this.#maxBytes = options.maxBytes
@@ -43,15 +49,10 @@ export class TceStore {
   }
 
   load(index: number): void {
-    const chunk = this.#chunks[index >>> CHUNK_SHIFT]
-    if (chunk === undefined) {
-      this.lo = 0
-      this.hi = 0
-      return
-    }
+    const data = this.#data[index >>> CHUNK_SHIFT] as Int32Array
     const at = (index & (CHUNK_ENTRIES - 1)) << 1
-    this.lo = chunk.data[at] as number
-    this.hi = chunk.data[at + 1] as number
+    this.lo = data[at] as number
+    this.hi = data[at + 1] as number
   }
 
   /** The entry as a bigint: for the edges. */
@@ -113,6 +114,7 @@ export class TceStore {
     }
     const chunk = new Cells(this.#journal, keyOf('tce', this.#key, number), entries * 2)
     this.#chunks[number] = chunk
+    this.#data[number] = chunk.data
     this.#bytes += entries * TCE_BYTES
     return chunk
   }
