@@ -6,7 +6,7 @@ import { Cells, keyOf } from '../bits/state.ts'
 import { hiOf, loOf } from '../bits/u64.ts'
 import type { AddressSpace } from './address-space.ts'
 import type { Host } from './host.ts'
-import { PAGE_4K_SHIFT } from './host-memory.ts'
+import { type HostMemory, PAGE_4K_SHIFT } from './host-memory.ts'
 import { SLOT_PAGES_MAX, SLOTS_MAX } from './limits.ts'
 import { frameOfPte, LEAF_PTES, LEAF_SHIFT, PTE_READ, PTE_WRITE } from './page-table.ts'
 import type { BusMemory } from './ports.ts'
@@ -69,6 +69,9 @@ export class GuestMemory implements BusMemory {
   wordHi = 0
   wordLo = 0
   readonly #host: Host
+  // Of the host, one step nearer for the hot path.
+  readonly #memory: HostMemory
+  readonly #subShift: number
   readonly #key: number
   readonly #slots = new Map<number, Slot>()
   /** Slot numbers in use. */
@@ -80,6 +83,8 @@ export class GuestMemory implements BusMemory {
   /** @param name stands for the guest in the hash */
   constructor(host: Host, name = 'guest') {
     this.#host = host
+    this.#memory = host.memory
+    this.#subShift = host.frames.subShift
     this.#key = keyOf('slot', name)
     this.#numbers = new Bitmap(new Cells(host.journal, keyOf('slot numbers', name)), SLOTS_MAX)
     this.#map = new RangeMap({ journal: host.journal, key: this.#key, merge: false })
@@ -187,7 +192,7 @@ export class GuestMemory implements BusMemory {
       this.wordLo = 0
       return at === UNTOUCHED
     }
-    const { memory } = this.#host
+    const memory = this.#memory
     memory.loadU64be(at, offset)
     this.wordHi = memory.wordHi
     this.wordLo = memory.wordLo
@@ -196,19 +201,19 @@ export class GuestMemory implements BusMemory {
 
   storeU64be(page: number, offset: number, hi: number, lo: number): boolean {
     const at = this.#hostPage(page, PTE_WRITE)
-    return at >= 0 && this.#host.memory.storeU64be(at, offset, hi, lo)
+    return at >= 0 && this.#memory.storeU64be(at, offset, hi, lo)
   }
 
   readPage(page: number, offset: number, into: Uint8Array, at: number, bytes: number): boolean {
     const from = this.#hostPage(page, PTE_READ)
-    if (from >= 0) return this.#host.memory.readPage(from, offset, into, at, bytes)
+    if (from >= 0) return this.#memory.readPage(from, offset, into, at, bytes)
     into.fill(0, at, at + bytes)
     return from === UNTOUCHED
   }
 
   writePage(page: number, offset: number, from: Uint8Array, at: number, bytes: number): boolean {
     const to = this.#hostPage(page, PTE_WRITE)
-    return to >= 0 && this.#host.memory.writePage(to, offset, from, at, bytes)
+    return to >= 0 && this.#memory.writePage(to, offset, from, at, bytes)
   }
 
   /** The 4 KiB page of host memory behind one of the guest, made ready for the access; or NOWHERE, UNTOUCHED. */
@@ -221,7 +226,7 @@ export class GuestMemory implements BusMemory {
       slot = found
       at = page - slot.first
     }
-    const { subShift } = this.#host.frames
+    const subShift = this.#subShift
     const entry = (at >>> subShift) + slot.head
     const leaf = slot.leaves[entry >>> LEAF_SHIFT]
     const pte = leaf === undefined ? 0 : (leaf.data[entry & (LEAF_PTES - 1)] as number)
@@ -242,7 +247,7 @@ export class GuestMemory implements BusMemory {
       throw new IommulatorError('ERR_MEMORY_LIMIT', `the host has no frame left for ${mm.name}`)
     }
     slot.leaves[entry >>> LEAF_SHIFT] ??= mm.pages.leaf(number)
-    return frame < 0 ? NOWHERE : (frame << this.#host.frames.subShift) | sub
+    return frame < 0 ? NOWHERE : (frame << this.#subShift) | sub
   }
 
   #slotOf(page: number): Slot | undefined {
