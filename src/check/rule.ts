@@ -54,11 +54,19 @@ export interface Verdict {
   readonly state: 'kept' | 'broken' | 'cannot judge'
   /** Which kinds of records were missing. */
   readonly missing: readonly EventKind[]
+  /** Uses and changes that could not be judged, because a log does not show the value. */
+  readonly skipped: number
 }
 
 /** Judges one or more rules by records alone. Findings grow while it sees records; `finish` adds those of the end. */
 export interface Checker extends RecordSink {
   readonly rules: readonly string[]
   readonly findings: readonly Finding[]
+  /** Findings that were not kept because there are too many. */
+  readonly dropped: number
+  /** Uses and changes that could not be judged, because a log does not show the value. */
+  readonly skipped: number
+  /** Kinds of records that would have had to come, beyond what the rule needs at all, so that it can judge. */
+  readonly missing?: readonly EventKind[]
   finish(): void
 }

@@ -1,0 +1,57 @@
+import { EVENT_KINDS, type EventKind, KIND } from '../trace/event.ts'
+import type { RecordLog, RecordSink } from '../trace/record-log.ts'
+
+/** Kinds of records that a run can produce. A reader says what its log covers; a rule says what it needs. */
+export type Coverage = ReadonlySet<EventKind>
+
+/** A machine that is modelled as a whole leaves every kind of record. */
+export const WHOLE_MACHINE: Coverage = new Set(EVENT_KINDS)
+
+/**
+ * A QEMU trace log shows hypercalls, windows, table updates and translations. It does not show who owns a page, what
+ * the guest's DMA API granted, its allocator, or the end of a driver.
+ */
+export const QEMU_TRACE: Coverage = new Set<EventKind>([
+  'run.begin',
+  'run.end',
+  'call.enter',
+  'call.return',
+  'window.open',
+  'window.close',
+  'window.move',
+  'tce.set',
+  'tce.seen',
+  'iommu.notify',
+  'dma.translate',
+  'unmodelled',
+])
+
+/** Counts the records of some kinds: what a run has really shown. */
+export class SeenKinds implements RecordSink {
+  readonly kinds: readonly EventKind[]
+  readonly #counts = new Float64Array(EVENT_KINDS.length)
+
+  constructor(kinds: readonly EventKind[] = EVENT_KINDS) {
+    this.kinds = kinds
+  }
+
+  see(log: RecordLog, seq: number): void {
+    const kind = log.kindNumberOf(seq)
+    this.#counts[kind] = (this.#counts[kind] as number) + 1
+  }
+
+  countOf(kind: EventKind): number {
+    return this.#counts[KIND[kind]] as number
+  }
+
+  coverage(): Coverage {
+    return new Set(EVENT_KINDS.filter((kind) => this.countOf(kind) > 0))
+  }
+}
+
+/** The kinds of records that a kept log holds. */
+export function seenIn(log: RecordLog): Coverage {
+  const seen = new SeenKinds()
+  for (let seq = log.firstKept; seq < log.length; seq++) seen.see(log, seq)
+  return seen.coverage()
+}

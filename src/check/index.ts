@@ -1,0 +1,51 @@
+import { IommulatorError } from '../bits/errors.ts'
+import { didYouMean } from '../bits/suggest.ts'
+import { AllocatorDrift } from './allocator-drift.ts'
+import { DeviceUse } from './device-use.ts'
+import { DoubleMap } from './double-map.ts'
+import { ForeignMemory } from './foreign-memory.ts'
+import { LeakMapping } from './leak-mapping.ts'
+import type { CheckerOptions } from './listed-checker.ts'
+import { NotModelled } from './not-modelled.ts'
+import { OutOfTable } from './out-of-table.ts'
+import type { Checker } from './rule.ts'
+import { RULES, type RuleId } from './rules.ts'
+import { UnmapMiss } from './unmap-miss.ts'
+
+/** Who judges each rule. A rule without a checker does not compile. */
+const CHECKERS: Readonly<Record<RuleId, new (options: CheckerOptions) => Checker>> = {
+  'use-after-unmap': DeviceUse,
+  'dma-not-granted': DeviceUse,
+  'foreign-memory': ForeignMemory,
+  'double-map': DoubleMap,
+  'unmap-miss': UnmapMiss,
+  'leak-mapping': LeakMapping,
+  'allocator-drift': AllocatorDrift,
+  'out-of-table': OutOfTable,
+  unmodelled: NotModelled,
+}
+
+export const RULE_IDS: readonly RuleId[] = RULES.map((rule) => rule.id)
+
+/** The rules of a list of names, each once and in the order of the declarations. @throws IommulatorError ERR_RULE */
+export function ruleIds(names: readonly string[]): readonly RuleId[] {
+  for (const name of names) {
+    if (RULE_IDS.some((id) => id === name)) continue
+    const hint = `${didYouMean(name, RULE_IDS)}; known: ${RULE_IDS.join(', ')}`
+    throw new IommulatorError('ERR_RULE', `no rule is called "${name}"${hint}`, { field: 'rules' })
+  }
+  return RULE_IDS.filter((id) => names.includes(id))
+}
+
+/**
+ * The checkers that judge some rules, or all. One checker may judge two rules: its findings say which.
+ *
+ * @throws IommulatorError ERR_RULE
+ */
+export function checkersFor(
+  options: CheckerOptions,
+  rules: readonly string[] = RULE_IDS,
+): readonly Checker[] {
+  const makers = new Set(ruleIds(rules).map((id) => CHECKERS[id]))
+  return [...makers].map((make) => new make(options))
+}

@@ -1,0 +1,199 @@
+import { numberOf, wordOf } from '../bits/u64.ts'
+import { type EventKind, KIND, slotMap } from '../trace/event.ts'
+import type { RecordLog, RecordSink } from '../trace/record-log.ts'
+import { EVER, INFERRED, LIVE, Lives, NO_RECORD, RESERVED, UNKNOWN } from './lives.ts'
+
+const OPEN = slotMap('window.open')
+const SET = slotMap('tce.set')
+const SEEN = slotMap('tce.seen')
+const GRANT = slotMap('dma.grant')
+const TAKE = slotMap('alloc.take')
+const DIRECT = slotMap('dma.direct')
+const ADD = slotMap('device.add')
+const TCE_SET = KIND['tce.set']
+
+/** `pool` of an `alloc.take` of entries that are reserved from the start. */
+const POOL_RESERVED = 5
+const TCE_PERM = 3
+/** Windows are numbered from 1 on; a number past this one is looked up more slowly. */
+const DENSE_NUMBERS = 1 << 20
+/** `verdict` of a `tce.seen` that changes what is known of the entry. */
+const CONFIRMS = 1
+const CONTRADICTS = 2
+const HOW_INFERRED = 1
+const HOW_UNKNOWN = 2
+
+/** What records say of one window's life: its shape, and the lives of its entries. */
+export class WindowShadow {
+  readonly number: number
+  readonly liobn: number
+  readonly pageShift: number
+  readonly busOffset: bigint
+  readonly entries: number
+  /** Interned name of the PHB or VIO bus. */
+  readonly unit: number
+  /** Record that opened it; NO_RECORD where the log begins later. */
+  readonly openedBy: number
+  /** Translations in the table: a life begins with a live TCE and ends with a clear one. */
+  readonly tce = new Lives()
+  /** Grants of the DMA API; none where there was no grant yet, and then the live TCE is the grant. */
+  grants: Lives | undefined
+  /** Entries that the allocator has marked as used; none where the window has no allocator. */
+  alloc: Lives | undefined
+  /** Record by which the DMA API gave direct access through this window, or NO_RECORD. */
+  directBy = NO_RECORD
+  /** Translations through it that were allowed, and that were refused. */
+  allowed = 0
+  refused = 0
+
+  constructor(shape: {
+    number: number
+    liobn: number
+    pageShift: number
+    busOffset: bigint
+    entries: number
+    unit: number
+    openedBy: number
+  }) {
+    this.number = shape.number
+    this.liobn = shape.liobn
+    this.pageShift = shape.pageShift
+    this.busOffset = shape.busOffset
+    this.entries = shape.entries
+    this.unit = shape.unit
+    this.openedBy = shape.openedBy
+  }
+
+  /** It maps memory as a whole, without grants for single entries. */
+  get isDirect(): boolean {
+    return this.directBy !== NO_RECORD
+  }
+}
+
+/**
+ * The shadow of all windows, kept by records alone and shared by the checkers.
+ *
+ * Subscribe it behind them: a checker then meets the state before the record that it sees. What reads the
+ * state after a record (the ledger) comes behind the shadow.
+ */
+export class WindowShadows implements RecordSink {
+  readonly kinds: readonly EventKind[] = [
+    'window.open',
+    'window.close',
+    'window.move',
+    'tce.set',
+    'tce.seen',
+    'dma.grant',
+    'dma.revoke',
+    'dma.direct',
+    'alloc.take',
+    'alloc.free',
+    'device.add',
+  ]
+  readonly #open = new Map<number, WindowShadow>()
+  readonly #unitOf = new Map<number, number>()
+  /** The same by number, where numbers are small: for what runs with every DMA. */
+  readonly #dense: (WindowShadow | undefined)[] = []
+  /** Table updates seen. */
+  updates = 0
+
+  /** The window of a number, or undefined where it is closed or was never opened. */
+  find(number: number): WindowShadow | undefined {
+    return number < DENSE_NUMBERS ? this.#dense[number] : this.#open.get(number)
+  }
+
+  /** Open windows, oldest first. */
+  all(): Iterable<WindowShadow> {
+    return this.#open.values()
+  }
+
+  /** The open windows that a `dma.direct` record speaks of: those at its offset below the device's unit that no allocator owns. */
+  *directOf(log: RecordLog, seq: number): Generator<WindowShadow> {
+    const offset = wordOf(log.slot(seq, DIRECT.offset + 1), log.slot(seq, DIRECT.offset))
+    const unit = this.#unitOf.get(log.slot(seq, DIRECT.device))
+    for (const window of this.#open.values()) {
+      if (window.busOffset !== offset || window.alloc !== undefined || window.grants !== undefined) continue
+      if (unit === undefined || unit === window.unit) yield window
+    }
+  }
+
+  see(log: RecordLog, seq: number): void {
+    const kind = log.kindNumberOf(seq)
+    if (kind === TCE_SET) this.#set(log, seq)
+    else if (kind === KIND['window.open']) this.#opened(log, seq)
+    else if (kind === KIND['device.add']) this.#unitOf.set(log.slot(seq, ADD.device), log.slot(seq, ADD.unit))
+    else if (kind === KIND['dma.direct']) for (const w of this.directOf(log, seq)) w.directBy = seq
+    else this.#change(kind, log, seq)
+  }
+
+  #opened(log: RecordLog, seq: number): void {
+    const number = log.slot(seq, OPEN.window) >>> 0
+    const window = new WindowShadow({
+      number,
+      liobn: log.slot(seq, OPEN.liobn) >>> 0,
+      pageShift: log.slot(seq, OPEN.pageShift),
+      busOffset: wordOf(log.slot(seq, OPEN.busOffset + 1), log.slot(seq, OPEN.busOffset)),
+      entries: pageSlot(log, seq, OPEN.entries),
+      unit: log.slot(seq, OPEN.unit),
+      openedBy: seq,
+    })
+    this.#open.set(number, window)
+    if (number < DENSE_NUMBERS) this.#dense[number] = window
+  }
+
+  #set(log: RecordLog, seq: number): void {
+    this.updates++
+    const window = this.find(log.slot(seq, SET.window) >>> 0)
+    if (window === undefined) return
+    const first = pageSlot(log, seq, SET.first)
+    const end = Math.min(first + pageSlot(log, seq, SET.count), window.entries)
+    const how = log.slot(seq, SET.how)
+    const perm = log.slot(seq, SET.tce) & TCE_PERM
+    if (how === HOW_UNKNOWN) window.tce.begin(first, end, seq, UNKNOWN | INFERRED)
+    else if (perm === 0) window.tce.end(first, end, seq)
+    else window.tce.begin(first, end, seq, LIVE | perm | (how === HOW_INFERRED ? INFERRED : 0))
+  }
+
+  #change(kind: number, log: RecordLog, seq: number): void {
+    const window = this.find(log.slot(seq, 0) >>> 0)
+    if (window === undefined) return
+    if (kind === KIND['tce.seen']) this.#seen(window, log, seq)
+    else if (kind === KIND['window.close']) {
+      this.#open.delete(window.number)
+      if (window.number < DENSE_NUMBERS) this.#dense[window.number] = undefined
+    } else if (kind === KIND['window.move']) {
+      if (log.slot(seq, 2) === HOW_INFERRED) window.tce.doubtAll()
+    } else {
+      // Grants and allocations: all of them have first and count in the same slots.
+      const first = pageSlot(log, seq, GRANT.first)
+      const end = Math.min(first + pageSlot(log, seq, GRANT.count), window.entries)
+      if (kind === KIND['dma.grant']) {
+        window.grants ??= new Lives()
+        window.grants.begin(first, end, seq, LIVE | (log.slot(seq, GRANT.dir) & TCE_PERM))
+      } else if (kind === KIND['dma.revoke']) window.grants?.end(first, end, seq)
+      else if (kind === KIND['alloc.take']) {
+        window.alloc ??= new Lives()
+        const isReserved = log.slot(seq, TAKE.pool) === POOL_RESERVED
+        window.alloc.begin(first, end, seq, isReserved ? LIVE | RESERVED : LIVE)
+      } else window.alloc?.end(first, end, seq)
+    }
+  }
+
+  /** A log shows an entry. Seen empty against what was thought, it is unknown how it became so. */
+  #seen(window: WindowShadow, log: RecordLog, seq: number): void {
+    const verdict = log.slot(seq, SEEN.verdict)
+    const entry = pageSlot(log, seq, SEEN.entry)
+    if (entry >= window.entries) return
+    if (verdict === CONFIRMS) {
+      window.tce.loadAt(entry)
+      if ((window.tce.state & EVER) !== 0) window.tce.doubt(entry, false)
+    } else if (verdict >= CONTRADICTS) {
+      const perm = log.slot(seq, SEEN.tce) & TCE_PERM
+      window.tce.begin(entry, entry + 1, seq, perm === 0 ? UNKNOWN | INFERRED : LIVE | perm)
+    }
+  }
+}
+
+/** The number in two neighbouring slots of a record. */
+export const pageSlot = (log: RecordLog, seq: number, slot: number): number =>
+  numberOf(log.slot(seq, slot + 1), log.slot(seq, slot))

@@ -1,0 +1,387 @@
+import { hex } from '../bits/u64.ts'
+import { LIVE, type LifeRun, type Lives } from '../check/lives.ts'
+import { extentsOf } from '../check/tce-value.ts'
+import type { Uses } from '../check/uses.ts'
+import { pageSlot, type WindowShadow, type WindowShadows } from '../check/window-shadow.ts'
+import { type EventKind, KIND, slotMap } from '../trace/event.ts'
+import type { RecordLog, RecordSink } from '../trace/record-log.ts'
+import { RunHistogram, type RunLengths } from './run-histogram.ts'
+
+const SET = slotMap('tce.set')
+const SEEN = slotMap('tce.seen')
+const REQUEST = slotMap('dma.request')
+const RETURN = slotMap('call.return')
+const CLOSE = slotMap('window.close')
+const UNIT_BYTES = 4096
+
+/** Entries written, by how their value is known. */
+export interface KnownEntries {
+  readonly known: number
+  readonly inferred: number
+  readonly unknown: number
+}
+
+export interface WindowLedger {
+  readonly window: number
+  readonly liobn: string
+  readonly busOffset: string
+  readonly pageBytes: number
+  readonly entries: number
+  readonly unit: string
+  /** Seq of the records that opened and closed it; null where it is still open. */
+  readonly openedBy: number
+  readonly closedBy: number | null
+  readonly why: string
+  /** Calls that mapped, and the entries that they wrote with a permission. */
+  readonly mapCalls: number
+  readonly mapped: number
+  /** Calls that cleared, the entries that they wrote, and how many of those were live. */
+  readonly unmapCalls: number
+  readonly cleared: number
+  readonly unmapped: number
+  readonly peakPages: number
+  /** Live entries at the end, or when it closed. */
+  readonly livePages: number
+  readonly allowed: number
+  readonly refused: number
+}
+
+export interface CallCount {
+  readonly call: string
+  readonly layer: string
+  readonly code: number
+  readonly count: number
+}
+
+/** What happened, in numbers: plain data in a fixed order, 64-bit values as `0x` strings. */
+export interface Ledger {
+  readonly windows: readonly WindowLedger[]
+  readonly mapCalls: number
+  readonly mapped: number
+  readonly unmapCalls: number
+  readonly cleared: number
+  readonly unmapped: number
+  /** Live entries of all open windows: the most at one time, and at the end. */
+  readonly peakPages: number
+  readonly peakBytes: number
+  readonly livePages: number
+  readonly liveBytes: number
+  /** Bytes of distinct memory that devices can reach at the end; what a log does not show is not in it. */
+  readonly reachableBytes: number
+  readonly unknownPages: number
+  readonly entries: KnownEntries
+  /** Inferred and unknown entries that a later line showed. */
+  readonly shown: { readonly confirmed: number; readonly contradicted: number; readonly learned: number }
+  readonly runs: readonly RunLengths[]
+  readonly dma: {
+    readonly requests: number
+    readonly reads: number
+    readonly writes: number
+    readonly bytes: number
+    readonly allowed: number
+    readonly refused: number
+    readonly outsideWindows: number
+    readonly byDevice: readonly {
+      readonly device: string
+      readonly requests: number
+      readonly bytes: number
+    }[]
+  }
+  readonly calls: readonly CallCount[]
+}
+
+type Row = { -readonly [K in keyof Omit<WindowLedger, 'allowed' | 'refused'>]: WindowLedger[K] } & {
+  readonly shadow: WindowShadow
+}
+
+interface DeviceRow {
+  requests: number
+  bytes: number
+}
+
+/**
+ * Counts what records say happened. Reads the state after each record from the shadow: subscribe it behind
+ * the shadow (`Judge.attach` first, then this).
+ *
+ * A call is counted once, however many records of one kind it leaves for a window.
+ *
+ * @example
+ * judge.attach(log)
+ * const counter = new LedgerCounter(judge)
+ * log.subscribe(counter)
+ * // ... records come ...
+ * counter.ledger().peakPages
+ */
+export class LedgerCounter implements RecordSink {
+  readonly kinds: readonly EventKind[] = [
+    'window.open',
+    'window.close',
+    'tce.set',
+    'tce.seen',
+    'dma.request',
+    'dma.miss',
+    'call.return',
+  ]
+  readonly #windows: WindowShadows
+  readonly #uses: Uses
+  readonly #rows = new Map<number, Row>()
+  readonly #order: Row[] = []
+  readonly #runs = new RunHistogram()
+  readonly #devices = new Map<number, DeviceRow>()
+  readonly #calls = new Map<number, Map<number, Map<number, number>>>()
+  #last: Row | undefined
+  #log: RecordLog | undefined
+  #live = 0
+  #liveBytes = 0
+  #peak = 0
+  #peakBytes = 0
+  readonly #entries = { known: 0, inferred: 0, unknown: 0 }
+  readonly #shown = { confirmed: 0, contradicted: 0, learned: 0 }
+  #requests = 0
+  #writes = 0
+  #bytes = 0
+  #misses = 0
+  #mapCause = -1
+  #unmapCause = -1
+
+  constructor(shared: { readonly windows: WindowShadows; readonly uses: Uses }) {
+    this.#windows = shared.windows
+    this.#uses = shared.uses
+  }
+
+  see(log: RecordLog, seq: number): void {
+    const kind = log.kindNumberOf(seq)
+    if (kind === KIND['tce.set']) this.#set(log, seq)
+    else if (kind === KIND['call.return']) this.#returned(log, seq)
+    else if (kind === KIND['dma.request']) this.#requested(log, seq)
+    else this.#other(kind, log, seq)
+  }
+
+  #rowOf(window: number): Row | undefined {
+    if (this.#last?.window === window) return this.#last
+    const row = this.#rows.get(window)
+    if (row !== undefined) this.#last = row
+    return row
+  }
+
+  #other(kind: number, log: RecordLog, seq: number): void {
+    this.#log = log
+    if (kind === KIND['dma.miss']) this.#misses++
+    else if (kind === KIND['window.open']) this.#opened(log, seq)
+    else if (kind === KIND['window.close']) this.#closed(log, seq)
+    else this.#seen(log, seq)
+  }
+
+  #opened(log: RecordLog, seq: number): void {
+    const shadow = this.#windows.find(log.slot(seq, 0) >>> 0)
+    if (shadow === undefined) return
+    const row: Row = {
+      window: shadow.number,
+      liobn: hex(shadow.liobn),
+      busOffset: hex(shadow.busOffset),
+      pageBytes: 2 ** shadow.pageShift,
+      entries: shadow.entries,
+      unit: log.names.word(shadow.unit),
+      openedBy: seq,
+      closedBy: null,
+      why: '',
+      mapCalls: 0,
+      mapped: 0,
+      unmapCalls: 0,
+      cleared: 0,
+      unmapped: 0,
+      peakPages: 0,
+      livePages: 0,
+      shadow,
+    }
+    this.#rows.set(shadow.number, row)
+    this.#order.push(row)
+  }
+
+  #closed(log: RecordLog, seq: number): void {
+    const number = log.slot(seq, CLOSE.window) >>> 0
+    const row = this.#rows.get(number)
+    if (row === undefined) return
+    row.closedBy = seq
+    row.why = log.names.word(log.slot(seq, CLOSE.why))
+    this.#live -= row.livePages
+    this.#liveBytes -= row.livePages * row.pageBytes
+    this.#rows.delete(number)
+    this.#last = undefined
+  }
+
+  #set(log: RecordLog, seq: number): void {
+    this.#log = log
+    const row = this.#rowOf(log.slot(seq, SET.window) >>> 0)
+    if (row === undefined) return
+    const first = pageSlot(log, seq, SET.first)
+    const count = Math.max(0, Math.min(pageSlot(log, seq, SET.count), row.entries - first))
+    if (count === 0) return
+    const how = log.slot(seq, SET.how)
+    const cause = log.causeOf(seq)
+    if (how === 0) this.#entries.known += count
+    else if (how === 1) this.#entries.inferred += count
+    else this.#entries.unknown += count
+    if (how !== 2 && (log.slot(seq, SET.tce) & 3) === 0) {
+      row.cleared += count
+      if (cause === -1 || cause !== this.#unmapCause) row.unmapCalls++
+      this.#unmapCause = cause
+      row.unmapped += row.livePages - row.shadow.tce.live
+    } else {
+      row.mapped += count
+      if (cause === -1 || cause !== this.#mapCause) row.mapCalls++
+      this.#mapCause = cause
+      if (how !== 2)
+        this.#runs.add(log, seq, { window: row.window, pageShift: row.shadow.pageShift, first, count })
+    }
+    this.#settle(row)
+  }
+
+  /** The window's live entries have changed. */
+  #settle(row: Row): void {
+    const now = row.shadow.tce.live
+    this.#live += now - row.livePages
+    this.#liveBytes += (now - row.livePages) * row.pageBytes
+    row.livePages = now
+    if (now > row.peakPages) row.peakPages = now
+    if (this.#live > this.#peak) this.#peak = this.#live
+    if (this.#liveBytes > this.#peakBytes) this.#peakBytes = this.#liveBytes
+  }
+
+  #seen(log: RecordLog, seq: number): void {
+    const verdict = log.slot(seq, SEEN.verdict)
+    if (verdict === 1) this.#shown.confirmed++
+    else if (verdict === 2) this.#shown.contradicted++
+    else if (verdict === 3) this.#shown.learned++
+    const row = this.#rowOf(log.slot(seq, SEEN.window) >>> 0)
+    if (row !== undefined) this.#settle(row)
+  }
+
+  #requested(log: RecordLog, seq: number): void {
+    const device = log.slot(seq, REQUEST.device)
+    const bytes = log.slot(seq, REQUEST.bytes) >>> 0
+    this.#requests++
+    this.#bytes += bytes
+    if (log.slot(seq, REQUEST.write) === 1) this.#writes++
+    let row = this.#devices.get(device)
+    if (row === undefined) {
+      row = { requests: 0, bytes: 0 }
+      this.#devices.set(device, row)
+    }
+    row.requests++
+    row.bytes += bytes
+  }
+
+  #returned(log: RecordLog, seq: number): void {
+    this.#log = log
+    const layers = inner(this.#calls, log.slot(seq, RETURN.call))
+    const codes = inner(layers, log.slot(seq, RETURN.layer))
+    const code = log.slot(seq, RETURN.code)
+    codes.set(code, (codes.get(code) ?? 0) + 1)
+  }
+
+  /** What has been counted so far. */
+  ledger(): Ledger {
+    const windows = this.#order.map(({ shadow, ...row }) => ({
+      ...row,
+      allowed: shadow.allowed,
+      refused: shadow.refused,
+    }))
+    const { stray, strayRefused } = this.#uses
+    const sum = (of: (row: WindowLedger) => number) => windows.reduce((n, row) => n + of(row), 0)
+    const { reachable, unknown } = this.#reach()
+    return {
+      windows,
+      mapCalls: sum((w) => w.mapCalls),
+      mapped: sum((w) => w.mapped),
+      unmapCalls: sum((w) => w.unmapCalls),
+      cleared: sum((w) => w.cleared),
+      unmapped: sum((w) => w.unmapped),
+      peakPages: this.#peak,
+      peakBytes: this.#peakBytes,
+      livePages: this.#live,
+      liveBytes: this.#liveBytes,
+      reachableBytes: reachable,
+      unknownPages: unknown,
+      entries: { ...this.#entries },
+      shown: { ...this.#shown },
+      runs: this.#runs.lengths(),
+      dma: {
+        requests: this.#requests,
+        reads: this.#requests - this.#writes,
+        writes: this.#writes,
+        bytes: this.#bytes,
+        allowed: sum((w) => w.allowed) + stray - strayRefused,
+        refused: sum((w) => w.refused) + strayRefused,
+        outsideWindows: this.#misses,
+        byDevice: this.#byDevice(),
+      },
+      calls: this.#callCounts(),
+    }
+  }
+
+  #byDevice(): Ledger['dma']['byDevice'] {
+    const name = (n: number): string => this.#log?.names.word(n) ?? ''
+    return [...this.#devices].map(([n, row]) => ({ device: name(n), ...row })).sort(byWord((d) => d.device))
+  }
+
+  #callCounts(): CallCount[] {
+    const name = (n: number): string => this.#log?.names.word(n) ?? ''
+    return [...this.#calls]
+      .flatMap(([call, layers]) =>
+        [...layers].flatMap(([layer, codes]) =>
+          [...codes].map(([code, count]) => ({ call: name(call), layer: name(layer), code, count })),
+        ),
+      )
+      .sort((a, b) => byWord<CallCount>((c) => `${c.call} ${c.layer}`)(a, b) || b.code - a.code)
+  }
+
+  /** Distinct memory behind the live entries, and the live entries whose memory is not known. */
+  #reach(): { reachable: number; unknown: number } {
+    const log = this.#log
+    const spans: { start: number; end: number }[] = []
+    let unknown = 0
+    if (log === undefined) return { reachable: 0, unknown }
+    for (const { shadow } of this.#rows.values()) {
+      for (const run of liveRuns(shadow.tce)) {
+        let found = 0
+        const entries = { first: run.first, count: run.count, pageShift: shadow.pageShift }
+        for (const extent of extentsOf(log, run.begun, entries)) {
+          spans.push({ start: extent.page, end: extent.page + extent.pages })
+          found += extent.count
+        }
+        unknown += run.count - found
+      }
+    }
+    return { reachable: pagesOf(spans) * UNIT_BYTES, unknown }
+  }
+}
+
+function* liveRuns(lives: Lives): Generator<LifeRun> {
+  for (const run of lives.runs()) if ((run.state & LIVE) !== 0) yield run
+}
+
+/** Pages in at least one of the spans. */
+function pagesOf(spans: { start: number; end: number }[]): number {
+  let pages = 0
+  let reached = 0
+  for (const { start, end } of spans.sort((a, b) => a.start - b.start)) {
+    pages += Math.max(0, end - Math.max(start, reached))
+    reached = Math.max(reached, end)
+  }
+  return pages
+}
+
+const byWord =
+  <T>(of: (item: T) => string) =>
+  (a: T, b: T): number =>
+    of(a) < of(b) ? -1 : of(a) > of(b) ? 1 : 0
+
+function inner<V>(map: Map<number, Map<number, V>>, key: number): Map<number, V> {
+  let found = map.get(key)
+  if (found === undefined) {
+    found = new Map()
+    map.set(key, found)
+  }
+  return found
+}
