@@ -1,4 +1,4 @@
-import { assert } from '../bits/errors.ts'
+import { assert, IommulatorError } from '../bits/errors.ts'
 import type { Journal } from '../bits/state.ts'
 import { hiOf, hiOfNumber, loOf, loOfNumber, numberOf, wordOf } from '../bits/u64.ts'
 import {
@@ -17,6 +17,8 @@ import { Names } from './names.ts'
 const CHUNK_SHIFT = 14
 const CHUNK_RECORDS = 1 << CHUNK_SHIFT
 const NO_CAUSE = -1
+/** Records of one log, dropped ones included: a cause is an int32. */
+const RECORDS_MAX = 2 ** 31
 
 /**
  * Lanes of a record: its slots, then kind, cause and mark. A record is one cache line of 64 bytes: sixteen
@@ -73,9 +75,11 @@ export class RecordLog {
   readonly #journal: Journal | undefined
   readonly #sinks: (RecordSink[] | undefined)[] = EVENT_KINDS.map(() => undefined)
 
+  /** @param options.keepRecords at least so many of the newest records are kept; older ones go in chunks */
   constructor(options: { readonly keepRecords?: number; readonly journal?: Journal } = {}) {
     const keep = options.keepRecords ?? 16 * 1024 * 1024
-    this.#keepChunks = Math.max(2, Math.ceil(keep / CHUNK_RECORDS))
+    // One chunk more: the newest one is never full.
+    this.#keepChunks = Math.ceil(keep / CHUNK_RECORDS) + 1
     this.#journal = options.journal
   }
 
@@ -247,7 +251,8 @@ export class RecordLog {
 
   /** Kept records [from, end), oldest first. */
   *records(from = this.#firstKept, end = this.#length): Generator<TraceRecord> {
-    for (let seq = Math.max(from, this.#firstKept); seq < end; seq++) yield this.read(seq)
+    for (let seq = Math.max(from, this.#firstKept); seq < Math.min(end, this.#length); seq++)
+      yield this.read(seq)
   }
 
   /** Forgets the records from `length` on: only for a machine that goes back. Sinks are not told. */
@@ -270,6 +275,7 @@ export class RecordLog {
   }
 
   #chunkFor(seq: number): Chunk {
+    if (seq >= RECORDS_MAX) throw new IommulatorError('ERR_STATE_LIMIT', `more than ${RECORDS_MAX} records`)
     const number = seq >>> CHUNK_SHIFT
     let chunk: Chunk | undefined
     const oldest = number - this.#keepChunks

@@ -55,10 +55,19 @@ describe('RecordLog', () => {
   it('keeps the newest records and uses the room of the oldest again', () => {
     const log = new RecordLog({ keepRecords: 2 * CHUNK })
     for (let i = 0; i < 5 * CHUNK + 7; i++) log.append(KIND.dead, i - 1, i)
-    expect(log.firstKept).toBe(4 * CHUNK)
-    expect(log.has(4 * CHUNK - 1)).toBe(false)
-    expect(() => log.slot(4 * CHUNK - 1, 0)).toThrow(/not kept/)
-    for (let i = 4 * CHUNK; i < log.length; i++) expect([log.slot(i, 0), log.causeOf(i)]).toEqual([i, i - 1])
+    expect(log.firstKept).toBe(3 * CHUNK)
+    expect(log.has(3 * CHUNK - 1)).toBe(false)
+    expect(() => log.slot(3 * CHUNK - 1, 0)).toThrow(/not kept/)
+    for (let i = 3 * CHUNK; i < log.length; i++) expect([log.slot(i, 0), log.causeOf(i)]).toEqual([i, i - 1])
+  })
+
+  it('keeps as many records as it was told, wherever it stands in a chunk', () => {
+    const log = new RecordLog({ keepRecords: CHUNK + 5 })
+    for (let i = 0; i < 5 * CHUNK; i++) {
+      log.append(KIND.dead, -1)
+      if (log.length - log.firstKept < Math.min(log.length, CHUNK + 5)) expect(i).toBe('kept')
+    }
+    expect(log.length - log.firstKept).toBeLessThanOrEqual(3 * CHUNK)
   })
 
   it('goes on from where it was cut', () => {
