@@ -24,7 +24,8 @@ const run = (command, args, what) => {
     shell: process.platform === 'win32',
   })
   if (done.status === 0) return
-  process.stderr.write(`${what} failed: ${command} ${args.join(' ')}\n${done.stdout ?? ''}${done.stderr ?? ''}\n`)
+  const said = `${done.stdout ?? ''}${done.stderr ?? ''}${done.error ?? ''}`
+  process.stderr.write(`${what} failed: ${command} ${args.join(' ')}\n${said}\n`)
   process.exit(4)
 }
 
@@ -32,7 +33,13 @@ const lock = readFileSync(at('package-lock.json'), 'utf8')
 const stamp = at('node_modules', '.iommulator-lock')
 if (!existsSync(stamp) || readFileSync(stamp, 'utf8') !== lock) {
   process.stderr.write('installing dependencies ...\n')
-  run('npm', ['ci', '--no-audit', '--no-fund', '--ignore-scripts'], 'installing the dependencies')
+  // Not `npm ci`: it refuses a lockfile that lacks the packages of platforms which the registry at hand does not
+  // carry. What the lockfile has is installed as it says, and it is not written.
+  run(
+    'npm',
+    ['install', '--no-save', '--no-audit', '--no-fund', '--ignore-scripts'],
+    'installing the dependencies',
+  )
   writeFileSync(stamp, lock)
 }
 
@@ -44,6 +51,10 @@ const built = at('dist', '.built')
 const sources = Math.max(newest(at('src')), newest(at('tsconfig.json')), newest(at('tsconfig.build.json')))
 if (!existsSync(built) || statSync(built).mtimeMs < sources) {
   process.stderr.write('building ...\n')
-  run(process.execPath, [at('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.build.json'], 'the build')
+  run(
+    process.execPath,
+    [at('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.build.json'],
+    'the build',
+  )
   writeFileSync(built, '')
 }

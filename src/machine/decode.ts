@@ -50,7 +50,7 @@ export const decodeNames = ({ words, calls }: Dictionary): string[] => [
   ...words.map((w) => w.name),
   ...Object.keys(CODE_NAMES),
   ...CALL_NAMES,
-  ...new Set(calls.map((c) => c.name)),
+  ...new Set(calls.map((c) => c.name).filter((n) => n !== 'unknown')),
 ]
 
 const byName = <T extends { readonly name: string }>(items: readonly T[], name: string): T[] =>
@@ -158,9 +158,9 @@ export function decodeName(dictionary: Dictionary, name: string, values: readonl
       ? decodeCode(label, family, first)
       : decodeCall(label, dictionary.calls, first)
   }
-  const known = decodeNames(dictionary)
+  const known = [...dictionary.words.map((w) => w.name), ...Object.keys(CODE_NAMES), ...CALL_NAMES]
   throw new IommulatorError(
     'ERR_NUMBER',
-    `nothing is called "${name}"${didYouMean(name, known)}; known: ${known.join(', ')}`,
+    `nothing is called "${name}"${didYouMean(name, decodeNames(dictionary))}; known: ${known.join(', ')}, and the names of calls`,
   )
 }

@@ -2,9 +2,9 @@ import type { Answer, Value } from '../bits/answer.ts'
 import { hex, parseU64 } from '../bits/u64.ts'
 import type { Expectation } from './operation.ts'
 
-/** A value as people read it: 64-bit words in hexadecimal. */
+/** A value as people read it: words in hexadecimal, where that makes a difference. */
 export function valueText(value: Value): string {
-  if (typeof value === 'bigint') return hex(value)
+  if (typeof value === 'bigint') return value < 10n ? String(value) : hex(value)
   if (Array.isArray(value)) return `[${(value as readonly Value[]).map(valueText).join(', ')}]`
   if (typeof value !== 'object') return String(value)
   const entries = Object.entries(value as Readonly<Record<string, Value>>)

@@ -3,11 +3,11 @@ import { codeNumber } from '../../bits/codes.ts'
 import { hex } from '../../bits/u64.ts'
 import { type Decoded, decodeName, decodeNames } from '../../machine/decode.ts'
 import { CALLS, WORDS } from '../../machine/registry.ts'
+import { table, wrapped } from '../../report/layout.ts'
 import type { Command } from '../command.ts'
 import { EXIT } from '../exit.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
-import { table, wrap } from '../text-table.ts'
 
 function callLines(call: CallDecl, io: Io): string {
   const nr = call.nr === undefined ? '' : `  ${call.verb} ${hex(call.nr)}`
@@ -20,7 +20,7 @@ function callLines(call: CallDecl, io: Io): string {
   ])
   return [
     `${io.paint.bold(call.name)}${nr}  answered by ${call.layer}`,
-    ...wrap(call.doc, 2),
+    ...wrapped('  ', call.doc),
     ...(args.length === 0 ? [] : ['arguments', ...table(args)]),
     'answers, in the order of the checks',
     ...table(answers),

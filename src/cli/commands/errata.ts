@@ -4,13 +4,13 @@ import { IommulatorError } from '../../bits/errors.ts'
 import { didYouMean } from '../../bits/suggest.ts'
 import { ERRATA } from '../../machine/registry.ts'
 import { type RunResult, runScenario } from '../../machine/run-scenario.ts'
+import { table, wrapped } from '../../report/layout.ts'
 import type { Command } from '../command.ts'
 import { EXIT } from '../exit.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
 import { loadScenario } from '../load-scenario.ts'
 import { PROFILE_NAMES } from '../profiles.ts'
-import { table, wrap } from '../text-table.ts'
 
 const ids = (): string[] => ERRATA.map((e) => e.id)
 
@@ -37,9 +37,9 @@ const textOf = (e: Erratum, io: Io): string =>
   [
     `${io.paint.bold(e.id)}  ${e.title}`,
     `  ${e.kind}; ${versionsText(e)}; evidence: ${e.evidence}`,
-    ...wrap(`Wrong: ${e.wrong}`, 2),
-    ...wrap(`Right: ${e.right}`, 2),
-    ...wrap(`Source: ${e.source}`, 2),
+    ...wrapped('  ', `Wrong: ${e.wrong}`),
+    ...wrapped('  ', `Right: ${e.right}`),
+    ...wrapped('  ', `Source: ${e.source}`),
     `  Scenario: ${e.scenario}${e.finding === undefined ? '' : `, found by ${e.finding}`}`,
     '',
   ].join('\n')
@@ -117,7 +117,7 @@ export const errataCommand: Command = {
     if (options['json'] === true)
       io.out(jsonText({ schema: 'iommulator/errata/1', errata, differences: parts }))
     else if (id === undefined) {
-      io.out(`${table(errata.map((e) => [e.id, e.kind, versionsText(e), e.title])).join('\n')}\n`)
+      io.out(`${table(errata.map((e) => [e.id, e.kind, `${e.title} (${versionsText(e)})`])).join('\n')}\n`)
     } else io.out([...errata.map((e) => textOf(e, io)), ...(parts ?? []).map((l) => `${l}\n`)].join(''))
     return EXIT.CLEAN
   },

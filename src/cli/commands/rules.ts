@@ -2,11 +2,11 @@ import { IommulatorError } from '../../bits/errors.ts'
 import { didYouMean } from '../../bits/suggest.ts'
 import type { Rule } from '../../check/rule.ts'
 import { RULES } from '../../check/rules.ts'
+import { table, wrapped } from '../../report/layout.ts'
 import type { Command } from '../command.ts'
 import { EXIT } from '../exit.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
-import { table, wrap } from '../text-table.ts'
 
 const ids = (): string[] => RULES.map((r) => r.id)
 
@@ -22,9 +22,9 @@ function found(id: string): Rule {
 const textOf = (rule: Rule, io: Io): string =>
   [
     `${io.paint.bold(rule.id)}  ${rule.title}`,
-    ...wrap(`Promise: ${rule.promise}`, 2),
-    ...wrap(`Advice: ${rule.advice}`, 2),
-    ...wrap(`Needs records of: ${rule.needs.join(', ') || 'any kind'}`, 2),
+    ...wrapped('  ', `Promise: ${rule.promise}`),
+    ...wrapped('  ', `Advice: ${rule.advice}`),
+    ...wrapped('  ', `Needs records of: ${rule.needs.join(', ') || 'any kind'}`),
     `  Broken by: ${rule.broken}`,
     `  Kept by:   ${rule.kept}`,
     '',

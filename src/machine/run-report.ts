@@ -1,0 +1,79 @@
+import type { Answer, Value } from '../bits/answer.ts'
+import { counted } from '../check/words.ts'
+import { findingsJson, ledgerJson } from '../report/json.ts'
+import { wrapped } from '../report/layout.ts'
+import { ledgerText } from '../report/ledger-text.ts'
+import { findingsText, type Paint, verdictsText } from '../report/text.ts'
+import { valueText } from './expectation.ts'
+import { isAsExpected, type RunResult, type StepResult } from './run-scenario.ts'
+
+const valuesText = (values: Readonly<Record<string, Value>>): string =>
+  Object.entries(values)
+    .map(([name, value]) => `${name}=${valueText(value)}`)
+    .join(' ')
+
+const answerText = (a: Answer): string =>
+  [a.code, `(${a.rule})`, valuesText(a.outputs), ...a.warnings.map((w) => `warning: ${w}`)]
+    .filter((part) => part !== '')
+    .join(' ')
+
+/** One step: the call with its arguments, its answer, and what is not as expected. */
+function stepLines({ step, operation, answer, wrong }: StepResult, paint: Paint): string[] {
+  const by = operation.by?.cpu === undefined ? '' : ` on CPU ${operation.by.cpu}`
+  const call = `${operation.verb} ${operation.call} ${valuesText(operation.args)}${by}`
+  const head = `#${step}`.padEnd(5)
+  return [
+    ...wrapped(head, call.trim()),
+    ...wrapped('     -> ', answerText(answer)),
+    ...wrong.flatMap((w) => wrapped('     ', `NOT AS EXPECTED: ${w}`).map((l) => paint.red(l))),
+  ]
+}
+
+/** The report of a scenario as text of at most 100 columns. */
+export function runText(r: RunResult, paint: Paint): string {
+  const options = { paint, dropped: r.findingsDropped }
+  const wrongSteps = r.steps.filter((s) => s.wrong.length > 0).length
+  const summary = isAsExpected(r)
+    ? paint.green('as expected: every answer and every finding is what the scenario says')
+    : paint.red(
+        `not as expected: ${counted(wrongSteps, 'answer')}, ${counted(r.wrongFindings.length, 'finding')}`,
+      )
+  return [
+    `${paint.bold(r.title)}  (${r.profile})`,
+    '',
+    ...r.steps.flatMap((s) => stepLines(s, paint)),
+    '',
+    ...ledgerText(r.ledger, options),
+    '',
+    paint.bold('promises'),
+    ...verdictsText(r.verdicts, options).map((l) => `  ${l}`),
+    '',
+    ...findingsText(r.findings, options),
+    ...r.wrongFindings.map((w) => paint.red(`NOT AS EXPECTED: ${w}`)),
+    summary,
+    '',
+  ].join('\n')
+}
+
+/** The report as one object: fields are added, never renamed, without a new schema number. */
+export function runJson(r: RunResult): object {
+  const { findings, dropped } = findingsJson(r.findings, r.findingsDropped)
+  return {
+    schema: 'iommulator/run/1',
+    title: r.title,
+    profile: r.profile,
+    asExpected: isAsExpected(r),
+    steps: r.steps.map(({ step, operation, answer, from, end, wrong }) => ({
+      step,
+      operation,
+      answer,
+      records: { from, end },
+      wrong,
+    })),
+    findings,
+    findingsDropped: dropped,
+    wrongFindings: r.wrongFindings,
+    verdicts: r.verdicts,
+    ledger: ledgerJson(r.ledger),
+  }
+}
