@@ -69,8 +69,15 @@ export class TceStore {
       chunk = this.#grow(number)
     }
     const at = (index & (CHUNK_ENTRIES - 1)) << 1
-    chunk.set(at, lo)
-    chunk.set(at + 1, hi)
+    if (this.#journal.on) {
+      chunk.set(at, lo)
+      chunk.set(at + 1, hi)
+    } else {
+      // What `Cells.set` does where nobody keeps an undo log.
+      const { data } = chunk
+      data[at] = lo
+      data[at + 1] = hi
+    }
   }
 
   /** Entries [first, end) become one value. */

@@ -68,7 +68,9 @@ export class RecordLog {
   /** Switched off, nothing is recorded and `append` answers the seq that the record would have had. */
   on = true
   readonly #chunks: (Chunk | undefined)[] = []
-  #current = NO_CHUNK
+  /** The columns of the chunk that is being filled. */
+  #lanes = NO_CHUNK.lanes
+  #ticks = NO_CHUNK.ticks
   #length = 0
   #firstKept = 0
   readonly #keepChunks: number
@@ -144,7 +146,8 @@ export class RecordLog {
   ): number {
     const seq = this.#length
     const row = seq & (CHUNK_RECORDS - 1)
-    const { lanes, ticks } = row === 0 ? this.#chunkFor(seq) : this.#current
+    if (row === 0) this.#chunkFor(seq)
+    const lanes = this.#lanes
     const at = row << ROW_SHIFT
     lanes[at] = s0
     lanes[at + 1] = s1
@@ -161,7 +164,7 @@ export class RecordLog {
     lanes[at + KIND_LANE] = kind
     lanes[at + CAUSE_LANE] = cause
     if (this.#journal !== undefined) lanes[at + MARK_LANE] = this.#journal.mark()
-    ticks[row] = this.tick
+    this.#ticks[row] = this.tick
     this.#length = seq + 1
     const sinks = this.#sinks[kind]
     if (sinks !== undefined) for (let i = 0; i < sinks.length; i++) (sinks[i] as RecordSink).see(this, seq)
@@ -261,7 +264,7 @@ export class RecordLog {
     this.#length = length
     const last = (length - 1) >>> CHUNK_SHIFT
     this.#chunks.length = Math.max(0, length === 0 ? 0 : last + 1)
-    this.#current = this.#chunks[last] ?? NO_CHUNK
+    this.#fill(this.#chunks[last] ?? NO_CHUNK)
   }
 
   #lane(seq: number, lane: number): number {
@@ -274,7 +277,12 @@ export class RecordLog {
     return this.#chunks[seq >>> CHUNK_SHIFT] as Chunk
   }
 
-  #chunkFor(seq: number): Chunk {
+  #fill({ lanes, ticks }: Chunk): void {
+    this.#lanes = lanes
+    this.#ticks = ticks
+  }
+
+  #chunkFor(seq: number): void {
     if (seq >= RECORDS_MAX) throw new IommulatorError('ERR_STATE_LIMIT', `more than ${RECORDS_MAX} records`)
     const number = seq >>> CHUNK_SHIFT
     let chunk: Chunk | undefined
@@ -286,8 +294,7 @@ export class RecordLog {
     }
     chunk ??= newChunk()
     this.#chunks[number] = chunk
-    this.#current = chunk
-    return chunk
+    this.#fill(chunk)
   }
 }
 

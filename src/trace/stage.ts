@@ -51,6 +51,7 @@ export class Stage {
   /** Records that a call begins; four arguments in lanes (low, high). Answers the cause before it: give it to `leave`. */
   enter(tags: CallTags, a0 = 0, a0Hi = 0, a1 = 0, a1Hi = 0, a2 = 0, a2Hi = 0, a3 = 0, a3Hi = 0): number {
     const before = this.cause
+    if (!this.log.on) return before
     this.cause = this.log.append(
       KIND['call.enter'],
       before,
@@ -71,6 +72,7 @@ export class Stage {
 
   /** Records the answer at a place of the declaration, and its output in lanes. Answers that place. */
   leave(tags: CallTags, before: number, index: number, out = 0, outHi = 0): number {
+    if (!this.log.on) return index
     this.log.append(
       KIND['call.return'],
       this.cause,
