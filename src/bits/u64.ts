@@ -17,7 +17,7 @@ export const loOf = (word: bigint): number => Number(BigInt.asIntN(32, word))
 export const wordOf = (hi: number, lo: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0)
 
 /** Lanes of an exact non-negative integer below 2^53. */
-export const hiOfNumber = (n: number): number => Math.floor(n / TWO_32) | 0
+export const hiOfNumber = (n: number): number => (n < TWO_32 ? 0 : Math.floor(n / TWO_32) | 0)
 export const loOfNumber = (n: number): number => n | 0
 /** The number in two lanes; exact below 2^53. */
 export const numberOf = (hi: number, lo: number): number => (hi >>> 0) * TWO_32 + (lo >>> 0)
