@@ -36,11 +36,28 @@ export interface Erratum<Id extends string = string> {
   readonly finding?: string
 }
 
+const VERSION = /^\d+(?:\.\d+)*$/
+
+/** What is wrong with a stretch of versions, or nothing. */
+function faultOf({ since, until }: VersionRange): string | undefined {
+  const odd = [since, until].find((version) => version !== undefined && !VERSION.test(version))
+  if (odd !== undefined) return `"${odd}" is no version`
+  const isEmpty = since !== undefined && until !== undefined && compareVersions(since, until) >= 0
+  return isEmpty ? `no version is since ${since} and before ${until}` : undefined
+}
+
+/**
+ * Declares errata. Each id may stand once; versions must be versions, and leave something between them.
+ *
+ * @throws IommulatorError ERR_DECLARATION
+ */
 export const declareErrata = <const E extends readonly Erratum[]>(errata: E): E => {
   const ids = new Set<string>()
-  for (const { id } of errata) {
+  for (const { id, versions } of errata) {
     if (ids.has(id)) throw new IommulatorError('ERR_DECLARATION', `erratum ${id} stands twice`)
     ids.add(id)
+    const fault = versions.map(faultOf).find((f) => f !== undefined)
+    if (fault !== undefined) throw new IommulatorError('ERR_DECLARATION', `erratum ${id}: ${fault}`)
   }
   return Object.freeze(errata)
 }

@@ -44,21 +44,21 @@ export const loOfPage = (page: number, pageShift: number): number => page << pag
 export const hex = (value: bigint | number): string =>
   `0x${(typeof value === 'bigint' ? BigInt.asUintN(64, value) : value).toString(16)}`
 
-const NUMBER = /^(?:0x[0-9a-f]+|0b[01]+|0o[0-7]+|[0-9]+)$/i
+const NUMBER = /^(?:0x[0-9a-f]+(?:_[0-9a-f]+)*|0b[01]+(?:_[01]+)*|0o[0-7]+(?:_[0-7]+)*|[0-9]+(?:_[0-9]+)*)$/i
 
 /**
- * The number that a text stands for: decimal, or hexadecimal, octal or binary with its prefix; `_` may
- * group digits. Negative numbers are refused.
+ * The number that a text stands for: decimal, or hexadecimal, octal or binary with its prefix; a `_`
+ * between two digits groups them. Negative numbers are refused.
  *
  * @throws IommulatorError ERR_NUMBER when it is none, or needs more than `bits` bits
  * @example parseU64('0x8000_0000') // 2147483648n
  */
 export function parseU64(text: string, bits = 64): bigint {
-  const digits = text.trim().replaceAll('_', '')
-  if (digits.length > 80 || !NUMBER.test(digits)) {
+  const digits = text.trim()
+  if (digits.length > 120 || !NUMBER.test(digits)) {
     throw new IommulatorError('ERR_NUMBER', `not a number: "${text.slice(0, 40)}"`)
   }
-  const value = BigInt(digits)
+  const value = BigInt(digits.replaceAll('_', ''))
   if (value >> BigInt(bits) !== 0n) {
     throw new IommulatorError('ERR_NUMBER', `${text.slice(0, 40)} does not fit ${bits} bits`)
   }
