@@ -7,7 +7,8 @@ import type { Operation } from './operation.ts'
  * them, back by the undo log.
  *
  * "At record n" is the moment in which record n was written: its own effects that came before it are there,
- * those that came after it are not. The machine that `goTo` answers is good until the next call.
+ * those that came after it are not. The machine that `goTo` answers is good until the next call; operations
+ * performed on it to look around are taken back then.
  *
  * @example
  * const travel = new TimeTravel(() => createMachine(description, { journal: true }), operations)
@@ -20,16 +21,21 @@ export class TimeTravel {
   readonly #starts: { readonly records: number; readonly mark: number }[] = []
   /** The last operation was taken back in part. */
   #isInside = false
+  /** Where the machine was left: what somebody did to it since is taken back first. */
+  #left = { records: 0, mark: 0 }
 
   constructor(make: () => Machine, operations: readonly Operation[]) {
     this.#machine = make()
     assert(this.#machine.journal.on, 'a machine that travels keeps an undo log')
     this.#operations = operations
+    this.#leave()
   }
 
   /** The machine at a record. @throws IommulatorError ERR_STATE_LIMIT when the run has no such record */
   goTo(seq: number): Machine {
     const machine = this.#machine
+    machine.journal.rollback(this.#left.mark)
+    machine.log.truncate(this.#left.records)
     if (this.#isInside) this.#undoOperation()
     while (this.#starts.length > 0 && machine.log.length > seq + 1 && this.#lastStart().records > seq) {
       this.#undoOperation()
@@ -40,7 +46,12 @@ export class TimeTravel {
       machine.log.truncate(seq + 1)
       this.#isInside = true
     }
+    this.#leave()
     return machine
+  }
+
+  #leave(): void {
+    this.#left = { records: this.#machine.log.length, mark: this.#machine.journal.mark() }
   }
 
   #lastStart(): { readonly records: number; readonly mark: number } {
