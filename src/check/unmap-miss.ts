@@ -156,9 +156,13 @@ export class UnmapMiss extends ListedChecker {
     if (this.list.again({ rule: RULE, window: window.number, entry: first, by: mappedBy, ended: clearedBy }))
       return
     const bus = hex(busAddress(window, first))
-    const state = mappedBy === NO_RECORD ? 'never mapped' : 'not mapped any more'
     const what = counted(count, 'entry', 'entries')
-    const message = `an unmap of ${what} from bus address ${bus} that ${count === 1 ? 'is' : 'are'} ${state}`
+    const isOne = count === 1
+    const state =
+      mappedBy === NO_RECORD
+        ? `${isOne ? 'was' : 'were'} never mapped`
+        : `${isOne ? 'is' : 'are'} not mapped any more`
+    const message = `an unmap of ${what} from bus address ${bus} that ${state}`
     const chain = because(this.scene(log), mappedBy, clearedBy, seq)
     this.list.add({ rule: RULE, message, because: chain, inferred: false })
   }
