@@ -120,7 +120,7 @@ function hasLeadingZero(view: DataView, at: number): boolean {
 function readUpTo(view: DataView, at: number, most: number, lanes: Int32Array, slot: number): number {
   let end = at
   let value = 0
-  for (; end < at + 11; end++) {
+  for (; end < at + 10; end++) {
     const digit = view.getUint8(end) - ZERO
     if (digit < 0 || digit > 9) break
     value = value * 10 + digit

@@ -191,8 +191,9 @@ export function declareLogFormat<const E extends readonly LogEvent[]>(
 function printed(kind: FieldKind, value: bigint | number | string): string {
   switch (kind) {
     case 'x64':
+      return BigInt.asUintN(64, value as bigint).toString(16)
     case 'x32':
-      return hex(typeof value === 'bigint' ? value : (value as number) >>> 0).slice(2)
+      return ((value as number) >>> 0).toString(16)
     case 'pointer':
       return value === 0n ? '(nil)' : hex(value as bigint)
     default:

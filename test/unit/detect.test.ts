@@ -15,9 +15,9 @@ describe('which format a log is', () => {
   })
 
   it('lines that begin with other event names do, too', () => {
-    const log = 'vtd_inv_qi_fetch \nvtd_inv_qi_head read head 0\n\nspapr_ph\n'
+    const log = 'vtd_inv_qi_fetch \n\n\nhello\nvtd_inv_qi_head read head 0\n'
     expect(detectLogFormat(bytesOf(log)).reason).toBe(
-      'its lines begin with event names, though none of the first 4 is one that is modelled',
+      'its lines begin with event names, though none of the first 5 is one that is modelled',
     )
   })
 
