@@ -43,15 +43,18 @@ export class RunHistogram {
     const memory = Math.floor(page / units) * units
     const step = log.slot(seq, SET.step)
     const isRow = count === 1 || step === pageShift
-    const goesOn = isRow && window === this.#window && first === this.#entry && memory === this.#memory
-    if (!goesOn) {
-      this.#close()
-      if (!isRow) this.#count(1, count - 1)
-    }
+    const goesOn = window === this.#window && first === this.#entry && memory === this.#memory
+    if (!goesOn) this.#close()
     this.#length += isRow ? count : 1
+    if (!isRow) {
+      // No two neighbours of it are a row in memory: all but the first are runs of one page.
+      this.#close()
+      if (count > 2) this.#count(1, count - 2)
+      this.#length = 1
+    }
+    const stride = isRow ? units : step < 0 ? 0 : 2 ** (step - UNIT_SHIFT)
     this.#window = window
     this.#entry = first + count
-    const stride = isRow ? units : step < 0 ? 0 : 2 ** (step - UNIT_SHIFT)
     this.#memory = memory + (count - 1) * stride + units
   }
 

@@ -1,0 +1,169 @@
+import { describe, expect, it } from 'vitest'
+import { bytesText, counted, directionText } from '../../../src/check/words.ts'
+import { Narrator } from '../../../src/report/narrator.ts'
+import { EVENT_KINDS, EVENTS, type EventKind } from '../../../src/trace/event.ts'
+import { RecordLog } from '../../../src/trace/record-log.ts'
+import { World } from '../check/world.ts'
+
+/** What is said of a record of each kind. A kind without an example does not compile. */
+const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | number | string>, text: string]> =
+  {
+    'run.begin': [
+      { source: 'boot.trace', profile: 'qemu-7.2' },
+      'the run of boot.trace begins, profile qemu-7.2',
+    ],
+    'run.end': [{ settled: 1 }, 'the run ends; every driver has ended'],
+    'call.enter': [
+      { call: 'H_PUT_TCE', line: 4, by: 'guest:0', a0: 0x8000_0000n, a1: 0x1000n, a2: 0x5003n, a3: 0n },
+      'guest:0 calls H_PUT_TCE(0x80000000, 0x1000, 0x5003, 0x0)',
+    ],
+    'call.return': [
+      { call: 'H_PUT_TCE', layer: 'qemu', code: -4, rule: 'ioba-outside', out: 0n },
+      'qemu answers H_PUT_TCE with -4 (ioba-outside)',
+    ],
+    'window.open': [
+      { window: 2, liobn: 0x8000_0001, pageShift: 16, busOffset: 1n << 59n, entries: 1, unit: 'phb0' },
+      'LIOBN 0x80000001 opens at bus address 0x800000000000000: 1 entry of 64 KiB, phb0',
+    ],
+    'window.close': [{ window: 1, liobn: 0x8000_0000, why: 'reset' }, 'LIOBN 0x80000000 closes (reset)'],
+    'window.move': [
+      { window: 1, liobn: 0x8000_0000, how: 1 },
+      'the table of LIOBN 0x80000000 moves and keeps its contents (inferred: the log does not show it)',
+    ],
+    'tce.set': [
+      { window: 1, first: 2, count: 3, tce: 0x9002n, step: 12, how: 0 },
+      'a table update mapped bus address 0x2000 + 12 KiB (LIOBN 0x80000000, entries 2 to 4) to memory 0x9000 and on, 4 KiB apart: the device may write',
+    ],
+    'tce.seen': [
+      { window: 1, entry: 2, tce: 0x9003n, verdict: 2, line: 5 },
+      'the log shows bus address 0x2000 (LIOBN 0x80000000, entry 2) holding 0x9003, not as inferred',
+    ],
+    'iommu.notify': [
+      { window: 1, first: 2, count: 1, tce: 0n, step: -1, map: 0 },
+      'listeners are told to unmap bus address 0x2000 (LIOBN 0x80000000, entry 2)',
+    ],
+    'dma.request': [
+      { device: 'nic', iova: 0x2000n, bytes: 1, write: 1, line: 0 },
+      'nic writes 1 byte at bus address 0x2000',
+    ],
+    'dma.translate': [
+      { window: 7, entry: 2, address: 0x2000n, gpa: 0x9000n, perm: 3, need: 2, allowed: 1, line: 0 },
+      'a device wrote to entry 2 of window 7 and reached memory 0x9000',
+    ],
+    'dma.miss': [
+      { unit: 'phb0', iova: 0x2000n, write: 1 },
+      'a device tried to write bus address 0x2000, which is in no window of phb0',
+    ],
+    'dma.done': [{ device: 'nic', moved: 8, code: 0 }, 'nic is done: 8 bytes moved, code 0'],
+    'dma.grant': [
+      { window: 1, first: 2, count: 1, gpa: 0x9000n, bytes: 512, dir: 1, owner: 'buffer', device: 'nic' },
+      'the DMA API granted nic bus address 0x2000 (LIOBN 0x80000000, entry 2): 512 bytes of memory at 0x9000 of buffer, to read',
+    ],
+    'dma.revoke': [
+      { window: 1, first: 2, count: 1, device: 'nic' },
+      'the DMA API took bus address 0x2000 (LIOBN 0x80000000, entry 2) back from nic',
+    ],
+    'dma.direct': [
+      { device: 'nic', offset: 1n << 59n, limit: 0n },
+      'the DMA API gave nic direct access: bus address = 0x800000000000000 + physical address',
+    ],
+    'alloc.take': [
+      { window: 1, first: 0, count: 1, pool: 5 },
+      'the allocator marked bus address 0x0 (LIOBN 0x80000000, entry 0) as reserved',
+    ],
+    'alloc.free': [
+      { window: 1, first: 1, count: 2 },
+      'the allocator marked bus address 0x1000 + 8 KiB (LIOBN 0x80000000, entries 1 to 2) as free',
+    ],
+    'page.own': [
+      { space: 'gpa', pageShift: 16, first: 2, count: 1, owner: 'free', generation: 2 },
+      'gpa 0x20000 + 64 KiB is free',
+    ],
+    'memory.slot': [
+      { gpa: 0n, bytes: 1n << 30n, ua: 0n, owner: 'partition:a', present: 0 },
+      'memory 0x0 + 1 GiB of partition:a goes',
+    ],
+    'memory.write': [{ space: 'ua', address: 0x1000n, bytes: 8 }, 'software wrote 8 bytes at ua 0x1000'],
+    'mm.map': [{ process: 'vmm', ua: 0x1000n, bytes: 4096n, present: 1 }, 'vmm maps 0x1000 + 4 KiB'],
+    'mm.pin': [{ process: 'vmm', ua: 0x1000n, count: 2, delta: -1 }, '2 pages of vmm at 0x1000 unpinned'],
+    'mm.locked': [{ process: 'vmm', delta: -3, total: 5 }, 'locked_vm of vmm - 3 = 5 pages'],
+    'mm.exit': [{ process: 'vmm' }, 'vmm ended'],
+    'device.add': [
+      { device: 'nic', unit: 'phb0', mask: 0xffff_ffffn },
+      'nic appears below phb0, DMA mask 0xffffffff',
+    ],
+    'device.remove': [{ device: 'nic' }, 'the driver of nic ended'],
+    warning: [{ layer: 'linux', text: 'iommu_alloc failed' }, 'linux warns: iommu_alloc failed'],
+    dead: [{ layer: 'qemu', why: 'assertion' }, 'qemu stopped for good: assertion'],
+    unmodelled: [{ what: 'a call', line: 3 }, 'not modelled: a call'],
+  }
+
+describe('records in words', () => {
+  it.each(EVENT_KINDS)('%s', (kind) => {
+    const log = new RecordLog()
+    log.emit('window.open', null, {
+      window: 1,
+      liobn: 0x8000_0000,
+      pageShift: 12,
+      busOffset: 0n,
+      entries: 64,
+      unit: 'phb0',
+    })
+    const [fields, text] = EXAMPLES[kind]
+    expect(Object.keys(fields)).toEqual(Object.keys(EVENTS[kind].fields))
+    const seq = log.emit(kind, null, fields as never)
+    expect(new Narrator(log).tell(seq).text).toBe(text)
+  })
+
+  it('a call inside a call is named with both, and the line comes from the nearest that has one', () => {
+    const w = new World()
+    w.open()
+    const set = w.call('dma_map_page', (outer) =>
+      w.call('H_PUT_TCE', (c) => w.set({ first: 1, tce: 0x5001n }, c), 0, outer),
+    )
+    expect(new Narrator(w.log).tell(set)).toEqual({
+      seq: set,
+      line: 2,
+      text: 'H_PUT_TCE in dma_map_page mapped bus address 0x1000 (LIOBN 0x80000000, entry 1) to memory 0x5000: the device may read',
+    })
+  })
+
+  it('a window is known after it closed', () => {
+    const w = new World()
+    w.open()
+    const set = w.map(1, 0n)
+    w.close()
+    expect(new Narrator(w.log).tell(set).text).toBe(
+      'H_PUT_TCE cleared bus address 0x1000 (LIOBN 0x80000000, entry 1)',
+    )
+  })
+
+  it('what the log does not show is said', () => {
+    const w = new World()
+    w.open()
+    const unknown = w.map(1, 0n, { how: 2 })
+    const inferred = w.map(1, 0x5001n, { how: 1 })
+    const words = new Narrator(w.log)
+    expect(words.tell(unknown).text).toContain('(the log does not show what)')
+    expect(words.tell(inferred).text).toContain('(inferred: the log does not show it)')
+  })
+})
+
+describe('words', () => {
+  it.each<[number, string]>([
+    [0, '0 bytes'],
+    [1, '1 byte'],
+    [4096, '4 KiB'],
+    [1536, '1.5 KiB'],
+    [1025, '~1.0 KiB'],
+    [16 * 2 ** 20, '16 MiB'],
+    [2 ** 63, '8 EiB'],
+  ])('%i bytes are %s', (bytes, text) => {
+    expect(bytesText(bytes)).toBe(text)
+  })
+
+  it('plurals and directions', () => {
+    expect([counted(1, 'entry', 'entries'), counted(2, 'entry', 'entries')]).toEqual(['1 entry', '2 entries'])
+    expect([0, 1, 2, 3].map(directionText)).toEqual(['nothing', 'read', 'write', 'read and write'])
+  })
+})
