@@ -1,6 +1,6 @@
 import xz from 'xz-decompress'
 
-/** What the decoder's error numbers mean (XZ Embedded, xz.h, enum xz_ret). */
+/** What the decoder's error numbers mean (XZ Embedded, linux/include/linux/xz.h). */
 const FAILURES: Readonly<Record<string, string>> = {
   2: 'its kind of checksum is not supported: pack it with xz --check=crc64',
   3: 'it needs more memory than there is',

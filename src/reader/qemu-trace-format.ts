@@ -6,6 +6,7 @@ const INDIRECT =
   'liobn=0x{liobn:x64} ioba=0x{ioba:x64} tcelist=0x{tceList:x64} iobaN=0x{lastIndex:x64} tceN=0x{lastTce:x64} ret={ret:d64}'
 const STUFF =
   'liobn=0x{liobn:x64} ioba=0x{iobaEnd:x64} tcevalue=0x{tce:x64} npages={npages:d64} ret={ret:d64}'
+const MSI_TARGET = 'addr=0x{address:x64}'
 const VA_RANGE = 'va=0x{va:x64} size=0x{bytes:x64} ret={ret:d32}'
 const RANGE = '0x{start:x64} - 0x{last:x64}'
 
@@ -118,9 +119,9 @@ const SPAPR_PCI = [
     doc: 'MSIs of a device were released, or could not be.',
     example: 'spapr_pci_msi Releasing wrong config (cfg=0x0)',
   }),
-  logEvent('spapr_pci_msi_setup', 'dev"{device:text}" vector {vector:u32}, addr=0x{address:x64}', {
+  logEvent('spapr_pci_msi_setup', `dev"{device:text}" vector {vector:u32}, ${MSI_TARGET}`, {
     doc: 'A vector of a device got its address.',
-    example: 'spapr_pci_msi_setup dev"virtio-blk-pci" vector 0, addr=0x40000000000',
+    example: ['spapr_pci_msi_setup dev"virtio-blk-pci" vector 0', 'addr=0x40000000000'].join(', '),
   }),
   logEvent(
     'spapr_pci_rtas_ibm_change_msi',
