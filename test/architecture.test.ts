@@ -24,9 +24,22 @@ describe('floors', () => {
     ['a Node module in the model', 'src/hw/x.ts', "import fs from 'node:fs'", "hw must not import 'node:fs'"],
     ['a package in the model', 'src/machine/x.ts', "import { parse } from 'yaml'", "must not import 'yaml'"],
     ['a dynamic import', 'src/table/x.ts', "await import('../cli/main.ts')", 'table must not import cli'],
+    ['a bare import', 'src/bits/x.ts', "import '../hw/edu.ts'", 'bits must not import hw'],
+    ['a re-export', 'src/bits/x.ts', "export { a } from '../hw/edu.ts'", 'bits must not import hw'],
+    [
+      'an import over lines',
+      'src/bits/x.ts',
+      "import {\n  a,\n  b,\n} from '../hw/edu.ts'",
+      'bits must not import hw',
+    ],
     ['a folder that is no floor', 'src/misc/x.ts', '', 'misc is no floor'],
   ])('sees %s', (_what, path, text, sentence) => {
     expect(floorViolations([{ path, text }]).join('\n')).toContain(sentence)
+  })
+
+  it('takes no text for an import', () => {
+    const text = "const doc = `it is taken from 'node:fs' there`\n// import { a } from '../cli/main.ts'"
+    expect(floorViolations([{ path: 'src/bits/x.ts', text }])).toEqual([])
   })
 
   it('the architecture page names every floor', () => {

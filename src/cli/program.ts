@@ -1,6 +1,6 @@
 import { Command as Commander, CommanderError, Option } from 'commander'
 import { IommulatorError } from '../bits/errors.ts'
-import { VERSION } from '../version.ts'
+import { VERSION } from '../bits/version.ts'
 import type { Command } from './command.ts'
 import { EXIT } from './exit.ts'
 import type { Io } from './io.ts'

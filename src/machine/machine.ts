@@ -32,6 +32,8 @@ export class Machine {
   readonly journal: Journal
   readonly log: RecordLog
   readonly stage: Stage
+  /** Told who acts before each operation; undefined where the operation names nobody. */
+  actAs: (process: string | undefined) => void = () => undefined
   readonly #handlers = new Map<string, CallHandler>()
   #operations = 0
 
@@ -75,6 +77,7 @@ export class Machine {
     stage.cpu = operation.by?.cpu ?? 0
     stage.by = this.log.names.intern(`${operation.by?.process ?? 'guest'}:${stage.cpu}`)
     stage.cause = -1
+    this.actAs(operation.by?.process)
     const handler =
       this.#handlers.get(`${operation.verb} ${operation.call}`) ??
       this.#handlers.get(`${operation.verb} unknown`)

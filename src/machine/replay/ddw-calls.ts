@@ -52,9 +52,9 @@ export class DdwCalls {
     }
     this.#openIfNew(phb, q.line)
     const out = this.#rtas.call(TOKEN.query, [q.cfg, hiOf(q.buid), loOf(q.buid)], 5)
-    const [status = -1, windows = 0, , mask = 0] = out
-    const model = `status ${status}, ${windows} windows, mask ${hex(mask >>> 0)}, size 0x80000000`
-    const log = `${OK}, ${q.windows} windows, mask ${hex(q.pageSizes)}, size ${hex(q.bytesMax)}`
+    const [status = -1, windows = 0, largest = 0, mask = 0] = out
+    const model = `status ${status}, ${windows} windows, mask ${hex(mask >>> 0)}, largest ${hex(largest >>> 0)}`
+    const log = `${OK}, ${q.windows} windows, mask ${hex(q.pageSizes)}, largest ${hex(q.bytesMax)}`
     this.#compare(q.line, `ddw_query buid=${hex(q.buid)}`, log, model)
   }
 
