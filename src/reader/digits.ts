@@ -10,6 +10,10 @@ export const NO_NUMBER = -1
 
 const ZERO = 0x30
 const MINUS = 0x2d
+/** 1 for each byte that is a lower-case hexadecimal digit. */
+const IS_HEX = Uint8Array.from({ length: 256 }, (_, byte) =>
+  /[0-9a-f]/.test(String.fromCharCode(byte)) ? 1 : 0,
+)
 const TWO_32 = 0x1_0000_0000
 
 /** Bit 7 of each byte of a word that is no decimal digit. */
@@ -58,8 +62,11 @@ export function readHex32(view: DataView, at: number, lanes: Int32Array, slot: n
 /** Up to 16 hexadecimal digits. */
 export function readHex64(view: DataView, at: number, lanes: Int32Array, slot: number): number {
   const end = readHex32(view, at, lanes, slot)
+  if (end < 0) return NO_NUMBER
   lanes[slot + 1] = 0
-  return end === at + 8 ? readLowDigits(view, end, lanes, slot) : end
+  // One test, nearly always the same way: whether there are just 8 digits or fewer is anybody's guess.
+  const goesOn = ((end - at) >> 3) & (IS_HEX[view.getUint8(at + 8)] as number)
+  return goesOn !== 0 ? readLowDigits(view, end, lanes, slot) : end
 }
 
 /** What may follow the first 8 of 16 hexadecimal digits: it pushes them up. */
