@@ -10,6 +10,8 @@ export type HcallName = 'H_PUT_TCE' | 'H_PUT_TCE_INDIRECT' | 'H_STUFF_TCE' | 'H_
 export interface SeenCall {
   readonly call: string
   readonly args: readonly bigint[]
+  /** Entries of the list of H_PUT_TCE_INDIRECT. */
+  readonly list?: readonly bigint[]
 }
 
 interface FakeWindow {
@@ -116,9 +118,9 @@ export class FakeHypervisor implements HcallPort, RtasPort, GuestRam, WindowNumb
     nl: number,
   ): number {
     const [liobn, ioba, list, count] = [wordOf(lh, ll), wordOf(ih, il), wordOf(ah, al), wordOf(nh, nl)]
-    this.calls.push({ call: 'H_PUT_TCE_INDIRECT', args: [liobn, ioba, list, count] })
-    if (count === 0n || count > 512n) return H_CODES.H_PARAMETER
     const tces = Array.from({ length: Number(count) }, (_, i) => this.memory.get(Number(list) + i * 8) ?? 0n)
+    this.calls.push({ call: 'H_PUT_TCE_INDIRECT', args: [liobn, ioba, list, count], list: tces })
+    if (count === 0n || count > 512n) return H_CODES.H_PARAMETER
     return this.refuse('H_PUT_TCE_INDIRECT', ioba, count) ?? this.#set(liobn, ioba, tces)
   }
 

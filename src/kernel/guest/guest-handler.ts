@@ -72,7 +72,7 @@ export function guestHandler<D extends CallDecl>(kernel: GuestKernel, decl: D, b
       const { unknown, lines } = kernel.log
       if (unknown !== '') return unmodelled(unknown)
       const { outputs = {}, free = [] } = reply
-      return answerOf(decl, index, { outputs, free, warnings: lines })
+      return answerOf(decl, index, { outputs, free, warnings: [...lines] })
     },
   }
 }

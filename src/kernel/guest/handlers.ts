@@ -50,7 +50,8 @@ function probe(kernel: GuestKernel, args: Args): Reply<RuleOf<typeof PROBE>> {
   const second = kernel.setMask(device, coherent, true)
   if (second === 'no-table' || second === 'window-above-mask') return maskReply(device, second)
   kernel.bindDriver(device, args.has('owner') ? args.text('owner') : device.name)
-  return maskReply(device, result)
+  // The second mask decides anew, for both kinds of memory.
+  return maskReply(device, second)
 }
 
 function setMask(kernel: GuestKernel, args: Args, isCoherent: boolean): Reply<RuleOf<typeof DMA_SET_MASK>> {

@@ -177,9 +177,9 @@ export class IommuTable {
     /** Highest slot in the device's reach. */
     const reach = request.maskPages - this.offset
     if (reach < 0 && !this.#maskWraps) return FAIL
+    let poolNumber = poolOf(request.cpu, this.poolCount)
     const starts = this.#starts
     const ends = this.#ends
-    let poolNumber = poolOf(request.cpu, this.poolCount)
     let pool = count > SMALL_MAX ? LARGE_POOL : poolNumber
     for (let pass = 0; ; pass++) {
       const { handle } = request
