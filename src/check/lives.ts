@@ -19,6 +19,8 @@ const PAGE_SHIFT = 10
 const PAGE_CHUNKS = 1 << PAGE_SHIFT
 const PAGE_ENTRIES = CHUNK_ENTRIES * PAGE_CHUNKS
 const LOCAL = CHUNK_ENTRIES - 1
+/** Tables up to this many entries have all states in one array too: one load instead of three. */
+const FLAT_ENTRIES = 1 << 22
 
 /**
  * 4096 entries, a column for each part. With `mask` 0 all of them are alike, the columns have one row, and
@@ -75,9 +77,17 @@ export class Lives {
   scannedUnknown = 0
   scannedEver = 0
   readonly #pages: (Chunk[] | undefined)[] = []
+  // The state of each entry once more, for `stateAt`; empty in a large table, and before the first life.
+  #flat = new Uint8Array(0)
+  readonly #flatEntries: number
   // The last whole chunk that `end` ended, and what became of it: its likes share the result.
   #endedFrom = NOTHING
   #endedTo = NOTHING
+
+  /** @param entries of the table; left out where it has no end */
+  constructor(entries = Number.POSITIVE_INFINITY) {
+    this.#flatEntries = entries > FLAT_ENTRIES ? 0 : entries
+  }
 
   /** Reads the entry whose index stands in two lanes. */
   load(hi: number, lo: number): void {
@@ -91,6 +101,8 @@ export class Lives {
 
   /** The state alone of the entry whose index stands in two lanes: for what runs with every DMA. */
   stateAt(hi: number, lo: number): number {
+    const flat = this.#flat
+    if (hi === 0 && lo >>> 0 < flat.length) return flat[lo] as number
     const page = this.#pages[hi === 0 ? lo >>> 22 : (hi >>> 0) * 1024 + (lo >>> 22)]
     if (page === undefined) return 0
     const chunk = page[(lo >>> CHUNK_SHIFT) & (PAGE_CHUNKS - 1)] as Chunk
@@ -106,6 +118,8 @@ export class Lives {
   begin(first: number, end: number, seq: number, bits: number): void {
     const state = bits | EVER
     let whole: Chunk | undefined
+    if (this.#flat.length < this.#flatEntries) this.#flat = new Uint8Array(this.#flatEntries)
+    this.#flat.fill(state, first, end)
     for (let at = first; at < end; ) {
       const number = Math.floor(at / CHUNK_ENTRIES)
       const from = at - number * CHUNK_ENTRIES
@@ -143,12 +157,14 @@ export class Lives {
       }
       const from = at - number * CHUNK_ENTRIES
       const stop = Math.min(CHUNK_ENTRIES, from + (end - at))
-      this.#endIn(page, number % PAGE_CHUNKS, from, stop, seq)
+      this.#endIn(page, number, from, stop, seq)
       at += stop - from
     }
   }
 
-  #endIn(page: Chunk[], slot: number, from: number, stop: number, seq: number): void {
+  #endIn(page: Chunk[], number: number, from: number, stop: number, seq: number): void {
+    const slot = number % PAGE_CHUNKS
+    const base = number * CHUNK_ENTRIES
     const chunk = page[slot] as Chunk
     if (chunk.mask === 0) {
       const state = chunk.state[0] as number
@@ -158,6 +174,7 @@ export class Lives {
         if (this.#endedFrom !== chunk) this.#endedTo = alike(chunk.begun[0] as number, seq, afterEnd(state))
         this.#endedFrom = chunk
         page[slot] = this.#endedTo
+        this.#flat.fill(afterEnd(state), base, base + CHUNK_ENTRIES)
         return
       }
     }
@@ -168,20 +185,27 @@ export class Lives {
       if ((state & LIVE) !== 0) this.live--
       own.state[i] = afterEnd(state)
       own.ended[i] = seq
+      this.#flat[base + i] = afterEnd(state)
     }
   }
 
-  /** Takes a doubt from an entry, or puts one on it: sets or clears INFERRED. */
+  /** Takes a doubt from an entry that was ever begun, or puts one on it: sets or clears INFERRED. */
   doubt(entry: number, isInferred: boolean): void {
+    this.loadAt(entry)
+    if (this.state === 0) return
     const number = Math.floor(entry / CHUNK_ENTRIES)
     const own = ownChunk(this.#pageFor(number), number % PAGE_CHUNKS)
     const i = entry - number * CHUNK_ENTRIES
     const state = own.state[i] as number
     own.state[i] = isInferred ? state | INFERRED : state & ~INFERRED
+    this.#flat[entry] = own.state[i] as number
   }
 
   /** Every entry that was ever begun is inferred from now on. */
   doubtAll(): void {
+    for (let i = 0; i < this.#flat.length; i++) {
+      if (this.#flat[i] !== 0) this.#flat[i] = (this.#flat[i] as number) | INFERRED
+    }
     for (const page of this.#kept()) {
       for (let slot = 0; slot < PAGE_CHUNKS; slot++) {
         const chunk = page[slot] as Chunk

@@ -1,7 +1,7 @@
 import { numberOf, wordOf } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
-import { EVER, INFERRED, LIVE, Lives, NO_RECORD, RESERVED, UNKNOWN } from './lives.ts'
+import { INFERRED, LIVE, Lives, NO_RECORD, RESERVED, UNKNOWN } from './lives.ts'
 
 const OPEN = slotMap('window.open')
 const SET = slotMap('tce.set')
@@ -35,7 +35,7 @@ export class WindowShadow {
   /** Record that opened it; NO_RECORD where the log begins later. */
   readonly openedBy: number
   /** Translations in the table: a life begins with a live TCE and ends with a clear one. */
-  readonly tce = new Lives()
+  readonly tce: Lives
   /** Grants of the DMA API; none where there was no grant yet, and then the live TCE is the grant. */
   grants: Lives | undefined
   /** Entries that the allocator has marked as used; none where the window has no allocator. */
@@ -62,6 +62,7 @@ export class WindowShadow {
     this.entries = shape.entries
     this.unit = shape.unit
     this.openedBy = shape.openedBy
+    this.tce = new Lives(shape.entries)
   }
 
   /** It maps memory as a whole, without grants for single entries. */
@@ -168,7 +169,7 @@ export class WindowShadows implements RecordSink {
       const first = pageSlot(log, seq, GRANT.first)
       const end = Math.min(first + pageSlot(log, seq, GRANT.count), window.entries)
       if (kind === KIND['dma.grant']) {
-        window.grants ??= new Lives()
+        window.grants ??= new Lives(window.entries)
         window.grants.begin(first, end, seq, LIVE | (log.slot(seq, GRANT.dir) & TCE_PERM))
       } else if (kind === KIND['dma.revoke']) window.grants?.end(first, end, seq)
       else if (kind === KIND['alloc.take']) {
@@ -184,10 +185,8 @@ export class WindowShadows implements RecordSink {
     const verdict = log.slot(seq, SEEN.verdict)
     const entry = pageSlot(log, seq, SEEN.entry)
     if (entry >= window.entries) return
-    if (verdict === CONFIRMS) {
-      window.tce.loadAt(entry)
-      if ((window.tce.state & EVER) !== 0) window.tce.doubt(entry, false)
-    } else if (verdict >= CONTRADICTS) {
+    if (verdict === CONFIRMS) window.tce.doubt(entry, false)
+    else if (verdict >= CONTRADICTS) {
       const perm = log.slot(seq, SEEN.tce) & TCE_PERM
       window.tce.begin(entry, entry + 1, seq, perm === 0 ? UNKNOWN | INFERRED : LIVE | perm)
     }
