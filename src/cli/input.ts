@@ -9,7 +9,7 @@ const PIECE_BYTES = 256 * 1024
 /** The same for what is unpacked: new memory each time, so smaller. */
 const UNPACKED_BYTES = 64 * 1024
 
-export type Packing = 'plain' | 'gzip' | 'xz'
+type Packing = 'plain' | 'gzip' | 'xz'
 
 /** A file or standard input, unpacked if it is packed. */
 export interface Input {

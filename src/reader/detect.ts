@@ -8,7 +8,6 @@ export const DETECT_BYTES = 256 * 1024
 
 /** Log formats that are known. */
 export const LOG_FORMATS = [QEMU_TRACE] as const
-export type LogFormatId = (typeof LOG_FORMATS)[number]['id']
 
 export interface Detection {
   readonly format: LogFormat

@@ -40,7 +40,7 @@ export interface LogField {
 }
 
 /** A literal text of the line, and the field that follows it (none after the last literal). */
-export interface LogPart {
+interface LogPart {
   readonly literal: string
   readonly field: LogField | undefined
 }
@@ -73,7 +73,7 @@ export type FieldValues<E extends LogEvent> = {
 }
 
 /** First lane of every field of an event. */
-export type SlotsOf<E extends LogEvent> = Readonly<Record<FieldNameOf<E>, number>>
+type SlotsOf<E extends LogEvent> = Readonly<Record<FieldNameOf<E>, number>>
 
 /** A log format: every kind of line that it declares, in the order of their numbers. */
 export interface LogFormat<E extends readonly LogEvent[] = readonly LogEvent[]> {

@@ -15,7 +15,7 @@ const SPACE = 0x20
 const UNDERSCORE = 0x5f
 
 /** A longer word is no event name. */
-export const NAME_BYTES_MAX = 100
+const NAME_BYTES_MAX = 100
 /** Different names of unknown events that are kept. */
 export const UNKNOWN_NAMES_MAX = 256
 /** Different texts of text fields that are kept. */

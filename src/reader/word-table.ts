@@ -4,7 +4,7 @@ import { assert } from '../bits/errors.ts'
 export const OTHER_WORD = -1
 
 /** A hash of bytes [from, to), an int32. */
-export function hashOf(bytes: Uint8Array, from: number, to: number): number {
+function hashOf(bytes: Uint8Array, from: number, to: number): number {
   let h = 0x811c_9dc5 | 0
   for (let i = from; i < to; i++) h = Math.imul(h ^ (bytes[i] as number), 0x0100_0193)
   return h
