@@ -245,4 +245,14 @@ describe('what a new table means', () => {
     expect(r.answers).toMatchObject({ total: 5, matched: 5 })
     expect(rules(r)).toEqual([])
   })
+
+  it('a call that is too much for the memory of the model is left out, and said so', () => {
+    const create = `spapr_iommu_ddw_create ${DDW.replace('page size=0x1000000, requested=0x40000000', 'page size=0x1000, requested=0x80000000000')}`
+    const stuff =
+      'spapr_iommu_pci_stuff liobn=0x80000001 ioba=0x800080000000000 tcevalue=0x3 npages=2147483648 ret=0'
+    const r = replay([NEW, put(0x1000, 0x5003), create, stuff, put(0x2000, 0x5003)])
+    expect(r.answers).toEqual({ total: 4, matched: 3, diverged: 0, unjudged: 1 })
+    expect(r.assumptions.at(-1)).toMatchObject({ line: 4 })
+    expect(r.assumptions.at(-1)?.text).toContain('not replayed: TCE table past')
+  })
 })

@@ -1,5 +1,4 @@
-const CHUNK_SHIFT = 16
-const CHUNK_ENTRIES = 1 << CHUNK_SHIFT
+const CHUNK_ENTRIES = 1 << 14
 
 /** How the value of an entry is known. */
 export const SEEN = 0
@@ -29,13 +28,20 @@ export const noCounts = (): KnowledgeCounts => ({
   learned: 0,
 })
 
+const HOW_BITS = 2
+const HOW_MASK = (1 << HOW_BITS) - 1
+
 /**
  * For each entry of a window, how the replay knows its value: seen in the log, inferred from it, or unknown.
- * One byte an entry, in chunks that appear where something is not simply seen.
+ *
+ * A cell holds how, and the epoch in which it was written: what was seen before the last `demote` counts as
+ * inferred. Chunks of entries that are all known in one way are one number, so a window of 2^31 entries costs
+ * what is written to it piecemeal.
  */
 export class Knowledge {
-  #initial: How
-  readonly #chunks = new Map<number, Uint8Array>()
+  readonly #initial: How
+  readonly #chunks = new Map<number, Int32Array | number>()
+  #epoch = 0
 
   /** @param initial of all entries at first: UNKNOWN for a table that the log did not see being made */
   constructor(initial: How = SEEN) {
@@ -43,8 +49,10 @@ export class Knowledge {
   }
 
   get(entry: number): How {
-    const chunk = this.#chunks.get(Math.floor(entry / CHUNK_ENTRIES))
-    return chunk === undefined ? this.#initial : (chunk[entry % CHUNK_ENTRIES] as How)
+    const chunk = this.#chunks.get(Math.floor(entry / CHUNK_ENTRIES)) ?? this.#initial
+    const cell = typeof chunk === 'number' ? chunk : (chunk[entry % CHUNK_ENTRIES] as number)
+    const how = (cell & HOW_MASK) as How
+    return how === SEEN && cell >> HOW_BITS !== this.#epoch ? INFERRED : how
   }
 
   set(entry: number, how: How): void {
@@ -53,15 +61,22 @@ export class Knowledge {
 
   /** Entries [first, end) are known in one way from now on. */
   fill(first: number, end: number, how: How): void {
+    const cell = (this.#epoch << HOW_BITS) | how
     for (let at = first; at < end; ) {
       const number = Math.floor(at / CHUNK_ENTRIES)
-      const stop = Math.min(end, (number + 1) * CHUNK_ENTRIES)
-      let chunk = this.#chunks.get(number)
-      if (chunk === undefined && how !== this.#initial) {
-        chunk = new Uint8Array(CHUNK_ENTRIES).fill(this.#initial)
-        this.#chunks.set(number, chunk)
+      const start = number * CHUNK_ENTRIES
+      const stop = Math.min(end, start + CHUNK_ENTRIES)
+      let chunk = this.#chunks.get(number) ?? this.#initial
+      if (chunk !== cell) {
+        if (stop - at === CHUNK_ENTRIES) this.#chunks.set(number, cell)
+        else {
+          if (typeof chunk === 'number') {
+            chunk = new Int32Array(CHUNK_ENTRIES).fill(chunk)
+            this.#chunks.set(number, chunk)
+          }
+          chunk.fill(cell, at - start, stop - start)
+        }
       }
-      chunk?.fill(how, at - number * CHUNK_ENTRIES, stop - number * CHUNK_ENTRIES)
       at = stop
     }
   }
@@ -71,9 +86,6 @@ export class Knowledge {
    * line did not change it.
    */
   demote(): void {
-    if (this.#initial === SEEN) this.#initial = INFERRED
-    for (const chunk of this.#chunks.values()) {
-      for (let i = 0; i < chunk.length; i++) if (chunk[i] === SEEN) chunk[i] = INFERRED
-    }
+    this.#epoch++
   }
 }

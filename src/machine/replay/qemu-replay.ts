@@ -1,4 +1,5 @@
 import type { Profile } from '../../bits/errata.ts'
+import { IommulatorError } from '../../bits/errors.ts'
 import { Journal } from '../../bits/state.ts'
 import { SpaprHcalls } from '../../kernel/qemu/spapr-hcalls.ts'
 import { SpaprRtas } from '../../kernel/qemu/spapr-rtas.ts'
@@ -93,10 +94,27 @@ export class QemuReplay implements BatchSink {
   }
 
   take(batch: LogBatch): void {
-    for (let row = 0; row < batch.count; row++) {
-      this.#stage.line = batch.lines[row] as number
-      this.#event(batch, row, batch.events[row] as number)
+    for (let row = 0; row < batch.count; ) row = this.#rows(batch, row)
+  }
+
+  /** Replays rows from one on; answers where to go on. A row that is too much for the model's memory is left out. */
+  #rows(batch: LogBatch, from: number): number {
+    let row = from
+    try {
+      for (; row < batch.count; row++) {
+        this.#stage.line = batch.lines[row] as number
+        this.#event(batch, row, batch.events[row] as number)
+      }
+    } catch (error) {
+      if (!(error instanceof IommulatorError)) throw error
+      this.#stage.cause = -1
+      this.#stage.how = 0
+      this.tally.unjudgedAnswers++
+      this.tally.assume(this.#stage.line, `not replayed: ${error.message}`)
+      this.#windows.demote()
+      row++
     }
+    return row
   }
 
   /** The log is over. */
