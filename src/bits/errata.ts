@@ -30,7 +30,7 @@ export interface Erratum<Id extends string = string> {
   readonly source: string
   /** How it is known: `run` on a peer, read in a `source`, or `inferred`. */
   readonly evidence: 'run' | 'source' | 'inferred'
-  /** File below `scenarios/` that shows it. */
+  /** Scenario file that shows it, as seen from the root of the package. */
   readonly scenario: string
   /** The rule that finds it (defects). */
   readonly finding?: string

@@ -1,6 +1,6 @@
 import { type Answer, answerOf, type CallHandler, dead, type Value } from '../bits/answer.ts'
 import { bytesOf, bytesText } from '../bits/byte-text.ts'
-import type { CallDecl } from '../bits/call.ts'
+import { type CallDecl, rulesOf } from '../bits/call.ts'
 import { IommulatorError } from '../bits/errors.ts'
 import { didYouMean } from '../bits/suggest.ts'
 import { hex, hiOf, loOf } from '../bits/u64.ts'
@@ -11,6 +11,12 @@ import type { Life } from './life.ts'
 
 type Args = Readonly<Record<string, Value>>
 
+const DMA = rulesOf(DMA_READ)
+
+/** Bytes that a request moved; the device still has the count of an earlier one where it did not start. */
+const movedBy = (device: Edu, rule: number): bigint =>
+  rule === DMA['handle-unknown'] || rule === DMA['engine-busy'] ? 0n : BigInt(device.moved)
+
 const numberIn = (args: Args, name: string): number => Number(args[name] ?? 0n)
 
 /** What handlers of device calls need: the devices by name, and the process that emulates them. */
@@ -18,15 +24,17 @@ export interface DeviceParts {
   readonly devices: ReadonlyMap<string, Edu>
   readonly stage: Stage
   readonly life: Life
+  /** Bus address that the driver of a named buffer got last, where drivers are modelled. */
+  readonly handleOf?: (buffer: string) => bigint | undefined
 }
 
 /**
  * Register accesses (`mmio`) and requests (`dma`) of devices, as operations.
  *
- * @throws IommulatorError ERR_OPERATION where no device has the name, a value does not fit its width, or a
- * write names neither its bytes nor how many
+ * @throws IommulatorError ERR_OPERATION where no device has the name, a value does not fit its width, a
+ * request names neither or both of a bus address and a buffer, or a write neither its bytes nor how many
  */
-export function deviceHandlers({ devices, stage, life }: DeviceParts): CallHandler[] {
+export function deviceHandlers({ devices, stage, life, handleOf }: DeviceParts): CallHandler[] {
   const handler = (
     decl: CallDecl,
     shown: (args: Args) => readonly bigint[],
@@ -52,6 +60,21 @@ export function deviceHandlers({ devices, stage, life }: DeviceParts): CallHandl
       },
     }
   }
+  const iovaOf = (args: Args): bigint | undefined => {
+    const { iova, buffer } = args
+    if ((iova === undefined) === (buffer === undefined)) {
+      throw new IommulatorError('ERR_OPERATION', 'a DMA needs one of `iova` and `buffer`', { field: 'iova' })
+    }
+    if (iova !== undefined) return iova as bigint
+    const handle = handleOf?.(buffer as string)
+    return handle === undefined ? undefined : BigInt.asUintN(64, handle + (args['offset'] as bigint))
+  }
+  const dmaShown = (args: Args): readonly bigint[] => [iovaOf(args) ?? 0n, lengthOf(args)]
+  const transfer = (device: Edu, args: Args, isWrite: boolean, data?: Uint8Array): number => {
+    const iova = iovaOf(args)
+    if (iova === undefined) return DMA['handle-unknown']
+    return device.transfer(iova, Number(lengthOf(args)), isWrite, numberIn(args, 'at'), data)
+  }
   return [
     handler(MMIO_READ, mmioShown, (device, args) => ({
       rule: device.read(numberIn(args, 'offset'), numberIn(args, 'bytes')),
@@ -62,21 +85,14 @@ export function deviceHandlers({ devices, stage, life }: DeviceParts): CallHandl
       outputs: {},
     })),
     handler(DMA_READ, dmaShown, (device, args) => {
-      const [bytes, at] = [numberIn(args, 'bytes'), numberIn(args, 'at')]
-      const rule = device.transfer(args['iova'] as bigint, bytes, false, at)
-      const data = bytesText(device.bufferAt(at, bytes))
-      return { rule, outputs: { data, moved: BigInt(device.moved) } }
+      const rule = transfer(device, args, false)
+      const data = bytesText(device.bufferAt(numberIn(args, 'at'), numberIn(args, 'bytes')))
+      return { rule, outputs: { data, moved: movedBy(device, rule) } }
     }),
     handler(DMA_WRITE, dmaShown, (device, args) => {
       const data = args['data'] === undefined ? undefined : bytesOf(args['data'] as string)
-      const rule = device.transfer(
-        args['iova'] as bigint,
-        Number(lengthOf(args)),
-        true,
-        numberIn(args, 'at'),
-        data,
-      )
-      return { rule, outputs: { moved: BigInt(device.moved) } }
+      const rule = transfer(device, args, true, data)
+      return { rule, outputs: { moved: movedBy(device, rule) } }
     }),
   ]
 }
@@ -86,8 +102,6 @@ const mmioShown = (args: Args): readonly bigint[] => [
   (args['value'] as bigint | undefined) ?? 0n,
   args['bytes'] as bigint,
 ]
-const dmaShown = (args: Args): readonly bigint[] => [args['iova'] as bigint, lengthOf(args)]
-
 /** Bytes of a request: as said, or as many as there are. */
 function lengthOf(args: Args): bigint {
   const { bytes, data } = args

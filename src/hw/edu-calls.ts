@@ -2,7 +2,7 @@ import { type ArgDecl, declareCall } from '../bits/call.ts'
 
 const EDU = 'QEMU 7.2 hw/misc/edu.c'
 const device: ArgDecl = { type: 'name', doc: 'Name of the device.' }
-const offset: ArgDecl = { type: 'u32', doc: 'Offset in the BAR, in bytes.' }
+const barOffset: ArgDecl = { type: 'u32', doc: 'Offset in the BAR, in bytes.' }
 const width: ArgDecl = {
   type: 'u8',
   doc: 'Width of the access, in bytes.',
@@ -29,7 +29,7 @@ export const MMIO_READ = declareCall({
   layer: 'device',
   doc: 'Reads a register of a device.',
   source: EDU,
-  args: { device, offset, bytes: width },
+  args: { device, offset: barOffset, bytes: width },
   outputs: { value: { type: 'u64', doc: 'What the bus carries.' } },
   answers: [
     ACCESS_REFUSED,
@@ -47,7 +47,7 @@ export const MMIO_WRITE = declareCall({
   layer: 'device',
   doc: 'Writes a register of a device.',
   source: EDU,
-  args: { device, offset, bytes: width, value: { type: 'u64', doc: 'What the bus carries.' } },
+  args: { device, offset: barOffset, bytes: width, value: { type: 'u64', doc: 'What the bus carries.' } },
   outputs: {},
   answers: [
     ACCESS_REFUSED,
@@ -68,7 +68,22 @@ export const MMIO_WRITE = declareCall({
   ],
 })
 
-const iova: ArgDecl = { type: 'u64', doc: 'Bus address of the first byte.' }
+const iova: ArgDecl = {
+  type: 'u64',
+  doc: 'Bus address of the first byte, where no buffer is named.',
+  optional: true,
+}
+const buffer: ArgDecl = {
+  type: 'name',
+  doc: 'Buffer of a driver that an earlier step named: its bus address is used, as the driver got it last.',
+  optional: true,
+}
+const offset: ArgDecl = {
+  type: 'u64',
+  doc: 'Added to the bus address of the named buffer.',
+  optional: true,
+  initial: 0n,
+}
 const at: ArgDecl = {
   type: 'u32',
   doc: 'Where in the buffer of the device, in bytes.',
@@ -78,6 +93,11 @@ const at: ArgDecl = {
 const moved: ArgDecl = { type: 'count', doc: 'Bytes that reached their goal.' }
 
 const DMA_ANSWERS = [
+  {
+    rule: 'handle-unknown',
+    code: 'MEMTX_ERROR',
+    when: 'No buffer has that name and a bus address: the driver does not start the device.',
+  },
   { rule: 'engine-busy', code: 'MEMTX_ERROR', when: 'An earlier request has not run yet: nothing is moved.' },
   {
     rule: 'buffer-overrun',
@@ -110,7 +130,7 @@ export const DMA_READ = declareCall({
   layer: 'device',
   doc: 'The device reads memory into its buffer: programs the engine and runs it at once. Bytes that do not get through read as zeros.',
   source: EDU,
-  args: { device, iova, bytes: { type: 'count', doc: 'How many bytes.' }, at },
+  args: { device, iova, buffer, offset, bytes: { type: 'count', doc: 'How many bytes.' }, at },
   outputs: { data: { type: 'bytes', doc: 'What the buffer then holds there.' }, moved },
   answers: DMA_ANSWERS,
 })
@@ -126,6 +146,8 @@ export const DMA_WRITE = declareCall({
   args: {
     device,
     iova,
+    buffer,
+    offset,
     data: { type: 'bytes', doc: 'What the buffer is made to hold first.', optional: true },
     bytes: { type: 'count', doc: 'How many bytes; those of `data` where it is left out.', optional: true },
     at,

@@ -21,6 +21,8 @@ export const DDW_PAGE_SIZES = Object.freeze([
 /** LIOBNs of PCI windows have this bit: 0x80000000 | PHB index << 8 | window. */
 export const PCI_LIOBN = 0x8000_0000
 const DEFAULT_PAGE_SHIFT = 12
+/** A count of entries has 32 bits in QEMU, and windows are powers of two. */
+const WINDOW_ENTRIES_MAX = 2 ** 31
 
 export interface PhbOptions {
   readonly name: string
@@ -30,6 +32,8 @@ export interface PhbOptions {
   readonly pageShifts: readonly number[]
   /** Whether the guest may ask for windows: the PHB then has two tables instead of one. */
   readonly hasDdw: boolean
+  /** Entries of the largest window that firmware gives; 2^31 unless said otherwise. */
+  readonly maxWindowEntries?: number
   readonly memory: BusMemory
   readonly liobns: LiobnMap
   /** Bus address and bytes of the default window: 0, 1 GiB. */
@@ -51,6 +55,7 @@ export class SpaprPhb {
   /** Fixed for a machine that is described; the replay of a log sets it when the log shows it. */
   pageShifts: readonly number[]
   readonly hasDdw: boolean
+  readonly maxWindowEntries: number
   readonly defaultBusOffset: bigint
   readonly dma64BusOffset: bigint
   readonly tables: readonly SpaprTceTable[]
@@ -65,6 +70,7 @@ export class SpaprPhb {
     this.buid = buid
     this.pageShifts = pageShifts
     this.hasDdw = hasDdw
+    this.maxWindowEntries = options.maxWindowEntries ?? WINDOW_ENTRIES_MAX
     this.defaultBusOffset = options.defaultBusOffset ?? 0n
     this.dma64BusOffset = options.dma64BusOffset ?? 1n << 59n
     this.#defaultEntries = Number((options.defaultBytes ?? 1n << 30n) >> BigInt(DEFAULT_PAGE_SHIFT))

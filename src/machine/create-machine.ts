@@ -21,13 +21,17 @@ import { Host } from '../memory/host.ts'
 import { memHandlers } from '../memory/mem-handlers.ts'
 import { procHandlers } from '../memory/proc-handlers.ts'
 import { ProcessTable } from '../memory/process.ts'
-import type { MachineDescription } from './description.ts'
+import type { MachineDescription, PhbDescription } from './description.ts'
 import { createGuestKernel } from './guest-wiring.ts'
 import { Machine, type MachineOptions } from './machine.ts'
 import { ERRATA } from './registry.ts'
 import { TICK_ADVANCE, TICKS_MAX } from './tick-calls.ts'
 
 const TICK = rulesOf(TICK_ADVANCE)
+
+const TCE_BYTES = 8n
+/** IOMMU pages of a machine without a hypervisor have 4 KiB. */
+const IOMMU_PAGE_SHIFT = 12n
 
 /** Physical memory of the host behind a machine, beside its guest's: what is never written costs nothing. */
 const HOST_SPARE_BYTES = 2 ** 30
@@ -50,7 +54,9 @@ function createMemory(machine: Machine, description: MachineDescription) {
   })
   const processes = new ProcessTable(host)
   const qemu = processes.spawn('qemu', { memlockBytes: UNLIMITED, hasIpcLock: false })
-  processes.actor = 'qemu'
+  machine.actAs = (name = 'qemu') => {
+    processes.actor = name
+  }
   const guest = new GuestMemory(host)
   let ua = GUEST_UA
   for (const { gpa, bytes, owner } of description.ram) {
@@ -82,6 +88,32 @@ function windowCounter(journal: Journal): () => number {
   }
 }
 
+/** A PHB as it is described. One whose TCEs lie in guest memory has a window as large as they are, and no LIOBN. */
+function createPhb(
+  d: PhbDescription,
+  shared: { memory: GuestMemory; liobns: LiobnMap },
+  parts: TableParts,
+): SpaprPhb {
+  const { bare, listener } = d
+  const phb = new SpaprPhb(
+    {
+      ...d,
+      ...shared,
+      hasDdw: d.ddw,
+      ...(bare && {
+        liobns: new LiobnMap(),
+        defaultBytes: (bare.bytes / TCE_BYTES) << IOMMU_PAGE_SHIFT,
+      }),
+    },
+    parts,
+  )
+  if (listener === 'none') return phb
+  for (const table of phb.tables) {
+    table.listen({ name: `listener of ${d.name}`, wants: listener, notify: () => undefined })
+  }
+  return phb
+}
+
 /** The buses of a description with their windows open, as after power-on. */
 function createBuses(machine: Machine, description: MachineDescription, guest: GuestMemory) {
   const { stage, journal, profile } = machine
@@ -91,7 +123,7 @@ function createBuses(machine: Machine, description: MachineDescription, guest: G
   const clock = new Clock(new Cells(journal, keyOf('clock')))
   const devices = new Map<string, Edu>()
   const phbs = description.phbs.map((d) => {
-    const phb = new SpaprPhb({ ...d, hasDdw: d.ddw, memory: guest, liobns }, parts)
+    const phb = createPhb(d, { memory: guest, liobns }, parts)
     for (const { name, dmaMask } of d.devices) {
       devices.set(name, new Edu({ name, space: phb.space, dmaMask }, { ...parts, clock }))
       machine.log.emit('device.add', null, { device: name, unit: d.name, mask: dmaMask })
@@ -141,12 +173,12 @@ export function createMachine(description: MachineDescription, options: MachineO
   const { life, liobns, clock, devices, phbs } = createBuses(machine, description, guest)
   const hcalls = new SpaprHcalls({ stage, life, profile, liobns, memory: guest })
   const rtas = new SpaprRtas({ stage, life, profile, liobns, phbs })
-  const kernel = createGuestKernel({ machine, hcall: hcalls, rtas, guest, liobns })
+  const kernel = createGuestKernel({ machine, hcall: hcalls, rtas, guest, liobns, phbs })
   machine.register([
     ...guestHandlers(kernel),
     ...hcallHandlers(hcalls, life),
     ...rtasHandlers(rtas, life),
-    ...deviceHandlers({ devices, stage, life }),
+    ...deviceHandlers({ devices, stage, life, handleOf: (name) => kernel.buffers.get(name)?.handle }),
     ...memHandlers(processes, guest),
     ...procHandlers(processes),
     tickHandler(machine, clock, devices),

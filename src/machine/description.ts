@@ -27,6 +27,16 @@ interface DeviceDescription {
   readonly dmaMask: bigint
 }
 
+/** Which changes behind the windows of a PHB somebody hears of. */
+export const LISTENERS = Object.freeze(['none', 'map', 'unmap', 'both'] as const)
+type ListenerKind = (typeof LISTENERS)[number]
+
+/** Where firmware laid the TCEs of a PHB out, on a machine without a hypervisor. */
+interface BareArea {
+  readonly gpa: bigint
+  readonly bytes: bigint
+}
+
 /** A PCI host bridge with its one or two DMA windows. */
 export interface PhbDescription {
   readonly name: string
@@ -38,6 +48,12 @@ export interface PhbDescription {
   readonly pageShifts: readonly number[]
   /** Whether the guest may ask for a second window (dynamic DMA windows). */
   readonly ddw: boolean
+  /** Entries of the largest window that firmware gives; QEMU gives 2^31, other hypervisors less. */
+  readonly maxWindowEntries: number
+  /** Who hears of changes behind its windows: `unmap` as vhost does, `both` as VFIO does. */
+  readonly listener: ListenerKind
+  /** Its TCEs lie in guest memory and the kernel writes them itself; left out where a hypervisor holds them. */
+  readonly bare?: BareArea
   readonly devices: readonly DeviceDescription[]
 }
 
@@ -121,9 +137,15 @@ export const MACHINE_DEFAULTS = Object.freeze({
   buid: 0x0800_0000_2000_0000n,
   pageShifts: [12, 16, 21, 24],
   ddw: true,
+  /** Largest window of QEMU: its count of entries has 32 bits, and windows are powers of two. */
+  maxWindowEntries: 2 ** 31,
+  listener: 'none',
   /** DMA window of a VIO network or SCSI adapter (QEMU 7.2 hw/net/spapr_llan.c, hw/scsi/spapr_vscsi.c). */
   vioWindowBytes: 0x1000_0000n,
 } as const)
+
+/** Firmware lays TCEs out in whole 4 KiB pages. */
+const TCE_AREA_UNIT = 4096n
 
 /** Two parts of a description that cannot stand together; `path` leads to the later one. */
 export interface DescriptionConflict {
@@ -138,7 +160,10 @@ const phbOf = (given: PhbInput, at: number): PhbDescription => {
     index,
     buid: given.buid ?? MACHINE_DEFAULTS.buid + BigInt(index),
     pageShifts: [...new Set(given.pageShifts ?? MACHINE_DEFAULTS.pageShifts)].sort((a, b) => a - b),
-    ddw: given.ddw ?? MACHINE_DEFAULTS.ddw,
+    ddw: given.ddw ?? (given.bare === undefined && MACHINE_DEFAULTS.ddw),
+    maxWindowEntries: given.maxWindowEntries ?? MACHINE_DEFAULTS.maxWindowEntries,
+    listener: given.listener ?? MACHINE_DEFAULTS.listener,
+    ...(given.bare && { bare: given.bare }),
     devices: (given.devices ?? []).map((device, slot) => ({
       name: device.name,
       kind: device.kind,
@@ -218,6 +243,22 @@ function ramConflicts({ ram, maxRamBytes, pageShift }: MachineDescription): Desc
   return out
 }
 
+/** A PHB without a hypervisor has no windows to ask for, and its TCEs lie in memory. */
+function bareConflicts({ phbs, ram }: MachineDescription): DescriptionConflict[] {
+  const out: DescriptionConflict[] = []
+  phbs.forEach(({ bare, ddw }, i) => {
+    if (bare === undefined) return
+    const path = ['phbs', i, 'bare']
+    if (ddw) out.push({ path, message: 'a PHB without a hypervisor has no dynamic windows (ddw)' })
+    if (bare.gpa % TCE_AREA_UNIT !== 0n || bare.bytes % TCE_AREA_UNIT !== 0n || bare.bytes === 0n) {
+      out.push({ path, message: `the TCEs must start and end on a ${TCE_AREA_UNIT}-byte boundary` })
+    }
+    const isIn = ram.some((r) => r.gpa <= bare.gpa && bare.gpa + bare.bytes <= r.gpa + r.bytes)
+    if (!isIn) out.push({ path, message: 'the TCEs must lie in memory' })
+  })
+  return out
+}
+
 /** All conflicts of a complete description: names, slots, LIOBNs, bus unit ids and memory that two parts claim. */
 export function machineConflicts(machine: MachineDescription): DescriptionConflict[] {
   const claims = new Claims()
@@ -243,7 +284,7 @@ export function machineConflicts(machine: MachineDescription): DescriptionConfli
     claims.claim(`name ${vio.name}`, `VIO device ${vio.name}`, ['vio', i, 'name'])
     claims.claim(`reg 0x${vio.reg.toString(16)}`, `VIO device ${vio.name}`, ['vio', i, 'reg'])
   })
-  return [...claims.conflicts, ...ramConflicts(machine)]
+  return [...claims.conflicts, ...ramConflicts(machine), ...bareConflicts(machine)]
 }
 
 /**

@@ -1,6 +1,7 @@
 import { type Answer, unmodelled } from '../bits/answer.ts'
 import type { Profile } from '../bits/errata.ts'
 import { Journal } from '../bits/state.ts'
+import { KIND } from '../trace/event.ts'
 import { RecordLog } from '../trace/record-log.ts'
 import { Stage } from '../trace/stage.ts'
 import { completeArguments } from './arguments.ts'
@@ -86,10 +87,20 @@ export class Machine {
       this.log.emit('unmodelled', null, { what, line: stage.line })
       return unmodelled(`${what} is not modelled by this machine`)
     }
+    const from = this.log.length
     const answer = handler.run(completeArguments(handler.decl, operation.args))
-    if (answer.state === 'unmodelled') {
+    if (answer.state === 'unmodelled' && !this.#saysUnmodelled(from)) {
       this.log.emit('unmodelled', null, { what: answer.rule, line: stage.line })
     }
     return answer
+  }
+
+  /** Whether a unit has recorded what it does not know, so that it need not be said twice. */
+  #saysUnmodelled(from: number): boolean {
+    const { log } = this
+    for (let seq = Math.max(from, log.firstKept); seq < log.length; seq++) {
+      if (log.kindNumberOf(seq) === KIND.unmodelled) return true
+    }
+    return false
   }
 }

@@ -196,6 +196,10 @@ describe('DMA of edu in one go', () => {
     calls(m).dmaWrite(iova, { bytes, at }),
   ]
   const cases: Record<RuleOf<typeof DMA_READ> & RuleOf<typeof DMA_WRITE>, () => Answer[]> = {
+    'handle-unknown': () => [
+      qemu.run('dma', 'read', { device: 'edu0', buffer: 'nobody', bytes: 4n }),
+      qemu.run('dma', 'write', { device: 'edu0', buffer: 'nobody', data: 'x' }),
+    ],
     'engine-busy': () => {
       program(0x1000n, BUFFER, 4n, 1n)
       return [...both(qemu, 0x1000n, 4n), ...both(qemu, 0x5000_0000n, 5000n)]
@@ -224,6 +228,32 @@ describe('DMA of edu in one go', () => {
   it.each(DMA_READ.answers)('$code by $rule: $when', ({ rule, code }) => {
     for (const got of cases[rule]()) expect(got).toMatchObject({ rule, code, state: 'done' })
   })
+
+  it('a request that is not made moves nothing, and goes by the name before it looks at the engine', () => {
+    calls(qemu).dmaRead(0x1000n, 6n)
+    const nobody = { device: 'edu0', buffer: 'nobody', bytes: 4n }
+    expect(qemu.run('dma', 'read', nobody).outputs['moved']).toBe(0n)
+    program(0x1000n, BUFFER, 4n, 1n)
+    expect(qemu.run('dma', 'read', nobody).rule).toBe('handle-unknown')
+    const busy = calls(qemu).dmaRead(0x1000n, 4n)
+    expect([busy.rule, busy.outputs['moved']]).toEqual(['engine-busy', 0n])
+  })
+
+  it('a named buffer stands for its bus address, plus an offset', () => {
+    const from = qemu.log.length
+    const read = qemu.run('dma', 'read', { device: 'edu0', buffer: 'page-a', offset: 5n, bytes: 1n })
+    expect(read.outputs).toEqual({ data: 'A', moved: 1n })
+    expect(qemu.effects(from)[0]).toMatchObject({ kind: 'dma.request', iova: 0x1005n })
+  })
+
+  it.each([{ bytes: 4n }, { iova: 0x1000n, buffer: 'page-a', bytes: 4n }])(
+    'needs one of a bus address and a buffer: %o',
+    (where) => {
+      expect(() => qemu.run('dma', 'read', { device: 'edu0', ...where })).toThrow(
+        'one of `iova` and `buffer`',
+      )
+    },
+  )
 
   it('delivers what memory holds, and zeros where it is refused', () => {
     expect(calls(qemu).dmaRead(0x1000n, 6n).outputs).toEqual({ data: 'page A', moved: 6n })

@@ -26,6 +26,8 @@ export const WINDOW_64 = 1n << 59n
 export const BUID = 0x0800_0000_2000_0000n
 export const BUID_WITHOUT_DDW = BUID + 1n
 export const VIO_REG = 0x7100_0002
+/** Bus addresses of buffers that a driver would have named. */
+const BUFFERS: ReadonlyMap<string, bigint> = new Map([['page-a', 0x1000n]])
 /** End of guest memory. */
 export const RAM = 16n << 20n
 
@@ -72,7 +74,12 @@ export function pseries(options: PseriesOptions = {}) {
   const handlers = [
     ...hcallHandlers(hcalls, life),
     ...rtasHandlers(rtas, life),
-    ...deviceHandlers({ devices: new Map([[edu.name, edu]]), stage, life }),
+    ...deviceHandlers({
+      devices: new Map([[edu.name, edu]]),
+      stage,
+      life,
+      handleOf: (buffer) => BUFFERS.get(buffer),
+    }),
   ]
   const run = (verb: string, call: string, args: Record<string, Value> = {}): Answer => {
     const handler = handlers.find(({ decl }) => decl.verb === verb && decl.name === call) as CallHandler

@@ -23,6 +23,8 @@ describe('a machine description', () => {
           buid: 0x0800_0000_2000_0000n,
           pageShifts: [12, 16, 21, 24],
           ddw: true,
+          maxWindowEntries: 2 ** 31,
+          listener: 'none',
           devices: [],
         },
       ],
@@ -56,6 +58,7 @@ describe('a machine description', () => {
   })
 
   const GIB = 1n << 30n
+  const AREA = { gpa: 0x1000n, bytes: 0x2000n }
   const range = (gpa: bigint, bytes: bigint) => ({ gpa, bytes, owner: 'guest' })
   it.each<[string, MachineInput, string]>([
     ['two devices of one name', { phbs: [{ devices: [edu('a'), edu('a')] }] }, 'name a is taken by device a'],
@@ -79,6 +82,9 @@ describe('a machine description', () => {
     ],
     ['memory twice', { ram: [range(0n, GIB), range(GIB - 0x10000n, GIB)] }, 'overlaps entry 1'],
     ['half a page of memory', { ram: 0x18000n }, '65536-byte page'],
+    ['TCEs without a hypervisor beside dynamic windows', { phbs: [{ bare: AREA, ddw: true }] }, '(ddw)'],
+    ['TCEs outside memory', { ram: GIB, phbs: [{ bare: { ...AREA, gpa: GIB } }] }, 'must lie in memory'],
+    ['half a page of TCEs', { phbs: [{ bare: { ...AREA, bytes: 0x800n } }] }, '4096-byte boundary'],
     ['memory past what can be plugged in', { ram: GIB, maxRamBytes: GIB - 1n }, 'ends before'],
   ])('refuses %s', (_what, input, message) => {
     expect(() => describeMachine(input)).toThrow(message)
@@ -90,6 +96,7 @@ describe('a machine description', () => {
       { phbs: [{ devices: [edu('a', 1), { ...edu('b', 1), function: 1 }] }] },
       { ram: [range(GIB, GIB), range(0n, GIB)] },
       { ram: 0x18000n, pageShift: 12 },
+      { ram: GIB, phbs: [{ bare: { gpa: GIB - 0x1000n, bytes: 0x1000n } }] },
     ]
     for (const input of near) expect(() => describeMachine(input)).not.toThrow()
   })

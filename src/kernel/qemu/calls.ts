@@ -261,7 +261,7 @@ export const CREATE_PE_DMA_WINDOW = declareCall({
     {
       rule: 'too-large',
       code: 'RTAS_OUT_HW_ERROR',
-      when: 'The window would have 2^32 or more entries, or as many bytes as the bus (by QEMU the table is lost: Q9).',
+      when: 'The window would have more entries than firmware gives, 2^32 or more, or as many bytes as the bus (from 2^32 on QEMU loses the table: Q9).',
     },
     {
       rule: 'bus-address-taken',

@@ -21,7 +21,7 @@ export const QEMU_ERRATA = declareErrata([
     right: 'An IOBA that is no multiple of the IOMMU page is refused with H_PARAMETER, as KVM does.',
     source: SPAPR_IOMMU,
     evidence: 'run',
-    scenario: 'errata/q1-ioba-rounded-down.yaml',
+    scenario: 'scenarios/errata/q1-ioba-rounded-down.yaml',
   },
   {
     id: 'Q2',
@@ -33,7 +33,7 @@ export const QEMU_ERRATA = declareErrata([
     right: 'A value with permission bits is refused with H_PARAMETER, as KVM does.',
     source: SPAPR_IOMMU,
     evidence: 'run',
-    scenario: 'errata/q2-stuff-maps.yaml',
+    scenario: 'scenarios/errata/q2-stuff-maps.yaml',
   },
   {
     id: 'Q3',
@@ -45,7 +45,7 @@ export const QEMU_ERRATA = declareErrata([
     right: 'Nothing is to be done, and that succeeds: H_SUCCESS, as KVM answers.',
     source: SPAPR_IOMMU,
     evidence: 'run',
-    scenario: 'errata/q3-zero-pages.yaml',
+    scenario: 'scenarios/errata/q3-zero-pages.yaml',
   },
   {
     id: 'Q4',
@@ -59,7 +59,7 @@ export const QEMU_ERRATA = declareErrata([
       'A TCE with permissions must hold an address that is a multiple of the IOMMU page, and all of that page must be guest memory; else H_PARAMETER.',
     source: SPAPR_IOMMU,
     evidence: 'run',
-    scenario: 'errata/q4-tce-unchecked.yaml',
+    scenario: 'scenarios/errata/q4-tce-unchecked.yaml',
   },
   {
     id: 'Q5',
@@ -72,7 +72,7 @@ export const QEMU_ERRATA = declareErrata([
     right: 'A call that is refused writes nothing.',
     source: SPAPR_IOMMU,
     evidence: 'run',
-    scenario: 'errata/q5-partial-effect.yaml',
+    scenario: 'scenarios/errata/q5-partial-effect.yaml',
   },
   {
     id: 'Q6',
@@ -85,7 +85,7 @@ export const QEMU_ERRATA = declareErrata([
     right: 'A list outside guest memory is refused with H_PARAMETER.',
     source: SPAPR_IOMMU,
     evidence: 'run',
-    scenario: 'errata/q6-unreadable-list.yaml',
+    scenario: 'scenarios/errata/q6-unreadable-list.yaml',
   },
   {
     id: 'Q7',
@@ -99,7 +99,7 @@ export const QEMU_ERRATA = declareErrata([
       'The flag goes with the window: removing the last window, if it is not the default one, restores that.',
     source: SPAPR_DDW,
     evidence: 'source',
-    scenario: 'errata/q7-no-window-left.yaml',
+    scenario: 'scenarios/errata/q7-no-window-left.yaml',
   },
   {
     id: 'Q8',
@@ -112,7 +112,7 @@ export const QEMU_ERRATA = declareErrata([
     right: 'The new window starts at an address where no window is in the way, or the call fails.',
     source: SPAPR_DDW,
     evidence: 'run',
-    scenario: 'errata/q8-windows-overlap.yaml',
+    scenario: 'scenarios/errata/q8-windows-overlap.yaml',
   },
   {
     id: 'Q9',
@@ -125,7 +125,7 @@ export const QEMU_ERRATA = declareErrata([
     right: 'The call fails and leaves nothing behind.',
     source: SPAPR_DDW,
     evidence: 'run',
-    scenario: 'errata/q9-abort-by-window.yaml',
+    scenario: 'scenarios/errata/q9-abort-by-window.yaml',
   },
   {
     id: 'Q10',
@@ -138,7 +138,7 @@ export const QEMU_ERRATA = declareErrata([
     right: 'Both forms say the entries of the largest window that can open now: 2^31, or 0 where none can.',
     source: SPAPR_DDW,
     evidence: 'run',
-    scenario: 'errata/q10-largest-window.yaml',
+    scenario: 'scenarios/errata/q10-largest-window.yaml',
   },
   {
     id: 'Q11',
@@ -151,7 +151,7 @@ export const QEMU_ERRATA = declareErrata([
     right: 'A request may use all of the buffer, and may be empty.',
     source: EDU,
     evidence: 'source',
-    scenario: 'errata/q11-edu-last-byte.yaml',
+    scenario: 'scenarios/errata/q11-edu-last-byte.yaml',
   },
   {
     id: 'Q12',
@@ -163,7 +163,7 @@ export const QEMU_ERRATA = declareErrata([
     right: 'The device does not carry the request out; nothing else happens.',
     source: EDU,
     evidence: 'source',
-    scenario: 'errata/q12-edu-abort.yaml',
+    scenario: 'scenarios/errata/q12-edu-abort.yaml',
   },
   {
     id: 'B12',
@@ -176,6 +176,6 @@ export const QEMU_ERRATA = declareErrata([
     right: 'The old page is announced as UNMAP, then the new one as MAP.',
     source: SPAPR_IOMMU,
     evidence: 'source',
-    scenario: 'errata/b12-overwrite-without-unmap.yaml',
+    scenario: 'scenarios/errata/b12-overwrite-without-unmap.yaml',
   },
 ])

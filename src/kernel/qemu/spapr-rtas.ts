@@ -112,7 +112,7 @@ export class SpaprRtas implements RtasPort {
     if (phb === undefined) return QUERY['buid-unknown']
     if (!phb.hasDdw) return QUERY['ddw-off']
     const left = phb.tables.length - phb.openWindows
-    const largest = left === 0 ? 0 : LARGEST_ENTRIES
+    const largest = left === 0 ? 0 : phb.maxWindowEntries
     const cells = this.#claimsFixed ? [1 << (CLAIMED_SHIFT - 32), 0] : [0, largest]
     const cell = this.#claimsFixed ? LARGEST_ENTRIES : largest
     this.outs = [left, ...(nret === 6 ? cells : [cell]), phb.pageSizeMask, 0]
@@ -139,6 +139,7 @@ export class SpaprRtas implements RtasPort {
     if (windowShift >= WORD_BITS) {
       return this.#losesTable ? this.#doNotKnow('a window of 2^64 bytes') : CREATE['too-large']
     }
+    if (2 ** (windowShift - pageShift) > phb.maxWindowEntries) return CREATE['too-large']
     const busOffset = this.#placeFor(phb, 1n << BigInt(windowShift))
     if (busOffset === undefined) return CREATE['bus-address-taken']
     table.open({ pageShift, busOffset, entries: 2 ** (windowShift - pageShift) })

@@ -5,6 +5,7 @@ import {
   DEVICE_KINDS,
   type DeviceKind,
   HYPERTAS_FUNCTIONS,
+  LISTENERS,
   MACHINE_DEFAULTS,
   type MachineInput,
 } from '../description.ts'
@@ -42,6 +43,11 @@ const pageSize = bytesAmong(
   PAGE_SHIFTS.map((shift) => 1n << BigInt(shift)),
 )
 
+const bareArea = map('bare', {
+  gpa: required(bytes('gpa', { max: (1n << 46n) - 1n }), 'Guest physical address of the first TCE.'),
+  bytes: required(bytes('bytes', { min: 4096n, max: 1n << 30n }), 'Length: 8 bytes a TCE.'),
+})
+
 const phb = map('a PHB', {
   name: optional(nameText('name'), 'How steps and reports call it; pci and its index if left out.'),
   index: optional(count('index', 0, 255), 'Its number in LIOBNs; its place in the list if left out.'),
@@ -54,6 +60,18 @@ const phb = map('a PHB', {
     'IOMMU page sizes that its windows may have.',
   ),
   ddw: optional(flag('ddw'), 'Whether the guest may ask for a second window.'),
+  maxWindowEntries: optional(
+    count('maxWindowEntries', 1, 2 ** 31),
+    'IOMMU pages of the largest window that firmware gives; 2^31, as QEMU, if left out.',
+  ),
+  listener: optional(
+    choice('listener', LISTENERS),
+    'Who hears of changes behind its windows: unmap as vhost does, both as VFIO does; none if left out.',
+  ),
+  bare: optional(
+    bareArea,
+    'Without a hypervisor: where in guest memory its TCEs lie, which the kernel then writes itself.',
+  ),
   devices: optional(list('devices', device, { maxItems: 256 }), 'Bus masters below it.'),
 })
 

@@ -51,7 +51,10 @@ function phbDocument(phb: PhbDescription, at: number): DocumentMap {
     index: unless(phb.index, at),
     buid: unless(phb.buid, MACHINE_DEFAULTS.buid + BigInt(phb.index)),
     pageSizes: sameList(phb.pageShifts, MACHINE_DEFAULTS.pageShifts) ? undefined : sizes,
-    ddw: unless(phb.ddw, MACHINE_DEFAULTS.ddw),
+    ddw: unless(phb.ddw, phb.bare === undefined && MACHINE_DEFAULTS.ddw),
+    maxWindowEntries: unless(phb.maxWindowEntries, MACHINE_DEFAULTS.maxWindowEntries),
+    listener: unless(phb.listener, MACHINE_DEFAULTS.listener),
+    bare: phb.bare && { gpa: phb.bare.gpa, bytes: amount(phb.bare.bytes) },
     devices:
       phb.devices.length === 0
         ? undefined
