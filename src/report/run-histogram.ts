@@ -38,7 +38,7 @@ export class RunHistogram {
     },
   ): void {
     const { window, pageShift, first, count } = entries
-    const units = 2 ** (pageShift - UNIT_SHIFT)
+    const units = 1 << (pageShift - UNIT_SHIFT)
     const page = pageOf(log.slot(seq, SET.tce + 1), log.slot(seq, SET.tce), UNIT_SHIFT)
     const memory = Math.floor(page / units) * units
     const step = log.slot(seq, SET.step)
@@ -82,4 +82,6 @@ export class RunHistogram {
   }
 }
 
-const bucketOf = (pages: number): number => Math.floor(Math.log2(pages))
+// A logarithm is a call to the mathematical library; nearly all runs are short.
+const bucketOf = (pages: number): number =>
+  pages <= 0x7fff_ffff ? 31 - Math.clz32(pages) : Math.floor(Math.log2(pages))
