@@ -15,8 +15,8 @@ import {
 import type { DirectWindow } from './direct-window.ts'
 import type { DmaDevice } from './dma-device.ts'
 import type { GuestLog } from './guest-log.ts'
-import type { GuestMemory } from './guest-memory.ts'
 import { Held } from './held.ts'
+import type { SystemRam } from './system-ram.ts'
 import type { TableGroup } from './table-group.ts'
 
 /** Page shift of each bit of the mask that the query answers; 2 MiB stands out of order (LoPAR, DDW). */
@@ -44,7 +44,7 @@ export interface DdwWindow {
 export interface DdwParts {
   readonly rtas: DdwRtas
   readonly direct: DirectWindow
-  readonly memory: GuestMemory
+  readonly memory: SystemRam
   readonly log: GuestLog
   readonly journal: Journal
   readonly profile: Profile

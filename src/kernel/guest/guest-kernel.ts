@@ -9,12 +9,12 @@ import { DirectWindow } from './direct-window.ts'
 import { DmaApi } from './dma-api.ts'
 import { DmaDevice } from './dma-device.ts'
 import { GuestLog } from './guest-log.ts'
-import { GuestMemory } from './guest-memory.ts'
 import type { GuestKernelOptions } from './guest-options.ts'
 import type { IommuTable } from './iommu-table.ts'
 import { LparBackend, type MultiTce } from './lpar-backend.ts'
 import { NO_PAGES, PageAllocator } from './page-allocator.ts'
 import { ScatterLists } from './scatter-list.ts'
+import { SystemRam } from './system-ram.ts'
 import { TableSetup } from './table-setup.ts'
 
 const KERNEL_BYTES = 32n << 20n
@@ -38,7 +38,7 @@ export type MaskResult = 'direct' | 'direct-limited' | 'table' | 'no-table' | 'w
 export class GuestKernel {
   readonly options: GuestKernelOptions
   readonly log: GuestLog
-  readonly memory: GuestMemory
+  readonly memory: SystemRam
   readonly pages: PageAllocator
   readonly dma: DmaApi
   readonly lists: ScatterLists
@@ -55,7 +55,7 @@ export class GuestKernel {
     const { stage, journal, profile, pageShift, hcall, ram } = options
     this.options = options
     this.log = new GuestLog(stage)
-    this.memory = new GuestMemory(journal, pageShift, options.maxRamBytes)
+    this.memory = new SystemRam(journal, pageShift, options.maxRamBytes)
     const ends = options.memory.map((m) => Number(m.gpa + m.bytes))
     const spanBytes = Math.max(Number(options.maxRamBytes), ...ends)
     this.pages = new PageAllocator({ stage, journal, pageShift, spanBytes })

@@ -1,4 +1,4 @@
-import { BITMAP_BITS_MAX, Bitmap } from '../../bits/bitmap.ts'
+import { Bitmap } from '../../bits/bitmap.ts'
 import { IommulatorError } from '../../bits/errors.ts'
 import { Cells, type Journal, keyOf } from '../../bits/state.ts'
 import { hiOfNumber } from '../../bits/u64.ts'
@@ -11,6 +11,8 @@ export const NO_PAGES = -1
 /** How a `free` went. */
 export const FREED = { DONE: 0, NOT_ALLOCATED: 1, TOO_LARGE: 2 } as const
 
+/** Pages that one machine may span: 1 TiB of 4 KiB pages, 16 TiB of 64 KiB pages, in 64 MiB of bitmaps. */
+const PAGES_MAX = 2 ** 28
 /** log2 of the largest block in bytes: 16 MiB on kernels of either page size. */
 const BLOCK_SHIFT_MAX = 24
 const CHUNK_SHIFT = 12
@@ -52,10 +54,10 @@ export class PageAllocator {
   readonly #hints: Cells
   readonly #chunks: (Cells | undefined)[]
 
-  /** @throws IommulatorError ERR_MEMORY_LIMIT for a span of more pages than a bitmap holds */
+  /** @throws IommulatorError ERR_MEMORY_LIMIT for a span of more than 2^28 pages */
   constructor({ stage, journal, pageShift, spanBytes }: PageAllocatorParts) {
     const span = Math.ceil(spanBytes / 2 ** pageShift)
-    if (span > BITMAP_BITS_MAX) {
+    if (span > PAGES_MAX) {
       throw new IommulatorError(
         'ERR_MEMORY_LIMIT',
         `${span} pages of guest memory are too many to allocate from`,

@@ -10,7 +10,7 @@ export interface PageRange {
 const hashOf = (ranges: readonly PageRange[]): number => keyOf(...ranges.flatMap((r) => [r.first, r.end]))
 
 /** The memory that the guest kernel has now, in system pages: ascending ranges that do not touch. */
-export class GuestMemory {
+export class SystemRam {
   readonly pageShift: number
   readonly #ranges: Held<readonly PageRange[]>
   readonly #maxBytes: bigint
