@@ -67,13 +67,19 @@ function compareFindings(
   return wrong
 }
 
+/** How a scenario is run, beside what it says itself. */
+export interface RunOptions extends MachineOptions {
+  /** Rules to judge; all where it is left out. */
+  readonly rules?: readonly string[]
+}
+
 /**
  * Runs a scenario on a machine of its own, judges all records, and compares with what the scenario expects.
  *
  * @throws IommulatorError where the machine cannot be wired or an operation is not complete
  */
-export function runScenario(scenario: Scenario, options: MachineOptions = {}): RunResult {
-  const judge = new Judge()
+export function runScenario(scenario: Scenario, { rules, ...options }: RunOptions = {}): RunResult {
+  const judge = new Judge(rules === undefined ? {} : { rules })
   const counter = new LedgerCounter(judge)
   const machine = createMachine(scenario.machine, {
     ...options,

@@ -2,8 +2,8 @@ import { fileURLToPath } from 'node:url'
 import { compareVersions, type Erratum, resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
 import { didYouMean } from '../../bits/suggest.ts'
+import { erratumDifferences, type RunDifference, runErratum } from '../../machine/erratum-runs.ts'
 import { ERRATA } from '../../machine/registry.ts'
-import { type RunResult, runScenario } from '../../machine/run-scenario.ts'
 import { table, wrapped } from '../../report/layout.ts'
 import type { Command } from '../command.ts'
 import { EXIT } from '../exit.ts'
@@ -44,35 +44,22 @@ const textOf = (e: Erratum, io: Io): string =>
     '',
   ].join('\n')
 
-interface Both {
-  readonly withIt: RunResult
-  readonly without: RunResult
-}
-
 /** The scenario of an erratum, as the package ships it, run on its own profile and without the erratum. */
-async function runBoth(e: Erratum, io: Io): Promise<Both> {
+async function runBoth(e: Erratum, io: Io): Promise<readonly RunDifference[]> {
   const path = fileURLToPath(new URL(`../../../${e.scenario}`, import.meta.url))
-  const scenario = await loadScenario(path, io.stdin)
-  const { profile } = scenario.machine
-  const withIt = { ...scenario.machine, profile: `${profile},${e.id}` }
-  const without = { ...scenario.machine, profile: `${profile},-${e.id}` }
-  return {
-    withIt: runScenario({ ...scenario, machine: withIt }),
-    without: runScenario({ ...scenario, machine: without }),
-  }
+  return erratumDifferences(runErratum(await loadScenario(path, io.stdin), e.id))
 }
 
-/** Where the two runs part: answers that differ, and the findings of each. */
-function differences({ withIt, without }: Both): string[] {
-  const lines = withIt.steps.flatMap(({ step, operation, answer }, i) => {
-    const other = without.steps[i]?.answer
-    if (other === undefined || (other.code === answer.code && other.rule === answer.rule)) return []
-    const says = (a: typeof answer) => `${a.code} (${a.rule})`
-    return [`  step ${step} ${operation.call}: with it ${says(answer)}, without ${says(other)}`]
-  })
-  const rules = (r: RunResult) => [...new Set(r.findings.map((f) => f.rule))].join(', ') || 'none'
-  return [...lines, `  findings with it: ${rules(withIt)}; without: ${rules(without)}`]
-}
+const TEXT_MOST = 72
+const short = (text: string): string => (text.length > TEXT_MOST ? `${text.slice(0, TEXT_MOST)}...` : text)
+
+/** Two lines for each place where the runs part, under a line that says where that is. */
+const differencesText = (differences: readonly RunDifference[]): string[] =>
+  differences.flatMap(({ step, call, about, withIt, without }) => [
+    step === 0 ? `  ${about}` : `  step ${step}, ${call}: ${about}`,
+    `    with it: ${short(withIt)}`,
+    `    without: ${short(without)}`,
+  ])
 
 function listed(profile: string | undefined): readonly Erratum[] {
   if (profile === undefined) return ERRATA
@@ -113,12 +100,15 @@ export const errataCommand: Command = {
     if (options['run'] === true && id === undefined) {
       throw new IommulatorError('ERR_NUMBER', '--run needs the id of an erratum')
     }
-    const parts = options['run'] === true ? differences(await runBoth(found(id ?? ''), io)) : undefined
+    const parts = options['run'] === true ? await runBoth(found(id ?? ''), io) : undefined
     if (options['json'] === true)
       io.out(jsonText({ schema: 'iommulator/errata/1', errata, differences: parts }))
     else if (id === undefined) {
       io.out(`${table(errata.map((e) => [e.id, e.kind, `${e.title} (${versionsText(e)})`])).join('\n')}\n`)
-    } else io.out([...errata.map((e) => textOf(e, io)), ...(parts ?? []).map((l) => `${l}\n`)].join(''))
+    } else {
+      const lines = differencesText(parts ?? []).map((line) => `${line}\n`)
+      io.out([...errata.map((e) => textOf(e, io)), ...lines].join(''))
+    }
     return EXIT.CLEAN
   },
 }

@@ -100,6 +100,7 @@ export const QEMU_ERRATA = declareErrata([
     source: SPAPR_DDW,
     evidence: 'source',
     scenario: 'scenarios/errata/q7-no-window-left.yaml',
+    finding: 'dma-not-granted',
   },
   {
     id: 'Q8',
@@ -113,6 +114,7 @@ export const QEMU_ERRATA = declareErrata([
     source: SPAPR_DDW,
     evidence: 'run',
     scenario: 'scenarios/errata/q8-windows-overlap.yaml',
+    finding: 'dma-not-granted',
   },
   {
     id: 'Q9',
