@@ -17,12 +17,11 @@ export const OUTCOME = {
   NO_TABLE: 2,
   NO_ENTRIES: 3,
   SET_FAILED: 4,
-  BEYOND_MASK: 5,
-  OUTSIDE_TABLE: 6,
-  NO_MEMORY: 7,
-  ORDER_TOO_LARGE: 8,
-  NOT_ALLOCATED: 9,
-  TOO_LARGE_BLOCK: 10,
+  OUTSIDE_TABLE: 5,
+  NO_MEMORY: 6,
+  ORDER_TOO_LARGE: 7,
+  NOT_ALLOCATED: 8,
+  TOO_LARGE_BLOCK: 9,
 } as const
 export type Outcome = (typeof OUTCOME)[keyof typeof OUTCOME]
 
@@ -66,7 +65,7 @@ export class DmaApi {
 
   /** dma_map_page: `bytes` of memory from `gpa` on for a device. */
   mapPage(device: DmaDevice, gpa: number, bytes: number, dir: Dir): Outcome {
-    if (this.isDirect(device, gpa + bytes)) return this.mapDirectly(device, gpa, bytes)
+    if (this.isDirect(device, gpa + bytes)) return this.mapDirectly(device, gpa)
     const { table } = device
     if (table === undefined) return OUTCOME.NO_TABLE
     const into = offsetOf(gpa, table.pageShift)
@@ -169,13 +168,9 @@ export class DmaApi {
     return !isAbove(device.offsetHi, device.offsetLo, end.hi, end.lo)
   }
 
-  /** A mapping at offset + address; refused where the device's mask does not reach its last byte. */
-  mapDirectly(device: DmaDevice, gpa: number, bytes: number): Outcome {
+  /** The bus address of memory that a device reaches directly. Its mask has every bit, so it reaches the end. */
+  mapDirectly(device: DmaDevice, gpa: number): Outcome {
     this.handle.put(device.offsetHi, device.offsetLo).addNumber(gpa)
-    const last = this.#lanes.put(this.handle.hi, this.handle.lo).addNumber(bytes).subtract(0, 1)
-    if (isAbove(last.hi, last.lo, device.maskHi, device.maskLo)) return OUTCOME.BEYOND_MASK
-    const isLimited = (device.limitHi | device.limitLo) !== 0
-    if (isLimited && isAbove(last.hi, last.lo, device.limitHi, device.limitLo)) return OUTCOME.BEYOND_MASK
     return OUTCOME.DIRECT
   }
 

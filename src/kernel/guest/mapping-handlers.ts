@@ -91,7 +91,6 @@ const MAP_RULES: Partial<Record<Outcome, RuleOf<typeof DMA_MAP_PAGE>>> = {
   [OUTCOME.NO_TABLE]: 'no-table',
   [OUTCOME.NO_ENTRIES]: 'no-entries',
   [OUTCOME.SET_FAILED]: 'set-failed',
-  [OUTCOME.BEYOND_MASK]: 'beyond-mask',
   [OUTCOME.DIRECT]: 'done-direct',
 }
 
@@ -133,7 +132,6 @@ const MAP_SG_RULES: Partial<Record<Outcome, RuleOf<typeof DMA_MAP_SG>>> = {
   [OUTCOME.NO_TABLE]: 'no-table',
   [OUTCOME.NO_ENTRIES]: 'no-entries',
   [OUTCOME.SET_FAILED]: 'set-failed',
-  [OUTCOME.BEYOND_MASK]: 'beyond-mask',
   [OUTCOME.DIRECT]: 'done-direct',
 }
 

@@ -101,7 +101,7 @@ export class ScatterLists {
       const { hi, lo } = lanesOf(handle)
       return this.#api.isDirectHandle(device, hi, lo, bytes)
     })
-    if (isDirect) return OUTCOME.DIRECT
+    if (segments.length > 0 ? isDirect : device.mapsDirectly) return OUTCOME.DIRECT
     const { table } = device
     if (table === undefined) return OUTCOME.NO_TABLE
     let outcome: Outcome = OUTCOME.DONE
@@ -118,8 +118,7 @@ export class ScatterLists {
   #mapDirectly(device: DmaDevice, elements: readonly SgElement[]): MappedList {
     const segments: DmaSegment[] = []
     for (const { gpa, bytes } of elements) {
-      const outcome = this.#api.mapDirectly(device, gpa, bytes)
-      if (outcome !== OUTCOME.DIRECT) return { outcome, count: 0, segments: [] }
+      this.#api.mapDirectly(device, gpa)
       segments.push({ handle: wordOf(this.#api.handle.hi, this.#api.handle.lo), bytes })
     }
     return { outcome: OUTCOME.DIRECT, count: segments.length, segments }
