@@ -1,0 +1,11 @@
+import type { CaseGroup } from '../case.ts'
+import { ALLOCATOR } from './allocator.ts'
+import { DMA } from './dma.ts'
+import { HCALLS } from './hcalls.ts'
+import { MACHINE } from './machine.ts'
+import { PARSE } from './parse.ts'
+import { RECORDS } from './records.ts'
+import { TRANSLATE } from './translate.ts'
+
+/** All loops, in the order of the table. */
+export const GROUPS: readonly CaseGroup[] = [TRANSLATE, HCALLS, ALLOCATOR, RECORDS, DMA, MACHINE, PARSE]
