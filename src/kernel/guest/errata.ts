@@ -83,7 +83,7 @@ export const GUEST_ERRATA = declareErrata([
     family: 'linux',
     versions: [{ since: '5.16' }],
     wrong:
-      'Where making or filling the window fails after it was decided to be direct, the device gets direct operations with offset 0: memory addresses go out as bus addresses of the default window.',
+      'Where making or filling the window fails after it was decided to be direct, the device gets direct operations with offset 0: memory addresses go out as bus addresses of the default window. A further mask, of this device or of another, finds the failure and uses the table, so that only drivers that set no coherent mask afterwards see it.',
     right: 'The device uses its IOMMU table.',
     source: 'Linux v6.1 arch/powerpc/platforms/pseries/iommu.c, enable_ddw; since fb4ee2b30cd0 (v5.16)',
     evidence: 'source',
@@ -136,12 +136,12 @@ export const GUEST_ERRATA = declareErrata([
   },
   {
     id: 'ddw-known-direct',
-    title: 'a second function takes a large dynamic window for a direct one',
+    title: 'a large dynamic window is taken for a direct one the second time',
     kind: 'defect',
     family: 'linux',
     versions: [{ since: '5.15', until: '6.7' }],
     wrong:
-      'A window that is known and as large as memory counts as direct for the next function of the endpoint, also where it is allocated from: its addresses lead to buffers of the first function or nowhere.',
+      'A window that is known and as large as memory counts as direct, also where it is allocated from: for the coherent mask of the device that it was made for, and for every further function of the endpoint. Their addresses lead to other buffers or nowhere.',
     right: 'A known window is direct only where memory was mapped into it.',
     source: 'Linux v6.1 arch/powerpc/platforms/pseries/iommu.c, enable_ddw; fixed by 3bf983e4e93c (v6.7)',
     evidence: 'source',
