@@ -161,6 +161,18 @@ describe('DMA of edu, programmed by its registers', () => {
     expect(qemu.edu.bufferAt(0, 6)).toEqual(new TextEncoder().encode('page B'))
   })
 
+  it('a count that wraps past 2^64 stays out of bounds', () => {
+    write(0x80n, 0x1000n, 8n, intended)
+    write(0x88n, BUFFER + 0x20n, 8n, intended)
+    write(0x90n, (1n << 64n) - 0x10n, 8n, intended)
+    write(0x98n, 1n, 8n, intended)
+    const from = intended.log.length
+    intended.clock.advance(1)
+    intended.edu.elapse()
+    expect(intended.effects(from)).toEqual([])
+    expect(intended.edu.isRunning).toBe(false)
+  })
+
   it('cuts addresses to its mask, and says so', () => {
     const profile = resolveProfile(QEMU_ERRATA, 'qemu-7.2')
     const { stage, journal, life, clock, phb } = qemu
@@ -260,6 +272,12 @@ describe('DMA of edu in one go', () => {
     expect(calls(qemu).dmaRead(0x3000n, 3n).outputs).toEqual({ data: 'hex:000000', moved: 0n })
     expect(calls(qemu).dmaWrite(0x3000n, { data: 'hex:2020', at: 3n }).outputs).toEqual({ moved: 2n })
     expect(qemu.memory.text(0x50_2000, 6)).toBe('  ge C')
+  })
+
+  it('what is put into the buffer leaves its neighbours alone', () => {
+    calls(qemu).dmaRead(0x1000n, 6n)
+    calls(qemu).dmaWrite(0x3000n, { data: 'Z', at: 1n })
+    expect(qemu.edu.bufferAt(0, 6)).toEqual(new TextEncoder().encode('pZge A'))
   })
 
   it('changes no memory where it is refused', () => {

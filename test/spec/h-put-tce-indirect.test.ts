@@ -35,6 +35,7 @@ describe('H_PUT_TCE_INDIRECT', () => {
     'too-many': () => {
       const open = [
         calls(qemu).indirect(0n, LIST, 513n),
+        calls(qemu).indirect(0n, LIST, 1n << 31n),
         calls(qemu).indirect(0n, LIST, 1n << 32n),
         calls(intended).indirect(0x800n, LIST + 8n, 513n),
       ]

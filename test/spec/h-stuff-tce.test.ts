@@ -24,6 +24,7 @@ describe('H_STUFF_TCE, default window of 262144 entries', () => {
     'too-many': () => {
       const open = [
         calls(qemu).stuff(0n, 0n, ENTRIES + 1n),
+        calls(qemu).stuff(0n, 0n, 1n << 31n),
         calls(qemu).stuff(END, 0n, 1n << 32n),
         calls(intended).stuff(0x800n, 3n, ENTRIES + 1n),
       ]

@@ -17,6 +17,7 @@ export class FlatMemory implements BusMemory {
   }
 
   isRam(page: number): boolean {
+    if (page >= 2 ** 40) throw new Error('a page that no caller may ask for')
     return (page + 1) * PAGE_BYTES <= this.bytes.length && !this.holes.has(page)
   }
 

@@ -44,6 +44,9 @@ describe('translations that a request makes', () => {
     const next = m.log.length
     access(m, 0x1002n, 3)
     expect(translated(m, next)).toEqual([0, 2])
+    const last = m.log.length
+    access(m, 0x1000n, 7)
+    expect(translated(m, last)).toEqual([0, 4, 6])
   })
 
   it('none outside every window; one record says where a stretch of misses begins', () => {
@@ -91,6 +94,43 @@ describe('translations that a request makes', () => {
       [1, 0n],
     ])
   })
+})
+
+it('a request runs on inside a page of 16 GiB, also over a boundary of 4 GiB', () => {
+  const m = pseries()
+  const pages: number[] = []
+  const note = (page: number) => pages.push(page) > 0
+  const memory = {
+    ...m.memory,
+    isRam: note,
+    readPage: note,
+    writePage: note,
+    loadU64be: note,
+    storeU64be: note,
+  }
+  const options = {
+    name: 'x',
+    index: 7,
+    buid: 5n,
+    pageShifts: [12, 34],
+    hasDdw: true,
+    memory,
+    liobns: m.liobns,
+  }
+  const { stage, journal, life } = m
+  const phb = new SpaprPhb(options, {
+    stage,
+    journal,
+    life,
+    profile: resolveProfile([], 'intended'),
+    nextWindow: () => 9,
+  })
+  phb.tables[1]?.open({ pageShift: 34, busOffset: WINDOW_64, entries: 2 })
+  phb.tables[1]?.window?.store.set(0, 3, 4)
+  const from = m.log.length
+  phb.space.access(0x800_0000, -4, new Uint8Array(8), 0, 8, false)
+  expect(translated(m, from)).toEqual([0])
+  expect(pages).toEqual([0x4f_ffff, 0x50_0000])
 })
 
 describe('a translation alone', () => {

@@ -351,12 +351,11 @@ function isUnaligned(hi: number, lo: number, pageShift: number): boolean {
   return lo !== 0 || (hi & ((1 << (pageShift - 32)) - 1)) !== 0
 }
 
-/** Entries from the IOBA to the end of the window; 0 at its end, and -1 anywhere else outside. */
+/** Entries from the IOBA to the end of the window; 0 at its end, and less anywhere else outside. */
 function roomAt(window: TceWindow, iobaHi: number, iobaLo: number): number {
   const low = (iobaLo >>> 0) - (window.busLo >>> 0)
   const high = (iobaHi - window.busHi - (low < 0 ? 1 : 0)) | 0
-  const room = window.entries - pageOf(high, low | 0, window.pageShift)
-  return room < 0 ? -1 : room
+  return window.entries - pageOf(high, low | 0, window.pageShift)
 }
 
 function isLive(window: TceWindow, entry: number): boolean {
