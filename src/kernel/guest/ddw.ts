@@ -26,7 +26,7 @@ const DEFAULT_PAGE_SHIFT = 12
 const PHYSMEM_BITS = { 16: 51, 12: 46 } as const
 
 /** Largest page shift of a query's mask; 0 where it has none that is known. */
-export function ddwPageShift(mask: number): number {
+function ddwPageShift(mask: number): number {
   return QUERY_PAGE_SHIFTS.reduce<number>(
     (best, shift, i) => ((mask >>> i) & 1 ? Math.max(best, shift) : best),
     0,

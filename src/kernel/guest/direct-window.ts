@@ -11,7 +11,7 @@ import type { MultiTce } from './lpar-backend.ts'
 const { H_SUCCESS, H_NOT_ENOUGH_RESOURCES } = H_CODES
 
 /** Codes of `setRange` beside those of the hypervisor: no memory for the list page. */
-export const NO_LIST_PAGE = -12
+const NO_LIST_PAGE = -12
 
 export interface DirectWindowParts {
   readonly hcall: HcallPort

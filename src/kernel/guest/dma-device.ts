@@ -5,7 +5,7 @@ import type { IommuTable } from './iommu-table.ts'
 import type { TableGroup } from './table-group.ts'
 
 /** Segment size that the DMA API assumes where a driver sets none. */
-export const SEGMENT_BYTES_DEFAULT = 65_536
+const SEGMENT_BYTES_DEFAULT = 65_536
 /** Segment boundary and masks of a PCI device whose driver says nothing. */
 const MASK_32 = 0xffff_ffffn
 

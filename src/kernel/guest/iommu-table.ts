@@ -13,7 +13,7 @@ export const FAIL = -1
 
 /** Pool number of the large pool in records, and of bits that are used from the start. */
 export const LARGE_POOL = 4
-export const RESERVED_POOL = 5
+const RESERVED_POOL = 5
 
 const POOLS_MAX = 4
 /** From this many bytes of window on the table has four pools. */
@@ -302,5 +302,5 @@ export class IommuTable {
 }
 
 /** The pool of a CPU among 1 or 4: CPUs 0 to 7 have 0, 1, 3, 0, 2, 3, 1, 2 of four. */
-export const poolOf = (cpu: number, poolCount: number): number =>
+const poolOf = (cpu: number, poolCount: number): number =>
   (Math.imul(cpu, GOLDEN) >>> (32 - POOL_BITS)) & (poolCount - 1)
