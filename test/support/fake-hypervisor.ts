@@ -152,7 +152,9 @@ export class FakeHypervisor implements HcallPort, RtasPort, GuestRam, WindowNumb
   }
 
   storeU64be(gpa: number, hi: number, lo: number): boolean {
-    this.memory.set(gpa, wordOf(hi, lo))
+    // Words that were never written read as 0, too.
+    if ((hi | lo) === 0) this.memory.delete(gpa)
+    else this.memory.set(gpa, wordOf(hi, lo))
     return true
   }
 
