@@ -172,13 +172,14 @@ export function declareLogFormat<const E extends readonly LogEvent[]>(
   events: E,
   fieldDocs: Readonly<Record<FieldNameOf<E[number]>, string>>,
 ): LogFormat<E> {
-  const number: Record<string, number> = {}
-  const slot: Record<string, Record<string, number>> = {}
-  events.forEach((event, i) => {
-    if (number[event.name] !== undefined) throw wrong(event.name, 'it stands twice')
-    number[event.name] = i
-    slot[event.name] = Object.fromEntries(event.fields.map((f) => [f.name, f.slot]))
-  })
+  const names = events.map((event) => event.name)
+  const twice = names.find((name, i) => names.indexOf(name) !== i)
+  if (twice !== undefined) throw wrong(twice, 'it stands twice')
+  // Made at once: an object that grows key by key becomes a hash table, and these are asked for every line.
+  const number = Object.fromEntries(names.map((name, i) => [name, i]))
+  const slot = Object.fromEntries(
+    events.map(({ name, fields }) => [name, Object.fromEntries(fields.map((f) => [f.name, f.slot]))]),
+  )
   return Object.freeze({
     ...about,
     events,
