@@ -1,6 +1,6 @@
 import { type EventKind, slotMap } from '../trace/event.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
-import { LIVE, UNKNOWN } from './lives.ts'
+import { LIVE } from './lives.ts'
 import { pageSlot, type WindowShadow, type WindowShadows } from './window-shadow.ts'
 
 const T = slotMap('dma.translate')
@@ -62,7 +62,7 @@ export class Uses implements RecordSink {
     const state = lives.stateAt(lanes[row + ENTRY + 1] as number, lanes[row + ENTRY] as number)
     if (isAllowed) {
       window.allowed++
-      if ((state & (LIVE | UNKNOWN)) === LIVE && (need & ~state) === 0) return
+      if ((state & LIVE) !== 0 && (need & ~state) === 0) return
     } else window.refused++
     const use: Use = { log, seq, window, entry: pageSlot(log, seq, ENTRY), need, isAllowed }
     for (const watcher of this.#watchers) watcher.used(use)

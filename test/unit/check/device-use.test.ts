@@ -134,6 +134,14 @@ describe('dma-not-granted, where the live entry is the grant', () => {
     expect(w.rules()).toEqual(['dma-not-granted'])
   })
 
+  it('the same address below another unit is in no window there', () => {
+    const w = booted()
+    w.map(1, 0x5001n)
+    w.close()
+    w.log.emit('dma.miss', null, { unit: 'phb1', iova: 0x1000n, write: 1 })
+    expect(w.rules()).toEqual(['dma-not-granted'])
+  })
+
   it('a window of the same LIOBN is another window', () => {
     const w = booted()
     w.map(1, 0x5001n)

@@ -104,6 +104,14 @@ describe('leak-mapping', () => {
     expect(w.judge.verdicts().find((v) => v.rule === 'leak-mapping')).toMatchObject({ state: 'kept' })
   })
 
+  it('a window with an allocator is none that becomes direct, though it lies at the offset', () => {
+    const w = opened()
+    mapped(w, 16)
+    w.direct(0n)
+    w.end(1)
+    expect(w.rules()).toEqual(['leak-mapping'])
+  })
+
   it('a log that just ends cannot be judged', () => {
     const w = opened()
     w.map(3, 0x5003n)
@@ -230,6 +238,15 @@ describe('allocator-drift', () => {
   ])('kept: %s', (_what, act) => {
     const w = opened()
     act(w)
+    expect(w.rules()).toEqual([])
+  })
+
+  it('kept: a device is refused at an entry that nobody knows', () => {
+    const w = opened()
+    w.take(16)
+    w.map(16, 0n, { how: 2 })
+    w.grant(16)
+    w.refused(16)
     expect(w.rules()).toEqual([])
   })
 

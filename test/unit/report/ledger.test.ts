@@ -79,6 +79,7 @@ describe('the ledger', () => {
       w.set({ first: 1, tce: 0x5003n }, c)
       w.set({ first: 2, tce: 0x9003n }, c)
       w.set({ first: 3, tce: 0n }, c)
+      w.set({ first: 5, tce: 0n }, c)
     })
     w.set({ first: 4, tce: 0x9003n })
     w.set({ first: 5, tce: 0x9003n })
@@ -86,7 +87,7 @@ describe('the ledger', () => {
       mapCalls: 3,
       mapped: 4,
       unmapCalls: 1,
-      cleared: 1,
+      cleared: 2,
       unmapped: 0,
     })
   })
