@@ -1,4 +1,3 @@
-import { IommulatorError } from '../../bits/errors.ts'
 import { createReplay, LOG_SOURCES, type LogReplay, type LogSource } from '../../machine/replay/log-replay.ts'
 import { replayJson, replayText } from '../../machine/replay/replay-report.ts'
 import { isClean } from '../../machine/replay/result.ts'
@@ -96,14 +95,13 @@ export const replayCommand: Command = {
   ],
   async run({ positionals: [path = '-'], options }, io) {
     const result = (await replay(path, options, io)).end()
-    if (result.log.events === 0) {
-      throw new IommulatorError(
-        'ERR_LOG_FORMAT',
-        `${path}: ${result.log.lines} lines, and none of them is an event that the model knows`,
-        { file: path },
-      )
-    }
     io.out(options['json'] === true ? jsonText(replayJson(result)) : replayText(result, io.paint))
+    if (result.log.events === 0) {
+      io.err(
+        `iommulator: none of the ${result.log.lines} lines of ${path} is an event that the model knows\n`,
+      )
+      return EXIT.INPUT
+    }
     return isClean(result) ? EXIT.CLEAN : EXIT.FINDINGS
   },
 }
