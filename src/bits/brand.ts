@@ -6,12 +6,8 @@ type Brand<T, K extends string> = T & { readonly [kind]: K }
 
 /** Address that a device puts on its bus (VT-d, DMA API). */
 export type Iova = Brand<bigint, 'Iova'>
-/** I/O bus address in PAPR hypercalls. */
-export type Ioba = Brand<bigint, 'Ioba'>
 /** Guest physical address. */
 export type Gpa = Brand<bigint, 'Gpa'>
-/** Host physical address. */
-export type Hpa = Brand<bigint, 'Hpa'>
 /** User address inside a process. */
 export type Ua = Brand<bigint, 'Ua'>
 /** Logical I/O bus number: names a TCE table to the hypervisor. 32 bits. */
@@ -27,9 +23,7 @@ function u64<K extends string>(name: string) {
 }
 
 export const iova = u64<'Iova'>('IOVA')
-export const ioba = u64<'Ioba'>('IOBA')
 export const gpa = u64<'Gpa'>('GPA')
-export const hpa = u64<'Hpa'>('HPA')
 export const ua = u64<'Ua'>('UA')
 
 export function liobn(value: number): Liobn {

@@ -1,4 +1,5 @@
 import { type Answer, answerOf, type CallHandler, dead, type Value } from '../bits/answer.ts'
+import { type Iova, iova as iovaFrom } from '../bits/brand.ts'
 import { bytesOf, bytesText } from '../bits/byte-text.ts'
 import { type CallDecl, rulesOf } from '../bits/call.ts'
 import { IommulatorError } from '../bits/errors.ts'
@@ -60,14 +61,15 @@ export function deviceHandlers({ devices, stage, life, handleOf }: DeviceParts):
       },
     }
   }
-  const iovaOf = (args: Args): bigint | undefined => {
+  const iovaOf = (args: Args): Iova | undefined => {
     const { iova, buffer } = args
     if ((iova === undefined) === (buffer === undefined)) {
       throw new IommulatorError('ERR_OPERATION', 'a DMA needs one of `iova` and `buffer`', { field: 'iova' })
     }
-    if (iova !== undefined) return iova as bigint
+    if (iova !== undefined) return iovaFrom(iova as bigint)
     const handle = handleOf?.(buffer as string)
-    return handle === undefined ? undefined : BigInt.asUintN(64, handle + (args['offset'] as bigint))
+    if (handle === undefined) return undefined
+    return iovaFrom(BigInt.asUintN(64, handle + (args['offset'] as bigint)))
   }
   const dmaShown = (args: Args): readonly bigint[] => [iovaOf(args) ?? 0n, lengthOf(args)]
   const transfer = (device: Edu, args: Args, isWrite: boolean, data?: Uint8Array): number => {

@@ -1,3 +1,4 @@
+import type { Iova } from '../bits/brand.ts'
 import { rulesOf } from '../bits/call.ts'
 import type { Clock } from '../bits/clock.ts'
 import type { Profile } from '../bits/errata.ts'
@@ -147,7 +148,7 @@ export class Edu {
    * @param at where in the buffer
    * @param data what the buffer holds first (writes)
    */
-  transfer(iova: bigint, bytes: number, isWrite: boolean, at: number, data?: Uint8Array): number {
+  transfer(iova: Iova, bytes: number, isWrite: boolean, at: number, data?: Uint8Array): number {
     if (this.isRunning) return DMA['engine-busy']
     const { registers } = this
     const inBuffer = BUFFER_START + BigInt(at)

@@ -1,4 +1,5 @@
 import { type Answer, answerOf, type CallHandler } from '../bits/answer.ts'
+import { gpa as gpaFrom, ua as uaFrom } from '../bits/brand.ts'
 import { rulesOf } from '../bits/call.ts'
 import { Clock } from '../bits/clock.ts'
 import { resolveProfile } from '../bits/errata.ts'
@@ -61,7 +62,7 @@ function createMemory(machine: Machine, description: MachineDescription) {
   let ua = GUEST_UA
   for (const { gpa, bytes, owner } of description.ram) {
     qemu.mm.mmap({ address: ua, bytes, read: true, write: true, fixed: true, noreplace: false })
-    const slot = guest.addSlot({ gpa, bytes, mm: qemu.mm, ua })
+    const slot = guest.addSlot({ gpa: gpaFrom(gpa), bytes, mm: qemu.mm, ua: uaFrom(ua) })
     if (slot < 0)
       throw new IommulatorError('ERR_MACHINE', `guest memory at 0x${gpa.toString(16)} cannot be there`)
     machine.log.emit('page.own', null, {

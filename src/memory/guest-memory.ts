@@ -1,4 +1,5 @@
 import { Bitmap } from '../bits/bitmap.ts'
+import { type Gpa, gpa as gpaFrom, type Ua, ua as uaFrom } from '../bits/brand.ts'
 import { ERRNO_CODES } from '../bits/codes.ts'
 import { IommulatorError } from '../bits/errors.ts'
 import { NO_VALUE, RangeMap } from '../bits/range-map.ts'
@@ -26,10 +27,10 @@ export const NO_UA = -1
 export interface SlotRequest {
   /** Number of the slot; the lowest free one where it is left out. */
   readonly slot?: number
-  readonly gpa: bigint
+  readonly gpa: Gpa
   readonly bytes: bigint
   readonly mm: AddressSpace
-  readonly ua: bigint
+  readonly ua: Ua
 }
 
 interface Slot {
@@ -62,7 +63,7 @@ const nothing = { first: 0, pages: 0 } as const
  * @throws IommulatorError ERR_MEMORY_LIMIT
  * @example
  * const ram = new GuestMemory(host)
- * ram.addSlot({ gpa: 0n, bytes: 1n << 30n, mm: qemu.mm, ua: 0x7f00_0000_0000n })
+ * ram.addSlot({ gpa: gpa(0n), bytes: 1n << 30n, mm: qemu.mm, ua: ua(0x7f00_0000_0000n) })
  * ram.storeU64be(5, 0, 0, 0x1003)
  */
 export class GuestMemory implements BusMemory {
@@ -137,7 +138,7 @@ export class GuestMemory implements BusMemory {
   }
 
   /** The same memory at another place: -ENOENT, -EINVAL, -EEXIST as above, and nothing happens then. */
-  moveSlot(slot: number, gpa: bigint): number {
+  moveSlot(slot: number, gpa: Gpa): number {
     const found = this.#slots.get(slot)
     if (found === undefined) return ENOENT
     const first = Number(gpa >> BigInt(PAGE_4K_SHIFT))
@@ -158,8 +159,9 @@ export class GuestMemory implements BusMemory {
     for (const { start, value } of this.#map.ranges()) {
       const { mm, pages, uaPage } = this.#slots.get(value) as Slot
       const at = (page: number, shift: number) => BigInt(page) << BigInt(shift)
-      const ua = at(uaPage, this.#host.pageShift)
-      yield { slot: value, gpa: at(start, PAGE_4K_SHIFT), bytes: at(pages, PAGE_4K_SHIFT), mm, ua }
+      const ua = uaFrom(at(uaPage, this.#host.pageShift))
+      const gpa = gpaFrom(at(start, PAGE_4K_SHIFT))
+      yield { slot: value, gpa, bytes: at(pages, PAGE_4K_SHIFT), mm, ua }
     }
   }
 
@@ -171,9 +173,9 @@ export class GuestMemory implements BusMemory {
   }
 
   /** The user address behind a guest physical address. */
-  uaOf(gpa: bigint): bigint | undefined {
+  uaOf(gpa: Gpa): Ua | undefined {
     const page = this.uaPageOf(Number(gpa >> BigInt(PAGE_4K_SHIFT)))
-    return page === NO_UA ? undefined : (BigInt(page) << BigInt(PAGE_4K_SHIFT)) | (gpa & 0xfffn)
+    return page === NO_UA ? undefined : uaFrom((BigInt(page) << BigInt(PAGE_4K_SHIFT)) | (gpa & 0xfffn))
   }
 
   /** The address space behind a 4 KiB page of the guest. */

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { expect, it } from 'vitest'
+import { iova } from '../../src/bits/brand.ts'
 import { hex, hiOf, loOf, wordOf } from '../../src/bits/u64.ts'
 import type { MachineEvent } from '../../src/trace/event.ts'
 import { type Pseries, pseries } from '../support/pseries.ts'
@@ -55,8 +56,8 @@ function step(m: Pseries, text: string): string | undefined {
   else if (head === 'zero') m.memory.bytes.fill(0, Number(first), Number(first + second))
   else if (head === 'ram')
     return JSON.stringify(m.memory.text(Number(first), Number(second))).replaceAll('\0', '\\u0000')
-  else if (words[0] === 'read') m.edu.transfer(numbers[1] ?? 0n, Number(numbers[2]), false, 0)
-  else m.edu.transfer(numbers[1] ?? 0n, Number(numbers[2]), true, 0)
+  else if (words[0] === 'read') m.edu.transfer(iova(numbers[1] ?? 0n), Number(numbers[2]), false, 0)
+  else m.edu.transfer(iova(numbers[1] ?? 0n), Number(numbers[2]), true, 0)
   return undefined
 }
 

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { gpa, ua } from '../../src/bits/brand.ts'
 import { codeName } from '../../src/bits/codes.ts'
 import { Prng } from '../../src/bits/prng.ts'
 import { GuestMemory } from '../../src/memory/guest-memory.ts'
@@ -43,7 +44,7 @@ function apply(m: Memory, o: MemoryOp): Said {
     case 'unslot':
       return errnoOf(guest.removeSlot(o.slot))
     case 'moveslot':
-      return errnoOf(guest.moveSlot(o.slot, at(o.gpa)))
+      return errnoOf(guest.moveSlot(o.slot, gpa(at(o.gpa))))
     case 'guest':
       try {
         return guest.writePage(o.gpa * sub, 0, byte, 0, 1) ? 0 : 'EFAULT'
@@ -97,7 +98,7 @@ function act(
     case 'exit':
       return ruleOf(PROC_EXIT, processes.exit(process))
     case 'slot':
-      return errnoOf(guest.addSlot({ gpa: at(o.gpa), bytes: at(o.pages), mm, ua: at(o.page) }))
+      return errnoOf(guest.addSlot({ gpa: gpa(at(o.gpa)), bytes: at(o.pages), mm, ua: ua(at(o.page)) }))
     default:
       throw new Error(`no step ${o.op}`)
   }

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { Answer } from '../../src/bits/answer.ts'
+import { iova } from '../../src/bits/brand.ts'
 import type { RuleOf } from '../../src/bits/call.ts'
 import { resolveProfile } from '../../src/bits/errata.ts'
 import { Edu } from '../../src/hw/edu.ts'
@@ -177,7 +178,7 @@ describe('DMA of edu, programmed by its registers', () => {
     const profile = resolveProfile(QEMU_ERRATA, 'qemu-7.2')
     const { stage, journal, life, clock, phb } = qemu
     const narrow = new Edu({ name: 'narrow', space: phb.space }, { stage, journal, life, clock, profile })
-    narrow.transfer(0x5000_1000n, 6, false, 0)
+    narrow.transfer(iova(0x5000_1000n), 6, false, 0)
     expect(narrow.warnings).toEqual(['narrow: DMA address 0x50001000 is cut to 0x1000'])
     expect(qemu.effects(0)).toContainEqual({ kind: 'warning', layer: 'qemu', text: narrow.warnings[0] })
     expect(narrow.bufferAt(0, 6)).toEqual(new TextEncoder().encode('page A'))

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { gpa, ua } from '../../src/bits/brand.ts'
 import { GuestMemory, NO_UA } from '../../src/memory/guest-memory.ts'
 import { SLOTS_MAX } from '../../src/memory/limits.ts'
 import { eventsOf, makeHost, UNLIMITED } from '../support/host.ts'
@@ -12,8 +13,8 @@ function make(options: { pageShift?: number; frames?: number } = {}) {
   const { mm } = qemu
   mm.mmap({ address: UA, bytes: 1n << 24n, read: true, write: true, fixed: true, noreplace: false })
   const guest = new GuestMemory(made.host)
-  const add = (gpa: bigint, bytes: bigint, ua = UA, slot?: number) =>
-    guest.addSlot({ gpa, bytes, mm, ua, ...(slot === undefined ? {} : { slot }) })
+  const add = (at: bigint, bytes: bigint, from = UA, slot?: number) =>
+    guest.addSlot({ gpa: gpa(at), bytes, mm, ua: ua(from), ...(slot === undefined ? {} : { slot }) })
   return { ...made, qemu, mm, guest, add }
 }
 
@@ -74,11 +75,11 @@ describe('memory slots', () => {
     add(0n, 0x2000n)
     add(0x8000n, 0x1000n)
     guest.storeU64be(1, 8, 0, 5)
-    expect(guest.moveSlot(0, 0x7000n)).toBe(EEXIST)
-    expect(guest.moveSlot(0, 0x7001n)).toBe(EINVAL)
-    expect(guest.moveSlot(5, 0n)).toBe(ENOENT)
+    expect(guest.moveSlot(0, gpa(0x7000n))).toBe(EEXIST)
+    expect(guest.moveSlot(0, gpa(0x7001n))).toBe(EINVAL)
+    expect(guest.moveSlot(5, gpa(0n))).toBe(ENOENT)
     expect(guest.removeSlot(5)).toBe(ENOENT)
-    expect(guest.moveSlot(0, 0x1000n)).toBe(0)
+    expect(guest.moveSlot(0, gpa(0x1000n))).toBe(0)
     expect([guest.isRam(0), guest.isRam(1), guest.isRam(2), guest.isRam(3)]).toEqual([
       false,
       true,
@@ -96,11 +97,9 @@ describe('memory slots', () => {
   it('tell which user address is behind a guest address', () => {
     const { guest, add, mm } = make({ pageShift: 16 })
     add(0x100_0000n, 0x20000n, UA + 0x30000n)
-    expect([guest.uaOf(0x101_2345n), guest.uaOf(0xff_ffffn), guest.uaOf(0x102_0000n)]).toEqual([
-      UA + 0x42345n,
-      undefined,
-      undefined,
-    ])
+    expect([guest.uaOf(gpa(0x101_2345n)), guest.uaOf(gpa(0xff_ffffn)), guest.uaOf(gpa(0x102_0000n))]).toEqual(
+      [UA + 0x42345n, undefined, undefined],
+    )
     expect([guest.uaPageOf(0x1001), guest.uaPageOf(0)]).toEqual([Number((UA + 0x31000n) >> 12n), NO_UA])
     expect([guest.mmOf(0x1001), guest.mmOf(0)]).toEqual([mm, undefined])
   })
@@ -108,7 +107,7 @@ describe('memory slots', () => {
   it('record that memory appears and goes', () => {
     const made = make()
     made.add(0x4000n, 0x1000n)
-    made.guest.moveSlot(0, 0x5000n)
+    made.guest.moveSlot(0, gpa(0x5000n))
     made.guest.removeSlot(0)
     const slot = { kind: 'memory.slot', bytes: 0x1000n, ua: UA, owner: 'qemu' }
     expect(eventsOf(made, 'memory.slot')).toEqual([
@@ -196,7 +195,7 @@ describe('guest memory', () => {
     const mark = journal.mark()
     add(0n, 0x1000n)
     guest.storeU64be(0, 0, 0, 7)
-    guest.moveSlot(0, 0x5000n)
+    guest.moveSlot(0, gpa(0x5000n))
     expect([guest.loadU64be(5, 0), guest.wordLo]).toEqual([true, 7])
     journal.rollback(mark)
     expect([guest.isRam(0), guest.isRam(5), guest.loadU64be(5, 0), [...guest.slots()]]).toEqual([
