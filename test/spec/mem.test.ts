@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Value } from '../../src/bits/answer.ts'
-import { gpa, ua } from '../../src/bits/brand.ts'
+import { gpa, ua as uaFrom } from '../../src/bits/brand.ts'
 import type { RuleOf } from '../../src/bits/call.ts'
 import { MEM_READ, MEM_WRITE } from '../../src/memory/mem-calls.ts'
 import { PROC_MMAP } from '../../src/memory/proc-calls.ts'
@@ -15,7 +15,7 @@ const MIB = 1n << 20n
 function make(frames = 16) {
   const m = makeCalls({ frames })
   m.call(PROC_MMAP, { address: UA, bytes: 0x8000n, fixed: true })
-  m.guest.addSlot({ gpa: gpa(0n), bytes: RAM, mm: m.qemu.mm, ua: ua(UA) })
+  m.guest.addSlot({ gpa: gpa(0n), bytes: RAM, mm: m.qemu.mm, ua: uaFrom(UA) })
   return m
 }
 const read = (args: Record<string, Value>, m = make()) => m.call(MEM_READ, { bytes: 1n, ...args })
