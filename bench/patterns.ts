@@ -65,6 +65,9 @@ export function busAddresses(
   return { hi, lo, mask: places - 1 }
 }
 
+/** A place in the page of 4 KiB, another for each page: at one place in all pages the data would fight for a few cache lines. */
+export const placeIn = (page: number): number => (page * 0x48) & 0xff8
+
 /** Numbers below `end` in random order, and the mask to go round in them. */
 export function randomIndices(operations: number, end: number): { at: Uint32Array; mask: number } {
   const places = Math.min(operations, PATTERN_PLACES)

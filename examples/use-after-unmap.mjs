@@ -15,7 +15,12 @@ const driver = (call, args = {}) => machine.perform({ verb: 'driver', call, args
 driver('boot')
 driver('probe', { device: 'nic' })
 driver('alloc_pages', { order: 0n, owner: 'nic', as: 'packet' })
-const { outputs } = driver('dma_map_page', { device: 'nic', buffer: 'packet', bytes: 1500n, dir: 'from-device' })
+const { outputs } = driver('dma_map_page', {
+  device: 'nic',
+  buffer: 'packet',
+  bytes: 1500n,
+  dir: 'from-device',
+})
 const iova = outputs['handle']
 driver('dma_unmap_page', { device: 'nic', handle: iova, bytes: 1500n })
 const late = machine.perform({

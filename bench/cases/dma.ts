@@ -3,7 +3,7 @@ import { type DmaRequest, DmaSpace } from '../../src/hw/dma-space.ts'
 import { SpaprHcalls } from '../../src/kernel/qemu/spapr-hcalls.ts'
 import { KIND } from '../../src/trace/event.ts'
 import { type CaseGroup, check, type SetUp, type Work } from '../case.ts'
-import { BUS_HI, busAddresses, PAGE_SHIFT, PERM } from '../patterns.ts'
+import { type Addresses, BUS_HI, busAddresses, PAGE_SHIFT, PERM, placeIn } from '../patterns.ts'
 import { dynamicWindow, Stand } from '../stand.ts'
 
 /** How much of what watches a machine is switched on. */
@@ -12,8 +12,6 @@ export type Watching = 'bare' | 'records' | 'checkers'
 export type Writable<T> = { -readonly [K in keyof T]: T[K] }
 
 const LOG2_PAGES = 9
-/** Places in a page: so few that the data stays in the cache, and the figures are those of the model. */
-const WITHIN = 0x1f8
 const LIOBN = 0x8000_0001 | 0
 const BYTES = 8
 const MEMTX_OK = 0
@@ -29,7 +27,7 @@ export function mappedBus(watching: Watching): { stand: Stand; space: DmaSpace; 
   for (let entry = 0; entry < 2 ** LOG2_PAGES; entry++) {
     const code = hcalls.putTce(0, LIOBN, BUS_HI, entry << PAGE_SHIFT, 0, ((entry * 2) << PAGE_SHIFT) | PERM)
     check(code === 0, 'a page is mapped')
-    stand.memory.storeU64be(entry * 32, 0, entry, ~entry)
+    stand.memory.storeU64be(entry * 32, placeIn(entry), entry, ~entry)
   }
   stand.log.on = watching !== 'bare'
   const { stage, journal, memory } = stand
@@ -41,16 +39,26 @@ export function requestOf(stand: Stand): Writable<DmaRequest> {
   return { device, hi: 0, lo: 0, buffer: new Uint8Array(64), at: 0, bytes: BYTES, isWrite: false }
 }
 
+/** Bus addresses in random order, one in each of the 512 pages: so few that the data stays in the cache. */
+function addresses(operations: number): Addresses {
+  const made = busAddresses(operations, LOG2_PAGES, 'random', 0)
+  for (let i = 0; i < made.lo.length; i++) {
+    const low = made.lo[i] as number
+    made.lo[i] = low + placeIn(low >>> PAGE_SHIFT)
+  }
+  return made
+}
+
 /** A device reads eight bytes at random places of 512 pages. */
 export const hit =
   (watching: Watching, moreTracePoints = 0): SetUp =>
   (operations) => {
     const { stand, space, judge } = mappedBus(watching)
-    const { hi, lo, mask } = busAddresses(operations, LOG2_PAGES, 'random', WITHIN)
+    const { hi, lo, mask } = addresses(operations)
     const request = requestOf(stand)
     const { buffer } = request
     request.hi = BUS_HI
-    request.lo = 5 << PAGE_SHIFT
+    request.lo = (5 << PAGE_SHIFT) + placeIn(5)
     const before = stand.log.length
     check(space.request(request) === MEMTX_OK && buffer[3] === 5, 'the device reads what is in memory')
     check(stand.log.length - before === (watching === 'bare' ? 0 : 3), 'a hit makes three records')
@@ -77,7 +85,7 @@ export const hit =
 /** The parts of a hit without a trace point, put together by hand. */
 const untraced: SetUp = (operations): Work => {
   const { stand, space } = mappedBus('bare')
-  const { hi, lo, mask } = busAddresses(operations, LOG2_PAGES, 'random', WITHIN)
+  const { hi, lo, mask } = addresses(operations)
   const { memory } = stand
   const buffer = new Uint8Array(64)
   return {
@@ -102,7 +110,7 @@ const OPERATIONS = 1 << 19
 export const DMA: CaseGroup = {
   title: 'One DMA that hits',
   note:
-    'Ours: DmaSpace.request, 512 pages of 64K at random, 512 B of each. By hand: translation, permission and memory read without ' +
+    'Ours: DmaSpace.request, 512 pages of 64K at random. By hand: translation, permission and memory read without ' +
     'request, faults, pieces or trace points. dma/trace-points: the same hit with its three switched-off trace ' +
     'points passed twice, against once: what being switched off costs. dma/checkers: all rules of `Judge`.',
   cases: [

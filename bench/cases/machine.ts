@@ -9,7 +9,7 @@ import { SpaprHcalls } from '../../src/kernel/qemu/spapr-hcalls.ts'
 import { createMachine } from '../../src/machine/create-machine.ts'
 import { describeMachine } from '../../src/machine/description.ts'
 import { type CaseGroup, check, type SetUp } from '../case.ts'
-import { Xorshift } from '../patterns.ts'
+import { placeIn, Xorshift } from '../patterns.ts'
 import { Stand } from '../stand.ts'
 import { hit, requestOf, type Watching } from './dma.ts'
 
@@ -98,8 +98,8 @@ function seats(all: readonly Master[]) {
     who[i] = random.next() % all.length
     isWrite[i] = random.next() % 4 === 0 ? 1 : 0
     const { busOffset, pageShift, perm } = all[who[i] as number] as Master
-    const page = BigInt(random.next() % MAPPED)
-    const address = busOffset + (page << BigInt(pageShift)) + BigInt(random.next() & 0x1f8)
+    const page = random.next() % MAPPED
+    const address = busOffset + (BigInt(page) << BigInt(pageShift)) + BigInt(placeIn(page))
     hi[i] = hiOf(address)
     lo[i] = loOf(address)
     if (isWrite[i] === 1 && perm === READ) refused++

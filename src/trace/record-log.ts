@@ -148,19 +148,20 @@ export class RecordLog {
     const row = seq & (CHUNK_RECORDS - 1)
     if (row === 0) this.#chunkFor(seq)
     const lanes = this.#lanes
+    // `| 0` keeps small integers what they are: without it each goes through a double.
     const at = row << ROW_SHIFT
-    lanes[at] = s0
-    lanes[at + 1] = s1
-    lanes[at + 2] = s2
-    lanes[at + 3] = s3
-    lanes[at + 4] = s4
-    lanes[at + 5] = s5
-    lanes[at + 6] = s6
-    lanes[at + 7] = s7
-    lanes[at + 8] = s8
-    lanes[at + 9] = s9
-    lanes[at + 10] = s10
-    lanes[at + 11] = s11
+    lanes[at] = s0 | 0
+    lanes[at + 1] = s1 | 0
+    lanes[at + 2] = s2 | 0
+    lanes[at + 3] = s3 | 0
+    lanes[at + 4] = s4 | 0
+    lanes[at + 5] = s5 | 0
+    lanes[at + 6] = s6 | 0
+    lanes[at + 7] = s7 | 0
+    lanes[at + 8] = s8 | 0
+    lanes[at + 9] = s9 | 0
+    lanes[at + 10] = s10 | 0
+    lanes[at + 11] = s11 | 0
     lanes[at + KIND_LANE] = kind
     lanes[at + CAUSE_LANE] = cause
     if (this.#journal !== undefined) lanes[at + MARK_LANE] = this.#journal.mark()
