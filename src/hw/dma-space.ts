@@ -13,6 +13,10 @@ import type { SpaprTceTable } from './spapr-tce-table.ts'
 /** Why the first byte of a request that did not get through stayed behind. */
 export const DMA_FAULT = { NONE: 0, OUTSIDE: 1, REFUSED: 2, NO_MEMORY: 3 } as const
 
+const REQUEST = KIND['dma.request']
+const TRANSLATE = KIND['dma.translate']
+const DONE = KIND['dma.done']
+
 const MEMORY_PAGE_SHIFT = 12
 const MEMORY_PAGE_BYTES = 1 << MEMORY_PAGE_SHIFT
 /** Pages that `BusMemory` can be asked for. */
@@ -157,10 +161,27 @@ export class DmaSpace {
   request({ device, hi, lo, buffer, at, bytes, isWrite }: DmaRequest): number {
     const stage = this.#stage
     const before = stage.cause
-    const write = isWrite ? 1 : 0
-    stage.cause = stage.log.append(KIND['dma.request'], before, device, lo, hi, bytes, write, stage.line)
+    const { log } = stage
+    if (log.on) {
+      const row = log.begin(REQUEST, before)
+      const { lanes } = log
+      lanes[row] = device | 0
+      lanes[row + 1] = lo | 0
+      lanes[row + 2] = hi | 0
+      lanes[row + 3] = bytes | 0
+      lanes[row + 4] = isWrite ? 1 : 0
+      lanes[row + 5] = stage.line | 0
+      stage.cause = log.commit(REQUEST)
+    }
     const code = this.access(hi, lo, buffer, at, bytes, isWrite)
-    stage.log.append(KIND['dma.done'], stage.cause, device, this.moved, code)
+    if (log.on) {
+      const row = log.begin(DONE, stage.cause)
+      const { lanes } = log
+      lanes[row] = device | 0
+      lanes[row + 1] = this.moved | 0
+      lanes[row + 2] = code | 0
+      log.commit(DONE)
+    }
     stage.cause = before
     return code
   }
@@ -245,21 +266,22 @@ export class DmaSpace {
 
   #recordTranslate(hi: number, lo: number, need: number, allowed: boolean): void {
     const { log, cause, line } = this.#stage
-    log.append(
-      KIND['dma.translate'],
-      cause,
-      (this.window as TceWindow).number,
-      this.entry | 0,
-      hiOfNumber(this.entry),
-      lo,
-      hi,
-      this.gpaLo,
-      this.gpaHi,
-      this.perm,
-      need,
-      allowed ? 1 : 0,
-      line,
-    )
+    if (!log.on) return
+    const { entry } = this
+    const at = log.begin(TRANSLATE, cause)
+    const { lanes } = log
+    lanes[at] = (this.window as TceWindow).number
+    lanes[at + 1] = entry | 0
+    lanes[at + 2] = hiOfNumber(entry)
+    lanes[at + 3] = lo | 0
+    lanes[at + 4] = hi | 0
+    lanes[at + 5] = this.gpaLo | 0
+    lanes[at + 6] = this.gpaHi | 0
+    lanes[at + 7] = this.perm | 0
+    lanes[at + 8] = need | 0
+    lanes[at + 9] = allowed ? 1 : 0
+    lanes[at + 10] = line | 0
+    log.commit(TRANSLATE)
   }
 
   #recordMiss(hi: number, lo: number, write: number): void {

@@ -30,6 +30,7 @@ export interface WindowShape {
   readonly entries: number
 }
 
+const SET = KIND['tce.set']
 const IS_DEFAULT = 1
 const NEEDS_VFIO = 2
 const IS_POISONED = 4
@@ -148,21 +149,21 @@ export class SpaprTceTable {
     wasLive: boolean,
     how: number,
   ): void {
-    const window = this.window as TceWindow
     const { log, cause } = this.#parts.stage
-    log.append(
-      KIND['tce.set'],
-      cause,
-      window.number,
-      loOfNumber(first),
-      hiOfNumber(first),
-      loOfNumber(count),
-      hiOfNumber(count),
-      lo,
-      hi,
-      step,
-      how,
-    )
+    if (log.on) {
+      const at = log.begin(SET, cause)
+      const { lanes } = log
+      lanes[at] = (this.window as TceWindow).number
+      lanes[at + 1] = first | 0
+      lanes[at + 2] = hiOfNumber(first)
+      lanes[at + 3] = count | 0
+      lanes[at + 4] = hiOfNumber(count)
+      lanes[at + 5] = lo | 0
+      lanes[at + 6] = hi | 0
+      lanes[at + 7] = step | 0
+      lanes[at + 8] = how | 0
+      log.commit(SET)
+    }
     if (!this.#hearMap && !this.#hearUnmap) return
     const isMap = (lo & TCE_PERM) !== 0
     if (isMap && wasLive) this.#tell(first, count, 0, 0, -1, false)

@@ -52,7 +52,8 @@ const newChunk = (): Chunk => ({
 /**
  * The append-only log of all records of a machine, each a row of int32 lanes.
  *
- * `append` is the hot way in (twelve int32 slots, laid out by `slotMap`); `emit` takes the fields by name.
+ * `emit` takes the fields of a record by name, `append` as twelve int32 slots (laid out by `slotMap`); what runs
+ * with every DMA writes them in place (`begin`, `commit`).
  * Chunks past `keepRecords` are dropped from the old end and used again, so a long run needs bounded memory;
  * `has` says whether a record is still there. Sinks see every record once, when it is appended.
  *
@@ -125,31 +126,9 @@ export class RecordLog {
     s11 = 0,
   ): number {
     if (!this.on) return this.#length
-    return this.#write(kind, cause, s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11)
-  }
-
-  #write(
-    kind: number,
-    cause: number,
-    s0: number,
-    s1: number,
-    s2: number,
-    s3: number,
-    s4: number,
-    s5: number,
-    s6: number,
-    s7: number,
-    s8: number,
-    s9: number,
-    s10: number,
-    s11: number,
-  ): number {
-    const seq = this.#length
-    const row = seq & (CHUNK_RECORDS - 1)
-    if (row === 0) this.#chunkFor(seq)
+    const at = this.begin(kind, cause)
     const lanes = this.#lanes
     // `| 0` keeps small integers what they are: without it each goes through a double.
-    const at = row << ROW_SHIFT
     lanes[at] = s0 | 0
     lanes[at + 1] = s1 | 0
     lanes[at + 2] = s2 | 0
@@ -162,14 +141,43 @@ export class RecordLog {
     lanes[at + 9] = s9 | 0
     lanes[at + 10] = s10 | 0
     lanes[at + 11] = s11 | 0
-    lanes[at + KIND_LANE] = kind
-    lanes[at + CAUSE_LANE] = cause
+    return this.commit(kind)
+  }
+
+  /** Where the record that was begun last has its slots. */
+  get lanes(): Int32Array {
+    return this.#lanes
+  }
+
+  /**
+   * Begins a record in place, for what runs with every DMA and hypercall: fourteen arguments cost more than
+   * fourteen stores. The caller has seen that the log is `on`, writes every slot that the kind declares to
+   * `lanes`, from the place that is answered on and as int32, and then ends the record with `commit`.
+   */
+  begin(kind: number, cause: number): number {
+    const seq = this.#length
+    const row = seq & (CHUNK_RECORDS - 1)
+    if (row === 0) this.#chunkFor(seq)
+    const lanes = this.#lanes
+    const at = row << ROW_SHIFT
+    lanes[at + KIND_LANE] = kind | 0
+    lanes[at + CAUSE_LANE] = cause | 0
     if (this.#journal !== undefined) lanes[at + MARK_LANE] = this.#journal.mark()
     this.#ticks[row] = this.tick
+    return at
+  }
+
+  /** Ends the record that was begun, and shows it to the sinks of its kind. Answers its seq. */
+  commit(kind: number): number {
+    const seq = this.#length
     this.#length = seq + 1
     const sinks = this.#sinks[kind]
-    if (sinks !== undefined) for (let i = 0; i < sinks.length; i++) (sinks[i] as RecordSink).see(this, seq)
+    if (sinks !== undefined) this.#show(sinks, seq)
     return seq
+  }
+
+  #show(sinks: readonly RecordSink[], seq: number): void {
+    for (let i = 0; i < sinks.length; i++) (sinks[i] as RecordSink).see(this, seq)
   }
 
   /** Appends a record with its fields by name. */
