@@ -62,15 +62,16 @@ export const DMA_CODES = {
   MEMTX_ACCESS_ERROR: 4,
 } as const
 
-/** What a function of the Linux DMA API hands to a driver (include/linux/dma-mapping.h). */
+/**
+ * What a function of the Linux DMA API hands to a driver beside errnos (include/linux/dma-mapping.h). A handle of
+ * all ones and a null pointer have no number in common with them: these are of records only.
+ */
 export const DRIVER_CODES = {
   DONE: 0,
   /** A handle of all ones. */
-  DMA_MAPPING_ERROR: -1,
+  DMA_MAPPING_ERROR: -4097,
   /** A null pointer. */
-  NULL: -2,
-  FALSE: -3,
-  TRUE: -4,
+  NULL: -4098,
 } as const
 
 /** Answers that no interface gives: the model says them of itself. */
@@ -87,7 +88,7 @@ export const CODE_FAMILIES = {
   rtas: RTAS_CODES,
   errno: ERRNO_CODES,
   dma: DMA_CODES,
-  driver: { ...DRIVER_CODES, ...ERRNO_CODES, ...H_CODES },
+  driver: { ...DRIVER_CODES, ...ERRNO_CODES },
   model: MODEL_CODES,
 } as const
 

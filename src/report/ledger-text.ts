@@ -1,4 +1,4 @@
-import { codeName } from '../bits/codes.ts'
+import { type CodeFamily, codeName } from '../bits/codes.ts'
 import { bytesText, counted } from '../check/words.ts'
 import { COLUMNS, table } from './layout.ts'
 import type { CallCount, Ledger, WindowLedger } from './ledger.ts'
@@ -88,8 +88,19 @@ const callLines = (calls: readonly CallCount[]): string[] =>
     { indent: 2, right: [3] },
   )
 
-/** The code as its manual names it, where the call's name says which manual. */
-function codeText({ call, code }: CallCount): string {
-  const family = call.startsWith('H_') ? 'hcall' : call.startsWith('ibm,') ? 'rtas' : undefined
+/** Families of codes, by how the names of their calls begin; other calls of the guest are its kernel's. */
+const FAMILIES: readonly (readonly [start: string, family: CodeFamily])[] = [
+  ['H_', 'hcall'],
+  ['ibm,', 'rtas'],
+  ['dma ', 'dma'],
+  ['mem ', 'errno'],
+  ['mmio ', 'errno'],
+  ['tick ', 'errno'],
+]
+
+/** The code as its manual names it, where the call says which manual. */
+function codeText({ call, layer, code }: CallCount): string {
+  const found = FAMILIES.find(([start]) => call.startsWith(start))?.[1]
+  const family = found ?? (layer === 'guest' ? 'driver' : layer === 'host' ? 'errno' : undefined)
   return (family === undefined ? undefined : codeName(family, code)) ?? String(code)
 }
