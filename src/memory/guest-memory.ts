@@ -201,6 +201,13 @@ export class GuestMemory implements BusMemory {
     return true
   }
 
+  loadWords(page: number, count: number, into: Int32Array): boolean {
+    const from = this.#hostPage(page, PTE_READ)
+    if (from >= 0) return this.#memory.loadWords(from, count, into)
+    into.fill(0, 0, count * 2)
+    return from === UNTOUCHED
+  }
+
   storeU64be(page: number, offset: number, hi: number, lo: number): boolean {
     const at = this.#hostPage(page, PTE_WRITE)
     return at >= 0 && this.#memory.storeU64be(at, offset, hi, lo)

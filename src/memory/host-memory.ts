@@ -83,6 +83,18 @@ export class HostMemory implements BusMemory {
     return true
   }
 
+  loadWords(page: number, count: number, into: Int32Array): boolean {
+    const chunk = this.#chunk(page)
+    if (chunk === undefined) {
+      into.fill(0, 0, count * 2)
+      return page < this.pages
+    }
+    const { data } = chunk
+    const at = (page & (CHUNK_PAGES - 1)) << 10
+    for (let i = 0; i < count * 2; i++) into[i] = swap32(data[at + i] as number)
+    return true
+  }
+
   /** As `loadU64be`, for little-endian tables. */
   loadU64le(page: number, offset: number): boolean {
     const chunk = this.#chunk(page)

@@ -10,6 +10,11 @@ export interface BusMemory {
   isRam(page: number): boolean
   /** The big-endian word at a page and offset (a multiple of 8) into the result lanes; false and 0 where there is no memory. */
   loadU64be(page: number, offset: number): boolean
+  /**
+   * The first `count` big-endian words of a page into lanes (word i: high in `into[2 * i]`, low behind it); false,
+   * and zeros, where there is no memory.
+   */
+  loadWords(page: number, count: number, into: Int32Array): boolean
   storeU64be(page: number, offset: number, hi: number, lo: number): boolean
   /** Copies bytes of one page out; false, and zeros, where there is no memory. */
   readPage(page: number, offset: number, into: Uint8Array, at: number, bytes: number): boolean

@@ -80,6 +80,24 @@ export class TceStore {
     }
   }
 
+  /** Entries from `first` on become the first `count` words of a list: high lane, low lane, and so on. */
+  setList(first: number, count: number, list: Int32Array): void {
+    for (let i = 0; i < count; ) {
+      const index = first + i
+      const stop = Math.min(count, i + CHUNK_ENTRIES - (index & (CHUNK_ENTRIES - 1)))
+      const chunk = this.#chunks[index >>> CHUNK_SHIFT]
+      if (chunk === undefined || this.#journal.on) {
+        for (; i < stop; i++) this.set(first + i, list[i * 2 + 1] as number, list[i * 2] as number)
+        continue
+      }
+      const { data } = chunk
+      for (let at = (index & (CHUNK_ENTRIES - 1)) << 1; i < stop; i++, at += 2) {
+        data[at] = list[i * 2 + 1] as number
+        data[at + 1] = list[i * 2] as number
+      }
+    }
+  }
+
   /** Entries [first, end) become one value. */
   fill(first: number, end: number, lo: number, hi: number): void {
     for (let index = first; index < end; ) {

@@ -28,6 +28,15 @@ export class FlatMemory implements BusMemory {
     return isRam
   }
 
+  loadWords(page: number, count: number, into: Int32Array): boolean {
+    for (let i = 0; i < count; i++) {
+      this.loadU64be(page, i * 8)
+      into[i * 2] = this.wordHi
+      into[i * 2 + 1] = this.wordLo
+    }
+    return this.isRam(page)
+  }
+
   storeU64be(page: number, offset: number, hi: number, lo: number): boolean {
     if (!this.isRam(page)) return false
     this.#view.setInt32(page * PAGE_BYTES + offset, hi)

@@ -5,7 +5,7 @@ import type { Life } from '../../hw/life.ts'
 import type { LiobnMap } from '../../hw/liobn-map.ts'
 import type { SpaprTceTable } from '../../hw/spapr-tce-table.ts'
 import type { BusMemory } from '../../memory/ports.ts'
-import { TCE_BYTES, TCE_LIST_BYTES, TCE_LIST_MAX, TCE_PERM } from '../../table/tce-entry.ts'
+import { TCE_LIST_BYTES, TCE_LIST_MAX, TCE_PERM } from '../../table/tce-entry.ts'
 import { TceRun } from '../../table/tce-run.ts'
 import { entryAt, OUTSIDE, type TceWindow } from '../../table/tce-window.ts'
 import type { Stage } from '../../trace/stage.ts'
@@ -265,22 +265,11 @@ export class SpaprHcalls implements HcallPort {
 
   /** Takes the list out of memory, zeros where there is none; false if that was anywhere. */
   #readList(listHi: number, listLo: number, npages: number): boolean {
-    const memory = this.#memory
-    const list = this.#list
     const page = pageOf(listHi, listLo, MEMORY_PAGE_SHIFT)
-    const isThere = page < MEMORY_PAGES
-    let isReadable = true
-    for (let i = 0; i < npages; i++) {
-      if (isThere && memory.loadU64be(page, i * TCE_BYTES)) {
-        list[i * 2] = memory.wordHi
-        list[i * 2 + 1] = memory.wordLo
-      } else {
-        list[i * 2] = 0
-        list[i * 2 + 1] = 0
-        isReadable = false
-      }
-    }
-    return isReadable
+    if (npages === 0) return true
+    if (page < MEMORY_PAGES) return this.#memory.loadWords(page, npages, this.#list)
+    this.#list.fill(0, 0, npages * 2)
+    return false
   }
 
   /** Writes the first `count` values of the list; one record a run of neighbours. */
@@ -293,11 +282,12 @@ export class SpaprHcalls implements HcallPort {
     // A log shows only the last value of a list that went through: that one is known, and stands alone.
     const lastAlone = how === SEEN || !isWhole ? -1 : count - 1
     run.begin(window.pageShift)
+    if (!wantsOld) store.setList(first, count, list)
     for (let i = 0; i < count; i++) {
       const hi = list[i * 2] as number
       const lo = list[i * 2 + 1] as number
       const wasLive = wantsOld && isLive(window, first + i)
-      store.set(first + i, lo, hi)
+      if (wantsOld) store.set(first + i, lo, hi)
       if (i === 0 || i === lastAlone || !run.takes(hi, lo, wasLive)) {
         if (run.count > 0) table.announce(run.first, run.count, run.hi, run.lo, run.step, run.wasLive, how)
         run.start(first + i, hi, lo, wasLive)

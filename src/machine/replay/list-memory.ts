@@ -33,6 +33,15 @@ export class ListMemory implements BusMemory {
     return true
   }
 
+  loadWords(page: number, count: number, into: Int32Array): boolean {
+    for (let i = 0; i < count; i++) {
+      this.loadU64be(page, i * 8)
+      into[i * 2] = this.wordHi
+      into[i * 2 + 1] = this.wordLo
+    }
+    return true
+  }
+
   storeU64be(): boolean {
     return true
   }
