@@ -7,11 +7,12 @@ import { ListedChecker } from './listed-checker.ts'
 import { INFERRED, LIVE, type LifeRun } from './lives.ts'
 import type { RuleId } from './rules.ts'
 import { tceAt } from './tce-value.ts'
-import { pageSlot, type WindowShadow } from './window-shadow.ts'
+import type { WindowShadow } from './window-shadow.ts'
 import { counted } from './words.ts'
 
 const SET = slotMap('tce.set')
 const TCE_PERM = 3n
+const HOW_UNKNOWN = 2
 /** Entries of one run that are compared one by one at most. */
 const COMPARED_MAX = 4096
 
@@ -28,15 +29,12 @@ export class DoubleMap extends ListedChecker {
   readonly kinds: readonly EventKind[] = ['tce.set']
 
   see(log: RecordLog, seq: number): void {
-    const how = log.slot(seq, SET.how)
-    if ((log.slot(seq, SET.tce) & 3) === 0 || how === 2) return
-    const window = this.windows.find(log.slot(seq, SET.window) >>> 0)
-    if (window === undefined) return
-    const first = pageSlot(log, seq, SET.first)
-    const end = Math.min(first + pageSlot(log, seq, SET.count), window.entries)
-    window.tce.scan(first, end)
-    this.list.skipped += window.tce.scannedUnknown
-    if (window.tce.scannedLive > 0) this.#overwrites(log, seq, window, window.tce.runs(first, end))
+    const update = this.windows.update(log, seq)
+    if (update === undefined || update.perm === 0 || update.how === HOW_UNKNOWN) return
+    this.list.skipped += update.unknown
+    if (update.live === 0) return
+    const { window, first, end } = update
+    this.#overwrites(log, seq, window, window.tce.runs(first, end))
   }
 
   #overwrites(log: RecordLog, seq: number, window: WindowShadow, runs: Iterable<LifeRun>): void {

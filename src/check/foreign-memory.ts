@@ -20,6 +20,7 @@ const GRANT = slotMap('dma.grant')
 const OWN = slotMap('page.own')
 const MEMORY = slotMap('memory.slot')
 const UNIT_SHIFT = 12
+const HOW_UNKNOWN = 2
 const UNIT_BYTES = 1 << UNIT_SHIFT
 /** What is wrong: part of the key of a finding. */
 const BESIDE_GRANT = 1
@@ -102,13 +103,13 @@ export class ForeignMemory extends ListedChecker {
 
   #set(log: RecordLog, seq: number): void {
     if (this.#mapped === undefined && !this.#pages.hasRam) return
-    const window = this.windows.find(log.slot(seq, SET.window) >>> 0)
-    if (window === undefined) return
-    const first = pageSlot(log, seq, SET.first)
-    const count = Math.min(pageSlot(log, seq, SET.count), window.entries - first)
+    const update = this.windows.update(log, seq)
+    if (update === undefined) return
+    const { window, first, end, perm, how } = update
+    const count = end - first
     const mapped = window.isDirect ? undefined : this.#mapped
-    mapped?.take(log, window, first, count)
-    if (count <= 0 || (log.slot(seq, SET.tce) & 3) === 0 || log.slot(seq, SET.how) === 2) return
+    if (update.live > 0) mapped?.take(log, window, first, count)
+    if (count === 0 || perm === 0 || how === HOW_UNKNOWN) return
     for (const extent of extentsOf(log, seq, { first, count, pageShift: window.pageShift })) {
       mapped?.add(extent)
       const span = { start: extent.page, end: extent.page + extent.pages }

@@ -1,4 +1,4 @@
-import { EVENT_KINDS, type EventKind, KIND } from '../trace/event.ts'
+import { EVENT_KINDS, type EventKind } from '../trace/event.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
 import { type Coverage, SeenKinds } from './coverage.ts'
 import { checkersFor, RULE_IDS, ruleIds } from './index.ts'
@@ -6,8 +6,6 @@ import type { Checker, Finding, Verdict } from './rule.ts'
 import { RULES, type RuleId } from './rules.ts'
 import { Uses } from './uses.ts'
 import { WindowShadows } from './window-shadow.ts'
-
-const TRANSLATE = KIND['dma.translate']
 
 export interface JudgeOptions {
   /** Rules to judge; all where it is left out. */
@@ -19,7 +17,7 @@ export interface JudgeOptions {
 /**
  * All checkers of a run behind one sink, in the order that they need: checkers before the shadow, so that they
  * meet the state before each record. What counts the state after it (the ledger) is subscribed after `attach`.
- * Translations, which are most records of a run, go straight to `uses`.
+ * Translations, which are most records of a run, go past it straight to `uses`.
  *
  * @example
  * const judge = new Judge()
@@ -50,21 +48,18 @@ export class Judge implements RecordSink {
     this.checkers = checkersFor({ windows, uses, maxFindings }, this.#rules)
     const sinks: readonly RecordSink[] = [...this.checkers, uses, windows, this.#seen]
     this.#sinks = EVENT_KINDS.map((kind) => sinks.filter((sink) => sink.kinds.includes(kind)))
-    this.kinds = EVENT_KINDS.filter((kind) => sinks.some((sink) => sink.kinds.includes(kind)))
+    const own = sinks.filter((sink) => sink !== uses)
+    this.kinds = EVENT_KINDS.filter((kind) => own.some((sink) => sink.kinds.includes(kind)))
   }
 
   /** Subscribes to a log that has no records yet. */
   attach(log: RecordLog): void {
     log.subscribe(this)
+    log.subscribe(this.uses)
   }
 
   see(log: RecordLog, seq: number): void {
-    const kind = log.kindNumberOf(seq)
-    if (kind === TRANSLATE) {
-      this.uses.see(log, seq)
-      return
-    }
-    const sinks = this.#sinks[kind] as readonly RecordSink[]
+    const sinks = this.#sinks[log.kindNumberOf(seq)] as readonly RecordSink[]
     for (let i = 0; i < sinks.length; i++) (sinks[i] as RecordSink).see(log, seq)
   }
 

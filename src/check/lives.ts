@@ -9,6 +9,9 @@ export const UNKNOWN = 32
 /** Reserved from the start: an allocator's bit that stands for no mapping. */
 export const RESERVED = 64
 const DIRECTION = 3
+const LIVE_SHIFT = 2
+const EVER_SHIFT = 3
+const UNKNOWN_SHIFT = 5
 
 /** Seq of no record. */
 export const NO_RECORD = -1
@@ -19,6 +22,8 @@ const PAGE_SHIFT = 10
 const PAGE_CHUNKS = 1 << PAGE_SHIFT
 const PAGE_ENTRIES = CHUNK_ENTRIES * PAGE_CHUNKS
 const LOCAL = CHUNK_ENTRIES - 1
+/** Entries below this one are int32, and found by shifts. */
+const SMALL_ENTRIES = 2 ** 31
 /** Tables up to this many entries have all states in one array too: one load instead of three. */
 const FLAT_ENTRIES = 1 << 22
 
@@ -117,8 +122,12 @@ export class Lives {
   /** Entries [first, end) begin a life by a record. `bits` is LIVE with a direction, UNKNOWN, INFERRED, RESERVED. */
   begin(first: number, end: number, seq: number, bits: number): void {
     const state = bits | EVER
-    let whole: Chunk | undefined
     if (this.#flat.length < this.#flatEntries) this.#flat = new Uint8Array(this.#flatEntries)
+    if (end - first === 1 && end <= SMALL_ENTRIES) {
+      this.#beginOne(first, seq, state)
+      return
+    }
+    let whole: Chunk | undefined
     this.#flat.fill(state, first, end)
     for (let at = first; at < end; ) {
       const number = Math.floor(at / CHUNK_ENTRIES)
@@ -133,20 +142,49 @@ export class Lives {
         page[slot] = whole
       } else {
         const own = ownChunk(page, slot)
-        for (let i = from; i < stop; i++) {
-          if (((own.state[i] as number) & LIVE) !== 0) this.live--
-          own.state[i] = state
-          own.begun[i] = seq
-          own.ended[i] = NO_RECORD
-        }
+        this.live -= bitsIn(own.state, LIVE_SHIFT, from, stop)
+        own.state.fill(state, from, stop)
+        own.begun.fill(seq, from, stop)
+        own.ended.fill(NO_RECORD, from, stop)
       }
       if ((state & LIVE) !== 0) this.live += stop - from
       at += stop - from
     }
   }
 
+  #beginOne(entry: number, seq: number, state: number): void {
+    let page = this.#pages[entry >>> 22]
+    if (page === undefined) page = this.#pageFor(entry >>> CHUNK_SHIFT)
+    const own = ownChunk(page, (entry >>> CHUNK_SHIFT) & (PAGE_CHUNKS - 1))
+    const i = entry & LOCAL
+    this.live += ((state & LIVE) >> LIVE_SHIFT) - (((own.state[i] as number) & LIVE) >> LIVE_SHIFT)
+    own.state[i] = state
+    own.begun[i] = seq
+    own.ended[i] = NO_RECORD
+    this.#flat[entry] = state
+  }
+
+  #endOne(entry: number, seq: number): void {
+    const page = this.#pages[entry >>> 22]
+    if (page === undefined) return
+    const slot = (entry >>> CHUNK_SHIFT) & (PAGE_CHUNKS - 1)
+    const chunk = page[slot] as Chunk
+    const i = entry & LOCAL
+    const state = chunk.state[i & chunk.mask] as number
+    if ((state & (LIVE | UNKNOWN)) === 0) return
+    const own = ownChunk(page, slot)
+    this.live -= (state & LIVE) >> LIVE_SHIFT
+    own.state[i] = afterEnd(state)
+    own.ended[i] = seq
+    this.#flat[entry] = afterEnd(state)
+  }
+
   /** The live and the unknown entries of [first, end) end their lives by a record. */
   end(first: number, end: number, seq: number): void {
+    if (end - first === 1 && end <= SMALL_ENTRIES) {
+      this.#endOne(first, seq)
+      return
+    }
     this.#endedFrom = NOTHING
     for (let at = first; at < end; ) {
       const number = Math.floor(at / CHUNK_ENTRIES)
@@ -237,16 +275,25 @@ export class Lives {
       const from = at - number * CHUNK_ENTRIES
       const stop = Math.min(CHUNK_ENTRIES, from + (end - at))
       const chunk = page[number % PAGE_CHUNKS] as Chunk
-      if (chunk.mask === 0) this.#tally(chunk.state[0] as number, stop - from)
-      else for (let i = from; i < stop; i++) this.#tally(chunk.state[i] as number, 1)
+      if (chunk.mask === 0) this.#tally(chunk.state, 0, 1, stop - from)
+      else this.#tally(chunk.state, from, stop, 1)
       at += stop - from
     }
   }
 
-  #tally(state: number, count: number): void {
-    if ((state & LIVE) !== 0) this.scannedLive += count
-    if ((state & UNKNOWN) !== 0) this.scannedUnknown += count
-    if ((state & EVER) !== 0) this.scannedEver += count
+  #tally(states: Uint8Array, from: number, end: number, times: number): void {
+    let live = 0
+    let unknown = 0
+    let ever = 0
+    for (let i = from; i < end; i++) {
+      const state = states[i] as number
+      live += (state >> LIVE_SHIFT) & 1
+      unknown += (state >> UNKNOWN_SHIFT) & 1
+      ever += (state >> EVER_SHIFT) & 1
+    }
+    this.scannedLive += live * times
+    this.scannedUnknown += unknown * times
+    this.scannedEver += ever * times
   }
 
   /** The entries of [first, end) that were ever begun, as runs of neighbours that are alike, in order. */
@@ -316,9 +363,14 @@ const afterEnd = (state: number): number =>
 
 function liveIn(chunk: Chunk): number {
   if (chunk.mask === 0) return ((chunk.state[0] as number) & LIVE) === 0 ? 0 : CHUNK_ENTRIES
-  let live = 0
-  for (let i = 0; i < CHUNK_ENTRIES; i++) if (((chunk.state[i] as number) & LIVE) !== 0) live++
-  return live
+  return bitsIn(chunk.state, LIVE_SHIFT, 0, CHUNK_ENTRIES)
+}
+
+/** How many of some states have a bit. */
+function bitsIn(states: Uint8Array, shift: number, from: number, end: number): number {
+  let count = 0
+  for (let i = from; i < end; i++) count += ((states[i] as number) >> shift) & 1
+  return count
 }
 
 /** The chunk at a place, made writable: entries that are alike get rows of their own. */

@@ -7,10 +7,11 @@ import { because } from './evidence.ts'
 import { ListedChecker } from './listed-checker.ts'
 import { EVER, type LifeRun, NO_RECORD } from './lives.ts'
 import type { RuleId } from './rules.ts'
-import { pageSlot, type WindowShadow } from './window-shadow.ts'
+import { pageSlot, type TceUpdate, type WindowShadow } from './window-shadow.ts'
 import { counted } from './words.ts'
 
-const SET = slotMap('tce.set')
+const TCE_SET = KIND['tce.set']
+const HOW_UNKNOWN = 2
 const REVOKE = slotMap('dma.revoke')
 const END = slotMap('run.end')
 const RULE = 'unmap-miss'
@@ -28,12 +29,17 @@ interface Suspect {
 
 /** What one window has seen of clears. */
 class Clears {
+  readonly window: WindowShadow
   /** Entries that were cleared at least once while nothing was there. */
   readonly initialised = new RangeMap()
   /** Where the run of clears that began at entry 0 has come to. */
   sweepEnd = NO_SWEEP
   sweepCalls = 0
   suspects: Suspect[] = []
+
+  constructor(window: WindowShadow) {
+    this.window = window
+  }
 }
 
 /**
@@ -48,6 +54,7 @@ export class UnmapMiss extends ListedChecker {
   readonly rules: readonly RuleId[] = [RULE]
   readonly kinds: readonly EventKind[] = ['tce.set', 'dma.revoke', 'window.close', 'run.end']
   readonly #clears = new Map<number, Clears>()
+  #last: Clears | undefined
   #log: RecordLog | undefined
 
   see(log: RecordLog, seq: number): void {
@@ -56,14 +63,19 @@ export class UnmapMiss extends ListedChecker {
       this.#endOf(log, log.slot(seq, END.settled) === 1)
       return
     }
+    if (kind === TCE_SET) {
+      const update = this.windows.update(log, seq)
+      if (update !== undefined) this.#set(log, seq, update)
+      return
+    }
     const window = this.windows.find(log.slot(seq, 0) >>> 0)
     if (window === undefined) return
-    if (kind === KIND['tce.set']) this.#set(log, seq, window)
-    else if (kind === KIND['dma.revoke']) this.#revoke(log, seq, window)
+    if (kind === KIND['dma.revoke']) this.#revoke(log, seq, window)
     else {
       const clears = this.#clears.get(window.number)
       if (clears !== undefined) this.#settle(log, window, clears)
       this.#clears.delete(window.number)
+      this.#last = undefined
     }
   }
 
@@ -71,26 +83,22 @@ export class UnmapMiss extends ListedChecker {
     if (this.#log !== undefined) this.#endOf(this.#log, false)
   }
 
-  #set(log: RecordLog, seq: number, window: WindowShadow): void {
+  #set(log: RecordLog, seq: number, update: TceUpdate): void {
     this.#log = log
-    const first = pageSlot(log, seq, SET.first)
-    const end = Math.min(first + pageSlot(log, seq, SET.count), window.entries)
-    const isClear = (log.slot(seq, SET.tce) & 3) === 0 && log.slot(seq, SET.how) !== 2
-    let clears = this.#clears.get(window.number)
+    const { window, first, end, perm, how } = update
+    const isClear = perm === 0 && how !== HOW_UNKNOWN
+    const clears = this.#clearsOf(window, isClear && first < end)
+    if (clears === undefined) return
     if (!isClear) {
-      if (clears !== undefined && clears.sweepEnd !== NO_SWEEP) this.#settle(log, window, clears)
+      if (clears.sweepEnd !== NO_SWEEP) this.#settle(log, window, clears)
       return
     }
     if (first >= end) return
-    if (clears === undefined) {
-      clears = new Clears()
-      this.#clears.set(window.number, clears)
-    }
     if (first !== clears.sweepEnd) {
-      this.#settle(log, window, clears)
+      if (clears.sweepEnd !== NO_SWEEP) this.#settle(log, window, clears)
       if (first === 0) clears.sweepEnd = 0
     }
-    const suspect = this.#suspect(seq, window, clears, first, end)
+    const suspect = this.#suspect(seq, update, clears)
     if (clears.sweepEnd === NO_SWEEP) {
       if (suspect !== undefined) this.#report(log, window, suspect)
       return
@@ -101,20 +109,25 @@ export class UnmapMiss extends ListedChecker {
     if (end === window.entries) this.#forget(clears)
   }
 
-  /** Whether a clear of [first, end) takes back nothing that was there; remembers what it initialises. */
-  #suspect(
-    seq: number,
-    window: WindowShadow,
-    clears: Clears,
-    first: number,
-    end: number,
-  ): Suspect | undefined {
+  /** The clears of a window; made where `isNeeded` and there are none. */
+  #clearsOf(window: WindowShadow, isNeeded: boolean): Clears | undefined {
+    if (this.#last?.window === window) return this.#last
+    let clears = this.#clears.get(window.number)
+    if (clears === undefined && isNeeded) {
+      clears = new Clears(window)
+      this.#clears.set(window.number, clears)
+    }
+    this.#last = clears
+    return clears
+  }
+
+  /** Whether a clear takes back nothing that was there; remembers what it initialises. */
+  #suspect(seq: number, update: TceUpdate, clears: Clears): Suspect | undefined {
+    const { window, first, end, live, unknown, ever } = update
     const { tce, alloc } = window
-    tce.scan(first, end)
-    this.list.skipped += tce.scannedUnknown
-    if (tce.scannedLive > 0 || tce.scannedUnknown > 0) return undefined
-    const wasMapped = tce.scannedEver === end - first
-    if (!wasMapped && !clears.initialised.covers(first, end)) {
+    this.list.skipped += unknown
+    if (live > 0 || unknown > 0) return undefined
+    if (ever < end - first && !clears.initialised.covers(first, end)) {
       clears.initialised.set(first, end, 1)
       return undefined
     }
@@ -122,9 +135,7 @@ export class UnmapMiss extends ListedChecker {
     alloc?.scan(first, end)
     if (alloc !== undefined && alloc.scannedLive > 0) return undefined
     let last: LifeRun | undefined
-    if (tce.scannedEver > 0) {
-      for (const run of tce.runs(first, end)) if ((run.state & EVER) !== 0) last ??= run
-    }
+    if (ever > 0) for (const run of tce.runs(first, end)) if ((run.state & EVER) !== 0) last ??= run
     const [mappedBy, clearedBy] = [last?.begun ?? NO_RECORD, last?.ended ?? NO_RECORD]
     return { seq, first, count: end - first, mappedBy, clearedBy }
   }

@@ -1,7 +1,7 @@
 import { numberOf, wordOf } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
-import { INFERRED, LIVE, Lives, NO_RECORD, RESERVED, UNKNOWN } from './lives.ts'
+import { EVER, INFERRED, LIVE, Lives, NO_RECORD, RESERVED, UNKNOWN } from './lives.ts'
 
 const OPEN = slotMap('window.open')
 const SET = slotMap('tce.set')
@@ -71,6 +71,36 @@ export class WindowShadow {
   }
 }
 
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+
+const NO_WINDOW = new WindowShadow({
+  number: -1,
+  liobn: 0,
+  pageShift: 12,
+  busOffset: 0n,
+  entries: 0,
+  unit: 0,
+  openedBy: NO_RECORD,
+})
+
+/** A `tce.set` record, read once for all that want to know of it. */
+export interface TceUpdate {
+  readonly window: WindowShadow
+  /** Entries that it writes inside the table: [first, end). */
+  readonly first: number
+  readonly end: number
+  /** Entries that it writes or would write, those outside the table included. */
+  readonly count: number
+  /** Permissions that it gives; 0 where it clears. */
+  readonly perm: number
+  /** 0 seen, 1 inferred, 2 unknown. */
+  readonly how: number
+  /** Of the entries that it writes, how many were live before, unknown before, and ever live or unknown. */
+  readonly live: number
+  readonly unknown: number
+  readonly ever: number
+}
+
 /**
  * The shadow of all windows, kept by records alone and shared by the checkers.
  *
@@ -97,6 +127,18 @@ export class WindowShadows implements RecordSink {
   readonly #dense: (WindowShadow | undefined)[] = []
   /** Table updates seen. */
   updates = 0
+  readonly #update: Mutable<TceUpdate> = {
+    window: NO_WINDOW,
+    first: 0,
+    end: 0,
+    count: 0,
+    perm: 0,
+    how: 0,
+    live: 0,
+    unknown: 0,
+    ever: 0,
+  }
+  #updateSeq = NO_RECORD
 
   /** The window of a number, or undefined where it is closed or was never opened. */
   find(number: number): WindowShadow | undefined {
@@ -142,14 +184,51 @@ export class WindowShadows implements RecordSink {
     if (number < DENSE_NUMBERS) this.#dense[number] = window
   }
 
+  /**
+   * What a `tce.set` record does, and what its entries were before it: right for the record that is seen now,
+   * before and after the shadow has changed. Undefined where its window is not open. The object is used again.
+   */
+  update(log: RecordLog, seq: number): TceUpdate | undefined {
+    const update = this.#update
+    if (this.#updateSeq !== seq) {
+      this.#updateSeq = seq
+      const lanes = log.lanesOf(seq)
+      const row = log.rowOf(seq)
+      const window = this.find((lanes[row + SET.window] as number) >>> 0) ?? NO_WINDOW
+      update.window = window
+      if (window === NO_WINDOW) return undefined
+      const first = numberOf(lanes[row + SET.first + 1] as number, lanes[row + SET.first] as number)
+      const count = numberOf(lanes[row + SET.count + 1] as number, lanes[row + SET.count] as number)
+      update.first = first
+      update.count = count
+      update.end = Math.max(first, Math.min(first + count, window.entries))
+      update.how = lanes[row + SET.how] as number
+      update.perm = (lanes[row + SET.tce] as number) & TCE_PERM
+      this.#before(update)
+    }
+    return update.window === NO_WINDOW ? undefined : update
+  }
+
+  #before(update: Mutable<TceUpdate>): void {
+    const { tce } = update.window
+    if (update.end - update.first === 1 && update.end <= 2 ** 31) {
+      const state = tce.stateAt(0, update.first)
+      update.live = (state & LIVE) === 0 ? 0 : 1
+      update.unknown = (state & UNKNOWN) === 0 ? 0 : 1
+      update.ever = (state & EVER) === 0 ? 0 : 1
+      return
+    }
+    tce.scan(update.first, update.end)
+    update.live = tce.scannedLive
+    update.unknown = tce.scannedUnknown
+    update.ever = tce.scannedEver
+  }
+
   #set(log: RecordLog, seq: number): void {
     this.updates++
-    const window = this.find(log.slot(seq, SET.window) >>> 0)
-    if (window === undefined) return
-    const first = pageSlot(log, seq, SET.first)
-    const end = Math.min(first + pageSlot(log, seq, SET.count), window.entries)
-    const how = log.slot(seq, SET.how)
-    const perm = log.slot(seq, SET.tce) & TCE_PERM
+    const update = this.update(log, seq)
+    if (update === undefined) return
+    const { window, first, end, perm, how } = update
     if (how === HOW_UNKNOWN) window.tce.begin(first, end, seq, UNKNOWN | INFERRED)
     else if (perm === 0) window.tce.end(first, end, seq)
     else window.tce.begin(first, end, seq, LIVE | perm | (how === HOW_INFERRED ? INFERRED : 0))

@@ -2,12 +2,11 @@ import { hex } from '../bits/u64.ts'
 import { LIVE, type LifeRun, type Lives } from '../check/lives.ts'
 import { extentsOf } from '../check/tce-value.ts'
 import type { Uses } from '../check/uses.ts'
-import { pageSlot, type WindowShadow, type WindowShadows } from '../check/window-shadow.ts'
+import type { WindowShadow, WindowShadows } from '../check/window-shadow.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
 import { RunHistogram, type RunLengths } from './run-histogram.ts'
 
-const SET = slotMap('tce.set')
 const SEEN = slotMap('tce.seen')
 const REQUEST = slotMap('dma.request')
 const RETURN = slotMap('call.return')
@@ -212,27 +211,26 @@ export class LedgerCounter implements RecordSink {
 
   #set(log: RecordLog, seq: number): void {
     this.#log = log
-    const row = this.#rowOf(log.slot(seq, SET.window) >>> 0)
-    if (row === undefined) return
-    const first = pageSlot(log, seq, SET.first)
-    const count = Math.max(0, Math.min(pageSlot(log, seq, SET.count), row.entries - first))
+    const update = this.#windows.update(log, seq)
+    const row = update === undefined ? undefined : this.#rowOf(update.window.number)
+    if (update === undefined || row === undefined) return
+    const { first, end, perm, how } = update
+    const count = end - first
     if (count === 0) return
-    const how = log.slot(seq, SET.how)
     const cause = log.causeOf(seq)
     if (how === 0) this.#entries.known += count
     else if (how === 1) this.#entries.inferred += count
     else this.#entries.unknown += count
-    if (how !== 2 && (log.slot(seq, SET.tce) & 3) === 0) {
+    if (perm === 0 && how !== 2) {
       row.cleared += count
+      row.unmapped += update.live
       if (cause === -1 || cause !== this.#unmapCause) row.unmapCalls++
       this.#unmapCause = cause
-      row.unmapped += row.livePages - row.shadow.tce.live
     } else {
       row.mapped += count
       if (cause === -1 || cause !== this.#mapCause) row.mapCalls++
       this.#mapCause = cause
-      if (how !== 2)
-        this.#runs.add(log, seq, { window: row.window, pageShift: row.shadow.pageShift, first, count })
+      if (how !== 2) this.#runs.add(log, seq, update)
     }
     this.#settle(row)
   }

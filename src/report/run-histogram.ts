@@ -1,4 +1,5 @@
 import { pageOf } from '../bits/u64.ts'
+import type { TceUpdate } from '../check/window-shadow.ts'
 import { slotMap } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 
@@ -26,24 +27,15 @@ export class RunHistogram {
   #memory = 0
   #length = 0
 
-  /** Takes note of a `tce.set` record that maps `count` entries from `first` on. */
-  add(
-    log: RecordLog,
-    seq: number,
-    entries: {
-      readonly window: number
-      readonly pageShift: number
-      readonly first: number
-      readonly count: number
-    },
-  ): void {
-    const { window, pageShift, first, count } = entries
+  /** Takes note of a `tce.set` record that maps. */
+  add(log: RecordLog, seq: number, { window: { number, pageShift }, first, end }: TceUpdate): void {
+    const count = end - first
     const units = 1 << (pageShift - UNIT_SHIFT)
     const page = pageOf(log.slot(seq, SET.tce + 1), log.slot(seq, SET.tce), UNIT_SHIFT)
     const memory = Math.floor(page / units) * units
     const step = log.slot(seq, SET.step)
     const isRow = count === 1 || step === pageShift
-    const goesOn = window === this.#window && first === this.#entry && memory === this.#memory
+    const goesOn = number === this.#window && first === this.#entry && memory === this.#memory
     if (!goesOn) this.#close()
     this.#length += isRow ? count : 1
     if (!isRow) {
@@ -53,7 +45,7 @@ export class RunHistogram {
       this.#length = 1
     }
     const stride = isRow ? units : step < 0 ? 0 : 2 ** (step - UNIT_SHIFT)
-    this.#window = window
+    this.#window = number
     this.#entry = first + count
     this.#memory = memory + (count - 1) * stride + units
   }
