@@ -10,7 +10,7 @@ import { INFERRED, LIVE, NO_RECORD } from './lives.ts'
 import { MappedMemory, type Mapping, mappingsOf } from './mapped-memory.ts'
 import { ownersText, PageOwners, type PageSpan } from './page-owners.ts'
 import type { RuleId } from './rules.ts'
-import { type Extent, extentsOf, memoryPageOf, NO_PAGE } from './tce-value.ts'
+import { type Extent, extentsOf, isRow, memoryPageOf, NO_PAGE } from './tce-value.ts'
 import { pageSlot, type WindowShadow } from './window-shadow.ts'
 import { bytesText } from './words.ts'
 
@@ -110,14 +110,18 @@ export class ForeignMemory extends ListedChecker {
     const mapped = window.isDirect ? undefined : this.#mapped
     if (update.live > 0) mapped?.take(log, window, first, count)
     if (count === 0 || perm === 0 || how === HOW_UNKNOWN) return
+    mapped?.add(log, seq, window, first, count)
+    const mayMix = mapped !== undefined && window.grants === undefined && window.units > 1
+    if (isRow(log, seq, count, window.pageShift) && !mayMix && !this.#pages.hasOutsiders) {
+      const page = memoryPageOf(log, seq, first, window.units)
+      if (!this.#pages.hasRam || this.#pages.areRam(page, page + count * window.units)) return
+    }
     for (const extent of extentsOf(log, seq, { first, count, pageShift: window.pageShift })) {
-      mapped?.add(extent)
-      const span = { start: extent.page, end: extent.page + extent.pages }
-      if (this.#pages.hasRam && !this.#pages.areRam(span)) this.#beyondRam({ log, seq, window }, extent)
+      const end = extent.page + extent.pages
+      if (this.#pages.hasRam && !this.#pages.areRam(extent.page, end))
+        this.#beyondRam({ log, seq, window }, extent)
       if (this.#pages.hasOutsiders) this.#outsider({ log, seq, window }, extent)
-      if (mapped !== undefined && window.grants === undefined && window.pageShift > UNIT_SHIFT) {
-        this.#twoOwners({ log, seq, window }, extent)
-      }
+      if (mayMix) this.#twoOwners({ log, seq, window }, extent)
     }
   }
 
@@ -162,7 +166,7 @@ export class ForeignMemory extends ListedChecker {
 
   /** Pages of two owners in one IOMMU page of a window in which nobody grants. */
   #twoOwners({ log, seq, window }: Moment, extent: Extent): void {
-    const units = unitsOf(window)
+    const { units } = window
     for (let at = extent.page; at < extent.page + extent.pages; at += units) {
       const span = { start: at, end: at + units }
       const owners = this.#pages.ownersOf(span)
@@ -185,10 +189,9 @@ export class ForeignMemory extends ListedChecker {
   #granted(log: RecordLog, seq: number): void {
     const window = this.windows.find(log.slot(seq, GRANT.window) >>> 0)
     if (window === undefined || this.#mapped === undefined) return
-    const { tce, pageShift } = window
+    const { tce, units } = window
     const first = pageSlot(log, seq, GRANT.first)
     const count = pageSlot(log, seq, GRANT.count)
-    const units = unitsOf(window)
     const gpa = pageSlot(log, seq, GRANT.gpa)
     const end = gpa + pageSlot(log, seq, GRANT.bytes)
     const buffer = { start: Math.floor(gpa / UNIT_BYTES), end: Math.ceil(end / UNIT_BYTES) }
@@ -197,7 +200,7 @@ export class ForeignMemory extends ListedChecker {
     for (let i = 0; i < count; i++) {
       tce.loadAt(first + i)
       let start = (Math.floor(buffer.start / units) + i) * units
-      if ((tce.state & LIVE) !== 0) start = memoryPageOf(log, tce.begun, first + i, pageShift)
+      if ((tce.state & LIVE) !== 0) start = memoryPageOf(log, tce.begun, first + i, units)
       if (start === NO_PAGE || this.#pages.areAllOf(owner, start, start + units)) continue
       const page = { start, end: start + units }
       if (this.#isExposing({ log, seq, window }, { entry: first + i, page, buffer, owner })) return
@@ -332,14 +335,11 @@ export class ForeignMemory extends ListedChecker {
   }
 }
 
-/** IOMMU pages in 4 KiB pages. */
-const unitsOf = ({ pageShift }: WindowShadow): number => 2 ** (pageShift - UNIT_SHIFT)
-
 const entryOf = (window: WindowShadow, { first, page: start }: Extent, page: number): number =>
-  first + Math.floor((page - start) / unitsOf(window))
+  first + Math.floor((page - start) / window.units)
 
 function pageText(window: WindowShadow, page: number): string {
-  const units = unitsOf(window)
+  const { units } = window
   const start = Math.floor(page / units) * units
   return `the ${bytesText(2 ** window.pageShift)} IOMMU page at memory ${hex(start * UNIT_BYTES)}`
 }

@@ -2,10 +2,11 @@ import type { RecordLog } from '../trace/record-log.ts'
 import { LIVE, type LifeRun } from './lives.ts'
 import { PageCounts } from './page-counts.ts'
 import type { PageSpan } from './page-owners.ts'
-import { type Extent, extentsOf, memoryPageOf, NO_PAGE } from './tce-value.ts'
+import { type Extent, extentsOf, isRow, memoryPageOf, NO_PAGE } from './tce-value.ts'
 import type { WindowShadow } from './window-shadow.ts'
 
-const UNIT_SHIFT = 12
+/** Entries that are looked at one by one; a longer range is walked by its runs. */
+const STEPS_MAX = 4096
 
 /** A run of live entries, and the first stretch of memory behind it that was asked for. */
 export interface Mapping {
@@ -26,33 +27,58 @@ export class MappedMemory {
     return this.#counts.any(start, end)
   }
 
-  add({ page, pages }: Extent): void {
-    this.#counts.add(page, page + pages, 1)
+  /** Entries [first, first + count) were set by a record, with some permission. Allocates nothing. */
+  add(log: RecordLog, record: number, window: WindowShadow, first: number, count: number): void {
+    this.#count(log, record, window, first, count, 1)
   }
 
   /** Entries [first, first + count) are about to be written: what they map now counts no more. */
-  take(log: RecordLog, { tce, pageShift }: WindowShadow, first: number, count: number): void {
-    if (count !== 1) {
-      this.#countRuns(log, pageShift, tce.runs(first, first + count), -1)
+  take(log: RecordLog, window: WindowShadow, first: number, count: number): void {
+    const { tce } = window
+    if (count > STEPS_MAX) {
+      this.#countRuns(log, window, tce.runs(first, first + count), -1)
       return
     }
-    tce.loadAt(first)
-    if ((tce.state & LIVE) === 0) return
-    const page = memoryPageOf(log, tce.begun, first, pageShift)
-    if (page !== NO_PAGE) this.#counts.add(page, page + 2 ** (pageShift - UNIT_SHIFT), -1)
+    const end = first + count
+    for (let at = first; at < end; ) {
+      tce.loadAt(at)
+      const { begun, state } = tce
+      let stop = at + 1
+      for (; stop < end; stop++) {
+        tce.loadAt(stop)
+        if (tce.begun !== begun || tce.state !== state) break
+      }
+      if ((state & LIVE) !== 0) this.#count(log, begun, window, at, stop - at, -1)
+      at = stop
+    }
   }
 
   /** All that a window maps counts (1), or counts no more (-1). */
-  window(log: RecordLog, { tce, pageShift }: WindowShadow, delta: 1 | -1): void {
-    this.#countRuns(log, pageShift, tce.runs(), delta)
+  window(log: RecordLog, window: WindowShadow, delta: 1 | -1): void {
+    this.#countRuns(log, window, window.tce.runs(), delta)
   }
 
-  #countRuns(log: RecordLog, pageShift: number, runs: Iterable<LifeRun>, delta: 1 | -1): void {
+  #countRuns(log: RecordLog, window: WindowShadow, runs: Iterable<LifeRun>, delta: 1 | -1): void {
     for (const { first, count, state, begun } of runs) {
-      if ((state & LIVE) === 0) continue
-      for (const { page, pages } of extentsOf(log, begun, { first, count, pageShift })) {
-        this.#counts.add(page, page + pages, delta)
-      }
+      if ((state & LIVE) !== 0) this.#count(log, begun, window, first, count, delta)
+    }
+  }
+
+  #count(
+    log: RecordLog,
+    record: number,
+    window: WindowShadow,
+    first: number,
+    count: number,
+    delta: 1 | -1,
+  ): void {
+    const { units, pageShift } = window
+    const isOne = isRow(log, record, count, pageShift)
+    const stride = isOne ? count : 1
+    for (let entry = first; entry < first + count; entry += stride) {
+      const page = memoryPageOf(log, record, entry, units)
+      if (page === NO_PAGE) return
+      this.#counts.add(page, page + stride * units, delta)
     }
   }
 }

@@ -93,8 +93,8 @@ export class PageOwners {
     return owners.next(start) && owners.start <= start && owners.end >= end && owners.value === owner
   }
 
-  /** Whether all pages of a span are RAM of the partition. */
-  areRam({ start, end }: PageSpan): boolean {
+  /** Whether all pages of [start, end) are RAM of the partition. Allocates nothing. */
+  areRam(start: number, end: number): boolean {
     return this.#ram.covers(start, end)
   }
 

@@ -28,6 +28,8 @@ export class WindowShadow {
   readonly number: number
   readonly liobn: number
   readonly pageShift: number
+  /** Its IOMMU page in 4 KiB. */
+  readonly units: number
   readonly busOffset: bigint
   readonly entries: number
   /** Interned name of the PHB or VIO bus. */
@@ -58,6 +60,7 @@ export class WindowShadow {
     this.number = shape.number
     this.liobn = shape.liobn
     this.pageShift = shape.pageShift
+    this.units = 2 ** (shape.pageShift - 12)
     this.busOffset = shape.busOffset
     this.entries = shape.entries
     this.unit = shape.unit

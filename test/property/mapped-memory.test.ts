@@ -1,7 +1,6 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { MappedMemory, mappingsOf } from '../../src/check/mapped-memory.ts'
-import { extentsOf } from '../../src/check/tce-value.ts'
 import { WindowShadows } from '../../src/check/window-shadow.ts'
 import { RecordLog } from '../../src/trace/record-log.ts'
 
@@ -45,8 +44,7 @@ it('what is mapped is what the entries say, after every write', () => {
         mapped.take(log, shadow, first, count)
         const tce = (BigInt(page) << 12n) | BigInt(perm)
         const seq = log.emit('tce.set', null, { window, first, count, tce, step, how: 0 })
-        if (perm !== 0)
-          for (const e of extentsOf(log, seq, { first, count, pageShift: shadow.pageShift })) mapped.add(e)
+        if (perm !== 0) mapped.add(log, seq, shadow, first, count)
         for (let i = 0; i < count; i++) {
           const at = page + (step < 0 ? 0 : i * 2 ** (step - 12))
           const start = Math.floor(at / units) * units
