@@ -4,6 +4,8 @@ import type { Cells } from './state.ts'
 /** Bits that one bitmap may have: indices stay small integers. */
 export const BITMAP_BITS_MAX = 2 ** 31 - 32
 
+const WORD_BITS = 32
+
 /** Bits `from & 31` and up. */
 const headMask = (from: number): number => -1 << (from & 31)
 /** Bits below `end & 31`; all 32 for a multiple of 32. */
@@ -87,16 +89,22 @@ export class Bitmap {
    * multiple of `alignMask` + 1 (a power of two); `end` where there are none.
    */
   nextZeroArea(from: number, end: number, count: number, alignMask = 0, alignOffset = 0): number {
-    let at = from
+    if (from >= end) return end
+    assert(from >= 0 && end <= this.bits, 'the range lies in the bitmap')
+    if (count > 1 && count <= WORD_BITS && alignMask < WORD_BITS)
+      return this.#smallArea(from | 0, end | 0, count, alignMask, alignOffset)
+    // Small integers from here on, whatever the caller's numbers were made of: `| 0` says so to the engine.
+    const behind = end | 0
+    let at = from | 0
     for (;;) {
-      at = this.nextZero(at, end)
+      at = this.#scan(at, behind, -1)
       const over = (at + alignOffset) & alignMask
-      if (over !== 0) at += alignMask + 1 - over
+      if (over !== 0) at = (at + alignMask + 1 - over) | 0
       const stop = at + count
-      if (at >= end || stop > end) return end
-      const used = this.nextSet(at, stop)
+      if (at >= behind || stop > behind) return behind
+      const used = this.#scan(at, stop | 0, 0)
       if (used === stop) return at
-      at = used + 1
+      at = (used + 1) | 0
     }
   }
 
@@ -113,17 +121,49 @@ export class Bitmap {
     return n + onesIn((data[last] as number) & tailMask(end))
   }
 
+  /**
+   * `nextZeroArea` for what two words can hold: whole words at a time instead of hole by hole, which a branch
+   * predictor cannot follow in a bitmap that is used in pieces.
+   */
+  #smallArea(from: number, end: number, count: number, alignMask: number, alignOffset: number): number {
+    const { data } = this.#cells
+    const last = (end - 1) >>> 5
+    let w = from >>> 5
+    let free = ~(data[w] as number) & headMask(from)
+    if (w === last) free &= tailMask(end)
+    for (;;) {
+      let behind = w < last ? ~(data[w + 1] as number) : 0
+      if (w + 1 === last) behind &= tailMask(end)
+      let next = behind
+      // A bit stays while `wide` bits from it on are free.
+      for (let wide = 1; wide < count && free !== 0; ) {
+        const step = wide < count - wide ? wide : count - wide
+        free &= (free >>> step) | (next << (WORD_BITS - step))
+        next &= next >>> step
+        wide += step
+      }
+      for (; free !== 0; free &= free - 1) {
+        const at = (w << 5) + 31 - Math.clz32(free & -free)
+        if (((at + alignOffset) & alignMask) === 0) return at
+      }
+      if (w >= last) return end
+      w++
+      free = behind
+    }
+  }
+
   /** The first bit of [from, end) that differs from those of `flip` (0 finds set bits, -1 clear ones). */
   #scan(from: number, end: number, flip: number): number {
     if (from >= end) return end
     assert(from >= 0 && end <= this.bits, 'the range lies in the bitmap')
     const { data } = this.#cells
-    const last = (end - 1) >>> 5
+    const behind = end | 0
+    const last = (behind - 1) >>> 5
     let w = from >>> 5
     let word = ((data[w] as number) ^ flip) & headMask(from)
     while (word === 0 && w < last) word = (data[++w] as number) ^ flip
-    if (word === 0) return end
+    if (word === 0) return behind
     const at = (w << 5) + 31 - Math.clz32(word & -word)
-    return Math.min(at, end)
+    return at < behind ? at : behind
   }
 }

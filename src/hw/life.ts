@@ -1,4 +1,4 @@
-import { Cells, type Journal, keyOf } from '../bits/state.ts'
+import { type Journal, keyOf } from '../bits/state.ts'
 import { KIND } from '../trace/event.ts'
 import type { Stage } from '../trace/stage.ts'
 
@@ -9,23 +9,27 @@ import type { Stage } from '../trace/stage.ts'
 export class Life {
   readonly #stage: Stage
   readonly #layer: number
-  /** 0 alive, else the interned reason. */
-  readonly #cells: Cells
+  readonly #journal: Journal
+  readonly #key: number
+  /** Interned, 0 while it lives. */
+  #reason = 0
+  #isDead = false
 
   /** @param layer whose life it is, as records name it: `qemu` */
   constructor(stage: Stage, journal: Journal, layer = 'qemu') {
     this.#stage = stage
     this.#layer = stage.log.names.intern(layer)
-    this.#cells = new Cells(journal, keyOf('life', layer), 1)
+    this.#journal = journal
+    this.#key = keyOf('life', layer)
   }
 
   get isDead(): boolean {
-    return this.#cells.get(0) !== 0
+    return this.#isDead
   }
 
   /** What it died of; empty while it lives. */
   get why(): string {
-    return this.#stage.log.names.word(this.#cells.get(0))
+    return this.#stage.log.names.word(this.#reason)
   }
 
   /** It dies, and says so in a record. A second death changes nothing. */
@@ -33,7 +37,13 @@ export class Life {
     if (this.isDead) return
     const { log, cause } = this.#stage
     const reason = log.names.intern(why)
-    this.#cells.set(0, reason)
+    this.#become(reason)
+    this.#journal.change(this.#key, 0, reason, () => this.#become(0))
     log.append(KIND.dead, cause, this.#layer, reason)
+  }
+
+  #become(reason: number): void {
+    this.#reason = reason
+    this.#isDead = reason !== 0
   }
 }

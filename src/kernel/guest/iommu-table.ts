@@ -26,6 +26,8 @@ const BLOCK_ENTRIES = 16
 const GOLDEN = 0x61c8_8647
 const POOL_BITS = 2
 const WINDOW = POOLS_MAX + 1
+/** Up to this boundary a remainder is taken in small integers. */
+const INT_BOUNDARY_MAX = 2 ** 30
 /** Free entries that a kdump kernel makes room for at the top of a full table. */
 const KDUMP_ENTRIES = 2048
 
@@ -95,6 +97,10 @@ export class IommuTable {
   readonly #log: GuestLog
   readonly #maskWraps: boolean
   readonly #lanes = new Lanes()
+  /** The boundary that was asked for last, and how far behind a multiple of it slot 0 lies. */
+  #boundary = 1
+  #intoOfFirst = 0
+  #intoOfFirstLo = 0
 
   /** @throws IommulatorError ERR_MEMORY_LIMIT for a table of more entries than a bitmap holds */
   constructor(shape: IommuTableShape, { stage, journal, log, id, maskWraps }: IommuTableParts) {
@@ -274,7 +280,7 @@ export class IommuTable {
     for (let from = start; ; ) {
       const at = map.nextZeroArea(from, end, count, (1 << alignOrder) - 1)
       if (at >= end) return FAIL
-      const into = (this.offset + at) % boundary
+      const into = this.#intoBoundary(at, boundary)
       if (into + count <= boundary) return at
       from = at - into + boundary
     }
@@ -284,6 +290,20 @@ export class IommuTable {
   #leavesMap(): number {
     this.#log.doubt('iommu_range_alloc searches behind its bitmap')
     return FAIL
+  }
+
+  /**
+   * How far behind a multiple of the boundary a slot lies. An absolute entry of a 64-bit window is no small
+   * integer, and its remainder a call to the mathematical library: so that of slot 0 is kept.
+   */
+  #intoBoundary(slot: number, boundary: number): number {
+    if (boundary !== this.#boundary) {
+      this.#boundary = boundary
+      this.#intoOfFirst = this.offset % boundary
+      this.#intoOfFirstLo = this.#intoOfFirst | 0
+    }
+    if (boundary <= INT_BOUNDARY_MAX) return (this.#intoOfFirstLo + slot) & (boundary - 1)
+    return (this.#intoOfFirst + slot) % boundary
   }
 
   #take(slot: number, count: number, pool: number, request: AllocRequest): void {
@@ -297,6 +317,7 @@ export class IommuTable {
 
   #record(kind: number, slot: number, count: number, pool: number): void {
     const { log, cause } = this.#stage
+    if (!log.on) return
     log.append(kind, cause, this.#state.get(WINDOW), slot + this.windowFirst, 0, count, 0, pool)
   }
 }
