@@ -155,7 +155,7 @@ export const isFree = (owner: string): boolean => owner === '' || owner === 'fre
  * @example describe(scene, 12) // 'H_PUT_TCE mapped bus address 0x1000 (LIOBN 0x80000000, entry 1) to ...'
  */
 export function describe(scene: Scene, seq: number): string {
-  if (!scene.log.has(seq)) return `record ${seq}, which is no longer kept`
+  if (!scene.log.has(seq)) return `record ${seq}, which is no longer kept (about this line)`
   const { event }: TraceRecord = scene.log.read(seq)
   return (DESCRIBERS[event.kind] as Describer<EventKind>)(event as never, scene, seq)
 }

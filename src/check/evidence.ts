@@ -1,34 +1,28 @@
-import { type EventKind, slotMap } from '../trace/event.ts'
+import { LINE_SLOTS, slotMap } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { callsAbove, describe, type Scene } from './describe.ts'
 import { NO_RECORD } from './lives.ts'
 import type { Evidence } from './rule.ts'
 
-const ENTER = slotMap('call.enter')
 const RETURN = slotMap('call.return')
 
-/** Where a kind of record has a line of its own. */
-const LINE_SLOTS: Partial<Record<EventKind, number>> = {
-  'call.enter': ENTER.line,
-  'tce.seen': slotMap('tce.seen').line,
-  'dma.request': slotMap('dma.request').line,
-  'dma.translate': slotMap('dma.translate').line,
-  unmodelled: slotMap('unmodelled').line,
-}
 /** Records that are looked at, at most, for the answer that explains a mapping that is not there. */
 const LOOK_AROUND = 4096
 const CAUSES_MAX = 64
 
-/** Line of the input that a record comes from: its own, or that of the nearest cause that has one; else 0. */
+/**
+ * Line of the input that a record comes from: its own, or that of the nearest cause that has one; else 0. Of a
+ * record that is no longer kept it may be a few lines off.
+ */
 export function lineOf(log: RecordLog, seq: number): number {
   let at = seq
   for (let n = 0; n < CAUSES_MAX && at >= 0 && log.has(at); n++) {
-    const slot = LINE_SLOTS[log.kindOf(at)]
-    const line = slot === undefined ? 0 : log.slot(at, slot) >>> 0
+    const slot = LINE_SLOTS[log.kindNumberOf(at)] ?? -1
+    const line = slot < 0 ? 0 : log.slot(at, slot) >>> 0
     if (line !== 0) return line
     at = log.causeOf(at)
   }
-  return 0
+  return log.lineNear(at)
 }
 
 /** A record as evidence, in the words of `describe` or in others. */

@@ -1,5 +1,5 @@
 import { Command as Commander, CommanderError, Option } from 'commander'
-import { IommulatorError } from '../bits/errors.ts'
+import { type ErrorCode, IommulatorError } from '../bits/errors.ts'
 import { VERSION } from '../bits/version.ts'
 import type { Command } from './command.ts'
 import { EXIT } from './exit.ts'
@@ -42,6 +42,9 @@ function fill(to: Commander, command: Command, done: (code: number) => void, io:
   })
 }
 
+/** Errors of words on the command line, not of a file. */
+const USAGE_ERRORS: readonly ErrorCode[] = ['ERR_PROFILE', 'ERR_NUMBER', 'ERR_RULE']
+
 /** Says what went wrong, in one line where it can be one, and with which exit code. */
 export function failure(error: unknown, io: Io): number {
   if (error instanceof ScenarioError) {
@@ -50,7 +53,7 @@ export function failure(error: unknown, io: Io): number {
   }
   if (error instanceof IommulatorError) {
     io.err(`iommulator: ${error.message}\n`)
-    return error.code === 'ERR_PROFILE' || error.code === 'ERR_NUMBER' ? EXIT.USAGE : EXIT.INPUT
+    return USAGE_ERRORS.includes(error.code) ? EXIT.USAGE : EXIT.INPUT
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
   io.err(`iommulator: this is a bug of iommulator, please report it with the input:\n${text}\n`)

@@ -229,3 +229,8 @@ export function slotMap<K extends EventKind>(
   }
   return out as Record<keyof EventFields<K> & string, number>
 }
+
+/** Slot of the `line` field of each kind, by its number; -1 for kinds that have none. */
+export const LINE_SLOTS: readonly number[] = EVENT_KINDS.map(
+  (kind) => (slotMap(kind) as Readonly<Record<string, number>>)['line'] ?? -1,
+)

@@ -8,6 +8,7 @@ import {
   type EventKind,
   type FieldType,
   KIND,
+  LINE_SLOTS,
   type MachineEvent,
   SLOTS,
   type TraceRecord,
@@ -17,6 +18,8 @@ import { Names } from './names.ts'
 const CHUNK_SHIFT = 14
 const CHUNK_RECORDS = 1 << CHUNK_SHIFT
 const NO_CAUSE = -1
+/** Of dropped records, a line is remembered for every 16. */
+const LINE_STEP = 16
 /** Records of one log, dropped ones included: a cause is an int32. */
 const RECORDS_MAX = 2 ** 31
 
@@ -69,6 +72,8 @@ export class RecordLog {
   /** Switched off, nothing is recorded and `append` answers the seq that the record would have had. */
   on = true
   readonly #chunks: (Chunk | undefined)[] = []
+  /** Of each dropped chunk, a line for every LINE_STEP records: the first that they came from. */
+  readonly #lines: Uint32Array[] = []
   /** The columns of the chunk that is being filled. */
   #lanes = NO_CHUNK.lanes
   #ticks = NO_CHUNK.ticks
@@ -291,6 +296,12 @@ export class RecordLog {
     this.#ticks = ticks
   }
 
+  /** The line of the input that a dropped record came from, or one a few records before it; 0 where it is kept or had none. */
+  lineNear(seq: number): number {
+    if (seq < 0 || seq >= this.#firstKept) return 0
+    return this.#lines[seq >>> CHUNK_SHIFT]?.[Math.floor((seq & (CHUNK_RECORDS - 1)) / LINE_STEP)] ?? 0
+  }
+
   #chunkFor(seq: number): void {
     if (seq >= RECORDS_MAX) throw new IommulatorError('ERR_STATE_LIMIT', `more than ${RECORDS_MAX} records`)
     const number = seq >>> CHUNK_SHIFT
@@ -299,12 +310,27 @@ export class RecordLog {
     if (oldest >= 0) {
       chunk = this.#chunks[oldest]
       this.#chunks[oldest] = undefined
+      if (chunk !== undefined) this.#lines[oldest] = linesOf(chunk, this.#lines[oldest - 1]?.at(-1) ?? 0)
       this.#firstKept = (oldest + 1) << CHUNK_SHIFT
     }
     chunk ??= newChunk()
     this.#chunks[number] = chunk
     this.#fill(chunk)
   }
+}
+
+/** What a chunk that goes leaves behind. @param line the last line before it */
+function linesOf({ lanes }: Chunk, line: number): Uint32Array {
+  const lines = new Uint32Array(CHUNK_RECORDS / LINE_STEP)
+  let last = line
+  for (let row = 0; row < CHUNK_RECORDS; row++) {
+    const at = row << ROW_SHIFT
+    const slot = LINE_SLOTS[lanes[at + KIND_LANE] as number] ?? -1
+    const own = slot < 0 ? 0 : (lanes[at + slot] as number) >>> 0
+    if (own !== 0) last = own
+    lines[Math.floor(row / LINE_STEP)] ||= last
+  }
+  return lines
 }
 
 const notKept = (seq: number): Error => new Error(`model bug: record ${seq} is not kept`)

@@ -255,4 +255,24 @@ describe('what a new table means', () => {
     expect(r.assumptions.at(-1)).toMatchObject({ line: 4 })
     expect(r.assumptions.at(-1)?.text).toContain('not replayed: TCE table past')
   })
+
+  it('what was mapped longer ago than records are kept is shown with about its line', () => {
+    const page = (i: number) => 0x1_0000 + (i % 1000) * 0x1000
+    const churn = Array.from({ length: 200_000 }, (_, i) => [
+      put(page(i), 0x5003),
+      unmap(page(i) + 0x1000, 1),
+    ])
+    const r = replay([
+      NEW,
+      put(0x1000, 0x48cc003),
+      ...churn.flat(),
+      unmap(0x2000, 1),
+      xlate(0x1000, 0x48cc000, 3),
+    ])
+    expect(rules(r)).toEqual(['use-after-unmap'])
+    const [mapped, unmapped, used] = r.findings[0]?.because ?? []
+    expect(mapped?.text).toMatch(/no longer kept/)
+    expect(mapped?.line).toBeLessThan(20)
+    expect([unmapped?.line, used?.line]).toEqual([400_003, 400_004])
+  })
 })

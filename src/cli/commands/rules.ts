@@ -14,7 +14,7 @@ function found(id: string): Rule {
   const rule = RULES.find((r) => r.id === id.toLowerCase())
   if (rule !== undefined) return rule
   throw new IommulatorError(
-    'ERR_NUMBER',
+    'ERR_RULE',
     `no rule is called "${id}"${didYouMean(id, ids())}; known: ${ids().join(', ')}`,
   )
 }

@@ -13,8 +13,8 @@ import type { ReplayResult } from './result.ts'
 export const LOG_SOURCES = { qemu: 'qemu-trace' } as const
 export type LogSource = (typeof LOG_SOURCES)[keyof typeof LOG_SOURCES]
 
-/** Records that a replay keeps: what a finding shows must be among them. About 270 MB. */
-const KEEP_RECORDS = 4 * 1024 * 1024
+/** Records that a replay keeps: what a finding shows must be among them. About 70 MB. */
+const KEEP_RECORDS = 1024 * 1024
 
 export interface ReplayOptions {
   readonly from: LogSource

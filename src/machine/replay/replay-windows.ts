@@ -69,10 +69,24 @@ export class ReplayWindows {
     const window = this.#units.windowOf(liobn)
     if (window === undefined) return undefined
     const made: ReplayWindow = { liobn, window, knowledge: new Knowledge(inKvm ? UNKNOWN : how), inKvm }
+    if (how === UNKNOWN || inKvm) this.#tellUnknown(window)
     this.#byLiobn.set(liobn, made)
     this.#seen.add(liobn)
     this.#last = made
     return made
+  }
+
+  /** Says in a record that nothing is known of a window's entries, so that no rule judges by what they are not. */
+  #tellUnknown(window: TceWindow): void {
+    const { number, entries } = window
+    this.#log.emit('tce.set', null, {
+      window: number,
+      first: 0,
+      count: entries,
+      tce: 0n,
+      step: -1,
+      how: UNKNOWN,
+    })
   }
 
   /** A line names a LIOBN whose window the log has not shown: the default one, with unknown contents. */
@@ -160,7 +174,10 @@ export class ReplayWindows {
     const assumption = this.#moved.get(open.liobn)
     if (assumption === undefined) return
     assumption.state = kept ? 'confirmed' : 'contradicted'
-    if (!kept) open.knowledge = new Knowledge(UNKNOWN)
+    if (!kept) {
+      open.knowledge = new Knowledge(UNKNOWN)
+      this.#tellUnknown(open.window)
+    }
     this.#moved.delete(open.liobn)
   }
 }

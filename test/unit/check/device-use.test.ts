@@ -323,7 +323,7 @@ describe('how much is kept', () => {
     expect(w.found()[0]?.because[0]).toEqual({
       seq: mapped,
       line: 0,
-      text: `record ${mapped}, which is no longer kept`,
+      text: `record ${mapped}, which is no longer kept (about this line)`,
     })
   })
 
