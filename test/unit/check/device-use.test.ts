@@ -322,7 +322,7 @@ describe('how much is kept', () => {
     w.refused(1)
     expect(w.found()[0]?.because[0]).toEqual({
       seq: mapped,
-      line: 0,
+      line: 1,
       text: `record ${mapped}, which is no longer kept (about this line)`,
     })
   })
