@@ -15,5 +15,3 @@ export const EXIT = {
   /** Stopped from the keyboard. */
   INTERRUPTED: 130,
 } as const
-
-export type ExitCode = (typeof EXIT)[keyof typeof EXIT]

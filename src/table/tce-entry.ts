@@ -1,4 +1,3 @@
-import { type Gpa, gpa } from '../bits/brand.ts'
 import { bit, bits, word } from '../bits/word.ts'
 
 /** One translation control entry of a PCI window. Bits are numbered from the least significant one. */
@@ -23,11 +22,3 @@ export const TCE_READ = 1
 export const TCE_WRITE = 2
 /** Both permission bits of the lower lane. */
 export const TCE_PERM = TCE_READ | TCE_WRITE
-
-/** The page address in a TCE, for an IOMMU page of 2^pageShift bytes. */
-export const tceGpa = (tce: bigint, pageShift: number): Gpa =>
-  gpa((tce >> BigInt(pageShift)) << BigInt(pageShift))
-
-/** `---`, `r--`, `-w-` or `rw-`: permissions as people read them. */
-export const permText = (perm: number): string =>
-  `${(perm & TCE_READ) === 0 ? '-' : 'r'}${(perm & TCE_WRITE) === 0 ? '-' : 'w'}`
