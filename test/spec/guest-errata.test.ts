@@ -145,8 +145,14 @@ describe('which kernels have which errata', () => {
   it.each([
     ['linux-4.9', 'B11 X11 X12 X17 zero-length-first'],
     ['linux-5.13', 'B11 X11 X12 X15 X17 zero-length-first'],
+    ['linux-5.15', 'B11 X11 X12 X13 X15 X17 zero-length-first mask-below-window ddw-known-direct'],
+    ['linux-5.15.140', 'B11 X11 X12 X13 X15 X16 X17 zero-length-first mask-below-window ddw-known-direct'],
     ['linux-6.1', 'B11 X11 X12 X13 X15 X16 X17 zero-length-first mask-below-window ddw-known-direct'],
     ['linux-6.1.176', 'X11 X12 X13 X15 X16 X17 zero-length-first mask-below-window ddw-known-direct'],
+    ['linux-6.5.12', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window ddw-known-direct'],
+    ['linux-6.5.13', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window'],
+    ['linux-6.6.2', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window ddw-known-direct'],
+    ['linux-6.6.3', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window'],
     ['linux-6.12', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window'],
   ])('%s', (profile, ids) => {
     expect(resolveProfile(GUEST_ERRATA, profile).ids.join(' ')).toBe(ids)

@@ -81,11 +81,12 @@ export const GUEST_ERRATA = declareErrata([
     title: 'a device counts as direct although its window could not be made',
     kind: 'defect',
     family: 'linux',
-    versions: [{ since: '5.16' }],
+    versions: [{ since: '5.15.140' }],
     wrong:
       'Where making or filling the window fails after it was decided to be direct, the device gets direct operations with offset 0: memory addresses go out as bus addresses of the default window. A further mask, of this device or of another, finds the failure and uses the table, so that only drivers that set no coherent mask afterwards see it.',
     right: 'The device uses its IOMMU table.',
-    source: 'Linux v6.1 arch/powerpc/platforms/pseries/iommu.c, enable_ddw; since fb4ee2b30cd0 (v5.16)',
+    source:
+      'Linux v6.1 arch/powerpc/platforms/pseries/iommu.c, enable_ddw; since fb4ee2b30cd0 (v5.16, v5.15.140)',
     evidence: 'source',
     scenario: 'scenarios/errata/x16-direct-after-failure.yaml',
     finding: 'dma-not-granted',
@@ -139,11 +140,15 @@ export const GUEST_ERRATA = declareErrata([
     title: 'a large dynamic window is taken for a direct one the second time',
     kind: 'defect',
     family: 'linux',
-    versions: [{ since: '5.15', until: '6.7' }],
+    versions: [
+      { since: '5.15', until: '6.5.13' },
+      { since: '6.6', until: '6.6.3' },
+    ],
     wrong:
       'A window that is known and as large as memory counts as direct, also where it is allocated from: for the coherent mask of the device that it was made for, and for every further function of the endpoint. Their addresses lead to other buffers or nowhere.',
     right: 'A known window is direct only where memory was mapped into it.',
-    source: 'Linux v6.1 arch/powerpc/platforms/pseries/iommu.c, enable_ddw; fixed by 3bf983e4e93c (v6.7)',
+    source:
+      'Linux v6.1 arch/powerpc/platforms/pseries/iommu.c, enable_ddw; fixed by 3bf983e4e93c (v6.7, v6.6.3, v6.5.13; not in 6.1.192)',
     evidence: 'source',
     scenario: 'scenarios/errata/ddw-known-direct.yaml',
     finding: 'dma-not-granted',
