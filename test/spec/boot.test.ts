@@ -108,14 +108,32 @@ describe('boot of a kdump kernel', () => {
     expect(guest.kernel.ddw.windows).toMatchObject([{ isDirect: false, property: { liobn: 0x8000_0001 } }])
   })
 
-  it('the default window comes first where both are there, and the other stays known', () => {
-    const ddw = [0x8000_0001, 0, 0x0800_0000, 0, 24, 30]
-    const guest = new GuestMachine({ isKdump: true, properties: { ...QEMU_PHB, [PROP.DIRECT64]: ddw } })
-    guest.hypervisor.open(0x8000_0001, 24, 1n << 59n, 1n << 30n)
-    guest.call('boot')
-    expect(guest.device('nic').table?.liobn).toBe(DEFAULT_LIOBN)
-    expect(guest.call('probe', { device: 'nic', mask: MASK_64 })).toMatchObject({ rule: 'done-direct' })
-    expect(guest.hypervisor.calls.filter((c) => c.call.startsWith('rtas'))).toEqual([])
+  describe('the default window comes first where both are there', () => {
+    const both = (profile: string) => {
+      const ddw = [0x8000_0001, 0, 0x0800_0000, 0, 24, 30]
+      const properties = { ...QEMU_PHB, [PROP.DIRECT64]: ddw }
+      const guest = new GuestMachine({ isKdump: true, properties, profile })
+      guest.hypervisor.open(0x8000_0001, 24, 1n << 59n, 1n << 30n)
+      guest.call('boot')
+      return guest
+    }
+
+    it.each([
+      ['intended', 'done-table'],
+      ['ddw-known-direct', 'done-direct'],
+    ])('%s: the other one stays known, and nothing is asked of firmware: %s', (profile, rule) => {
+      const guest = both(profile)
+      expect(guest.device('nic').table?.liobn).toBe(DEFAULT_LIOBN)
+      expect(guest.call('probe', { device: 'nic', mask: MASK_64 })).toMatchObject({ rule })
+      expect(guest.hypervisor.calls.filter((c) => c.call.startsWith('rtas'))).toEqual([])
+    })
+
+    it('it does not follow memory, whoever filled it', () => {
+      const guest = both('intended')
+      const { length } = guest.hypervisor.calls
+      guest.call('memory_offline', { gpa: 0x3000_0000n, bytes: 0x1000_0000n })
+      expect(guest.hypervisor.calls).toHaveLength(length)
+    })
   })
 
   it('a property of 20 bytes is thrown away', () => {

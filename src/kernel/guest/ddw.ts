@@ -129,7 +129,10 @@ export class Ddw {
     return attempt.direct
   }
 
-  /** Takes over windows that another kernel left in the device tree. Properties that are too short go. */
+  /**
+   * Takes over windows that another kernel left in the device tree. None counts as direct: whatever fills it is
+   * not kept up by this kernel. Properties that are too short go.
+   */
   adopt(nodes: readonly DeviceNode[]): void {
     for (const name of [PROP.DIRECT64, PROP.DMA64]) {
       for (const node of nodes) {
@@ -139,8 +142,7 @@ export class Ddw {
           if (ddwTokens(node) !== undefined) node.remove(name)
           continue
         }
-        const isDirect = name === PROP.DIRECT64 && node.cells(PROP.DMA_WINDOW) !== undefined
-        this.#list({ node, property: readDdwProperty(cells), isDirect })
+        this.#list({ node, property: readDdwProperty(cells), isDirect: false })
       }
     }
   }
