@@ -1,4 +1,5 @@
-const CHUNK_ENTRIES = 1 << 14
+const CHUNK_SHIFT = 14
+const CHUNK_ENTRIES = 1 << CHUNK_SHIFT
 
 /** How the value of an entry is known. */
 export const SEEN = 0
@@ -28,6 +29,13 @@ export const noCounts = (): KnowledgeCounts => ({
   learned: 0,
 })
 
+/** So few entries are written faster one by one than by a call. */
+const FEW_ENTRIES = 16
+
+/** Chunk of an entry below 2^53. */
+const chunkOf = (entry: number): number =>
+  entry <= 0x7fff_ffff ? entry >>> CHUNK_SHIFT : Math.floor(entry / CHUNK_ENTRIES)
+
 const HOW_BITS = 2
 const HOW_MASK = (1 << HOW_BITS) - 1
 
@@ -49,8 +57,8 @@ export class Knowledge {
   }
 
   get(entry: number): How {
-    const chunk = this.#chunks.get(Math.floor(entry / CHUNK_ENTRIES)) ?? this.#initial
-    const cell = typeof chunk === 'number' ? chunk : (chunk[entry % CHUNK_ENTRIES] as number)
+    const chunk = this.#chunks.get(chunkOf(entry)) ?? this.#initial
+    const cell = typeof chunk === 'number' ? chunk : (chunk[entry & (CHUNK_ENTRIES - 1)] as number)
     const how = (cell & HOW_MASK) as How
     return how === SEEN && cell >> HOW_BITS !== this.#epoch ? INFERRED : how
   }
@@ -63,7 +71,7 @@ export class Knowledge {
   fill(first: number, end: number, how: How): void {
     const cell = (this.#epoch << HOW_BITS) | how
     for (let at = first; at < end; ) {
-      const number = Math.floor(at / CHUNK_ENTRIES)
+      const number = chunkOf(at)
       const start = number * CHUNK_ENTRIES
       const stop = Math.min(end, start + CHUNK_ENTRIES)
       let chunk = this.#chunks.get(number) ?? this.#initial
@@ -74,7 +82,8 @@ export class Knowledge {
             chunk = new Int32Array(CHUNK_ENTRIES).fill(chunk)
             this.#chunks.set(number, chunk)
           }
-          chunk.fill(cell, at - start, stop - start)
+          if (stop - at > FEW_ENTRIES) chunk.fill(cell, at - start, stop - start)
+          else for (let i = at - start; i < stop - start; i++) chunk[i] = cell
         }
       }
       at = stop

@@ -1,4 +1,5 @@
 import { hex } from '../../bits/u64.ts'
+import type { SpaprTceTable } from '../../hw/spapr-tce-table.ts'
 import type { TceWindow } from '../../table/tce-window.ts'
 import type { RecordLog } from '../../trace/record-log.ts'
 import { INFERRED, Knowledge, SEEN, UNKNOWN } from './knowledge.ts'
@@ -8,7 +9,10 @@ import type { OpenAssumption, Tally } from './tally.ts'
 /** What the replay knows of the window behind a LIOBN. */
 export interface ReplayWindow {
   readonly liobn: number
+  readonly table: SpaprTceTable
+  /** The window that the table had when the replay took note of it. */
   readonly window: TceWindow
+  readonly pageBytes: number
   knowledge: Knowledge
   /** The table lives in KVM: its hypercalls leave no line, so no value is certain. */
   readonly inKvm: boolean
@@ -23,8 +27,8 @@ export interface ReplayWindow {
  * next one decides; the last case is an assumption that later lines confirm or contradict.
  */
 export class ReplayWindows {
+  /** By LIOBN as an int32: most are above 2^31, and a number there is allocated and hashed for each look-up. */
   readonly #byLiobn = new Map<number, ReplayWindow>()
-  #last: ReplayWindow | undefined
   /** New-table lines whose reason the next line will show, in order. */
   #pending: { readonly liobn: number; readonly line: number; readonly inKvm: boolean }[] = []
   readonly #seen = new Set<number>()
@@ -45,16 +49,12 @@ export class ReplayWindows {
 
   /** The window of a LIOBN, or undefined where the log has shown none. */
   find(liobn: number): ReplayWindow | undefined {
-    if (this.#last?.liobn === liobn && this.#last.window === this.#units.windowOf(liobn)) return this.#last
-    const found = this.#byLiobn.get(liobn)
+    const found = this.#byLiobn.get(liobn | 0)
+    if (found !== undefined && found.table.window === found.window) return found
     const now = this.#units.windowOf(liobn)
     if (now === undefined) {
-      if (found !== undefined) this.#byLiobn.delete(liobn)
+      if (found !== undefined) this.#byLiobn.delete(liobn | 0)
       return undefined
-    }
-    if (found?.window === now) {
-      this.#last = found
-      return found
     }
     return this.adopt(liobn, SEEN, false)
   }
@@ -66,13 +66,15 @@ export class ReplayWindows {
 
   /** Takes note of the window that the units have for a LIOBN now. */
   adopt(liobn: number, how: 0 | 1 | 2, inKvm: boolean): ReplayWindow | undefined {
-    const window = this.#units.windowOf(liobn)
-    if (window === undefined) return undefined
-    const made: ReplayWindow = { liobn, window, knowledge: new Knowledge(inKvm ? UNKNOWN : how), inKvm }
+    const table = this.#units.liobns.find(0, liobn | 0)
+    const window = table?.window ?? undefined
+    if (table === undefined || window === undefined) return undefined
+    const pageBytes = 2 ** window.pageShift
+    const knowledge = new Knowledge(inKvm ? UNKNOWN : how)
+    const made: ReplayWindow = { liobn, table, window, pageBytes, knowledge, inKvm }
     if (how === UNKNOWN || inKvm) this.#tellUnknown(window)
-    this.#byLiobn.set(liobn, made)
+    this.#byLiobn.set(liobn | 0, made)
     this.#seen.add(liobn)
-    this.#last = made
     return made
   }
 

@@ -30,6 +30,7 @@ export interface ShownCall {
 }
 
 const H_PARAMETER = -4
+const TWO_32 = 0x1_0000_0000
 
 /** Replays hypercalls that a log shows through the model's own handlers, and compares the answers. */
 export class TceCalls {
@@ -58,7 +59,7 @@ export class TceCalls {
     if (open === undefined && this.#isUnjudged(c)) return
     const code = this.#port.putTce(c.liobnHi, c.liobnLo, c.iobaHi, c.iobaLo, c.tceHi, c.tceLo)
     if (!this.#compare(c, code) || code !== 0 || open === undefined) return
-    open.knowledge.fill(this.#entry(open, c), this.#entry(open, c) + 1, SEEN)
+    open.knowledge.set(this.#entry(open, c), SEEN)
     this.#tally.entries.known++
   }
 
@@ -93,10 +94,10 @@ export class TceCalls {
       this.#compare(c, this.#stuffAt(c, c.iobaHi, c.iobaLo))
       return
     }
-    const { pageShift } = open.window
-    const done = c.retLo === 0 && c.countHi === 0 ? (c.countLo >>> 0) * 2 ** pageShift : 0
-    const low = (c.iobaLo >>> 0) - (done % 0x1_0000_0000)
-    const startHi = (c.iobaHi - Math.floor(done / 0x1_0000_0000) - (low < 0 ? 1 : 0)) | 0
+    const done = c.retLo === 0 && c.countHi === 0 ? (c.countLo >>> 0) * open.pageBytes : 0
+    const doneHi = done < TWO_32 ? 0 : Math.floor(done / TWO_32)
+    const low = (c.iobaLo >>> 0) - (done - doneHi * TWO_32)
+    const startHi = (c.iobaHi - doneHi - (low < 0 ? 1 : 0)) | 0
     const startLo = low | 0
     const code = this.#stuffAt(c, startHi, startLo)
     if (!this.#compare(c, code)) return
@@ -142,7 +143,7 @@ export class TceCalls {
     }
     const written = c.retLo === 0 ? pages : Math.max(0, pages - 1)
     const lastIndex = pages - 1
-    const isRow = this.#presentRow(c, lastIndex, window.pageShift)
+    const isRow = this.#presentRow(c, lastIndex, open.pageBytes)
     this.#stage.how = written > 1 || c.retLo !== 0 ? (isRow ? INFERRED : UNKNOWN) : SEEN
     const code = this.#indirectOf(c, pages)
     this.#stage.how = SEEN
@@ -164,15 +165,16 @@ export class TceCalls {
   }
 
   /** Makes the list that ends with the TCE shown; false where no row of neighbouring pages can end so. */
-  #presentRow(c: ShownCall, lastIndex: number, pageShift: number): boolean {
-    const back = Math.max(0, lastIndex) * 2 ** pageShift
-    const low = (c.tceLo >>> 0) - (back % 0x1_0000_0000)
-    const high = (c.tceHi >>> 0) - Math.floor(back / 0x1_0000_0000) - (low < 0 ? 1 : 0)
+  #presentRow(c: ShownCall, lastIndex: number, pageBytes: number): boolean {
+    const back = Math.max(0, lastIndex) * pageBytes
+    const backHi = back < TWO_32 ? 0 : Math.floor(back / TWO_32)
+    const low = (c.tceLo >>> 0) - (back - backHi * TWO_32)
+    const high = (c.tceHi >>> 0) - backHi - (low < 0 ? 1 : 0)
     if (high < 0) {
       this.#list.present(c.tceHi, c.tceLo, 0)
       return false
     }
-    this.#list.present(high | 0, low | 0, 2 ** pageShift)
+    this.#list.present(high | 0, low | 0, pageBytes)
     return true
   }
 

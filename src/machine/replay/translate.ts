@@ -1,4 +1,4 @@
-import { hex, pageOf, wordOf } from '../../bits/u64.ts'
+import { hex, hiOfNumber, pageOf, wordOf } from '../../bits/u64.ts'
 import { KIND } from '../../trace/event.ts'
 import type { Stage } from '../../trace/stage.ts'
 import { INFERRED, SEEN, UNKNOWN } from './knowledge.ts'
@@ -22,6 +22,7 @@ export interface ShownTranslation {
 }
 
 const ALL_ONES = 0xffff_ffff
+const TRANSLATE = KIND['dma.translate']
 
 /** Judges the translations that a log shows by what the replay knows of the table. */
 export class Translations {
@@ -74,22 +75,23 @@ export class Translations {
 
   #record(t: ShownTranslation, open: ReplayWindow, entry: number): void {
     const { window } = open
+    const { log, cause } = this.#stage
+    if (!log.on) return
     const low = (window.busLo >>> 0) + (t.offsetLo >>> 0)
-    this.#stage.log.append(
-      KIND['dma.translate'],
-      this.#stage.cause,
-      window.number,
-      entry | 0,
-      Math.floor(entry / 0x1_0000_0000),
-      low | 0,
-      (window.busHi + t.offsetHi + (low > ALL_ONES ? 1 : 0)) | 0,
-      t.gpaLo,
-      t.gpaHi,
-      t.perm,
-      0,
-      t.perm === 0 ? 0 : 1,
-      t.line,
-    )
+    const at = log.begin(TRANSLATE, cause)
+    const { lanes } = log
+    lanes[at] = window.number
+    lanes[at + 1] = entry | 0
+    lanes[at + 2] = hiOfNumber(entry)
+    lanes[at + 3] = low | 0
+    lanes[at + 4] = (window.busHi + t.offsetHi + (low > ALL_ONES ? 1 : 0)) | 0
+    lanes[at + 5] = t.gpaLo
+    lanes[at + 6] = t.gpaHi
+    lanes[at + 7] = t.perm
+    lanes[at + 8] = 0
+    lanes[at + 9] = t.perm === 0 ? 0 : 1
+    lanes[at + 10] = t.line | 0
+    log.commit(TRANSLATE)
   }
 
   /** The entry holds what the line shows, whatever the replay thought. */
