@@ -214,6 +214,11 @@ describe('ibm,create-pe-dma-window', () => {
       expect(calls(qemu).create(page, window).state).toBe('unmodelled')
       expect(qemu.effects(from)).toMatchObject([{ kind: 'unmodelled' }])
     }
+    // What is refused before the shift is not shifted.
+    expect(calls(qemu).create(13n, 200n).rule).toBe('page-size-refused')
+    const full = pseries()
+    calls(full).create(16n, 30n)
+    expect(calls(full).create(12n, 200n).rule).toBe('windows-exhausted')
     const huge = pseries({ pageShifts: [12, 34] })
     expect(calls(huge).create(34n, 64n).state).toBe('unmodelled')
     expect(qemu.rtas.call(0x2027, [0, 0x800_0000, 0x2000_0000, 76, 80], 4)).toEqual([NO_ANSWER])

@@ -30,6 +30,7 @@ const CLAIMED_SHIFT = 37
 const WORD_BITS = 64
 /** In place of a rule: the model does not know what happens. */
 const NOT_KNOWN = -1
+const LONG_SHIFT = 'a shift by 64 bits or more in C'
 
 export interface RtasParts {
   readonly stage: Stage
@@ -125,13 +126,12 @@ export class SpaprRtas implements RtasPort {
     if (phb === undefined) return CREATE['buid-unknown']
     if (!phb.hasDdw) return CREATE['ddw-off']
     const [pageShift, windowShift] = [(args[3] ?? 0) >>> 0, (args[4] ?? 0) >>> 0]
-    if (this.#losesTable && (pageShift >= WORD_BITS || windowShift - pageShift >= WORD_BITS)) {
-      return this.#doNotKnow('a shift by 64 bits or more in C')
-    }
+    if (this.#losesTable && pageShift >= WORD_BITS) return this.#doNotKnow(LONG_SHIFT)
     if (!phb.pageShifts.includes(pageShift)) return CREATE['page-size-refused']
     if (windowShift < pageShift) return CREATE['window-below-page']
     const table = phb.freeTable
     if (table === undefined) return CREATE['windows-exhausted']
+    if (this.#losesTable && windowShift - pageShift >= WORD_BITS) return this.#doNotKnow(LONG_SHIFT)
     if (windowShift - pageShift > LARGEST_SHIFT) {
       if (this.#losesTable) return this.#createOversized(table)
       return CREATE['too-large']
