@@ -81,6 +81,21 @@ describe('probe', () => {
     expect(guest.call('dma_alloc_coherent', { device: 'nic', bytes: 16n }).rule).toBe('done')
   })
 
+  it.each([
+    ['max_segment', 0n, { max_segment: 65_536n }],
+    ['boundary', 0n, { boundary: MASK_64 }],
+  ])('%s 0 stands for what the DMA API assumes where a driver says nothing', (name, value, same) => {
+    const mapped = (args: Record<string, bigint>) => {
+      const guest = bootedGuest({ bootOptions: ['disable_ddw'] })
+      guest.call('probe', { device: 'nic', mask: MASK_64, ...args })
+      const page = (address: bigint) => ({ address, bytes: 0x8000n })
+      const segments = [page(0x400_0000n), page(0x500_0000n), page(0x600_0000n)]
+      return guest.call('dma_map_sg', { device: 'nic', segments })
+    }
+    expect(mapped({ [name]: value })).toEqual(mapped(same))
+    expect(mapped({ [name]: value })).toMatchObject({ rule: 'done', outputs: { count: 2n } })
+  })
+
   it('says once in the records that a device reaches memory directly', () => {
     const guest = bootedGuest()
     guest.call('probe', { device: 'nic', mask: MASK_64 })

@@ -91,13 +91,13 @@ export const PROBE = declareCall({
     },
     max_segment: {
       type: 'u32',
-      doc: 'Bytes that one segment of a list may have.',
+      doc: 'Bytes that one segment of a list may have; 0 for 64 KiB.',
       optional: true,
       initial: 65_536n,
     },
     boundary: {
       type: 'u64',
-      doc: 'Segments do not cross a multiple of this + 1, which is a power of two.',
+      doc: 'Segments do not cross a multiple of this + 1, which is a power of two; 0 for no boundary.',
       optional: true,
       initial: 0xffff_ffffn,
     },

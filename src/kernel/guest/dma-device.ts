@@ -8,6 +8,8 @@ import type { TableGroup } from './table-group.ts'
 const SEGMENT_BYTES_DEFAULT = 65_536
 /** Segment boundary and masks of a PCI device whose driver says nothing. */
 const MASK_32 = 0xffff_ffffn
+/** Segment boundary where a driver takes the one of its bus away. */
+const NO_BOUNDARY = 0xffff_ffff_ffff_ffffn
 
 const MASK = 0
 const COHERENT = 2
@@ -99,8 +101,9 @@ export class DmaDevice {
     return this.#word(BOUNDARY)
   }
 
+  /** 0 stands for no boundary at all. */
   set boundaryMask(value: bigint) {
-    this.#setWord(BOUNDARY, value)
+    this.#setWord(BOUNDARY, value === 0n ? NO_BOUNDARY : value)
   }
 
   get maskHi(): number {
@@ -147,8 +150,9 @@ export class DmaDevice {
     return this.#cells.get(SEGMENT_BYTES) >>> 0
   }
 
+  /** 0 stands for what the DMA API assumes. */
   set segmentBytes(value: number) {
-    this.#cells.set(SEGMENT_BYTES, value | 0)
+    this.#cells.set(SEGMENT_BYTES, value === 0 ? SEGMENT_BYTES_DEFAULT : value | 0)
   }
 
   /** Interned word for whom its mappings are: its driver, or the device itself. */
