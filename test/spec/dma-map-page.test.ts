@@ -34,6 +34,16 @@ const crowded = () => {
   return machine
 }
 
+/** A device that went direct up to a limit, and whose driver has lowered its mask since. */
+const narrowed = () => {
+  const machine = bootedGuest({ hasPmemory: true })
+  machine.hypervisor.firmware.largest = 64n
+  machine.call('probe', { device: 'nic', mask: MASK_64 })
+  machine.call('alloc_pages', { owner: 'nic', as: 'buf' })
+  machine.call('dma_set_mask', { device: 'nic', mask: MASK_32 })
+  return machine
+}
+
 describe('dma_map_page', () => {
   const map = (machine: GuestMachine, args = {}) =>
     machine.call('dma_map_page', { device: 'nic', gpa: GPA, bytes: 64n, ...args })
@@ -56,7 +66,9 @@ describe('dma_map_page', () => {
       mapBuffer(guest(), { bytes: 0x1_0001n }),
       mapBuffer(guest(), { offset: 0x1_0001n }),
       mapBuffer(guest(NO_WINDOW), { offset: 1n, bytes: 0x1_0000n }),
+      mapBuffer(narrowed(), { bytes: 0x1_0001n }),
     ],
+    'direct-beyond-mask': () => [map(narrowed()), mapBuffer(narrowed())],
     'no-table': () => [map(guest(NO_WINDOW)), map(guest(NO_WINDOW), { bytes: 0n })],
     'no-entries': () => [map(crowded()), map(guest(), { bytes: 0n }), map(guest(), { bytes: 0x4000_0000n })],
     'set-failed': () => [map(refusing()), map(refusing(), { bytes: 0x2_0000n })],
@@ -67,6 +79,14 @@ describe('dma_map_page', () => {
       mapBuffer(guest(), { offset: 0x1_0000n - 1n }),
       map(guest(), { gpa: 1n << 40n }),
     ],
+  })
+
+  it('a mask that was lowered loses the memory below the limit of direct access, not that above', () => {
+    const machine = narrowed()
+    expect(map(machine).warnings).toEqual(['a directly mapped address is out of reach of nic'])
+    expect(map(machine, { gpa: 1n << 30n }).rule).toBe('done')
+    machine.call('dma_set_mask', { device: 'nic', mask: MASK_64 })
+    expect(map(machine).rule).toBe('done-direct')
   })
 
   it.each([

@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import type { Value } from '../../src/bits/answer.ts'
 import { DMA_MAP_SG, DMA_UNMAP_SG } from '../../src/kernel/guest/calls.ts'
-import { bootedGuest, GuestMachine, type GuestMachineOptions, MASK_64 } from '../support/guest-machine.ts'
+import {
+  bootedGuest,
+  GuestMachine,
+  type GuestMachineOptions,
+  MASK_32,
+  MASK_64,
+} from '../support/guest-machine.ts'
 import { testRules } from '../support/rule-table.ts'
 
 const NO_WINDOW = { properties: {}, defaultBytes: 0n }
@@ -35,6 +41,15 @@ function crowded() {
   return machine
 }
 
+/** A device that went direct up to a limit, and whose driver has lowered its mask since. */
+function narrowed() {
+  const machine = bootedGuest({ hasPmemory: true })
+  machine.hypervisor.firmware.largest = 64n
+  machine.call('probe', { device: 'nic', mask: MASK_64 })
+  machine.call('dma_set_mask', { device: 'nic', mask: MASK_32 })
+  return machine
+}
+
 describe('dma_map_sg', () => {
   testRules(DMA_MAP_SG, {
     'kernel-not-booted': () => [map(new GuestMachine(), [], { device: 'none' })],
@@ -47,8 +62,10 @@ describe('dma_map_sg', () => {
       map(guest(), [item(0x3_ffffn, 2n)], { buffer: 'buf' }),
       map(guest(NO_WINDOW), [item(0x4_0000n, 1n)], { buffer: 'buf' }),
       map(guest(), [item(1n << 52n, 1n)]),
+      map(narrowed(), [item(1n << 52n, 1n)]),
     ],
-    empty: () => [map(guest(), []), map(guest(NO_WINDOW), [])],
+    empty: () => [map(guest(), []), map(guest(NO_WINDOW), []), map(narrowed(), [])],
+    'direct-beyond-mask': () => [map(narrowed(), ONE), map(narrowed(), TWO)],
     'no-table': () => [map(guest(NO_WINDOW), ONE)],
     'no-entries': () => [map(crowded(), ONE), map(guest(), [item(0n, 0x4000_0000n)])],
     'set-failed': () => [map(refusing(0), ONE), map(refusing(1, -44), TWO)],

@@ -41,6 +41,8 @@ const BESIDE_BUFFER = {
   code: 'EINVAL',
   when: 'The bytes do not lie in the named buffer, or in any memory.',
 } as const
+const BEYOND_MASK =
+  'The memory lies below the limit of direct access, but its bus address above a mask that was lowered since.'
 
 /** Starts the guest kernel. */
 export const BOOT = declareCall({
@@ -244,6 +246,7 @@ export const DMA_MAP_PAGE = declareCall({
     NO_DEVICE,
     NO_BUFFER,
     BESIDE_BUFFER,
+    { rule: 'direct-beyond-mask', code: 'DMA_MAPPING_ERROR', when: BEYOND_MASK },
     { rule: 'no-table', code: 'DMA_MAPPING_ERROR', when: 'The device has no IOMMU table.' },
     {
       rule: 'no-entries',
@@ -315,6 +318,7 @@ export const DMA_MAP_SG = declareCall({
     NO_BUFFER,
     BESIDE_BUFFER,
     { rule: 'empty', code: 'EINVAL', when: 'The list has no elements.' },
+    { rule: 'direct-beyond-mask', code: 'EIO', when: BEYOND_MASK },
     { rule: 'no-table', code: 'EINVAL', when: 'The device has no IOMMU table.' },
     {
       rule: 'no-entries',

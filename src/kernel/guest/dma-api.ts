@@ -22,6 +22,7 @@ export const OUTCOME = {
   ORDER_TOO_LARGE: 7,
   NOT_ALLOCATED: 8,
   TOO_LARGE_BLOCK: 9,
+  BEYOND_MASK: 10,
 } as const
 export type Outcome = (typeof OUTCOME)[keyof typeof OUTCOME]
 
@@ -65,7 +66,7 @@ export class DmaApi {
 
   /** dma_map_page: `bytes` of memory from `gpa` on for a device. */
   mapPage(device: DmaDevice, gpa: number, bytes: number, dir: Dir): Outcome {
-    if (this.isDirect(device, gpa + bytes)) return this.mapDirectly(device, gpa)
+    if (this.isDirect(device, gpa + bytes)) return this.mapDirectly(device, gpa, bytes)
     const { table } = device
     if (table === undefined) return OUTCOME.NO_TABLE
     const into = offsetOf(gpa, table.pageShift)
@@ -168,8 +169,19 @@ export class DmaApi {
     return !isAbove(device.offsetHi, device.offsetLo, end.hi, end.lo)
   }
 
-  /** The bus address of memory that a device reaches directly. Its mask has every bit, so it reaches the end. */
-  mapDirectly(device: DmaDevice, gpa: number): Outcome {
+  /**
+   * The bus address of memory that a device reaches directly. A limit of direct access outlives the mask that
+   * it was made for: where the mask is lower now, the address is refused, and the table is not asked.
+   */
+  mapDirectly(device: DmaDevice, gpa: number, bytes: number): Outcome {
+    const last = this.#lanes
+      .put(device.offsetHi, device.offsetLo)
+      .addNumber(gpa + bytes)
+      .subtract(0, 1)
+    if (isAbove(last.hi, last.lo, device.maskHi, device.maskLo)) {
+      this.#log.warn(`a directly mapped address is out of reach of ${device.name}`)
+      return OUTCOME.BEYOND_MASK
+    }
     this.handle.put(device.offsetHi, device.offsetLo).addNumber(gpa)
     return OUTCOME.DIRECT
   }

@@ -88,6 +88,7 @@ function memoryOf(
 }
 
 const MAP_RULES: Partial<Record<Outcome, RuleOf<typeof DMA_MAP_PAGE>>> = {
+  [OUTCOME.BEYOND_MASK]: 'direct-beyond-mask',
   [OUTCOME.NO_TABLE]: 'no-table',
   [OUTCOME.NO_ENTRIES]: 'no-entries',
   [OUTCOME.SET_FAILED]: 'set-failed',
@@ -129,6 +130,7 @@ function unmapPage(kernel: GuestKernel, args: Args): Reply<RuleOf<typeof DMA_UNM
 }
 
 const MAP_SG_RULES: Partial<Record<Outcome, RuleOf<typeof DMA_MAP_SG>>> = {
+  [OUTCOME.BEYOND_MASK]: 'direct-beyond-mask',
   [OUTCOME.NO_TABLE]: 'no-table',
   [OUTCOME.NO_ENTRIES]: 'no-entries',
   [OUTCOME.SET_FAILED]: 'set-failed',

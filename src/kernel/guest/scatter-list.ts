@@ -118,7 +118,8 @@ export class ScatterLists {
   #mapDirectly(device: DmaDevice, elements: readonly SgElement[]): MappedList {
     const segments: DmaSegment[] = []
     for (const { gpa, bytes } of elements) {
-      this.#api.mapDirectly(device, gpa)
+      const outcome = this.#api.mapDirectly(device, gpa, bytes)
+      if (outcome !== OUTCOME.DIRECT) return { outcome, count: 0, segments: [] }
       segments.push({ handle: wordOf(this.#api.handle.hi, this.#api.handle.lo), bytes })
     }
     return { outcome: OUTCOME.DIRECT, count: segments.length, segments }
