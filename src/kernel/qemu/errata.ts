@@ -92,7 +92,7 @@ export const QEMU_ERRATA = declareErrata([
     title: 'default-window flag sticks to its table',
     kind: 'defect',
     family: 'qemu',
-    versions: [{ since: '7.2' }],
+    versions: [{ since: '7.1' }],
     wrong:
       'The first table of a PHB counts as the default window for ever: a dynamic window that opens there later is removed without the default one coming back, and the device has no window at all.',
     right:
@@ -134,7 +134,7 @@ export const QEMU_ERRATA = declareErrata([
     title: 'fixed answer for the largest window',
     kind: 'quirk',
     family: 'qemu',
-    versions: [{ since: '7.2' }],
+    versions: [{ since: '7.1' }],
     wrong:
       'ibm,query-pe-dma-window says 2^31 TCEs with 5 outputs and 2^37 with 6, also when no window can open; more than 2^31 cannot be had.',
     right: 'Both forms say the entries of the largest window that can open now: 2^31, or 0 where none can.',
@@ -147,7 +147,7 @@ export const QEMU_ERRATA = declareErrata([
     title: 'edu refuses to use the last byte of its buffer',
     kind: 'quirk',
     family: 'qemu',
-    versions: [{ since: '2.3', until: '8.2' }],
+    versions: [{ since: '2.3', until: '9.1' }],
     wrong:
       'A request that ends at the very end of the 4096-byte buffer, or has no byte at all, counts as out of bounds.',
     right: 'A request may use all of the buffer, and may be empty.',
