@@ -319,18 +319,31 @@ export class RecordLog {
   }
 }
 
-/** What a chunk that goes leaves behind. @param line the last line before it */
+/** What a chunk that goes leaves behind, and as the last one the line where it ended. @param line the last line before it */
 function linesOf({ lanes }: Chunk, line: number): Uint32Array {
-  const lines = new Uint32Array(CHUNK_RECORDS / LINE_STEP)
+  const steps = CHUNK_RECORDS / LINE_STEP
+  const lines = new Uint32Array(steps + 1)
   let last = line
-  for (let row = 0; row < CHUNK_RECORDS; row++) {
-    const at = row << ROW_SHIFT
-    const slot = LINE_SLOTS[lanes[at + KIND_LANE] as number] ?? -1
-    const own = slot < 0 ? 0 : (lanes[at + slot] as number) >>> 0
-    if (own !== 0) last = own
-    lines[Math.floor(row / LINE_STEP)] ||= last
+  for (let n = 0; n <= steps; n++) {
+    const first = n * LINE_STEP
+    for (let row = Math.min(first, CHUNK_RECORDS - 1); row >= 0 && row > first - LINE_STEP; row--) {
+      const own = ownLine(lanes, row)
+      if (own === 0) continue
+      last = own
+      break
+    }
+    const end = n === steps ? first : first + LINE_STEP
+    for (let row = first + 1; last === 0 && row < end; row++) last = ownLine(lanes, row)
+    lines[n] = last
   }
   return lines
+}
+
+/** The line that a record itself names, 0 for none. */
+function ownLine(lanes: Int32Array, row: number): number {
+  const at = row << ROW_SHIFT
+  const slot = LINE_SLOTS[lanes[at + KIND_LANE] as number] ?? -1
+  return slot < 0 ? 0 : (lanes[at + slot] as number) >>> 0
 }
 
 const notKept = (seq: number): Error => new Error(`model bug: record ${seq} is not kept`)

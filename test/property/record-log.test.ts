@@ -70,6 +70,44 @@ describe('RecordLog', () => {
     expect(log.length - log.firstKept).toBeLessThanOrEqual(3 * CHUNK)
   })
 
+  it('remembers of what it dropped a line, at most a few records before', () => {
+    const STEP = 16
+    const kinds = [KIND['tce.set'], KIND['call.enter'], KIND['dma.request'], KIND.dead]
+    const line = fc.integer({ min: 0, max: 2 ** 32 - 1 })
+    const stretch = fc.record({
+      kind: fc.constantFrom(...kinds),
+      line,
+      count: fc.integer({ min: 1, max: 40 }),
+    })
+    fc.assert(
+      fc.property(fc.array(stretch, { minLength: 1, maxLength: 30 }), (stretches) => {
+        const log = new RecordLog({ keepRecords: 1 })
+        const own: number[] = []
+        const slotOf = (kind: number) => [-1, 1, 5, -1][kinds.indexOf(kind)] as number
+        while (log.length < 3 * CHUNK) {
+          for (const { kind, line, count } of stretches) {
+            const slots = new Array<number>(12).fill(7)
+            const slot = slotOf(kind)
+            if (slot >= 0) slots[slot] = line | 0
+            for (let i = 0; i < count; i++) {
+              log.append(kind, -1, ...(slots as [number]))
+              own.push(slot < 0 ? 0 : line)
+            }
+          }
+        }
+        let last = 0
+        for (let seq = 0; seq < log.firstKept; seq += STEP) {
+          for (let at = Math.max(0, seq - STEP + 1); at <= seq; at++) last = own[at] || last
+          for (let at = seq + 1; last === 0 && at < seq + STEP; at++) last = own[at] as number
+          expect(log.lineNear(seq)).toBe(last)
+          expect(log.lineNear(seq + STEP - 1)).toBe(last)
+        }
+        expect(log.lineNear(log.firstKept)).toBe(0)
+      }),
+      { numRuns: 15 },
+    )
+  })
+
   it('goes on from where it was cut', () => {
     fc.assert(
       fc.property(fc.nat(3 * CHUNK), fc.nat(2 * CHUNK), (count, more) => {
