@@ -14,6 +14,7 @@ import {
   GuestMachine,
   type GuestMachineOptions,
   MASK_64,
+  QEMU_PHB,
 } from '../support/guest-machine.ts'
 import { testRules } from '../support/rule-table.ts'
 
@@ -193,6 +194,19 @@ describe('detach_node', () => {
     detach(machine)
     expect(machine.hypervisor.calls.map((c) => c.call)).toEqual(['H_STUFF_TCE', 'rtas 0x2028'])
     expect(machine.hypervisor.calls[0]?.args).toEqual([0x8000_0001n, 1n << 59n, 0n, 128n])
+    expect(machine.kernel.ddw.windows).toEqual([])
+    expect(machine.kernel.tables).toEqual([])
+  })
+
+  it('takes what lies below it first: a device with a window of its own', () => {
+    const own = { [PROP.DMA_WINDOW]: [0x8000_0100, 0, 0x4000_0000, 0, 0x1000_0000] }
+    const machine = bootedGuest({
+      devices: [{ name: 'nic', devfn: 0, node: { name: 'nic', properties: { ...QEMU_PHB, ...own } } }],
+    })
+    machine.call('probe', { device: 'nic', mask: MASK_64 })
+    machine.hypervisor.calls.length = 0
+    expect(detach(machine).rule).toBe('done')
+    expect(machine.hypervisor.seen('rtas 0x2028')).toEqual([[0x8000_0001n]])
     expect(machine.kernel.ddw.windows).toEqual([])
     expect(machine.kernel.tables).toEqual([])
   })

@@ -169,8 +169,9 @@ export class GuestKernel {
     log.append(KIND['device.remove'], cause, device.id)
   }
 
-  /** A node is unplugged with its window and its tables. */
+  /** A node is unplugged with its window and its tables, and with all nodes below it before. */
   detach(node: DeviceNode): void {
+    for (const child of this.#setup.nodes) if (child.parent === node) this.detach(child)
     this.ddw.detach(node)
     this.#setup.drop(node)
   }
