@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { BOOT } from '../../src/kernel/guest/calls.ts'
-import { PROP } from '../../src/kernel/guest/device-tree.ts'
+import { PROP, type Properties } from '../../src/kernel/guest/device-tree.ts'
 import { bootedGuest, DEFAULT_LIOBN, GuestMachine, MASK_64, QEMU_PHB } from '../support/guest-machine.ts'
 import { testRules } from '../support/rule-table.ts'
 
@@ -42,6 +42,25 @@ describe('boot', () => {
       entries: 0x1_0000,
     })
     expect(guest.device('disk').table?.liobn).toBe(DEFAULT_LIOBN)
+  })
+
+  it('cells of the default window are counted as the node says, or the nodes above it', () => {
+    const own = (properties: Properties) => ({
+      devices: [{ name: 'nic', devfn: 0, node: { name: 'nic', properties } }],
+    })
+    const three = [0x8000_0100, 0, 0, 0x2000_0000, 0, 0x1000_0000]
+    const table = (properties: Properties, phb: Properties = QEMU_PHB) =>
+      bootedGuest({ properties: phb, ...own(properties) }).device('nic').table
+    const expected = { liobn: 0x8000_0100, offset: 0x2_0000, entries: 0x1_0000 }
+    expect(table({ [PROP.DMA_WINDOW]: three, '#address-cells': [3] })).toMatchObject(expected)
+    expect(table({ [PROP.DMA_WINDOW]: three }, { ...QEMU_PHB, '#address-cells': [3] })).toMatchObject(
+      expected,
+    )
+    const one = [0x8000_0100, 0, 0x2000_0000, 0x1000_0000]
+    expect(table({ [PROP.DMA_WINDOW]: one }, { ...QEMU_PHB, '#size-cells': [1] })).toMatchObject(expected)
+    const two = [0x8000_0100, 0, 0x2000_0000, 0, 0x1000_0000]
+    const says = { '#address-cells': [3], [PROP.DMA_ADDRESS_CELLS]: [2] }
+    expect(table({ [PROP.DMA_WINDOW]: two, ...says })).toMatchObject(expected)
   })
 
   it('a window that is no power of two counts up to the next one', () => {
@@ -92,6 +111,14 @@ describe('boot of a kdump kernel', () => {
     const guest = crashed(Array.from({ length: 262_144 }, (_, i) => [BigInt(i), 0x3n] as const))
     expect(guest.call('boot').warnings).toHaveLength(1)
     expect(guest.device('nic').table?.usedCount).toBe(262_144 - 2048)
+  })
+
+  it('takes an entry that it cannot read for a live one: the register still holds the LIOBN', () => {
+    const guest = crashed([])
+    guest.hypervisor.refuse = (call, ioba) => (call === 'H_GET_TCE' && ioba === 0x5000n ? -4 : undefined)
+    expect(guest.call('boot').warnings).toEqual(['H_GET_TCE answered H_PARAMETER'])
+    const table = guest.device('nic').table
+    expect([4, 5, 6].map((slot) => table?.isUsed(slot))).toEqual([false, true, false])
   })
 
   it('takes a window of the crashed kernel for the table where the default one is gone', () => {

@@ -144,11 +144,14 @@ export class FakeHypervisor implements HcallPort, RtasPort, GuestRam, WindowNumb
     const [liobn, ioba] = [wordOf(lh, ll), wordOf(ih, il)]
     const w = this.windows.get(Number(liobn))
     const entry = w === undefined ? 0n : (ioba - w.base) >> BigInt(w.pageShift)
-    if (w === undefined || ioba < w.base || entry >= w.entries) return H_CODES.H_PARAMETER
-    const tce = w.tces.get(entry) ?? 0n
-    this.r4Hi = Number(BigInt.asIntN(32, tce >> 32n))
-    this.r4Lo = Number(BigInt.asIntN(32, tce))
-    return this.refuse('H_GET_TCE', ioba, 1n) ?? H_CODES.H_SUCCESS
+    const isThere = w !== undefined && ioba >= w.base && entry < w.entries
+    const refused = this.refuse('H_GET_TCE', ioba, 1n)
+    const rc = isThere ? (refused ?? H_CODES.H_SUCCESS) : H_CODES.H_PARAMETER
+    // A call that fails leaves the register as it was passed.
+    const r4 = rc === H_CODES.H_SUCCESS ? (w?.tces.get(entry) ?? 0n) : liobn
+    this.r4Hi = Number(BigInt.asIntN(32, r4 >> 32n))
+    this.r4Lo = Number(BigInt.asIntN(32, r4))
+    return rc
   }
 
   storeU64be(gpa: number, hi: number, lo: number): boolean {

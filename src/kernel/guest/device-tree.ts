@@ -11,6 +11,8 @@ export const PROP = {
   DDW_EXTENSIONS: 'ibm,ddw-extensions',
   DMA_ADDRESS_CELLS: 'ibm,#dma-address-cells',
   DMA_SIZE_CELLS: 'ibm,#dma-size-cells',
+  ADDRESS_CELLS: '#address-cells',
+  SIZE_CELLS: '#size-cells',
   /** A window that the kernel made and filled with all memory. */
   DIRECT64: 'linux,direct64-ddr-window-info',
   /** A window that the kernel made and allocates from. */
@@ -103,10 +105,22 @@ export interface DefaultWindow {
   readonly bytes: bigint
 }
 
-/** Reads an ibm,dma-window property with the cell counts of its node. */
+/** A count of cells that the nearest of a node and those above it says; 2 as at the root of the tree. */
+function cellsFrom(from: DeviceNode | undefined, name: string): number {
+  for (let node = from; node !== undefined; node = node.parent) {
+    const count = node.cells(name)?.[0]
+    if (count !== undefined) return count
+  }
+  return 2
+}
+
+/**
+ * Reads an ibm,dma-window property with the cell counts of its node. Where the node has none for DMA, its own
+ * #address-cells count, but the #size-cells of a node above it. (Linux v6.1 arch/powerpc/kernel/prom_parse.c)
+ */
 export function readDmaWindow(node: DeviceNode, cells: Cells32): DefaultWindow {
-  const addressCells = node.cells(PROP.DMA_ADDRESS_CELLS)?.[0] ?? 2
-  const sizeCells = node.cells(PROP.DMA_SIZE_CELLS)?.[0] ?? 2
+  const addressCells = node.cells(PROP.DMA_ADDRESS_CELLS)?.[0] ?? cellsFrom(node, PROP.ADDRESS_CELLS)
+  const sizeCells = node.cells(PROP.DMA_SIZE_CELLS)?.[0] ?? cellsFrom(node.parent, PROP.SIZE_CELLS)
   return {
     liobn: (cells[0] ?? 0) >>> 0,
     base: numberFrom(cells, 1, addressCells),
