@@ -123,7 +123,28 @@ describe('memory_online', () => {
     })
     expect(call?.list?.[0]).toBe(GIB | 3n)
     expect(machine.kernel.pages.isFree(0x4000, 0x8000)).toBe(true)
-    expect(machine.kernel.memory.ranges).toEqual([{ first: 0, end: 0x8000 }])
+    expect(machine.kernel.memory.ranges).toEqual([
+      { first: 0, end: 0x4000 },
+      { first: 0x4000, end: 0x8000 },
+    ])
+  })
+
+  it('what came in pieces fills a window piece by piece, what was there at boot in one go', () => {
+    const memory = [
+      { gpa: 0n, bytes: GIB / 2n },
+      { gpa: GIB / 2n, bytes: GIB / 2n },
+    ]
+    const machine = bootedGuest({ memory, maxRamBytes: 2n * GIB })
+    online(machine, GIB, GIB / 4n)
+    online(machine, (GIB * 5n) / 4n, GIB / 4n)
+    expect(machine.call('memory_offline', { gpa: GIB, bytes: GIB / 2n }).rule).toBe('done')
+    online(machine, GIB, GIB / 2n)
+    machine.call('probe', { device: 'nic', mask: MASK_64 })
+    expect(machine.hypervisor.seen('H_PUT_TCE_INDIRECT').map((c) => [c[1], c[3]])).toEqual([
+      [1n << 59n, 64n],
+      [(1n << 59n) + GIB, 32n],
+    ])
+    expect(machine.call('memory_offline', { gpa: GIB - PAGE, bytes: 2n * PAGE }).rule).toBe('done')
   })
 
   it('where a window refuses, what was set is cleared and the memory stays out', () => {

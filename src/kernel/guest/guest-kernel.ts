@@ -140,7 +140,7 @@ export class GuestKernel {
       return rc
     }
     const end = first + pages
-    this.memory.add({ first, end })
+    this.memory.plug({ first, end })
     this.pages.addRange(first, end)
     this.#settleAll()
     return 0

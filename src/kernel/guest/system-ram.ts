@@ -9,7 +9,11 @@ export interface PageRange {
 
 const hashOf = (ranges: readonly PageRange[]): number => keyOf(...ranges.flatMap((r) => [r.first, r.end]))
 
-/** The memory that the guest kernel has now, in system pages: ascending ranges that do not touch. */
+/**
+ * The memory that the guest kernel has now, in system pages: ascending ranges. What is there at boot is one range
+ * where it meets; what is plugged in later stays a range of its own, as each is a resource of its own, and windows
+ * are filled resource by resource. (Linux v6.1 arch/powerpc/mm/mem.c, kernel/resource.c, walk_system_ram_range)
+ */
 export class SystemRam {
   readonly pageShift: number
   readonly #ranges: Held<readonly PageRange[]>
@@ -47,18 +51,22 @@ export class SystemRam {
   }
 
   covers({ first, end }: PageRange): boolean {
-    return this.ranges.some((r) => r.first <= first && end <= r.end)
+    let at = first
+    for (const r of this.ranges) if (r.first <= at && at < r.end) at = r.end
+    return at >= end
   }
 
+  /** Memory that is found at boot. */
   add({ first, end }: PageRange): void {
-    const out: PageRange[] = []
-    for (const range of [...this.ranges, { first, end }].sort((a, b) => a.first - b.first)) {
-      const last = out.at(-1)
-      if (last !== undefined && last.end === range.first)
-        out[out.length - 1] = { first: last.first, end: range.end }
-      else out.push(range)
-    }
-    this.#ranges.set(out)
+    const before = this.ranges.find((r) => r.end === first)
+    const behind = this.ranges.find((r) => r.first === end)
+    const rest = this.ranges.filter((r) => r !== before && r !== behind)
+    this.#set([...rest, { first: before?.first ?? first, end: behind?.end ?? end }])
+  }
+
+  /** Memory that is plugged in. */
+  plug(range: PageRange): void {
+    this.#set([...this.ranges, range])
   }
 
   remove({ first, end }: PageRange): void {
@@ -70,5 +78,9 @@ export class SystemRam {
         ])
         .filter((r) => r.first < r.end),
     )
+  }
+
+  #set(ranges: readonly PageRange[]): void {
+    this.#ranges.set(ranges.toSorted((a, b) => a.first - b.first))
   }
 }
