@@ -1,0 +1,91 @@
+/**
+ * Hardware TCE tables and the PEs that use them, as the software of a POWER host handles them: interfaces only.
+ * `hw` has the platforms behind them, `kernel` (VFIO, KVM, the host's own DMA) the software before them.
+ * (Linux v6.1 arch/powerpc/include/asm/iommu.h, struct iommu_table, iommu_table_ops, iommu_table_group)
+ */
+
+/** What a device may do through an entry: 0 nothing, 1 read memory, 2 write it, 3 both. */
+export type DmaDir = 0 | 1 | 2 | 3
+
+/**
+ * One hardware TCE table. Entry numbers are absolute (the window's start included) and exact numbers below 2^53;
+ * host addresses are 4 KiB page numbers. Nothing here allocates JavaScript objects.
+ *
+ * A change is two steps that can be observed apart: `xchg` swaps an entry, `kill` makes caches forget it.
+ */
+export interface HwTable {
+  /** Stands for the table in records and in the hash: one counter for the machine. */
+  readonly number: number
+  readonly pageShift: number
+  /** it_offset: absolute number of the first entry. */
+  readonly offset: number
+  /** it_size: leaf entries. */
+  readonly entries: number
+  /** it_indirect_levels + 1. */
+  readonly levels: number
+  /** it_allocated_size: bytes charged for it, 0 for the kernel's own tables. */
+  readonly allocatedBytes: number
+  /** Whether it has the userspace view (it_userspace): tables that VFIO v2 made. */
+  readonly hasUserView: boolean
+
+  /** What the last `xchg` found. */
+  oldHpaPage: number
+  oldDir: DmaDir
+  /**
+   * Swaps one entry for a host page and direction (WRITE implies READ in hardware). Levels appear on demand.
+   *
+   * @returns 0, or -ENOMEM where a level was missing and there is no memory for it
+   */
+  xchg(entry: number, hpaPage: number, dir: DmaDir): number
+  /** Makes the TCE caches of all PEs that use the table forget entries [entry, entry + count). */
+  kill(entry: number, count: number): void
+
+  /** The user address in the last slot that `userSlot` found, in lanes. */
+  userHi: number
+  userLo: number
+  /** Finds the slot of an entry in the userspace view; false where its level is missing (and not `alloc`, or no memory). */
+  userSlot(entry: number, alloc: boolean): boolean
+  /** Writes the slot that `userSlot` found last. */
+  setUser(hi: number, lo: number): void
+  /** How many entries from this one on share one missing leaf of the userspace view: clearing skips them. */
+  userGap(entry: number): number
+
+  /** it_kref: container, each linked group and each KVM attachment hold one. The last `put` frees the table. */
+  get(): void
+  put(): void
+  readonly references: number
+}
+
+/** What a platform can do for a PE; null where it can do none of it (P7IOC, pseries). */
+export interface TableGroupOps {
+  /** The same for all groups of one kind: a container takes groups of one kind only. */
+  readonly kind: string
+  /** Bytes that a table will be charged with; 0 where it cannot be made. */
+  tableBytes(pageShift: number, windowBytes: bigint, levels: number): number
+  /** A new table with one reference, or a negative errno. `window` is 0 or 1. */
+  createTable(window: number, pageShift: number, windowBytes: bigint, levels: number): HwTable | number
+  /** Programs a window of the PE and takes a reference; 0 or a negative errno. */
+  setWindow(window: number, table: HwTable): number
+  /** Takes a window from the PE and drops the reference; harmless where there is none. */
+  unsetWindow(window: number): number
+  /** The kernel's own table and bypass go; 0 or a negative errno. */
+  takeOwnership(): number
+  /** They come back. */
+  releaseOwnership(): void
+}
+
+/** A PE (IOMMU group) with its windows. */
+export interface TableGroup {
+  readonly name: string
+  /** The IOMMU group's number: /dev/vfio/N. */
+  readonly group: number
+  readonly tce32Start: number
+  readonly tce32Bytes: number
+  /** Bit n set: IOMMU pages of 2^n bytes. */
+  readonly pageSizes: bigint
+  readonly maxWindows: number
+  readonly maxLevels: number
+  /** Tables programmed now. */
+  readonly tables: (HwTable | null)[]
+  readonly ops: TableGroupOps | null
+}
