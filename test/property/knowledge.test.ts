@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
-import { INFERRED, Knowledge, SEEN, UNKNOWN } from '../../src/machine/replay/knowledge.ts'
+import { INFERRED, Knowledge, SEEN, TRANSLATED, UNKNOWN } from '../../src/machine/replay/knowledge.ts'
 
 const ENTRIES = 40_000
-const how = fc.constantFrom(SEEN, INFERRED, UNKNOWN)
+const how = fc.constantFrom(SEEN, INFERRED, UNKNOWN, TRANSLATED)
 const fill = fc.record({ first: fc.nat(ENTRIES - 1), count: fc.nat(ENTRIES), how })
 const step = fc.oneof(
   { arbitrary: fill, weight: 4 },
@@ -23,7 +23,7 @@ it('agrees with one word an entry', () => {
           if (s === 'demote') {
             knowledge.demote()
             naive.forEach((h, i) => {
-              if (h === SEEN) naive[i] = INFERRED
+              if (h === SEEN || h === TRANSLATED) naive[i] = INFERRED
             })
             continue
           }

@@ -188,6 +188,16 @@ describe('what a log does not show', () => {
     expect(rules(r)).toEqual(['use-after-unmap'])
   })
 
+  it('a translation does not show the bits of a TCE below its page: a GET may find any there', () => {
+    const get = (tce: string) => `spapr_iommu_pci_get ${L} ioba=0x1000 ret=0 tce=${tce}`
+    const seen = xlate(0x1000, 0x48cc000, 3)
+    const r = replay([seen, get('0x48ccff3'), get('0x48ccff3')])
+    expect(r.answers).toMatchObject({ matched: 2, diverged: 0 })
+    expect(replay([seen, get('0x48cc001')]).answers.diverged).toBe(1)
+    expect(replay([seen, get('0x48cdff3')]).answers.diverged).toBe(1)
+    expect(replay([seen, get('0x48ccff3'), get('0x48cc003')]).answers.diverged).toBe(1)
+  })
+
   it('a second window whose making the log does not show cannot be judged', () => {
     const line = 'spapr_iommu_pci_put liobn=0x80000001 ioba=0x800000000000000 tce=0x3 ret=0'
     expect(replay([NEW, line]).answers).toEqual({ total: 1, matched: 0, diverged: 0, unjudged: 1 })

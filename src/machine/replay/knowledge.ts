@@ -5,7 +5,9 @@ const CHUNK_ENTRIES = 1 << CHUNK_SHIFT
 export const SEEN = 0
 export const INFERRED = 1
 export const UNKNOWN = 2
-export type How = 0 | 1 | 2
+/** Its translation was seen: page and permissions. The bits that take no part in one were not. */
+export const TRANSLATED = 3
+export type How = 0 | 1 | 2 | 3
 
 /** How many entries, over the whole log, were written or found with a value of each kind. */
 export interface KnowledgeCounts {
@@ -40,7 +42,7 @@ const HOW_BITS = 2
 const HOW_MASK = (1 << HOW_BITS) - 1
 
 /**
- * For each entry of a window, how the replay knows its value: seen in the log, inferred from it, or unknown.
+ * For each entry of a window, how the replay knows its value: seen in the log as a whole or in a translation, inferred from it, or unknown.
  *
  * A cell holds how, and the epoch in which it was written: what was seen before the last `demote` counts as
  * inferred. Chunks of entries that are all known in one way are one number, so a window of 2^31 entries costs
@@ -60,7 +62,8 @@ export class Knowledge {
     const chunk = this.#chunks.get(chunkOf(entry)) ?? this.#initial
     const cell = typeof chunk === 'number' ? chunk : (chunk[entry & (CHUNK_ENTRIES - 1)] as number)
     const how = (cell & HOW_MASK) as How
-    return how === SEEN && cell >> HOW_BITS !== this.#epoch ? INFERRED : how
+    const isShown = how === SEEN || how === TRANSLATED
+    return isShown && cell >> HOW_BITS !== this.#epoch ? INFERRED : how
   }
 
   set(entry: number, how: How): void {

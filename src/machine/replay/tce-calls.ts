@@ -3,7 +3,7 @@ import type { HcallPort } from '../../kernel/ports.ts'
 import { entryAt, OUTSIDE } from '../../table/tce-window.ts'
 import { KIND } from '../../trace/event.ts'
 import type { Stage } from '../../trace/stage.ts'
-import { INFERRED, SEEN, UNKNOWN } from './knowledge.ts'
+import { INFERRED, SEEN, TRANSLATED, UNKNOWN } from './knowledge.ts'
 import type { ListMemory } from './list-memory.ts'
 import type { ReplayWindow, ReplayWindows } from './replay-windows.ts'
 import type { Tally } from './tally.ts'
@@ -74,16 +74,23 @@ export class TceCalls {
     }
     const entry = this.#entry(open, c)
     const how = open.inKvm ? UNKNOWN : open.knowledge.get(entry)
-    if (how === SEEN) {
+    if (how === SEEN || (how === TRANSLATED && !this.#translatesAlike(open, c))) {
       this.#diverge(c, `H_SUCCESS with ${hex(wordOf(this.#port.r4Hi, this.#port.r4Lo))}`, 'entry-differs')
       return
     }
     this.#tally.matched++
     if (how === INFERRED) this.#tally.entries.contradicted++
-    else this.#tally.entries.learned++
+    else if (how === UNKNOWN) this.#tally.entries.learned++
     open.window.store.set(entry, c.tceLo, c.tceHi)
     open.knowledge.set(entry, SEEN)
+    if (how === TRANSLATED) return
     this.#seen(open, c, entry, how === INFERRED ? VERDICT.CONTRADICTS : VERDICT.TEACHES)
+  }
+
+  /** Whether the TCE that was read has the page and the permissions of the one that the replay holds. */
+  #translatesAlike(open: ReplayWindow, c: ShownCall): boolean {
+    const differ = wordOf(this.#port.r4Hi ^ c.tceHi, this.#port.r4Lo ^ c.tceLo)
+    return (differ & 3n) === 0n && differ >> BigInt(open.window.pageShift) === 0n
   }
 
   /** `iobaLo`, `iobaHi` are the address after the last page that was done: that is what the line prints. */
@@ -200,9 +207,10 @@ export class TceCalls {
     const entry = this.#entry(open, c)
     const how = open.knowledge.get(entry)
     if (how === SEEN || open.inKvm) return
+    open.knowledge.set(entry, SEEN)
+    if (how === TRANSLATED) return
     if (how === INFERRED) this.#tally.entries.confirmed++
     else this.#tally.entries.learned++
-    open.knowledge.set(entry, SEEN)
     this.#seen(open, c, entry, how === INFERRED ? VERDICT.CONFIRMS : VERDICT.TEACHES)
   }
 

@@ -1,7 +1,7 @@
 import { hex, hiOfNumber, pageOf, wordOf } from '../../bits/u64.ts'
 import { KIND } from '../../trace/event.ts'
 import type { Stage } from '../../trace/stage.ts'
-import { INFERRED, SEEN, UNKNOWN } from './knowledge.ts'
+import { INFERRED, TRANSLATED, UNKNOWN } from './knowledge.ts'
 import type { ReplayWindow, ReplayWindows } from './replay-windows.ts'
 import type { Tally } from './tally.ts'
 
@@ -55,7 +55,7 @@ export class Translations {
     if (this.#windows.hasMoved(t.liobn)) this.#windows.moveShown(open, fits)
     const how = open.knowledge.get(entry)
     if (open.inKvm || how === UNKNOWN) this.#learn(t, open, entry)
-    else if (fits && how === SEEN) this.#tally.explained++
+    else if (fits && how !== INFERRED) this.#tally.explained++
     else if (fits) this.#confirm(t, open, entry)
     else if (how === INFERRED) this.#contradict(t, open, entry)
     else this.#unexplained(t, open, entry)
@@ -98,7 +98,7 @@ export class Translations {
   #adopt(t: ShownTranslation, open: ReplayWindow, entry: number, verdict: number): void {
     const { log, cause } = this.#stage
     open.window.store.set(entry, t.gpaLo | t.perm, t.gpaHi)
-    open.knowledge.set(entry, SEEN)
+    open.knowledge.set(entry, TRANSLATED)
     const hi = Math.floor(entry / 0x1_0000_0000)
     log.append(
       KIND['tce.seen'],
@@ -116,7 +116,7 @@ export class Translations {
   #confirm(t: ShownTranslation, open: ReplayWindow, entry: number): void {
     this.#tally.inferred++
     this.#tally.entries.confirmed++
-    open.knowledge.set(entry, SEEN)
+    open.knowledge.set(entry, TRANSLATED)
     const { store, number } = open.window
     const { log, cause } = this.#stage
     const hi = Math.floor(entry / 0x1_0000_0000)
