@@ -32,6 +32,8 @@ export class Stand {
   #windows = 0
 
   constructor() {
+    // As in a scenario or a log: what happens comes from a line.
+    this.stage.line = 1
     // The ring of records is full before anything is measured: from then on it takes no memory.
     for (let i = 0; i < 2 * KEEP_RECORDS; i++) this.log.append(KIND['memory.write'], -1)
   }

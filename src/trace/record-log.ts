@@ -24,7 +24,7 @@ const LINE_STEP = 16
 const RECORDS_MAX = 2 ** 31
 
 /**
- * Lanes of a record: its slots, then kind, cause and mark. A record is one cache line of 64 bytes: sixteen
+ * Lanes of a record: its slots, then kind, cause, mark and tick. A record is one cache line of 64 bytes: sixteen
  * columns instead cost twice as much to write.
  */
 const ROW_SHIFT = 4
@@ -32,12 +32,7 @@ const ROW_LANES = 1 << ROW_SHIFT
 const KIND_LANE = SLOTS
 const CAUSE_LANE = SLOTS + 1
 const MARK_LANE = SLOTS + 2
-
-/** Records of one stretch of the log. */
-interface Chunk {
-  readonly lanes: Int32Array
-  readonly ticks: Float64Array
-}
+const TICK_LANE = SLOTS + 3
 
 /** Sees the records that it asked for, as they are appended. Must not append itself. */
 export interface RecordSink {
@@ -45,12 +40,7 @@ export interface RecordSink {
   see(log: RecordLog, seq: number): void
 }
 
-const NO_CHUNK: Chunk = { lanes: new Int32Array(0), ticks: new Float64Array(0) }
-
-const newChunk = (): Chunk => ({
-  lanes: new Int32Array(CHUNK_RECORDS * ROW_LANES),
-  ticks: new Float64Array(CHUNK_RECORDS),
-})
+const NO_CHUNK = new Int32Array(0)
 
 /**
  * The append-only log of all records of a machine, each a row of int32 lanes.
@@ -67,16 +57,16 @@ const newChunk = (): Chunk => ({
  */
 export class RecordLog {
   readonly names = new Names()
-  /** Simulated time that new records get. */
+  /** Simulated time that new records get: below 2^32. */
   tick = 0
   /** Switched off, nothing is recorded and `append` answers the seq that the record would have had. */
   on = true
-  readonly #chunks: (Chunk | undefined)[] = []
+  /** The rows of each stretch of the log. */
+  readonly #chunks: (Int32Array | undefined)[] = []
   /** Of each dropped chunk, a line for every LINE_STEP records: the first that they came from. */
   readonly #lines: Uint32Array[] = []
-  /** The columns of the chunk that is being filled. */
-  #lanes = NO_CHUNK.lanes
-  #ticks = NO_CHUNK.ticks
+  /** The chunk that is being filled. */
+  #lanes: Int32Array = NO_CHUNK
   #length = 0
   #firstKept = 0
   readonly #keepChunks: number
@@ -168,7 +158,7 @@ export class RecordLog {
     lanes[at + KIND_LANE] = kind | 0
     lanes[at + CAUSE_LANE] = cause | 0
     if (this.#journal !== undefined) lanes[at + MARK_LANE] = this.#journal.mark()
-    this.#ticks[row] = this.tick
+    lanes[at + TICK_LANE] = this.tick | 0
     return at
   }
 
@@ -233,7 +223,7 @@ export class RecordLog {
    * of several slots on the hot path: one check of `seq` instead of one a slot.
    */
   lanesOf(seq: number): Int32Array {
-    return this.#chunkOf(seq).lanes
+    return this.#chunkOf(seq)
   }
 
   rowOf(seq: number): number {
@@ -241,7 +231,7 @@ export class RecordLog {
   }
 
   tickOf(seq: number): number {
-    return this.#chunkOf(seq).ticks[seq & (CHUNK_RECORDS - 1)] as number
+    return this.#lane(seq, TICK_LANE) >>> 0
   }
 
   /** A kept record as an object. */
@@ -278,22 +268,17 @@ export class RecordLog {
     this.#length = length
     const last = (length - 1) >>> CHUNK_SHIFT
     this.#chunks.length = Math.max(0, length === 0 ? 0 : last + 1)
-    this.#fill(this.#chunks[last] ?? NO_CHUNK)
+    this.#lanes = this.#chunks[last] ?? NO_CHUNK
   }
 
   #lane(seq: number, lane: number): number {
-    return this.#chunkOf(seq).lanes[((seq & (CHUNK_RECORDS - 1)) << ROW_SHIFT) + lane] as number
+    return this.#chunkOf(seq)[((seq & (CHUNK_RECORDS - 1)) << ROW_SHIFT) + lane] as number
   }
 
-  #chunkOf(seq: number): Chunk {
+  #chunkOf(seq: number): Int32Array {
     // No message is made here: this runs for every field that a checker reads.
     if (!this.has(seq)) throw notKept(seq)
-    return this.#chunks[seq >>> CHUNK_SHIFT] as Chunk
-  }
-
-  #fill({ lanes, ticks }: Chunk): void {
-    this.#lanes = lanes
-    this.#ticks = ticks
+    return this.#chunks[seq >>> CHUNK_SHIFT] as Int32Array
   }
 
   /** The line of the input that a dropped record came from, or one a few records before it; 0 where it is kept or had none. */
@@ -305,22 +290,24 @@ export class RecordLog {
   #chunkFor(seq: number): void {
     if (seq >= RECORDS_MAX) throw new IommulatorError('ERR_STATE_LIMIT', `more than ${RECORDS_MAX} records`)
     const number = seq >>> CHUNK_SHIFT
-    let chunk: Chunk | undefined
+    let chunk: Int32Array | undefined
+    // While it is still in a cache: when it is dropped it no longer is.
+    const full = this.#chunks[number - 1]
+    if (full !== undefined) this.#lines[number - 1] = linesOf(full, this.#lines[number - 2]?.at(-1) ?? 0)
     const oldest = number - this.#keepChunks
     if (oldest >= 0) {
       chunk = this.#chunks[oldest]
       this.#chunks[oldest] = undefined
-      if (chunk !== undefined) this.#lines[oldest] = linesOf(chunk, this.#lines[oldest - 1]?.at(-1) ?? 0)
       this.#firstKept = (oldest + 1) << CHUNK_SHIFT
     }
-    chunk ??= newChunk()
+    chunk ??= new Int32Array(CHUNK_RECORDS * ROW_LANES)
     this.#chunks[number] = chunk
-    this.#fill(chunk)
+    this.#lanes = chunk
   }
 }
 
-/** What a chunk that goes leaves behind, and as the last one the line where it ended. @param line the last line before it */
-function linesOf({ lanes }: Chunk, line: number): Uint32Array {
+/** What a chunk leaves behind when it is dropped, and as the last one the line where it ended. @param line the last line before it */
+function linesOf(lanes: Int32Array, line: number): Uint32Array {
   const steps = CHUNK_RECORDS / LINE_STEP
   const lines = new Uint32Array(steps + 1)
   let last = line
