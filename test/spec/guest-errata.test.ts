@@ -101,6 +101,22 @@ const SHOWN: Record<Id, (profile: string) => unknown> = {
     const { code, outputs } = guest.call('dma_alloc_coherent', { device: 'nic', bytes: 1n })
     return [code, outputs['handle']]
   },
+  'stuff-at-once': (profile) => {
+    const guest = onTable(profile)
+    const { outputs } = guest.call('dma_map_page', { device: 'nic', gpa: 0n, bytes: 3n * MIB })
+    guest.call('dma_unmap_page', { device: 'nic', handle: outputs['handle'] as bigint, bytes: 3n * MIB })
+    const counts = guest.hypervisor.seen('H_STUFF_TCE').map((c) => c[3])
+    return [counts[0], counts.length, counts.at(-1), guest.hypervisor.live().size]
+  },
+  'sg-offset-twice': (profile) => {
+    const guest = bootedGuest({ profile, hasPmemory: true })
+    guest.hypervisor.firmware.largest = GIB >> 24n
+    guest.call('probe', { device: 'nic', mask: MASK_64 })
+    const map = (address: bigint) =>
+      guest.call('dma_map_sg', { device: 'nic', segments: [item(address, 0x1000n)], as: 'list' })
+    const rules = [map(GIB - 0x1_0000n).rule, map(GIB - 0x8000n).rule]
+    return [...rules, guest.call('dma_unmap_sg', { device: 'nic', buffer: 'list' }).rule]
+  },
   'ddw-known-direct': (profile) => {
     const guest = bootedGuest({ profile, hasPmemory: true })
     Object.assign(guest.hypervisor.firmware, { windows: 0, largest: GIB >> 24n })
@@ -128,6 +144,11 @@ const EXPECTED: Record<Id, { readonly wrong: unknown; readonly right: unknown }>
   X17: { wrong: ['EIO', 3, [0n, 1n], 0], right: ['EIO', 1, [2n, 1n], 0] },
   'zero-length-first': { wrong: [2n, 1], right: [1n, 0] },
   'mask-below-window': { wrong: ['DONE', WINDOW | 0n], right: ['NULL', undefined] },
+  'stuff-at-once': { wrong: [262_144n, 2, 768n, 0], right: [512n, 514, 256n, 0] },
+  'sg-offset-twice': {
+    wrong: ['done-direct', 'done', 'done'],
+    right: ['done-direct', 'done-direct', 'done-direct'],
+  },
   'ddw-known-direct': {
     wrong: ['done-table', 'done-limited', 'done-limited'],
     right: ['done-table', 'done-table', 'done-table'],
@@ -142,18 +163,23 @@ describe.each(GUEST_ERRATA)('$id: $title', ({ id }) => {
 })
 
 describe('which kernels have which errata', () => {
+  const DYNAMIC = 'zero-length-first mask-below-window ddw-known-direct'
   it.each([
-    ['linux-4.9', 'B11 X11 X12 X17 zero-length-first'],
-    ['linux-5.13', 'B11 X11 X12 X15 X17 zero-length-first'],
-    ['linux-5.15', 'B11 X11 X12 X13 X15 X17 zero-length-first mask-below-window ddw-known-direct'],
-    ['linux-5.15.140', 'B11 X11 X12 X13 X15 X16 X17 zero-length-first mask-below-window ddw-known-direct'],
-    ['linux-6.1', 'B11 X11 X12 X13 X15 X16 X17 zero-length-first mask-below-window ddw-known-direct'],
-    ['linux-6.1.176', 'X11 X12 X13 X15 X16 X17 zero-length-first mask-below-window ddw-known-direct'],
-    ['linux-6.5.12', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window ddw-known-direct'],
-    ['linux-6.5.13', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window'],
-    ['linux-6.6.2', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window ddw-known-direct'],
-    ['linux-6.6.3', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window'],
-    ['linux-6.12', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window'],
+    ['linux-4.9', 'B11 X11 X12 X17 zero-length-first stuff-at-once'],
+    ['linux-5.13', 'B11 X11 X12 X15 X17 zero-length-first stuff-at-once sg-offset-twice'],
+    ['linux-5.15', `B11 X11 X12 X13 X15 X17 ${DYNAMIC} stuff-at-once sg-offset-twice`],
+    ['linux-5.15.116', `B11 X11 X12 X13 X15 X17 ${DYNAMIC} sg-offset-twice`],
+    ['linux-5.15.140', `B11 X11 X12 X13 X15 X16 X17 ${DYNAMIC} sg-offset-twice`],
+    ['linux-6.1', `B11 X11 X12 X13 X15 X16 X17 ${DYNAMIC} stuff-at-once sg-offset-twice`],
+    ['linux-6.1.30', `X11 X12 X13 X15 X16 X17 ${DYNAMIC} stuff-at-once sg-offset-twice`],
+    ['linux-6.1.176', `X11 X12 X13 X15 X16 X17 ${DYNAMIC} sg-offset-twice`],
+    ['linux-6.3.6', `X11 X12 X13 X15 X16 X17 ${DYNAMIC} stuff-at-once sg-offset-twice`],
+    ['linux-6.3.7', `X11 X12 X13 X15 X16 X17 ${DYNAMIC} sg-offset-twice`],
+    ['linux-6.5.12', `X11 X12 X15 X16 X17 ${DYNAMIC} sg-offset-twice`],
+    ['linux-6.5.13', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window sg-offset-twice'],
+    ['linux-6.6.2', `X11 X12 X15 X16 X17 ${DYNAMIC} sg-offset-twice`],
+    ['linux-6.6.3', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window sg-offset-twice'],
+    ['linux-6.12', 'X11 X12 X15 X16 X17 zero-length-first mask-below-window sg-offset-twice'],
   ])('%s', (profile, ids) => {
     expect(resolveProfile(GUEST_ERRATA, profile).ids.join(' ')).toBe(ids)
   })

@@ -36,7 +36,7 @@ export const versionsText = ({ family, versions }: Erratum): string =>
 const textOf = (e: Erratum, io: Io): string =>
   [
     `${io.paint.bold(e.id)}  ${e.title}`,
-    `  ${e.kind}; ${versionsText(e)}; evidence: ${e.evidence}`,
+    ...wrapped('  ', `${e.kind}; ${versionsText(e)}; evidence: ${e.evidence}`),
     ...wrapped('  ', `Wrong: ${e.wrong}`),
     ...wrapped('  ', `Right: ${e.right}`),
     ...wrapped('  ', `Source: ${e.source}`),

@@ -153,4 +153,31 @@ export const GUEST_ERRATA = declareErrata([
     scenario: 'scenarios/errata/ddw-known-direct.yaml',
     finding: 'dma-not-granted',
   },
+  {
+    id: 'stuff-at-once',
+    title: 'a table is cleared with one call, however long it is',
+    kind: 'quirk',
+    family: 'linux',
+    versions: [{ until: '5.15.116' }, { since: '5.16', until: '6.1.33' }, { since: '6.2', until: '6.3.7' }],
+    wrong:
+      'H_STUFF_TCE is asked for all entries of a table or of a mapping at once, more than the 512 that PAPR allows; firmware that holds to that refuses, and the entries stay.',
+    right: 'Each call clears up to 512 entries.',
+    source:
+      'Linux v6.1 arch/powerpc/platforms/pseries/iommu.c, tce_freemulti_pSeriesLP; fixed by 9d2ccf00bddc (v6.4, v6.3.7, v6.1.33, v5.15.116)',
+    evidence: 'source',
+    scenario: 'scenarios/errata/stuff-at-once.yaml',
+  },
+  {
+    id: 'sg-offset-twice',
+    title: 'the end of memory counts as beyond the limit of direct access',
+    kind: 'quirk',
+    family: 'linux',
+    versions: [{ since: '5.11' }],
+    wrong:
+      'Where direct access has a limit, the offset of an element in its system page is added twice before its end is compared with the limit: a list with a buffer at the end of memory goes through the table.',
+    right: 'A list goes through the table where an element really ends above the limit.',
+    source: 'Linux v6.1 arch/powerpc/kernel/dma-iommu.c, arch_dma_map_sg_direct; since bf6e2d562bbc (v5.11)',
+    evidence: 'source',
+    scenario: 'scenarios/errata/sg-offset-twice.yaml',
+  },
 ])

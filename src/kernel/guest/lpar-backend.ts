@@ -46,6 +46,8 @@ export class LparBackend implements TceBackend {
   readonly #hidesErrors: boolean
   /** X17: the undo of a first batch asks for 0 pages. */
   readonly #undoesNothing: boolean
+  /** Entries that one H_STUFF_TCE clears. */
+  readonly #stuffMax: number
   readonly #value = new Lanes()
 
   constructor({ hcall, ram, log, profile, multiTce, listPage }: LparParts) {
@@ -56,6 +58,7 @@ export class LparBackend implements TceBackend {
     this.multiTce = multiTce
     this.#hidesErrors = profile.has('X11')
     this.#undoesNothing = profile.has('X17')
+    this.#stuffMax = profile.has('stuff-at-once') ? Number.MAX_SAFE_INTEGER : TCE_LIST_MAX
   }
 
   set(table: IommuTable, slot: number, count: number, gpa: number, dir: Dir): number {
@@ -71,7 +74,7 @@ export class LparBackend implements TceBackend {
     }
     let done = 0
     do {
-      const batch = Math.min(count - done, TCE_LIST_MAX)
+      const batch = Math.min(count - done, this.#stuffMax)
       const bus = table.busOf(slot + done)
       const rc = this.#log.heard(this.#hcall.stuffTce(0, table.liobn | 0, bus.hi, bus.lo, 0, 0, 0, batch))
       if (rc !== H_SUCCESS) {

@@ -53,6 +53,7 @@ export class ScatterLists {
   readonly #keepsSlots: boolean
   readonly #skipsFirst: boolean
   readonly #cutsOffset: boolean
+  readonly #countsTwice: boolean
   readonly #lanes = new Lanes()
 
   constructor(api: DmaApi, pageShift: number, profile: Profile) {
@@ -61,10 +62,11 @@ export class ScatterLists {
     this.#keepsSlots = profile.has('X17')
     this.#skipsFirst = profile.has('zero-length-first')
     this.#cutsOffset = profile.has('B11')
+    this.#countsTwice = profile.has('sg-offset-twice')
   }
 
   map(device: DmaDevice, elements: readonly SgElement[], dir: Dir): MappedList {
-    if (elements.every((e) => this.#api.isDirect(device, e.gpa + e.bytes)))
+    if (elements.every((e) => this.#api.isDirect(device, this.#endOf(e))))
       return this.#mapDirectly(device, elements)
     const { table } = device
     if (table === undefined) return NONE
@@ -113,6 +115,11 @@ export class ScatterLists {
       if (done !== OUTCOME.DONE) outcome = done
     }
     return outcome
+  }
+
+  /** First address behind an element, as it is compared with a limit of direct access. */
+  #endOf({ gpa, bytes }: SgElement): number {
+    return gpa + bytes + (this.#countsTwice ? offsetOf(gpa, this.#pageShift) : 0)
   }
 
   #mapDirectly(device: DmaDevice, elements: readonly SgElement[]): MappedList {
