@@ -48,7 +48,7 @@ const caseOf = (log2Entries: number, order: Order): LoopCase => ({
 export const TRANSLATE: CaseGroup = {
   title: 'TCE translate',
   note:
-    'Ours: DmaSpace.translate over one window of 64K pages at 2^59. C: a flat table read out of line, with the ' +
-    'same range check and the same three results. Neither makes a record.',
+    'Ours: DmaSpace.translate over a window of 64K pages at 2^59. C: a function out of line that looks through the ' +
+    'tables of a bus, checks the range, reads a flat table and leaves the same four results. Neither makes a record.',
   cases: [16, 19, 22].flatMap((n) => [caseOf(n, 'seq'), caseOf(n, 'random')]),
 }
