@@ -20,8 +20,9 @@ import type { Machine } from './machine.ts'
 
 /** Default window of a PHB, as its device tree node tells it: 1 GiB at bus address 0. */
 const DEFAULT_WINDOW_BYTES = 0x4000_0000
-/** 32-bit MMIO of a PHB on its bus (QEMU 7.2 include/hw/pci-host/spapr.h). */
-const MMIO32 = { start: 0x8000_0000n, last: 0xffff_ffffn }
+/** Where the CPU sees the 32-bit MMIO of the PHBs, one behind the other (QEMU 7.2 hw/ppc/spapr.c, spapr_phb_placement). */
+const MMIO32_START = (1n << 45n) + 0x8000_0000n
+const MMIO32_BYTES = 0x8000_0000n
 
 const cells64 = (value: number): readonly number[] => [Math.floor(value / 2 ** 32), value >>> 0]
 
@@ -39,10 +40,11 @@ function phbNode(phb: PhbDescription, window: TceWindow | null | undefined): Gue
       ...cells64(DEFAULT_WINDOW_BYTES),
     ],
   }
+  const mmio32 = MMIO32_START + BigInt(phb.index) * MMIO32_BYTES
   return {
     name: phb.name,
     buid: phb.buid,
-    mmio32: MMIO32,
+    mmio32: { start: mmio32, last: mmio32 + MMIO32_BYTES - 1n },
     node: {
       name: `pci@${phb.buid.toString(16)}`,
       properties: {

@@ -153,3 +153,24 @@ describe('warnings of the guest kernel', () => {
     expect(call(machine, 'driver', 'dma_map_page', map).rule).toBe('done')
   })
 })
+
+describe('32-bit MMIO of a PHB', () => {
+  it('lies in no DMA window: the kernel compares addresses of the CPU, which are above 32 TiB', () => {
+    const machine = createMachine(
+      describeMachine({
+        profile: 'intended',
+        ram: 8n << 30n,
+        hasPmemory: true,
+        phbs: [{ pageShifts: [12], devices: [{ name: 'nic0', kind: 'edu', dmaMask: WORD }] }],
+      }),
+    )
+    // Both windows are taken, so that the guest's own comes to bus address 0, and is dynamic.
+    const second = { buid: BUID, page_shift: 12n, window_shift: 20n }
+    expect(call(machine, 'rtas', 'ibm,create-pe-dma-window', second).rule).toBe('done')
+    call(machine, 'driver', 'boot')
+    const before = eventsOf(machine, 'alloc.take').length
+    expect(call(machine, 'driver', 'probe', { device: 'nic0' }).rule).toBe('done-table')
+    expect(eventsOf(machine, 'window.open').at(-1)).toMatchObject({ busOffset: 0n, entries: 1 << 21 })
+    expect(eventsOf(machine, 'alloc.take').slice(before)).toMatchObject([{ first: 0, count: 1 }])
+  })
+})

@@ -69,11 +69,11 @@ export const GUEST_ERRATA = declareErrata([
     family: 'linux',
     versions: [{ since: '5.10' }],
     wrong:
-      'The 20 bytes of ibm,dma-window are read as the 24 bytes of a window that the kernel made: page size and length are other numbers, and normally H_STUFF_TCE is asked to clear 0 pages.',
+      'The 20 bytes of ibm,dma-window are read as the 24 bytes of a window that the kernel made: page size and length are other numbers, shifts go beyond 64 bits, and as POWER shifts, H_STUFF_TCE is asked to clear 0 pages.',
     right: 'All entries of the default window are cleared before it is removed.',
     source:
       'Linux v6.1 arch/powerpc/platforms/pseries/iommu.c, remove_dma_window, clean_dma_window; since 8c0d51592f6f (v5.10)',
-    evidence: 'source',
+    evidence: 'inferred',
     scenario: 'scenarios/errata/x15-default-window-not-cleared.yaml',
   },
   {

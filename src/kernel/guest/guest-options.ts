@@ -22,7 +22,10 @@ export interface GuestPhb {
   readonly name: string
   readonly buid: bigint
   readonly node: NodeData
-  /** Bus addresses of 32-bit MMIO, from the first to the last byte. */
+  /**
+   * 32-bit MMIO as the CPU sees it, from the first to the last byte. The kernel leaves it out of dynamic windows
+   * as if these were bus addresses (Linux v6.1 arch/powerpc/platforms/pseries/iommu.c, enable_ddw).
+   */
   readonly mmio32?: { readonly start: bigint; readonly last: bigint }
   readonly devices: readonly GuestDevice[]
   /** Where its TCEs lie, on a machine without a hypervisor. */
