@@ -231,6 +231,114 @@ describe('what a new table means', () => {
     expect(r.translations).toMatchObject({ learned: 1, unexplained: 0 })
   })
 
+  const RESET = 'the machine was reset: its default windows are back, and empty'
+  const text = (r: ReplayResult) => r.assumptions.map((a) => `${a.line} ${a.state} ${a.text}`)
+  const create = `spapr_iommu_ddw_create ${DDW}`
+  const NEW_64 = NEW.replace('0x80000000', '0x80000001')
+  const direct = 'spapr_iommu_pci_put liobn=0x80000001 ioba=0x800000000000000 tce=0x3 ret=0'
+  const query = (left: number) =>
+    `spapr_iommu_ddw_query buid=0x800000020000000 addr=0x0, ${left} windows available, max window size=0x80000000, mask=0x107`
+
+  it('a listener comes to both windows; where one of two is made anew, the machine was reset', () => {
+    const boot = [NEW, put(0x1000, 0x48cc001), NEW_64, create, direct]
+    const moved = replay([...boot, NEW, NEW_64, query(0), xlate(0x1110, 0x48cc000, 1)])
+    expect(text(moved)[1]).toContain('6 confirmed the table of LIOBN 0x80000000 moved')
+    const again = replay([...boot, NEW, put(0x1000, 0x77_7001), query(1), NEW_64, create, direct])
+    expect(text(again)[1]).toBe(`6 open ${RESET}`)
+    expect([isClean(moved), isClean(again)]).toEqual([true, true])
+  })
+
+  it.each<[string, string[]]>([
+    ['two tables for one window', [NEW, NEW]],
+    ['a table in KVM', [NEW.replace('fd=-1', 'fd=27')]],
+    ['tables of two host bridges', [NEW, NEW.replace('0x80000000', '0x80000100')]],
+  ])('%s: the machine was reset', (_what, lines) => {
+    const r = replay([
+      NEW,
+      NEW.replace('0x80000000', '0x80000100'),
+      put(0x1000, 0x48cc001),
+      ...lines,
+      put(0x1000, 0x5003),
+    ])
+    expect(text(r)[2]).toBe(`4 open ${RESET}`)
+    expect(isClean(r)).toBe(true)
+  })
+
+  it('an entry that is mapped anew over a live one shows a reset: what was not written since is gone', () => {
+    const r = replay([
+      NEW,
+      put(0x1000, 0x48cc001),
+      put(0x2000, 0x48cd001),
+      put(0x3000, 0x48ce001),
+      NEW,
+      put(0x4000, 0x48cf001),
+      put(0x1000, 0x77_7001),
+      xlate(0x1000, 0x77_7000, 1),
+      xlate(0x4000, 0x48cf000, 1),
+      put(0x2000, 0x77_8003),
+    ])
+    expect(text(r).slice(1)).toEqual([
+      '5 contradicted the table of LIOBN 0x80000000 moved for a listener and kept its contents',
+      `5 open ${RESET}`,
+    ])
+    expect(isClean(r)).toBe(true)
+    expect(r.ledger.livePages).toBe(3)
+  })
+
+  it.each<[string, string, string]>([
+    ['a translation that is refused', xlate(0x1110, 0, 0), 'contradicted'],
+    ['an entry that is read as 0', `spapr_iommu_pci_get ${L} ioba=0x1000 ret=0 tce=0x0`, 'contradicted'],
+    [
+      'an entry that is read as it was',
+      `spapr_iommu_pci_get ${L} ioba=0x1000 ret=0 tce=0x48cc001`,
+      'confirmed',
+    ],
+  ])('%s decides', (_what, line, state) => {
+    const r = replay([NEW, put(0x1000, 0x48cc001), put(0x2000, 0x48cd001), NEW, line])
+    expect(r.assumptions[1]?.state).toBe(state)
+    expect(r.answers.diverged + r.translations.unexplained).toBe(0)
+    const after = replay([
+      NEW,
+      put(0x1000, 0x48cc001),
+      put(0x2000, 0x48cd001),
+      NEW,
+      line,
+      put(0x2000, 0x5003),
+    ])
+    expect(rules(after).includes('double-map')).toBe(state === 'confirmed')
+  })
+
+  it('what was written since decides nothing', () => {
+    const r = replay([NEW, put(0x1000, 0x48cc001), NEW, put(0x5000, 0x9003), xlate(0x5000, 0x9000, 3)])
+    expect(r.assumptions[1]?.state).toBe('open')
+  })
+
+  it('a table that leaves KVM shows its hypercalls from then on', () => {
+    const r = replay([
+      NEW.replace('fd=-1', 'fd=27'),
+      xlate(0x1000, 0x1000, 3),
+      NEW,
+      put(0x5000, 0x9003),
+      unmap(0x6000, 1),
+      xlate(0x5000, 0x9000, 3),
+    ])
+    expect(r.translations).toMatchObject({ learned: 1, unexplained: 1 })
+    expect(rules(r)).toEqual(['use-after-unmap'])
+  })
+
+  it('the table of a VIO device is emptied without a line: by firmware before the kernel, and by a reset', () => {
+    const vio = (line: string) => line.replaceAll('80000000', '71000002').replaceAll('pci_', '')
+    const r = replay([vio(NEW), vio(put(0x1000, 0x3e37_6003)), vio(put(0x1000, 0x48cc003))])
+    expect(text(r)[1]).toBe(
+      '3 open the table of LIOBN 0x71000002 was emptied before, without a line of its own',
+    )
+    expect(isClean(r)).toBe(true)
+    const reset = [NEW, NEW, vio(put(0x2000, 0x777_7003)), vio(xlate(0x1000, 0, 0))]
+    const again = replay([vio(NEW), NEW, vio(put(0x1000, 0x48cc003)), vio(put(0x2000, 0x48cd003)), ...reset])
+    expect(text(again)[2]).toBe(`5 open ${RESET}`)
+    expect(rules(again)).toEqual(['dma-not-granted'])
+  })
+
   it('before a reset line it belongs to that: the entries are gone', () => {
     const reset = 'spapr_iommu_ddw_reset buid=0x800000020000000 addr=0x0'
     const r = replay([
@@ -248,7 +356,6 @@ describe('what a new table means', () => {
   })
 
   it('a LIOBN that is used again is another window: old entries are not mapped there', () => {
-    const create = `spapr_iommu_ddw_create ${DDW}`
     const map = 'spapr_iommu_pci_put liobn=0x80000001 ioba=0x800000000000000 tce=0x3 ret=0'
     const remove = 'spapr_iommu_ddw_remove liobn=0x80000001'
     const r = replay([NEW, create, map, remove, create, map])

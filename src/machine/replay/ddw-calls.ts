@@ -69,6 +69,7 @@ export class DdwCalls {
     },
   ): void {
     const claimed = this.#windows.claim(c.liobn)
+    this.#windows.settle()
     const phb = this.#units.phbOfBuid(c.buid)
     const call = `ddw_create buid=${hex(c.buid)} page size=${hex(c.pageBytes)} requested=${hex(c.windowBytes)}`
     const log = `${OK}, liobn ${hex(c.liobn)}, start ${hex(c.start)}`
@@ -113,6 +114,7 @@ export class DdwCalls {
       return
     }
     const claimed = this.#windows.claim(phb.tables[0]?.liobn ?? 0)
+    this.#windows.settle()
     const [status = -1] = this.#rtas.call(TOKEN.reset, [r.cfg, hiOf(r.buid), loOf(r.buid)], 1)
     this.#compare(r.line, `ddw_reset buid=${hex(r.buid)}`, OK, `status ${status}`)
     this.#windows.adopt(phb.tables[0]?.liobn ?? 0, SEEN, claimed?.inKvm ?? false)

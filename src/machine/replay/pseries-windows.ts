@@ -74,6 +74,11 @@ export class PseriesWindows {
     return made
   }
 
+  /** The LIOBNs of the VIO devices that have appeared. */
+  vioLiobns(): IterableIterator<number> {
+    return this.#vio.keys()
+  }
+
   /** The PHB with a bus unit id, where it follows QEMU's numbering. */
   phbOfBuid(buid: bigint): SpaprPhb | undefined {
     const index = buid - MACHINE_DEFAULTS.buid

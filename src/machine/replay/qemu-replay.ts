@@ -33,6 +33,16 @@ const CHANGES: ReadonlySet<number> = new Set([
   N.spapr_iommu_pci_indirect,
 ])
 
+/** Events before which it must be clear what new tables were: the others about windows decide that, or have no part in it. */
+const SETTLES: ReadonlySet<number> = new Set([
+  ...CHANGES,
+  N.spapr_iommu_get,
+  N.spapr_iommu_pci_get,
+  N.spapr_iommu_ddw_query,
+  N.spapr_iommu_ddw_remove,
+  N.spapr_iommu_post_load,
+])
+
 /**
  * Replays a QEMU trace log of a pseries machine: each line becomes the operation that it tells of, is put
  * through the model's own handlers, and the answer is compared with the line's.
@@ -132,11 +142,7 @@ export class QemuReplay implements BatchSink {
       if (CHANGES.has(batch.lanes[row * LANES_MAX] as number)) this.#windows.demote()
       return
     }
-    const isWindowEvent =
-      event === N.spapr_iommu_new_table ||
-      event === N.spapr_iommu_ddw_create ||
-      event === N.spapr_iommu_ddw_reset
-    if (this.#windows.hasPending && !isWindowEvent) this.#windows.settle()
+    if (this.#windows.hasPending && SETTLES.has(event)) this.#windows.settle()
     this.#hypercall(batch, row, event)
   }
 
@@ -253,7 +259,6 @@ export class QemuReplay implements BatchSink {
           start: batch.u64(row, s.start),
           liobn: u32(s.liobn),
         })
-        this.#windows.settle()
         return
       }
       case N.spapr_iommu_ddw_remove:
@@ -262,7 +267,6 @@ export class QemuReplay implements BatchSink {
       case N.spapr_iommu_ddw_reset: {
         const s = S.spapr_iommu_ddw_reset
         this.#ddw.reset({ line, buid: batch.u64(row, s.buid), cfg: u32(s.configAddress) })
-        this.#windows.settle()
         return
       }
       case N.spapr_iommu_post_load:

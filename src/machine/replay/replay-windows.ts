@@ -1,9 +1,10 @@
 import { hex } from '../../bits/u64.ts'
 import type { SpaprTceTable } from '../../hw/spapr-tce-table.ts'
+import { TCE_PERM } from '../../table/tce-entry.ts'
 import type { TceWindow } from '../../table/tce-window.ts'
 import type { RecordLog } from '../../trace/record-log.ts'
 import { INFERRED, Knowledge, SEEN, UNKNOWN } from './knowledge.ts'
-import { isPciLiobn, type PseriesWindows, windowIndexOf } from './pseries-windows.ts'
+import { isPciLiobn, type PseriesWindows, phbIndexOf, windowIndexOf } from './pseries-windows.ts'
 import type { OpenAssumption, Tally } from './tally.ts'
 
 /** What the replay knows of the window behind a LIOBN. */
@@ -15,6 +16,22 @@ export interface ReplayWindow {
   readonly pageBytes: number
   knowledge: Knowledge
   /** The table lives in KVM: its hypercalls leave no line, so no value is certain. */
+  inKvm: boolean
+  /** Whether the machine was reset, where nobody knows that; and which entries were written since. */
+  doubt: Doubt | undefined
+  since: Knowledge | undefined
+}
+
+/** Tables that were made anew for a listener, with their contents, or by a reset of the machine, without. */
+interface Doubt {
+  readonly line: number
+  readonly assumptions: readonly OpenAssumption[]
+  readonly windows: readonly ReplayWindow[]
+}
+
+interface NewTable {
+  readonly liobn: number
+  readonly line: number
   readonly inKvm: boolean
 }
 
@@ -23,16 +40,16 @@ export interface ReplayWindow {
  *
  * A new-table line says that a table was allocated, not why. Before a create or reset line it belongs to that;
  * for a LIOBN without a window it is the default window of a machine that starts; for an open window it is a
- * listener's arrival (the contents stay) or a reset of the machine (they do not). The line is kept until the
- * next one decides; the last case is an assumption that later lines confirm or contradict.
+ * listener's arrival (the contents stay) or a reset of the machine (they do not). Lines are kept until one of
+ * another kind decides. Where they alone do not tell a listener from a reset, the first is assumed until a
+ * line confirms or contradicts it.
  */
 export class ReplayWindows {
   /** By LIOBN as an int32: most are above 2^31, and a number there is allocated and hashed for each look-up. */
   readonly #byLiobn = new Map<number, ReplayWindow>()
   /** New-table lines whose reason the next line will show, in order. */
-  #pending: { readonly liobn: number; readonly line: number; readonly inKvm: boolean }[] = []
+  #pending: NewTable[] = []
   readonly #seen = new Set<number>()
-  readonly #moved = new Map<number, OpenAssumption>()
   readonly #units: PseriesWindows
   readonly #tally: Tally
   readonly #log: RecordLog
@@ -71,7 +88,16 @@ export class ReplayWindows {
     if (table === undefined || window === undefined) return undefined
     const pageBytes = 2 ** window.pageShift
     const knowledge = new Knowledge(inKvm ? UNKNOWN : how)
-    const made: ReplayWindow = { liobn, table, window, pageBytes, knowledge, inKvm }
+    const made: ReplayWindow = {
+      liobn,
+      table,
+      window,
+      pageBytes,
+      knowledge,
+      inKvm,
+      doubt: undefined,
+      since: undefined,
+    }
     if (how === UNKNOWN || inKvm) this.#tellUnknown(window)
     this.#byLiobn.set(liobn | 0, made)
     this.#seen.add(liobn)
@@ -111,10 +137,10 @@ export class ReplayWindows {
     this.#pending.push({ liobn, line, inKvm })
   }
 
-  /** The pending line of a LIOBN belongs to the create or reset that is replayed now: forget it. */
+  /** The pending lines of a LIOBN belong to the create or reset that is replayed now: forget them. The last one counts. */
   claim(liobn: number): { readonly inKvm: boolean } | undefined {
-    const claimed = this.#pending.find((p) => p.liobn === liobn)
-    this.#pending = this.#pending.filter((p) => p !== claimed)
+    const claimed = this.#pending.findLast((p) => p.liobn === liobn)
+    this.#pending = this.#pending.filter((p) => p.liobn !== liobn)
     return claimed
   }
 
@@ -133,10 +159,45 @@ export class ReplayWindows {
   settle(): void {
     const pending = this.#pending
     this.#pending = []
-    for (const { liobn, line, inKvm } of pending) {
-      const open = this.find(liobn)
-      if (open === undefined) this.#openFresh(liobn, line, inKvm)
-      else this.#move(open, line)
+    const anew = pending.filter(({ liobn }) => this.find(liobn) !== undefined)
+    if (this.#isReset(anew)) this.#reset(anew)
+    else if (anew.length > 0) this.#doubt(anew)
+    for (const table of pending) {
+      if (anew.includes(table)) continue
+      const open = this.find(table.liobn)
+      if (open === undefined) this.#openFresh(table.liobn, table.line, table.inKvm)
+      else open.inKvm = table.inKvm
+    }
+  }
+
+  /**
+   * Whether new tables of open windows can only come from a reset. A listener belongs to one host bridge, comes
+   * to all its windows, makes one table for each, and takes tables out of KVM, never into it.
+   */
+  #isReset(anew: readonly NewTable[]): boolean {
+    const liobns = new Set(anew.map(({ liobn }) => liobn))
+    if (liobns.size < anew.length || anew.some(({ inKvm }) => inKvm)) return true
+    const bridges = new Set<number>()
+    for (const liobn of liobns) {
+      if (!isPciLiobn(liobn)) continue
+      bridges.add(phbIndexOf(liobn))
+      const tables = this.#units.phb(phbIndexOf(liobn))?.tables ?? []
+      if (tables.some((t) => t.window !== null && t.liobn !== liobn && !liobns.has(t.liobn))) return true
+    }
+    return bridges.size > 1
+  }
+
+  /** Every host bridge has its default window again, and nothing else; the tables of VIO devices are emptied. */
+  #reset(anew: readonly NewTable[]): void {
+    const inKvm = new Map(anew.map((table) => [table.liobn, table.inKvm]))
+    this.#tally.assume(anew[0]?.line ?? 0, 'the machine was reset: its default windows are back, and empty')
+    for (const liobn of this.#units.vioLiobns()) {
+      if (!inKvm.has(liobn)) inKvm.set(liobn, this.find(liobn)?.inKvm ?? false)
+    }
+    for (const [liobn, isInKvm] of inKvm) {
+      if (isPciLiobn(liobn) && windowIndexOf(liobn) !== 0) continue
+      this.#units.openDefault(liobn)
+      this.adopt(liobn, SEEN, isInKvm)
     }
   }
 
@@ -154,32 +215,91 @@ export class ReplayWindows {
     if (inKvm) this.#tally.assume(line, `LIOBN ${hex(liobn)} is handled in KVM: its hypercalls leave no line`)
   }
 
-  #move(open: ReplayWindow, line: number): void {
-    const { window } = open
-    this.#log.emit('window.move', null, { window: window.number, liobn: open.liobn, how: INFERRED })
-    this.#moved.set(
-      open.liobn,
+  /** A listener came, or the machine was reset: which of the two, only what the entries hold can show. */
+  #doubt(anew: readonly NewTable[]): void {
+    const tables = anew.map(({ liobn }) => this.find(liobn)).filter((w) => w !== undefined)
+    const others = [...this.#units.vioLiobns()]
+      .map((liobn) => this.find(liobn))
+      .filter((w) => w !== undefined)
+    for (const { window, liobn } of tables) {
+      this.#log.emit('window.move', null, { window: window.number, liobn, how: INFERRED })
+    }
+    const assumptions = anew.map(({ liobn, line }) =>
+      this.#tally.assume(line, `the table of LIOBN ${hex(liobn)} moved for a listener and kept its contents`),
+    )
+    const windows = [...new Set([...tables, ...others])]
+    const doubt: Doubt = { line: anew[0]?.line ?? 0, assumptions, windows }
+    for (const open of windows) {
+      open.doubt = doubt
+      open.since = new Knowledge(UNKNOWN)
+    }
+    for (const open of tables) open.inKvm = false
+  }
+
+  /** A line shows what an entry of a window in doubt translates to; `fits` says if the replay thought so. */
+  shown(open: ReplayWindow, entry: number, fits: boolean, perm: number): void {
+    const { doubt, since, knowledge, window } = open
+    if (doubt === undefined || since?.get(entry) === SEEN || knowledge.get(entry) === UNKNOWN) return
+    window.store.load(entry)
+    const wasLive = (window.store.lo & TCE_PERM) !== 0
+    if (fits) {
+      if (wasLive) this.#decide(doubt, 'confirmed')
+    } else if (wasLive && perm === 0) this.#emptied(doubt)
+    else {
+      this.#decide(doubt, 'contradicted')
+      open.knowledge = new Knowledge(UNKNOWN)
+      this.#tellUnknown(window)
+    }
+  }
+
+  /**
+   * An entry is about to get another live value than the one that the replay holds for it. Where that may be
+   * gone it is: a guest does not overwrite what it has mapped. (The table of a VIO device goes without a line,
+   * when firmware hands the machine over to the kernel.)
+   */
+  overwritten(open: ReplayWindow, entry: number, line: number): void {
+    const { doubt, since, knowledge, liobn, window } = open
+    if (since?.get(entry) === SEEN || knowledge.get(entry) === UNKNOWN) return
+    if (doubt !== undefined) this.#emptied(doubt)
+    else if (!isPciLiobn(liobn)) {
+      open.knowledge = new Knowledge(UNKNOWN)
+      this.#tellUnknown(window)
       this.#tally.assume(
         line,
-        `the table of LIOBN ${hex(open.liobn)} moved for a listener and kept its contents`,
-      ),
-    )
-  }
-
-  /** Whether it is still open if the window's table kept its contents. */
-  hasMoved(liobn: number): boolean {
-    return this.#moved.size > 0 && this.#moved.has(liobn)
-  }
-
-  /** A line shows whether the table kept its contents. If not, nothing is known of it from here on. */
-  moveShown(open: ReplayWindow, kept: boolean): void {
-    const assumption = this.#moved.get(open.liobn)
-    if (assumption === undefined) return
-    assumption.state = kept ? 'confirmed' : 'contradicted'
-    if (!kept) {
-      open.knowledge = new Knowledge(UNKNOWN)
-      this.#tellUnknown(open.window)
+        `the table of LIOBN ${hex(liobn)} was emptied before, without a line of its own`,
+      )
     }
-    this.#moved.delete(open.liobn)
+  }
+
+  #decide({ assumptions, windows }: Doubt, state: OpenAssumption['state']): void {
+    for (const assumption of assumptions) assumption.state = state
+    for (const open of windows) {
+      open.doubt = undefined
+      open.since = undefined
+    }
+  }
+
+  /** The machine was reset after all: what was not written since is gone. */
+  #emptied(doubt: Doubt): void {
+    for (const { window, table, knowledge, since } of doubt.windows) {
+      if (table.window !== window) continue
+      const { number, store } = window
+      const cleared = { window: number, tce: 0n, step: -1, how: INFERRED }
+      let [first, count] = [0, 0]
+      for (const [entry] of store.live()) {
+        if (since?.get(entry) === SEEN) continue
+        if (entry !== first + count) {
+          if (count > 0) this.#log.emit('tce.set', null, { ...cleared, first, count })
+          first = entry
+          count = 0
+        }
+        count++
+        store.set(entry, 0, 0)
+        knowledge.set(entry, INFERRED)
+      }
+      if (count > 0) this.#log.emit('tce.set', null, { ...cleared, first, count })
+    }
+    this.#decide(doubt, 'contradicted')
+    this.#tally.assume(doubt.line, 'the machine was reset: its default windows are back, and empty')
   }
 }

@@ -1,10 +1,12 @@
 import { hex, wordOf } from '../../bits/u64.ts'
 import type { HcallPort } from '../../kernel/ports.ts'
+import { TCE_PERM } from '../../table/tce-entry.ts'
 import { entryAt, OUTSIDE } from '../../table/tce-window.ts'
 import { KIND } from '../../trace/event.ts'
 import type { Stage } from '../../trace/stage.ts'
 import { INFERRED, SEEN, TRANSLATED, UNKNOWN } from './knowledge.ts'
 import type { ListMemory } from './list-memory.ts'
+import { isPciLiobn } from './pseries-windows.ts'
 import type { ReplayWindow, ReplayWindows } from './replay-windows.ts'
 import type { Tally } from './tally.ts'
 import { VERDICT } from './translate.ts'
@@ -32,6 +34,13 @@ export interface ShownCall {
 const H_PARAMETER = -4
 const TWO_32 = 0x1_0000_0000
 
+/** Whether what the replay holds of a window may be gone without a line that says so. */
+const mayBeGone = (open: ReplayWindow): boolean => open.doubt !== undefined || !isPciLiobn(open.liobn)
+
+/** Whether TCEs that differ in these bits translate alike. */
+const isAlike = (hi: number, lo: number, pageShift: number): boolean =>
+  (lo & TCE_PERM) === 0 && wordOf(hi, lo) >> BigInt(pageShift) === 0n
+
 /** Replays hypercalls that a log shows through the model's own handlers, and compares the answers. */
 export class TceCalls {
   readonly #stage: Stage
@@ -57,15 +66,19 @@ export class TceCalls {
   put(c: ShownCall): void {
     const open = this.#windowFor(c)
     if (open === undefined && this.#isUnjudged(c)) return
+    if (open !== undefined && mayBeGone(open)) this.#overwrites(open, this.#entry(open, c), c)
     const code = this.#port.putTce(c.liobnHi, c.liobnLo, c.iobaHi, c.iobaLo, c.tceHi, c.tceLo)
     if (!this.#compare(c, code) || code !== 0 || open === undefined) return
-    open.knowledge.set(this.#entry(open, c), SEEN)
+    const entry = this.#entry(open, c)
+    open.knowledge.set(entry, SEEN)
+    open.since?.set(entry, SEEN)
     this.#tally.entries.known++
   }
 
   get(c: ShownCall): void {
     const open = this.#windowFor(c)
     if (open === undefined && this.#isUnjudged(c)) return
+    if (open?.doubt !== undefined && c.retLo === 0) this.#shows(open, this.#entry(open, c), c)
     const code = this.#port.getTce(c.liobnHi, c.liobnLo, c.iobaHi, c.iobaLo)
     const fits = this.#port.r4Hi === c.tceHi && this.#port.r4Lo === c.tceLo
     if (code !== 0 || open === undefined || c.retLo !== 0 || c.retHi !== 0 || fits) {
@@ -74,8 +87,10 @@ export class TceCalls {
     }
     const entry = this.#entry(open, c)
     const how = open.inKvm ? UNKNOWN : open.knowledge.get(entry)
-    if (how === SEEN || (how === TRANSLATED && !this.#translatesAlike(open, c))) {
-      this.#diverge(c, `H_SUCCESS with ${hex(wordOf(this.#port.r4Hi, this.#port.r4Lo))}`, 'entry-differs')
+    const { r4Hi, r4Lo } = this.#port
+    const isSameTranslation = isAlike(r4Hi ^ c.tceHi, r4Lo ^ c.tceLo, open.window.pageShift)
+    if (how === SEEN || (how === TRANSLATED && !isSameTranslation)) {
+      this.#diverge(c, `H_SUCCESS with ${hex(wordOf(r4Hi, r4Lo))}`, 'entry-differs')
       return
     }
     this.#tally.matched++
@@ -85,12 +100,6 @@ export class TceCalls {
     open.knowledge.set(entry, SEEN)
     if (how === TRANSLATED) return
     this.#seen(open, c, entry, how === INFERRED ? VERDICT.CONTRADICTS : VERDICT.TEACHES)
-  }
-
-  /** Whether the TCE that was read has the page and the permissions of the one that the replay holds. */
-  #translatesAlike(open: ReplayWindow, c: ShownCall): boolean {
-    const differ = wordOf(this.#port.r4Hi ^ c.tceHi, this.#port.r4Lo ^ c.tceLo)
-    return (differ & 3n) === 0n && differ >> BigInt(open.window.pageShift) === 0n
   }
 
   /** `iobaLo`, `iobaHi` are the address after the last page that was done: that is what the line prints. */
@@ -111,6 +120,7 @@ export class TceCalls {
     if (code === 0) {
       const first = entryAt(open.window, startHi, startLo)
       open.knowledge.fill(first, first + (c.countLo >>> 0), SEEN)
+      open.since?.fill(first, first + (c.countLo >>> 0), SEEN)
       this.#tally.entries.known += c.countLo >>> 0
     } else if (code === H_PARAMETER) this.#partlyStuffed(c, open)
   }
@@ -151,6 +161,7 @@ export class TceCalls {
     const written = c.retLo === 0 ? pages : Math.max(0, pages - 1)
     const lastIndex = pages - 1
     const isRow = this.#presentRow(c, lastIndex, open.pageBytes)
+    if (written > 0 && first !== OUTSIDE && mayBeGone(open)) this.#overwrites(open, first + written - 1, c)
     this.#stage.how = written > 1 || c.retLo !== 0 ? (isRow ? INFERRED : UNKNOWN) : SEEN
     const code = this.#indirectOf(c, pages)
     this.#stage.how = SEEN
@@ -193,10 +204,28 @@ export class TceCalls {
     const end = first + written
     open.knowledge.fill(first, end, isRow ? INFERRED : UNKNOWN)
     if (lastIsSeen) open.knowledge.set(end - 1, SEEN)
+    open.since?.fill(first, end, SEEN)
     const guessed = written - (lastIsSeen ? 1 : 0)
     if (lastIsSeen) this.#tally.entries.known++
     if (isRow) this.#tally.entries.inferred += guessed
     else this.#tally.entries.unknown += guessed
+  }
+
+  /** Tells the windows where a call gives a live entry another live value; `c.tce` is what the entry gets. */
+  #overwrites(open: ReplayWindow, entry: number, c: ShownCall): void {
+    if (entry === OUTSIDE || c.retLo !== 0 || (c.tceLo & TCE_PERM) === 0) return
+    const { store, pageShift } = open.window
+    store.load(entry)
+    if ((store.lo & TCE_PERM) === 0 || isAlike(store.hi ^ c.tceHi, store.lo ^ c.tceLo, pageShift)) return
+    this.#windows.overwritten(open, entry, c.line)
+  }
+
+  #shows(open: ReplayWindow, entry: number, c: ShownCall): void {
+    if (entry === OUTSIDE) return
+    const { store, pageShift } = open.window
+    store.load(entry)
+    const fits = isAlike(store.hi ^ c.tceHi, store.lo ^ c.tceLo, pageShift)
+    this.#windows.shown(open, entry, fits, c.tceLo & TCE_PERM)
   }
 
   #entry(open: ReplayWindow, c: ShownCall): number {

@@ -51,8 +51,12 @@ export class Translations {
     }
     this.#record(t, open, entry)
     window.store.load(entry)
-    const fits = this.#fits(t, open)
-    if (this.#windows.hasMoved(t.liobn)) this.#windows.moveShown(open, fits)
+    let fits = this.#fits(t, open)
+    if (open.doubt !== undefined) {
+      this.#windows.shown(open, entry, fits, t.perm)
+      window.store.load(entry)
+      fits = this.#fits(t, open)
+    }
     const how = open.knowledge.get(entry)
     if (open.inKvm || how === UNKNOWN) this.#learn(t, open, entry)
     else if (fits && how !== INFERRED) this.#tally.explained++
