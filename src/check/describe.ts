@@ -132,6 +132,9 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
   'memory.slot': (e) =>
     `memory ${hex(e.gpa)} + ${bytesText(Number(e.bytes))}${e.owner === '' ? '' : ` of ${e.owner}`} ${e.present === 1 ? 'appears' : 'goes'}`,
   'memory.write': (e) => `software wrote ${counted(e.bytes, 'byte')} at ${e.space} ${hex(e.address)}`,
+  'memory.corrupt': (e) =>
+    `${e.what} went astray: ${counted(e.bytes, 'byte')} at ${e.space} ${hex(e.address)} are undefined from now on`,
+  'hw.set': (e) => `entry ${e.entry} of hardware table ${e.table}: ${hex(e.before)} became ${hex(e.tce)}`,
   'mm.map': (e) =>
     `${e.process} ${e.present === 1 ? 'maps' : 'unmaps'} ${hex(e.ua)} + ${bytesText(Number(e.bytes))}`,
   'mm.pin': (e) =>

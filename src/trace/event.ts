@@ -155,6 +155,14 @@ export const EVENTS = declareEvents({
     doc: 'Software wrote memory of an address space (`gpa`, `ua`).',
     fields: { space: 'name', address: 'u64', bytes: 'u32' },
   },
+  'memory.corrupt': {
+    doc: 'Software computed an address outside what it meant (`what`) and would have written `bytes` there: what lies there is undefined from now on.',
+    fields: { space: 'name', address: 'u64', bytes: 'u32', what: 'name' },
+  },
+  'hw.set': {
+    doc: 'A hardware TCE table has a new entry in a slot (entries count from the start of the window); caches may still hold the one before.',
+    fields: { table: 'u32', entry: 'page', before: 'u64', tce: 'u64' },
+  },
   'mm.map': {
     doc: 'A process maps (1) or unmaps (0) user addresses.',
     fields: { process: 'name', ua: 'u64', bytes: 'u64', present: 'u32' },

@@ -84,6 +84,14 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       'memory 0x0 + 1 GiB of partition:a goes',
     ],
     'memory.write': [{ space: 'ua', address: 0x1000n, bytes: 8 }, 'software wrote 8 bytes at ua 0x1000'],
+    'memory.corrupt': [
+      { space: 'hpa', address: 0x2000n, bytes: 8, what: 'tce' },
+      'tce went astray: 8 bytes at hpa 0x2000 are undefined from now on',
+    ],
+    'hw.set': [
+      { table: 3, entry: 2, before: 0x5003n, tce: 0n },
+      'entry 2 of hardware table 3: 0x5003 became 0x0',
+    ],
     'mm.map': [{ process: 'vmm', ua: 0x1000n, bytes: 4096n, present: 1 }, 'vmm maps 0x1000 + 4 KiB'],
     'mm.pin': [{ process: 'vmm', ua: 0x1000n, count: 2, delta: -1 }, '2 pages of vmm at 0x1000 unpinned'],
     'mm.locked': [{ process: 'vmm', delta: -3, total: 5 }, 'locked_vm of vmm - 3 = 5 pages'],

@@ -1,0 +1,270 @@
+import { describe, expect, it } from 'vitest'
+import type { DmaDir } from '../../src/table/hw-table.ts'
+import { type TableRequest, tableGeometry } from '../../src/table/ioda-geometry.ts'
+import { type HwTableShape, MultiLevelTable } from '../../src/table/multi-level-table.ts'
+import { eventsOf, makeHost, type TestHost } from '../support/host.ts'
+
+const ENOMEM = -12
+const BASE_64 = 1n << 59n
+const H = 0x10_0000
+
+function shapeOf(request: TableRequest, busOffset: bigint, hostPageShift: number): HwTableShape {
+  const geometry = tableGeometry(request, hostPageShift)
+  if (typeof geometry === 'number') throw new Error('no such table')
+  return { geometry, pageShift: request.pageShift, busOffset, allocatedBytes: 0, hasUserView: true }
+}
+
+function make(
+  request: TableRequest,
+  options: { busOffset?: bigint; pageShift?: number; frames?: number; allocations?: number } = {},
+) {
+  const { busOffset = 0n, pageShift = 16, frames = 512, allocations = 1e9 } = options
+  const host = makeHost({ pageShift, frames, journal: true })
+  let left = allocations
+  let number = 0
+  const bugs: string[] = []
+  const table = MultiLevelTable.create(
+    {
+      host: host.host,
+      nextTable: () => ++number,
+      onAllocate: () => left-- > 0,
+      onBug: (why) => bugs.push(why),
+    },
+    shapeOf(request, busOffset, pageShift),
+  )
+  return { host, table: table as MultiLevelTable, bugs, allow: (n: number) => (left = n) }
+}
+
+const used = ({ host }: TestHost) => host.frames.frames - host.frames.free
+const swap = (t: MultiLevelTable, entry: number, hpaPage: number, dir: DmaDir) => [
+  t.xchg(entry, hpaPage, dir),
+  t.oldHpaPage,
+  t.oldDir,
+]
+const corrupt = (host: TestHost) => eventsOf(host, 'memory.corrupt')
+
+/** 16 GiB of 64 KiB pages at 1 << 59. */
+const FLAT: TableRequest = { pageShift: 16, windowBytes: 1n << 34n, levels: 1 }
+const TWO: TableRequest = { ...FLAT, levels: 2 }
+const FIRST = 0x800_0000_0000
+
+describe('a table of one level', () => {
+  it('is complete from the start: its entries and its mirror are frames of the kernel', () => {
+    const { host, table } = make(FLAT, { busOffset: BASE_64 })
+    expect([table.offset, table.entries, table.levels, table.references]).toEqual([FIRST, 0x4_0000, 1, 1])
+    expect(used(host)).toBe(2 * 32)
+    expect(host.host.frames.ownerOf(table.rootPage >> 4)).toBe('kernel')
+  })
+
+  it('holds big-endian entries in memory, and WRITE brings READ', () => {
+    const { host, table } = make(FLAT, { busOffset: BASE_64 })
+    expect(swap(table, FIRST + 0x201, H, 2)).toEqual([0, 0, 0])
+    const bytes = new Uint8Array(8)
+    host.host.memory.readPage(table.rootPage + 1, 8, bytes, 0, 8)
+    expect([...bytes]).toEqual([0, 0, 0, 1, 0, 0, 0, 3])
+    table.load(FIRST + 0x201)
+    expect([table.tceHi, table.tceLo]).toEqual([1, 3])
+    expect(swap(table, FIRST + 0x201, H + 16, 1)).toEqual([0, H, 3])
+    expect(swap(table, FIRST + 0x201, 0, 0)).toEqual([0, H + 16, 1])
+  })
+
+  it('says each new entry in a record, counted from the start of the window', () => {
+    const { host, table } = make(FLAT, { busOffset: BASE_64 })
+    table.xchg(FIRST + 3, H, 1)
+    table.xchg(FIRST + 3, 0, 0)
+    expect(eventsOf(host, 'hw.set')).toEqual([
+      { kind: 'hw.set', table: 1, entry: 3, before: 0n, tce: 0x1_0000_0001n },
+      { kind: 'hw.set', table: 1, entry: 3, before: 0x1_0000_0001n, tce: 0n },
+    ])
+  })
+})
+
+describe('a table of several levels', () => {
+  it('has its first level only, and gets others with the entries that need them', () => {
+    const { host, table } = make(TWO, { busOffset: BASE_64 })
+    expect(used(host)).toBe(2)
+    expect(swap(table, FIRST + 8191, H, 3)).toEqual([0, 0, 0])
+    expect(used(host)).toBe(3)
+    table.xchg(FIRST + 8192, H, 3)
+    table.xchg(FIRST, H, 3)
+    expect(used(host)).toBe(4)
+    host.host.memory.loadU64be(table.rootPage, 8)
+    const { wordHi, wordLo } = host.host.memory
+    expect([wordHi, wordLo & 0xfff]).toEqual([0, 3])
+    expect(host.host.frames.ownerOf(wordLo >>> 16)).toBe('kernel')
+  })
+
+  it('takes nothing for an entry that goes, and reads it as 0', () => {
+    const { host, table } = make(TWO, { busOffset: BASE_64 })
+    expect(swap(table, FIRST + 5, H, 0)).toEqual([0, 0, 0])
+    table.load(FIRST + 5)
+    expect([table.tceHi, table.tceLo, used(host)]).toEqual([0, 0, 2])
+  })
+
+  it('stores an address without permissions where its level is there', () => {
+    const { table } = make(TWO)
+    table.xchg(5, H, 3)
+    expect(swap(table, 6, H + 16, 0)).toEqual([0, 0, 0])
+    expect(swap(table, 6, 0, 0)).toEqual([0, H + 16, 0])
+  })
+
+  it('answers -ENOMEM where no level can be had, and says then that nothing was there', () => {
+    const { host, table, allow } = make(
+      { pageShift: 12, windowBytes: 1n << 40n, levels: 4 },
+      { pageShift: 12 },
+    )
+    allow(2)
+    expect(swap(table, 77, H, 3)).toEqual([ENOMEM, 0, 0])
+    expect(used(host)).toBe(4)
+    allow(1)
+    expect(swap(table, 77, H, 3)).toEqual([0, 0, 0])
+    expect(swap(table, 77, 0, 0)).toEqual([0, H, 3])
+  })
+
+  it('clears a range and passes over the levels that are missing', () => {
+    const { host, table } = make(TWO)
+    for (const entry of [8190, 8191, 3 * 8192, 3 * 8192 + 7]) table.xchg(entry, H, 3)
+    const before = host.log.length
+    table.clear(8191, 2 * 8192 + 2)
+    expect(host.log.length - before).toBe(2)
+    table.load(8190)
+    expect(table.tceLo).toBe(3)
+    for (const entry of [8191, 3 * 8192]) {
+      table.load(entry)
+      expect([table.tceHi, table.tceLo]).toEqual([0, 0])
+    }
+    table.load(3 * 8192 + 7)
+    expect(table.tceLo).toBe(3)
+  })
+
+  it('frees all its levels with the last reference', () => {
+    const { host, table } = make({ pageShift: 12, windowBytes: 1n << 40n, levels: 4 }, { pageShift: 12 })
+    for (const entry of [0, 511, 2 ** 20, 2 ** 27]) {
+      table.xchg(entry, H, 3)
+      table.userSlot(entry, true)
+    }
+    table.get()
+    table.put()
+    expect([table.references, used(host) > 10]).toEqual([1, true])
+    table.put()
+    expect([table.references, used(host)]).toEqual([0, 0])
+    expect(() => table.put()).toThrow('model bug')
+  })
+})
+
+describe('the userspace view', () => {
+  it('has levels of its own, and holds what was set', () => {
+    const { host, table } = make(TWO)
+    expect(table.userSlot(9000, false)).toBe(false)
+    expect(table.userSlot(9000, true)).toBe(true)
+    expect(used(host)).toBe(3)
+    table.setUser(0x7000, 0x12_0000)
+    expect(table.userSlot(9001, false)).toBe(true)
+    expect([table.userHi, table.userLo]).toEqual([0, 0])
+    expect(table.userSlot(9000, false)).toBe(true)
+    expect([table.userHi, table.userLo]).toEqual([0x7000, 0x12_0000])
+    table.load(9000)
+    expect(table.tceLo).toBe(0)
+  })
+
+  it('tells how many entries a missing leaf stands for', () => {
+    const { table } = make(TWO, { busOffset: BASE_64 })
+    expect([table.userGap(FIRST + 8190), table.userGap(FIRST + 8192)]).toEqual([2, 8192])
+    table.userSlot(FIRST, true)
+    expect([table.userGap(FIRST + 8190), table.userGap(FIRST + 8192)]).toEqual([0, 8192])
+    expect(make(FLAT).table.userGap(3)).toBe(0)
+  })
+
+  it('is refused without memory, and is not there in a table of the kernel', () => {
+    const { table, allow } = make(TWO)
+    allow(0)
+    expect(table.userSlot(1, true)).toBe(false)
+    const { host } = makeHost({ pageShift: 16, frames: 64 })
+    const shape = { ...shapeOf(TWO, 0n, 16), hasUserView: false }
+    const own = MultiLevelTable.create({ host, nextTable: () => 1 }, shape) as MultiLevelTable
+    expect([own.userSlot(1, true), own.userGap(1), host.frames.frames - host.frames.free]).toEqual([
+      false,
+      0,
+      1,
+    ])
+  })
+})
+
+describe('an index that leaves the table', () => {
+  const stray = (table: MultiLevelTable, slot: bigint) =>
+    BigInt.asUintN(64, BigInt(table.rootPage) * 4096n + slot * 8n)
+
+  it('is computed and not written: behind a flat table, and before it', () => {
+    const { host, table } = make(FLAT, { busOffset: BASE_64 })
+    const hash = host.journal.hash
+    expect(swap(table, FIRST + 0x4_0000, H, 3)).toEqual([0, 0, 0])
+    expect(swap(table, FIRST - 1, H, 3)).toEqual([0, 0, 0])
+    expect(corrupt(host)).toEqual([
+      { kind: 'memory.corrupt', space: 'hpa', address: stray(table, 0x4_0000n), bytes: 8, what: 'tce' },
+      { kind: 'memory.corrupt', space: 'hpa', address: stray(table, -1n), bytes: 8, what: 'tce' },
+    ])
+    expect(host.journal.hash).toBe(hash)
+  })
+
+  // Vector T9: the entry number of a 16 MiB page taken for one of 64 KiB.
+  it('of a missing level does no harm; once the level is there it lands far outside', () => {
+    const { host, table } = make(TWO, { busOffset: BASE_64 })
+    const emulated = 0x8_0000_0000
+    expect(swap(table, emulated, 0, 0)).toEqual([0, 0, 0])
+    expect(corrupt(host)).toEqual([])
+    table.xchg(FIRST, H, 3)
+    table.xchg(emulated + 0x20, 0, 0)
+    host.host.memory.loadU64be(table.rootPage, 0)
+    const leaf = BigInt(host.host.memory.wordLo & ~0xfff)
+    const address = BigInt.asUintN(64, leaf + 0xffff_f808_0000_0020n * 8n)
+    expect(corrupt(host)).toEqual([{ kind: 'memory.corrupt', space: 'hpa', address, bytes: 8, what: 'tce' }])
+    table.load(FIRST)
+    expect(table.tceLo).toBe(3)
+  })
+
+  it('reads as nothing, and a user address that is set there goes astray as well', () => {
+    const { host, table } = make(FLAT)
+    table.load(0x4_0000)
+    expect([table.tceHi, table.tceLo, table.userSlot(0x4_0000, false)]).toEqual([0, 0, true])
+    expect([table.userHi, table.userLo, corrupt(host).length]).toEqual([0, 0, 0])
+    table.setUser(1, 1)
+    table.clear(0x3_ffff, 2)
+    expect(corrupt(host).map((e) => (e as { what?: string }).what)).toEqual(['userspace address', 'tce'])
+  })
+})
+
+it('a table that has no memory leaves nothing behind', () => {
+  for (const allocations of [0, 1]) {
+    const { host, table } = make(FLAT, { allocations })
+    expect([table, used(host)]).toEqual([ENOMEM, 0])
+  }
+  // 128 GiB of 64 KiB pages are the most that one level can have.
+  const large = make({ pageShift: 16, windowBytes: 1n << 38n, levels: 1 }, { frames: 4096 })
+  expect(large.table).toBe(ENOMEM)
+  expect(make({ pageShift: 16, windowBytes: 1n << 37n, levels: 1 }, { frames: 4096 }).table.entries).toBe(
+    2 ** 21,
+  )
+})
+
+it('the kernel stops at an address that is no multiple of the IOMMU page', () => {
+  const { table, bugs } = make(FLAT)
+  expect(swap(table, 0, H + 1, 3)).toEqual([0, 0, 0])
+  expect(bugs).toHaveLength(1)
+  table.load(0)
+  expect(table.tceLo).toBe(0)
+})
+
+it('a kill reaches every user of the table, the newest first', () => {
+  const { table } = make(FLAT)
+  const heard: string[] = []
+  const user = (name: string) => ({
+    forget: (_: MultiLevelTable, entry: number, count: number) => heard.push(`${name} ${entry} ${count}`),
+  })
+  const [one, two] = [user('one'), user('two')]
+  table.link(one)
+  table.link(two)
+  table.kill(4, 2)
+  expect([table.unlink(one), table.unlink(one)]).toEqual([true, false])
+  table.kill(5, 1)
+  expect(heard).toEqual(['two 4 2', 'one 4 2', 'two 5 1'])
+})
