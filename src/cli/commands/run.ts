@@ -15,12 +15,12 @@ export const runCommand: Command = {
   options: [
     { flags: '--json', doc: 'print one JSON object' },
     { flags: '--ndjson', doc: 'print every record as a line of JSON instead of the report' },
-    { flags: '--expect', doc: 'exit with 0 exactly where answers and findings are as the scenario expects' },
+    { flags: '--expect', doc: 'exit with 0 where answers and findings are as the scenario expects' },
     { flags: '--profile <profile>', doc: "errata of the machine, instead of the scenario's" },
   ],
   examples: [
     ['iommulator run scenarios/rules/use-after-unmap-broken.yaml', 'answers, findings and the ledger'],
-    ['iommulator run my.yaml --expect', 'for a test: findings that the scenario expects are no failure'],
+    ['iommulator run my.yaml --expect', 'expected findings are no failure'],
     ['iommulator run my.yaml --profile intended', 'the same steps on a machine without errata'],
     ['iommulator run my.yaml --ndjson', 'every record, for other tools'],
   ],
