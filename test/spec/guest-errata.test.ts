@@ -266,6 +266,24 @@ describe('memory that comes while a device has a dynamic window', () => {
   })
 })
 
+describe('the alternative of mask-below-window', () => {
+  /** A window of one IOMMU page: the small pool is empty, and the last page of the large one is never given. */
+  const tiny = (profile: string) => {
+    const guest = bootedGuest({ profile, maxRamBytes: 1n << 40n })
+    Object.assign(guest.hypervisor.firmware, { largest: 1n, pageSizes: 4 })
+    guest.call('probe', { device: 'nic', mask: MASK_64 })
+    return () => guest.call('dma_map_page', { device: 'nic', gpa: 0x400_0000n, bytes: 1n })
+  }
+
+  it('a window of one IOMMU page gives it out, and what comes behind it nobody knows', () => {
+    const map = tiny('mask-below-window')
+    expect(map()).toMatchObject({ rule: 'done', outputs: { handle: WINDOW } })
+    expect(map()).toMatchObject({ state: 'unmodelled' })
+  })
+
+  it('right: it has nothing to give', () => expect(tiny('intended')().rule).toBe('no-entries'))
+})
+
 describe('the alternatives of B11', () => {
   it('a buffer longer than an IOMMU page is mapped in part, at the start of that page', () => {
     const guest = onDynamic('B11', 0x100)

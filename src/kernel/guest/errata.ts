@@ -127,8 +127,8 @@ export const GUEST_ERRATA = declareErrata([
     family: 'linux',
     versions: [{ since: '5.15' }],
     wrong:
-      'Where a table lies wholly above a mask, the limit of the search wraps at 64 bits and the search succeeds: a device with a 32-bit coherent mask gets coherent memory at an address that it cuts off.',
-    right: 'Nothing in the window is in reach: the allocation fails.',
+      'Where a table lies wholly above a mask, the limit of the search wraps at 64 bits and the search succeeds: a device with a 32-bit coherent mask gets coherent memory at an address that it cuts off. So does a search of an empty pool, as a window of five IOMMU pages or less may have them: entries behind the window are given out.',
+    right: 'Nothing in the window is in reach: the allocation fails. There is nothing in an empty pool.',
     source:
       'Linux v6.1 arch/powerpc/kernel/iommu.c, iommu_range_alloc; reachable with the dynamic windows of 381ceda88c4c (v5.15)',
     evidence: 'source',

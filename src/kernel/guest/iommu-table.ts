@@ -54,7 +54,7 @@ export interface IommuTableParts {
   readonly log: GuestLog
   /** Tells one table from another in the state hash. */
   readonly id: string
-  /** The limit of the search wraps where the device reaches nothing of the window (erratum). */
+  /** The limit of the search wraps where the device reaches nothing of the window or a pool is empty (erratum). */
   readonly maskWraps: boolean
 }
 
@@ -202,6 +202,8 @@ export class IommuTable {
         } else start = masked
         if (reach < 0) limit = NO_LIMIT
       }
+      // One less than 0 is above every slot, too.
+      if (limit === 0 && this.#maskWraps) limit = NO_LIMIT
       const slot = this.#area(start, limit, count, request)
       if (slot !== FAIL) {
         this.#take(slot, count, pool, request)
