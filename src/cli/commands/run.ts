@@ -19,7 +19,7 @@ export const runCommand: Command = {
     { flags: '--profile <profile>', doc: "errata of the machine, instead of the scenario's" },
   ],
   examples: [
-    ['iommulator run scenarios/rules/use-after-unmap-broken.yaml', 'answers, findings and the ledger'],
+    ['iommulator run scenarios/tour/one-dma.yaml', 'answers, findings and the ledger'],
     ['iommulator run my.yaml --expect', 'expected findings are no failure'],
     ['iommulator run my.yaml --profile intended', 'the same steps on a machine without errata'],
     ['iommulator run my.yaml --ndjson', 'every record, for other tools'],
