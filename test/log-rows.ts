@@ -25,10 +25,15 @@ export function readLog(
   return { rows, summary: reader.end() }
 }
 
-/** The bytes of a recording, unpacked. */
-export async function recording(name: string): Promise<Uint8Array> {
+/** The bytes of a recorded trace, unpacked. */
+export const recording = (name: string): Promise<Uint8Array> => unpacked(`${name}.trace.xz`)
+
+/** The bytes of the recorded transcript of kernel answers. */
+export const answers = (): Promise<Uint8Array> => unpacked('kernel-6.12-64k.answers.xz')
+
+async function unpacked(file: string): Promise<Uint8Array> {
   const pieces: Uint8Array[] = []
-  const input = await openInput(`recordings/${name}.trace.xz`, process.stdin)
+  const input = await openInput(`recordings/${file}`, process.stdin)
   for await (const piece of input.pieces()) pieces.push(Uint8Array.from(piece))
   return Buffer.concat(pieces)
 }

@@ -1,4 +1,6 @@
 import { IommulatorError } from '../bits/errors.ts'
+import { KERNEL_ANSWERS } from './kernel-answers-format.ts'
+import { KernelAnswersReader } from './kernel-answers-reader.ts'
 import type { LogFormat } from './log-format.ts'
 import { QEMU_TRACE } from './qemu-trace-format.ts'
 import { QemuTraceReader } from './qemu-trace-reader.ts'
@@ -6,11 +8,12 @@ import { QemuTraceReader } from './qemu-trace-reader.ts'
 /** How much of a log `detectLogFormat` wants to see; less is fine where the log ends earlier. */
 export const DETECT_BYTES = 256 * 1024
 
-/** Log formats that are known. */
+/** Log formats whose lines are events. A transcript of kernel answers is one of commands (`AGENT_COMMANDS`). */
 export const LOG_FORMATS = [QEMU_TRACE] as const
 
 export interface Detection {
-  readonly format: LogFormat
+  /** A format that is known; whether a log of it can be replayed is another question. */
+  readonly format: Pick<LogFormat, 'id' | 'title' | 'source'>
   /** Why, in words, for a note on stderr. */
   readonly reason: string
 }
@@ -25,18 +28,36 @@ const NO_LOGS: readonly (readonly [start: readonly number[], what: string])[] = 
   ],
 ]
 
-/** Why the log is a QEMU trace, or what speaks against it. */
-function tryQemuTrace(head: Uint8Array): { readonly reason?: string; readonly against?: string } {
+/** How sure a format is, why, and what speaks against it. */
+interface Trial {
+  /** A declared line stands in the log. */
+  readonly certain?: string
+  /** The log looks so. */
+  readonly likely?: string
+  readonly against?: string
+}
+
+function tryKernelAnswers(head: Uint8Array): Trial {
+  const reader = new KernelAnswersReader({ take: () => undefined }, { damagedKept: 1 })
+  reader.push(head)
+  const { lines, declared } = reader.end()
+  const first = declared[0]
+  if (first !== undefined)
+    return { certain: `line ${first.firstLine} is the command ${first.name} with its answer` }
+  return { against: `none of the first ${lines} lines is a command with its answer` }
+}
+
+function tryQemuTrace(head: Uint8Array): Trial {
   const reader = new QemuTraceReader({ take: () => undefined }, { damagedKept: 1 })
   reader.push(head)
   const { lines, empty, declared, unknown, damaged } = reader.end()
   const first = declared[0]
-  if (first !== undefined) return { reason: `line ${first.firstLine} is a ${first.name}` }
+  if (first !== undefined) return { certain: `line ${first.firstLine} is a ${first.name}` }
   const named = unknown.filter(({ name }) => name.includes('_'))
   const count = named.reduce((n, c) => n + c.count, 0)
   if (count * 2 > lines - empty) {
     return {
-      reason: `its lines begin with event names, though none of the first ${lines} is one that is modelled`,
+      likely: `its lines begin with event names, though none of the first ${lines} is one that is modelled`,
     }
   }
   const example = damaged.first[0]
@@ -53,7 +74,13 @@ export function detectLogFormat(head: Uint8Array): Detection {
   if (head.length === 0) throw new IommulatorError('ERR_LOG_FORMAT', 'the log is empty')
   const binary = NO_LOGS.find(([start]) => start.every((byte, i) => head[i] === byte))
   if (binary !== undefined) throw new IommulatorError('ERR_LOG_FORMAT', binary[1])
-  const { reason, against } = tryQemuTrace(head)
-  if (reason !== undefined) return { format: QEMU_TRACE, reason }
-  throw new IommulatorError('ERR_LOG_FORMAT', `no known log format; tried ${QEMU_TRACE.title}: ${against}`)
+  const trials = [
+    { format: QEMU_TRACE, ...tryQemuTrace(head) },
+    { format: KERNEL_ANSWERS, ...tryKernelAnswers(head) },
+  ]
+  const best = trials.find((t) => t.certain !== undefined) ?? trials.find((t) => t.likely !== undefined)
+  const reason = best?.certain ?? best?.likely
+  if (best !== undefined && reason !== undefined) return { format: best.format, reason }
+  const tried = trials.map(({ format, against }) => `${format.title}: ${against}`)
+  throw new IommulatorError('ERR_LOG_FORMAT', `no known log format; tried ${tried.join('; tried ')}`)
 }

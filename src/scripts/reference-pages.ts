@@ -7,6 +7,8 @@ import type { Field, Word } from '../bits/word.ts'
 import { RULES } from '../check/rules.ts'
 import { COMMANDS } from '../cli/commands/index.ts'
 import { CALLS, ERRATA, LOG_FORMATS, WORDS } from '../machine/registry.ts'
+import type { AgentArg } from '../reader/agent-command.ts'
+import { AGENT_COMMANDS, AGENT_MARKS, KERNEL_ANSWERS, MARK_WORD } from '../reader/kernel-answers-format.ts'
 import type { LogFormat } from '../reader/log-format.ts'
 import { EVENTS } from '../trace/event.ts'
 
@@ -97,6 +99,41 @@ const logSection = (format: LogFormat): string => {
   return `## ${format.title}\nSource: ${format.source}.\n\n${grid(['event', 'text', 'meaning'], rows)}\n`
 }
 
+const agentArgText = ([name, { kind, optional, initial, doc }]: [string, AgentArg]): string => {
+  const left =
+    initial === undefined ? '' : `; ${kind === 'hex' ? hex(initial) : initial} where it is left out`
+  return `\`${optional === true ? `[${name}]` : name}\` ${kind}: ${doc.replace(/\.$/, '')}${left}`
+}
+
+const agentArgsText = (args: Readonly<Record<string, AgentArg>>): string =>
+  Object.entries(args).map(agentArgText).join('<br>')
+
+function transcriptSection(): string {
+  const rows = Object.entries(AGENT_COMMANDS).map(([name, { args, done, doc, example }]) => [
+    `\`${name}\``,
+    agentArgsText(args),
+    done.map(({ template }) => (template === '' ? 'nothing' : `\`${template}\``)).join('<br>') ||
+      'no answer at all',
+    doc,
+    `\`${example}\``,
+  ])
+  const marks = Object.values(AGENT_MARKS).map(({ shape, doc }) => [
+    `\`${MARK_WORD} ${shape.template}\``,
+    doc,
+  ])
+  return [
+    `## Transcript of kernel answers (\`${KERNEL_ANSWERS.id}\`)`,
+    `Source: ${KERNEL_ANSWERS.source}.`,
+    '',
+    'Lines that begin with `#` are comments, `[ SECONDS] TEXT` is the log of the kernel, and other lines are what programs printed between them.',
+    '',
+    grid(['command', 'arguments', 'fields behind the value', 'meaning', 'example'], rows),
+    '',
+    grid(['mark', 'meaning'], marks),
+    '',
+  ].join('\n')
+}
+
 async function commandSections(): Promise<string> {
   const sections = await Promise.all(
     COMMANDS.map(async (entry) => {
@@ -163,7 +200,7 @@ export async function referencePages(): Promise<Readonly<Record<string, string>>
     'errata.md': `${HEAD}# Errata\n\n${ERRATA.map(erratumSection).join('\n')}`,
     'rules.md': `${HEAD}# Rules\n\n${rules.join('\n')}`,
     'errors.md': `${HEAD}# Error codes of the library\n\n${grid(['code', 'meaning'], errors)}\n`,
-    'log-formats.md': `${HEAD}# Log formats\n\n${LOG_FORMATS.map(logSection).join('\n')}`,
+    'log-formats.md': `${HEAD}# Log formats\n\n${[...LOG_FORMATS.map(logSection), transcriptSection()].join('\n')}`,
     'commands.md': `${HEAD}# Commands\n\n${await commandSections()}`,
   }
 }

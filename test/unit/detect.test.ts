@@ -1,12 +1,24 @@
 import { describe, expect, it } from 'vitest'
 import { DETECT_BYTES, detectLogFormat, LOG_FORMATS } from '../../src/reader/detect.ts'
-import { bytesOf, recording } from '../log-rows.ts'
+import { answers, bytesOf, recording } from '../log-rows.ts'
 
 describe('which format a log is', () => {
   it.each(['ppc-32bit', 'vh-ppc-ddw', 'qtest-ppc'])('recording %s is a QEMU trace', async (name) => {
     const { format } = detectLogFormat((await recording(name)).subarray(0, DETECT_BYTES))
     expect(format.id).toBe('qemu-trace')
     expect(LOG_FORMATS).toContain(format)
+  })
+
+  it('recording kernel-6.12-64k is a transcript of kernel answers', async () => {
+    const { format, reason } = detectLogFormat((await answers()).subarray(0, DETECT_BYTES))
+    expect([format.id, reason]).toEqual(['kernel-answers', 'line 54 is the command open with its answer'])
+  })
+
+  it('a known event speaks louder than a command, a command louder than names that look like events', () => {
+    const command = 'map 0x0 0x0 0x0 => -1 EPERM\n'
+    const event = 'spapr_iommu_ddw_remove liobn=0x80000000\n'
+    expect(detectLogFormat(bytesOf(command + event)).format.id).toBe('qemu-trace')
+    expect(detectLogFormat(bytesOf(`vtd_a \nvtd_b \nvtd_c \n${command}`)).format.id).toBe('kernel-answers')
   })
 
   it('a known event within console output decides', () => {
@@ -33,6 +45,7 @@ describe('which format a log is', () => {
     ['UTF-16', '\xff\xfes\0p\0a\0', 'it is UTF-16 text'],
     ['UTF-16, big-endian', '\xfe\xff\0s\0p', 'it is UTF-16 text'],
     ["QEMU's binary trace", `${'\xff'.repeat(8)}\xb4\x29\xa4\x0c`, "binary trace of QEMU's simple back end"],
+    ['a command alone', 'open 0\n', 'answers: none of the first 1 lines is a command with its answer'],
     ['a very long line', 'a'.repeat(10_000), 'none of the first 1 lines'],
   ]
   it.each(refused)('%s: ERR_LOG_FORMAT', (_what, log, why) => {

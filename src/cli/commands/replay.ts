@@ -1,3 +1,4 @@
+import { IommulatorError } from '../../bits/errors.ts'
 import { createReplay, LOG_SOURCES, type LogReplay, type LogSource } from '../../machine/replay/log-replay.ts'
 import { replayJson, replayText } from '../../machine/replay/replay-report.ts'
 import { isClean } from '../../machine/replay/result.ts'
@@ -40,8 +41,13 @@ class Head {
 function sourceOf(head: Uint8Array, from: string | undefined, io: Io): LogSource {
   if (from !== undefined) return LOG_SOURCES[from as keyof typeof LOG_SOURCES]
   const { format, reason } = detectLogFormat(head)
+  const source = Object.values(LOG_SOURCES).find((id) => id === format.id)
+  if (source === undefined) {
+    const what = `the log is a ${format.title} (${reason}), which is known but cannot be replayed yet`
+    throw new IommulatorError('ERR_LOG_FORMAT', what)
+  }
   io.err(`${format.title}: ${reason}; --from says otherwise\n`)
-  return format.id as LogSource
+  return source
 }
 
 async function replay(path: string, options: Invocation['options'], io: Io): Promise<LogReplay> {
