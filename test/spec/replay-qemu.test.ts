@@ -218,6 +218,68 @@ describe('what a log does not show', () => {
   })
 })
 
+describe('a listener that has the table read', () => {
+  const pages = (from: number, to: number) =>
+    Array.from({ length: to - from }, (_, i) => xlate((from + i) * 0x1000, 0, 0))
+  const ADD = 'vfio_listener_region_add_iommu region_add [iommu] 0x0 - 0x3fffffff'
+
+  it('is no device: empty entries break no promise', () => {
+    const r = replay([NEW, ADD, NEW, ...pages(0, 100), put(0x1000, 0x48cc001), xlate(0x1000, 0x48cc000, 1)])
+    expect(r.translations).toMatchObject({ total: 101, explained: 101 })
+    expect(isClean(r)).toBe(true)
+  })
+
+  it('shows what the table holds', () => {
+    const mapped = [NEW, put(0x1000, 0x48cc001), put(0x3000, 0x48cd003)]
+    const kept = [
+      xlate(0, 0, 0),
+      xlate(0x1000, 0x48cc000, 1),
+      xlate(0x2000, 0, 0),
+      xlate(0x3000, 0x48cd000, 3),
+    ]
+    const r = replay([...mapped, ADD, NEW, ...kept, ...pages(4, 50), put(0x1000, 0x777_7003)])
+    expect(r.assumptions[1]?.state).toBe('confirmed')
+    expect(rules(r)).toEqual(['double-map'])
+    const odd = replay([...mapped, ADD, NEW, ...kept, xlate(0x4000, 0x5000, 3), ...pages(5, 9)])
+    expect(odd.translations.unexplained).toBe(1)
+  })
+
+  it('goes on where other translations come between', () => {
+    const r = replay([
+      NEW,
+      put(0x9000, 0x48cc001),
+      NEW,
+      ...pages(0, 5),
+      xlate(0x9110, 0x48cc000, 1),
+      ...pages(5, 9),
+    ])
+    expect(isClean(r)).toBe(true)
+  })
+
+  it.each<[string, string[]]>([
+    ['fewer pages', pages(0, 3)],
+    ['another place', pages(1, 9)],
+    ['a call between', [...pages(0, 2), put(0x20_0000, 0x5003), ...pages(2, 4)]],
+    ['an offset in a page', [...pages(0, 2), xlate(0x2004, 0, 0), ...pages(3, 6)]],
+  ])('%s: a device', (_what, lines) => {
+    const r = replay([NEW, ...lines])
+    const seen = lines.filter((line) => line.includes('xlate'))
+    expect(rules(r)).toEqual(seen.map(() => 'dma-not-granted'))
+    expect(r.translations.total).toBe(seen.length)
+  })
+
+  it('without a new table before them, pages in a row are a device that looks for memory', () => {
+    const r = replay([
+      NEW,
+      put(0x1000, 0x48cc001),
+      xlate(0x1000, 0x48cc000, 1),
+      ...pages(2, 9),
+      ...pages(0, 1),
+    ])
+    expect(rules(r)).toHaveLength(8)
+  })
+})
+
 describe('what a new table means', () => {
   it('for an open window: a listener came, and the contents stayed; a translation confirms it', () => {
     const r = replay([NEW, CLEAR, put(0x1000, 0x48cc001), NEW, xlate(0x1110, 0x48cc000, 1)])

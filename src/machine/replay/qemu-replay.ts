@@ -129,6 +129,7 @@ export class QemuReplay implements BatchSink {
 
   /** The log is over. */
   end(): void {
+    this.#translations.settle()
     this.#windows.settle()
   }
 
@@ -142,8 +143,15 @@ export class QemuReplay implements BatchSink {
       if (CHANGES.has(batch.lanes[row * LANES_MAX] as number)) this.#windows.demote()
       return
     }
-    if (this.#windows.hasPending && SETTLES.has(event)) this.#windows.settle()
+    if (this.#translations.isWaiting || this.#windows.hasPending) this.#settle(SETTLES.has(event))
     this.#hypercall(batch, row, event)
+  }
+
+  #settle(isCall: boolean): void {
+    this.#translations.settle()
+    if (!isCall) return
+    this.#translations.expectNoRead()
+    this.#windows.settle()
   }
 
   #hypercall(batch: LogBatch, row: number, event: number): void {
@@ -233,7 +241,9 @@ export class QemuReplay implements BatchSink {
       case N.spapr_iommu_new_table: {
         const s = S.spapr_iommu_new_table
         const liobn = batch.u64(row, s.liobn)
-        if (liobn <= 0xffff_ffffn) this.#windows.newTable(Number(liobn), line, u32(s.fd) !== 0xffff_ffff)
+        if (liobn > 0xffff_ffffn) return
+        this.#windows.newTable(Number(liobn), line, u32(s.fd) !== 0xffff_ffff)
+        this.#translations.expectRead(Number(liobn))
         return
       }
       case N.spapr_iommu_ddw_query: {

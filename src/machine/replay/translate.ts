@@ -3,6 +3,7 @@ import { KIND } from '../../trace/event.ts'
 import type { Stage } from '../../trace/stage.ts'
 import { INFERRED, TRANSLATED, UNKNOWN } from './knowledge.ts'
 import type { ReplayWindow, ReplayWindows } from './replay-windows.ts'
+import { READ, TableReads } from './table-reads.ts'
 import type { Tally } from './tally.ts'
 
 /** What a line says of an entry that the replay had a value for. */
@@ -29,6 +30,7 @@ export class Translations {
   readonly #stage: Stage
   readonly #windows: ReplayWindows
   readonly #tally: Tally
+  readonly #reads = new TableReads()
 
   constructor(stage: Stage, windows: ReplayWindows, tally: Tally) {
     this.#stage = stage
@@ -36,8 +38,44 @@ export class Translations {
     this.#tally = tally
   }
 
+  /** A table was made: a listener may read it now. */
+  expectRead(liobn: number): void {
+    this.#reads.expect(liobn)
+  }
+
+  /** A guest runs again: whoever wanted to read a table has done so. */
+  expectNoRead(): void {
+    this.#reads.expectNone()
+  }
+
+  /** Whether it must be told of lines that are no translations. */
+  get isWaiting(): boolean {
+    return this.#reads.isOn
+  }
+
   /** A translation through the window at `offset` bytes from its start: the log counts from there. */
   see(t: ShownTranslation): void {
+    if (!this.#reads.isOn) {
+      this.#judge(t, false)
+      return
+    }
+    const what = this.#reads.see(t)
+    if (what === READ.HELD) return
+    this.#release(what === READ.TABLE)
+    this.#judge(t, what === READ.TABLE)
+  }
+
+  /** No translation comes next: what waits for one is judged. */
+  settle(): void {
+    if (this.#reads.held.length > 0) this.#release(false)
+  }
+
+  #release(isRead: boolean): void {
+    for (const t of this.#reads.release()) this.#judge(t, isRead)
+  }
+
+  /** @param isRead a listener read the table: no device used the entry */
+  #judge(t: ShownTranslation, isRead: boolean): void {
     const open = this.#windows.find(t.liobn) ?? this.#windows.assumeDefault(t.liobn, t.line)
     if (open === undefined) {
       this.#tally.unjudgedTranslations++
@@ -49,7 +87,7 @@ export class Translations {
       this.#outside(t, open)
       return
     }
-    this.#record(t, open, entry)
+    if (!isRead) this.#record(t, open, entry)
     window.store.load(entry)
     let fits = this.#fits(t, open)
     if (open.doubt !== undefined) {
