@@ -73,6 +73,12 @@ type Describer<K extends EventKind> = (e: EventFields<K>, scene: Scene, seq: num
 const stepText = (count: number, step: number): string =>
   count === 1 ? '' : step < 0 ? ', all the same' : ` and on, ${bytesText(2 ** step)} apart`
 
+type RegionEvent = EventFields<'region.get'>
+
+const regionText = (e: RegionEvent): string =>
+  `region ${e.region}, ${counted(e.pages, 'page')} of ${e.process} at ${hex(e.ua)},`
+const countsText = (e: RegionEvent): string => ` (used ${e.used}, mapped ${e.mapped})`
+
 /** One describer a kind: a kind without words does not compile. */
 const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
   'run.begin': (e) => `the run of ${e.source || 'a machine'} begins, profile ${e.profile || 'intended'}`,
@@ -142,6 +148,17 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
   'mm.locked': (e) =>
     `locked_vm of ${e.process} ${e.delta < 0 ? '-' : '+'} ${Math.abs(e.delta)} = ${e.total} pages`,
   'mm.exit': (e) => `${e.process} ended`,
+  'mm.free': (e) => `nobody holds the address space of ${e.process} any more`,
+  'region.new': (e) =>
+    `${regionText(e)} is registered${e.device === 1 ? ' as device memory' : ''}${countsText(e)}`,
+  'region.get': (e) => `${regionText(e)} is registered once more${countsText(e)}`,
+  'region.put': (e) =>
+    e.code < 0
+      ? `${regionText(e)} is not given up: ${e.code}${countsText(e)}`
+      : `${regionText(e)} is ${e.used === 0 ? 'gone' : 'registered once less'}${countsText(e)}`,
+  'region.map': (e) => `a mapping of ${regionText(e)} ${e.delta > 0 ? 'comes' : 'goes'}${countsText(e)}`,
+  'region.hold': (e) =>
+    `${e.holder} ${e.present === 1 ? 'holds' : 'forgets'} region ${e.region} of ${e.process}`,
   'device.add': (e) => `${e.device} appears below ${e.unit}, DMA mask ${hex(e.mask)}`,
   'device.remove': (e) => `the driver of ${e.device} ended`,
   warning: (e) => `${e.layer} warns: ${e.text}`,

@@ -2,14 +2,16 @@ import { rulesOf } from '../bits/call.ts'
 import { ERRNO_CODES } from '../bits/codes.ts'
 import { assert } from '../bits/errors.ts'
 import { Cells, keyOf } from '../bits/state.ts'
-import { hiOfPage, loOfPage, U64_MAX } from '../bits/u64.ts'
-import { KIND } from '../trace/event.ts'
+import { U64_MAX } from '../bits/u64.ts'
 import type { Host } from './host.ts'
 import { PAGE_4K_BYTES, PAGE_4K_SHIFT } from './host-memory.ts'
+import { HUGE_SHIFTS } from './limits.ts'
 import { LockedVm } from './locked-vm.ts'
+import { MmRecords } from './mm-records.ts'
+import { isAligned, roundUp } from './page-rounding.ts'
 import { frameOfPte, PageTable, PTE_READ, PTE_WRITE, pteOf } from './page-table.ts'
 import { PROC_MMAP, PROC_MPROTECT, PROC_MUNMAP } from './proc-calls.ts'
-import { NO_GAP, NOT_MAPPED, VMA_READ, VMA_WRITE, VmaMap } from './vma-map.ts'
+import { hugeShiftOfValue, NO_GAP, NOT_MAPPED, rangeValue, VMA_READ, VMA_WRITE, VmaMap } from './vma-map.ts'
 
 /** User space of powerpc64 and x86-64 unless a process asks for more. */
 const TASK_BYTES = 2 ** 47
@@ -26,6 +28,8 @@ export interface MmapRequest {
   readonly write: boolean
   readonly fixed: boolean
   readonly noreplace: boolean
+  /** log2 of the bytes of a huge page; ordinary pages where it is left out. */
+  readonly hugeShift?: number
 }
 
 /** How far an access by software came: bytes moved, and 0 or the negative errno that stopped it. */
@@ -54,6 +58,8 @@ const permOf = (read: boolean, write: boolean): number => (read ? VMA_READ : 0) 
  * of the two that writes gets a copy; a frame with long-term pins is never shared, so that a device and its
  * process keep seeing the same memory. `pin` keeps frames beyond `munmap` and the end of the process.
  *
+ * Huge pages (`hugeShift`) get their frames with `mmap`, are unmapped whole, and are not there in a child.
+ *
  * Calls of the process answer with the place of a rule in their declaration (`PROC_MMAP.answers[place]`);
  * what the kernel does inside answers with 0, a count, or a negative errno.
  */
@@ -66,7 +72,7 @@ export class AddressSpace {
   readonly #taskBytes: bigint
   readonly #holders: Cells
   readonly #owner: number
-  readonly #process: number
+  readonly #records: MmRecords
   readonly #freed: ((mm: AddressSpace) => void) | undefined
 
   constructor(options: AddressSpaceOptions) {
@@ -86,7 +92,7 @@ export class AddressSpace {
     this.#taskBytes = BigInt(taskBytes)
     this.#holders = new Cells(host.journal, keyOf('mm', name), 2)
     this.#owner = host.frames.owner(name)
-    this.#process = host.stage.log.names.intern(name)
+    this.#records = new MmRecords(host, name)
     this.#freed = options.freed
   }
 
@@ -116,7 +122,9 @@ export class AddressSpace {
   drop(): void {
     assert(this.holders > 0, `the mm of ${this.name} is held`)
     this.#holders.set(1, this.holders - 1)
-    if (this.holders === 0) this.#freed?.(this)
+    if (this.holders > 0) return
+    this.#records.free()
+    this.#freed?.(this)
   }
 
   /** Whether a range lies in user space, mapped or not (access_ok). */
@@ -126,38 +134,41 @@ export class AddressSpace {
 
   mmap(request: MmapRequest): { readonly place: number; readonly address: bigint } {
     const refuse = (place: number) => ({ place, address: 0n })
-    const { address, noreplace } = request
-    const shift = BigInt(this.host.pageShift)
+    const { address, noreplace, hugeShift = 0 } = request
+    const { pageShift } = this.host
+    if (hugeShift !== 0 && !HUGE_SHIFTS.includes(hugeShift)) return refuse(MMAP['huge-shift'])
+    const unitShift = hugeShift === 0 ? pageShift : hugeShift
+    const isFixed = request.fixed || noreplace
     if (request.bytes === 0n) return refuse(MMAP.empty)
-    const bytes = this.#roundUp(request.bytes)
+    const bytes = roundUp(request.bytes, unitShift)
     if (bytes > U64_MAX) return refuse(MMAP['bytes-wrap'])
     if (this.ranges.isOverLimit) return refuse(MMAP['too-many-maps'])
-    if (bytes > this.#taskBytes) return refuse(MMAP['no-room'])
-    const count = Number(bytes >> shift)
-    let page: number
-    if (request.fixed || noreplace) {
-      if (address > this.#taskBytes - bytes) return refuse(MMAP['no-room'])
-      if (!this.#isAligned(address)) return refuse(MMAP.unaligned)
-      page = Number(address >> shift)
-    } else {
-      page = this.ranges.choose(count, Number(this.#roundUp(address) >> shift))
-      if (page === NO_GAP) return refuse(MMAP['no-room'])
-    }
+    if (bytes > this.#taskBytes || (isFixed && address > this.#taskBytes - bytes))
+      return refuse(MMAP['no-room'])
+    if (isFixed && !isAligned(address, unitShift)) return refuse(MMAP.unaligned)
+    const count = Number(bytes >> BigInt(pageShift))
+    const hint = Number(roundUp(address, pageShift) >> BigInt(pageShift))
+    const page = isFixed ? hint : this.ranges.choose(count, hint, 2 ** (unitShift - pageShift))
+    if (page === NO_GAP) return refuse(MMAP['no-room'])
     const end = page + count
     if (noreplace && !this.ranges.isEmpty(page, end)) return refuse(MMAP.exists)
     if (this.ranges.splitsPastLimit(page, end)) return refuse(MMAP['split-past-limit'])
+    if (this.ranges.cutsHugePage(page, end)) return refuse(MMAP['huge-page-cut'])
     this.#unmap(page, end)
-    this.#map(page, end, permOf(request.read, request.write))
-    return { place: MMAP.done, address: BigInt(page) << shift }
+    if (hugeShift !== 0 && !this.#takeHuge(page, end, request)) return refuse(MMAP['no-huge-pages'])
+    this.#map(page, end, rangeValue(permOf(request.read, request.write), hugeShift))
+    return { place: MMAP.done, address: BigInt(page) << BigInt(pageShift) }
   }
 
   munmap(address: bigint, bytes: bigint): number {
-    if (!this.#isAligned(address)) return MUNMAP.unaligned
+    const { pageShift } = this.host
+    if (!isAligned(address, pageShift)) return MUNMAP.unaligned
     if (address > this.#taskBytes || bytes > this.#taskBytes - address) return MUNMAP['past-end']
     if (bytes === 0n) return MUNMAP.empty
-    const page = Number(address >> BigInt(this.host.pageShift))
-    const end = page + Number(this.#roundUp(bytes) >> BigInt(this.host.pageShift))
+    const page = Number(address >> BigInt(pageShift))
+    const end = page + Number(roundUp(bytes, pageShift) >> BigInt(pageShift))
     if (this.ranges.splitsPastLimit(page, end)) return MUNMAP['split-past-limit']
+    if (this.ranges.cutsHugePage(page, end)) return MUNMAP['huge-page-cut']
     this.#unmap(page, end)
     return MUNMAP.done
   }
@@ -167,19 +178,22 @@ export class AddressSpace {
     bytes: bigint,
     access: { readonly read: boolean; readonly write: boolean },
   ): number {
-    if (!this.#isAligned(address)) return MPROTECT.unaligned
+    const { pageShift } = this.host
+    if (!isAligned(address, pageShift)) return MPROTECT.unaligned
     if (bytes === 0n) return MPROTECT.empty
-    const rounded = this.#roundUp(bytes)
+    const rounded = roundUp(bytes, pageShift)
     if (rounded > U64_MAX || address + rounded > U64_MAX) return MPROTECT['range-wraps']
-    let page = Number(address >> BigInt(this.host.pageShift))
-    const end = page + Number(rounded >> BigInt(this.host.pageShift))
+    let page = Number(address >> BigInt(pageShift))
+    const end = page + Number(rounded >> BigInt(pageShift))
     if (this.ranges.perm(page) === NOT_MAPPED) return MPROTECT['start-not-mapped']
     const perm = permOf(access.read, access.write)
     for (const range of this.ranges.ranges(page, end)) {
       if (range.start > page) return MPROTECT.hole
       const stop = Math.min(range.end, end)
-      if (this.ranges.changesPastLimit(page, stop, perm)) return MPROTECT['split-past-limit']
-      this.ranges.set(page, stop, perm)
+      const value = rangeValue(perm, hugeShiftOfValue(range.value))
+      if (this.ranges.changesPastLimit(page, stop, value)) return MPROTECT['split-past-limit']
+      if (this.ranges.cutsHugePage(page, stop)) return MPROTECT['huge-page-cut']
+      this.ranges.set(page, stop, value)
       this.#restrict(page, stop, perm)
       page = stop
     }
@@ -188,9 +202,11 @@ export class AddressSpace {
 
   /** Frames that `copyTo` must take at once: those of pinned pages. */
   framesToCopy(): number {
+    const { frames } = this.host
     let count = 0
     for (let page = this.pages.next(0, this.ranges.endPage); page < this.ranges.endPage; ) {
-      if (this.host.frames.pinsOf(frameOfPte(this.pages.get(page))) > 0) count++
+      const frame = frameOfPte(this.pages.get(page))
+      if (frames.pinsOf(frame) > 0 && frames.orderOf(frame) === 0) count++
       page = this.pages.next(page + 1, this.ranges.endPage)
     }
     return count
@@ -199,11 +215,14 @@ export class AddressSpace {
   /** fork: gives an address space that has nothing yet the same ranges and contents. Frames for `framesToCopy` must be free. */
   copyTo(child: AddressSpace): void {
     const { frames } = this.host
-    for (const { start, end, value } of this.ranges.ranges()) child.#map(start, end, value)
+    for (const { start, end, value } of this.ranges.ranges()) {
+      if (hugeShiftOfValue(value) === 0) child.#map(start, end, value)
+    }
     const { endPage } = this.ranges
     for (let page = this.pages.next(0, endPage); page < endPage; page = this.pages.next(page + 1, endPage)) {
       const pte = this.pages.get(page)
       const frame = frameOfPte(pte)
+      if (frames.orderOf(frame) > 0) continue
       if (frames.pinsOf(frame) > 0) {
         const own = child.#copyOf(frame)
         assert(own >= 0, 'frames for pinned pages are free')
@@ -221,8 +240,7 @@ export class AddressSpace {
     assert(!this.isDead, `${this.name} lives`)
     this.#holders.set(0, 0)
     this.#unmap(0, this.ranges.endPage)
-    const { log, cause } = this.host.stage
-    log.append(KIND['mm.exit'], cause, this.#process)
+    this.#records.exit()
   }
 
   /**
@@ -280,7 +298,7 @@ export class AddressSpace {
       this.host.frames.pin(code)
       into[at + done] = code
     }
-    if (done > 0) this.#recordPin(page, done, 1)
+    if (done > 0) this.#records.pin(page, done, 1)
     return done > 0 || count === 0 ? done : code
   }
 
@@ -290,7 +308,7 @@ export class AddressSpace {
    */
   unpin(page: number, count: number, frames: Int32Array, at = 0): number {
     let done = 0
-    if (count > 0) this.#recordPin(page, count, -1)
+    if (count > 0) this.#records.pin(page, count, -1)
     for (let i = 0; i < count; i++) if (this.host.frames.unpin(frames[at + i] as number)) done++
     return done
   }
@@ -322,9 +340,23 @@ export class AddressSpace {
     return own
   }
 
-  #map(page: number, end: number, perm: number): void {
-    this.ranges.set(page, end, perm)
-    this.#recordMap(page, end, 1)
+  #map(page: number, end: number, value: number): void {
+    this.ranges.set(page, end, value)
+    this.#records.map(page, end, 1)
+  }
+
+  /** Huge pages for pages [from, end), or none of them. */
+  #takeHuge(from: number, end: number, request: MmapRequest): boolean {
+    const { frames, pageShift } = this.host
+    const order = (request.hugeShift ?? pageShift) - pageShift
+    if (!frames.hasHuge(order, (end - from) / 2 ** order)) return false
+    const perm = permOf(request.read, request.write)
+    const access = perm === 0 ? 0 : perm | PTE_READ
+    for (let page = from; page < end; page += 2 ** order) {
+      const first = frames.allocateHuge(this.#owner, order)
+      for (let i = 0; i < 2 ** order; i++) this.pages.set(page + i, pteOf(first + i, access))
+    }
+    return true
   }
 
   #unmap(from: number, end: number): void {
@@ -332,7 +364,7 @@ export class AddressSpace {
       const start = Math.max(range.start, from)
       const stop = Math.min(range.end, end)
       this.ranges.erase(start, stop)
-      this.#recordMap(start, stop, 0)
+      this.#records.map(start, stop, 0)
       this.#zap(start, stop)
     }
   }
@@ -362,29 +394,5 @@ export class AddressSpace {
       const pte = this.pages.get(page)
       this.pages.set(page, pteOf(frameOfPte(pte), (pte | PTE_READ) & keep))
     }
-  }
-
-  #roundUp(bytes: bigint): bigint {
-    const mask = BigInt(this.host.pageBytes - 1)
-    return (bytes + mask) & ~mask
-  }
-
-  #isAligned(address: bigint): boolean {
-    return (address & BigInt(this.host.pageBytes - 1)) === 0n
-  }
-
-  #recordMap(page: number, end: number, present: number): void {
-    const { log, cause } = this.host.stage
-    const { pageShift } = this.host
-    const [lo, hi] = [loOfPage(page, pageShift), hiOfPage(page, pageShift)]
-    const [bytesLo, bytesHi] = [loOfPage(end - page, pageShift), hiOfPage(end - page, pageShift)]
-    log.append(KIND['mm.map'], cause, this.#process, lo, hi, bytesLo, bytesHi, present)
-  }
-
-  #recordPin(page: number, count: number, delta: number): void {
-    const { log, cause } = this.host.stage
-    const { pageShift } = this.host
-    const [lo, hi] = [loOfPage(page, pageShift), hiOfPage(page, pageShift)]
-    log.append(KIND['mm.pin'], cause, this.#process, lo, hi, count, 0, delta)
   }
 }

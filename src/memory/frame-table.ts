@@ -26,6 +26,8 @@ export interface FrameTableOptions {
  * taken again is another page. Taking a frame zeroes it; freeing leaves its bytes for a late device to find.
  * Each change of owner is a `page.own` record of the space `hpa`.
  *
+ * A huge page (`allocateHuge`) is whole frames that stay together: none of them is free before all are.
+ *
  * The lowest free frame is taken first, so that the same run has the same addresses.
  */
 export class FrameTable {
@@ -43,6 +45,10 @@ export class FrameTable {
   readonly #owners: Cells
   readonly #generations: Cells
   readonly #taken: Cells
+  /** log2 of the frames in the huge page that a frame is part of, 0 for none. */
+  readonly #orders: Cells
+  /** In the first frame of a huge page: users and pins of all its frames together. */
+  readonly #held: Cells
   readonly #space: number
   readonly #idOf = new Map<string, number>()
   readonly #words = new Map<number, { readonly word: string; readonly name: number }>()
@@ -66,6 +72,8 @@ export class FrameTable {
     this.#owners = column('owner')
     this.#generations = column('generation')
     this.#taken = column('taken')
+    this.#orders = column('order')
+    this.#held = column('held')
     this.#taken.ensure(1)
     this.#space = options.stage.log.names.intern('hpa')
     this.#words.set(0, { word: '', name: 0 })
@@ -114,6 +122,35 @@ export class FrameTable {
     return this.#read(this.#pins, frame)
   }
 
+  /** log2 of the frames in the huge page that a taken frame is part of; 0 for an ordinary frame. */
+  orderOf(frame: number): number {
+    return this.#read(this.#orders, frame)
+  }
+
+  /** Whether `count` huge pages of 2^order frames are free. */
+  hasHuge(order: number, count: number): boolean {
+    let from = 0
+    for (let left = count; left > 0; left--) {
+      const first = this.#used.nextZeroArea(from, this.frames, 2 ** order, 2 ** order - 1)
+      if (first >= this.frames) return false
+      from = first + 2 ** order
+    }
+    return true
+  }
+
+  /** Takes a huge page of 2^order frames, order above 0, each with one user. Answers its first frame, or NO_FRAME. */
+  allocateHuge(owner: number, order: number): number {
+    assert(order > 0, 'a huge page has several frames')
+    const first = this.allocate(owner, order)
+    if (first === NO_FRAME) return NO_FRAME
+    const end = first + 2 ** order
+    this.#orders.ensure(end)
+    this.#held.ensure(end)
+    this.#orders.fill(order, first, end)
+    this.#held.set(first, 2 ** order)
+    return first
+  }
+
   /**
    * Takes 2^order frames in a row, the first a multiple of 2^order, for an owner (`owner(word)`).
    * Answers the first, or NO_FRAME.
@@ -145,6 +182,7 @@ export class FrameTable {
   get(frame: number): void {
     assert(this.usersOf(frame) > 0, `frame ${frame} has users`)
     this.#users.set(frame, this.#users.get(frame) + 1)
+    if (this.orderOf(frame) !== 0) this.#hold(frame, 1)
   }
 
   /** One user fewer of each of `count` frames; those that nobody uses or has pinned are free. */
@@ -153,6 +191,12 @@ export class FrameTable {
     for (let frame = first; frame < first + count; frame++) {
       assert(this.usersOf(frame) > 0, `frame ${frame} has users`)
       this.#users.set(frame, this.#users.get(frame) - 1)
+      if (this.orderOf(frame) !== 0) {
+        this.#release(run, frame)
+        run = frame + 1
+        this.#hold(frame, -1)
+        continue
+      }
       if (this.#users.get(frame) === 0 && this.#pins.get(frame) === 0) continue
       this.#release(run, frame)
       run = frame + 1
@@ -164,6 +208,7 @@ export class FrameTable {
   pin(frame: number): void {
     assert(this.isTaken(frame), `frame ${frame} is taken`)
     this.#pins.set(frame, this.#pins.get(frame) + 1)
+    if (this.orderOf(frame) !== 0) this.#hold(frame, 1)
   }
 
   /** One pin fewer. False, and nothing happens, where there was none: a page count would have underflowed. */
@@ -171,6 +216,10 @@ export class FrameTable {
     const pins = this.pinsOf(frame)
     if (pins === 0) return false
     this.#pins.set(frame, pins - 1)
+    if (this.orderOf(frame) !== 0) {
+      this.#hold(frame, -1)
+      return true
+    }
     if (pins === 1 && this.#users.get(frame) === 0) this.#release(frame, frame + 1)
     return true
   }
@@ -190,6 +239,17 @@ export class FrameTable {
   /** Frames past the columns were never taken: all of them read 0. */
   #read(column: Cells, frame: number): number {
     return frame < column.length ? column.get(frame) : 0
+  }
+
+  /** One user or pin more or fewer of a huge page; with the last one all its frames are free. */
+  #hold(frame: number, delta: 1 | -1): void {
+    const frames = 2 ** this.#orders.get(frame)
+    const first = frame - (frame % frames)
+    const left = this.#held.get(first) + delta
+    this.#held.set(first, left)
+    if (left > 0) return
+    this.#orders.fill(0, first, first + frames)
+    this.#release(first, first + frames)
   }
 
   #release(first: number, end: number): void {

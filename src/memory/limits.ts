@@ -23,3 +23,9 @@ export const SLOT_PAGES_MAX = 2 ** 31 - 2 ** 16
 
 /** Bytes that one `mem` operation moves: its data stands in files and reports. */
 export const MEM_BYTES_MAX = 1024 * 1024
+
+/**
+ * log2 of the huge pages that a host has: 2 MiB and 1 GiB (POWER with a radix MMU, x86-64), 16 MiB and 16 GiB (POWER
+ * with a hash MMU). (Linux v6.1 arch/powerpc/mm/hugetlbpage.c, arch_hugetlb_valid_size)
+ */
+export const HUGE_SHIFTS: readonly number[] = [21, 24, 30, 34]

@@ -61,10 +61,17 @@ export const PROC_MMAP = declareCall({
       initial: false,
       doc: 'MAP_FIXED_NOREPLACE: at this address, but not over something else.',
     },
+    huge_shift: {
+      type: 'u8',
+      optional: true,
+      initial: 0n,
+      doc: 'MAP_HUGETLB with pages of 2^huge_shift bytes: 21, 24, 30 or 34. Such memory is kept from children (MADV_DONTFORK), as QEMU keeps guest memory.',
+    },
   },
   outputs: { address: { type: 'u64', doc: 'First byte; the choice of the kernel unless fixed.' } },
   answers: [
     NO_PROCESS,
+    { rule: 'huge-shift', code: 'EINVAL', when: 'The host has no huge pages of that size.' },
     { rule: 'empty', code: 'EINVAL', when: 'bytes is 0.' },
     { rule: 'bytes-wrap', code: 'ENOMEM', when: 'bytes, rounded up to pages, does not fit 64 bits.' },
     { rule: 'too-many-maps', code: 'ENOMEM', when: 'The process has more ranges than vm.max_map_count.' },
@@ -73,16 +80,31 @@ export const PROC_MMAP = declareCall({
       code: 'ENOMEM',
       when: 'No gap is large enough, or a fixed range passes the end of user space.',
     },
-    { rule: 'unaligned', code: 'EINVAL', when: 'A fixed address is not a multiple of the system page.' },
+    {
+      rule: 'unaligned',
+      code: 'EINVAL',
+      when: 'A fixed address is not a multiple of the page, system page or huge page.',
+    },
     { rule: 'exists', code: 'EEXIST', when: 'noreplace is set and something is mapped in the range.' },
     {
       rule: 'split-past-limit',
       code: 'ENOMEM',
       when: 'Replacing would split a range and pass vm.max_map_count.',
     },
-    { rule: 'done', code: 'OK', when: 'The range is mapped; its pages come when they are first used.' },
+    { rule: 'huge-page-cut', code: 'ENOMEM', when: 'Replacing would leave a part of a huge page.' },
+    {
+      rule: 'no-huge-pages',
+      code: 'ENOMEM',
+      when: 'There are too few huge pages; what was mapped there is gone.',
+    },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The range is mapped; its pages come when they are first used, huge pages now.',
+    },
   ],
-  source: 'Linux v6.1 mm/mmap.c (do_mmap, get_unmapped_area, mmap_region)',
+  source:
+    'Linux v6.1 mm/mmap.c (ksys_mmap_pgoff, do_mmap, get_unmapped_area, mmap_region), fs/hugetlbfs/inode.c (hugetlbfs_file_mmap)',
   doc: 'A process maps private anonymous memory.',
 })
 
@@ -102,6 +124,7 @@ export const PROC_MUNMAP = declareCall({
     { rule: 'past-end', code: 'EINVAL', when: 'The range passes the end of user space.' },
     { rule: 'empty', code: 'EINVAL', when: 'bytes is 0.' },
     { rule: 'split-past-limit', code: 'ENOMEM', when: 'It would split a range and pass vm.max_map_count.' },
+    { rule: 'huge-page-cut', code: 'EINVAL', when: 'The range begins or ends inside a huge page.' },
     {
       rule: 'done',
       code: 'OK',
@@ -131,6 +154,11 @@ export const PROC_MPROTECT = declareCall({
     { rule: 'range-wraps', code: 'ENOMEM', when: 'The range does not fit 64 bits.' },
     { rule: 'start-not-mapped', code: 'ENOMEM', when: 'Nothing is mapped at the address.' },
     { rule: 'split-past-limit', code: 'ENOMEM', when: 'It would split a range and pass vm.max_map_count.' },
+    {
+      rule: 'huge-page-cut',
+      code: 'EINVAL',
+      when: 'It would split a range inside a huge page; what lies before has changed.',
+    },
     {
       rule: 'hole',
       code: 'ENOMEM',

@@ -20,6 +20,7 @@ function mmap({ mm }: Process, args: Args): Decision {
     write: isSet(args, 'write'),
     fixed,
     noreplace,
+    hugeShift: Number(u64(args, 'huge_shift')),
   })
   if (place !== MMAP_DONE) return { place }
   return { place, outputs: { address }, out: address, free: fixed || noreplace ? [] : ['address'] }

@@ -175,7 +175,56 @@ export const EVENTS = declareEvents({
     doc: 'locked_vm of a process changed, in host pages.',
     fields: { process: 'name', delta: 'i32', total: 'page' },
   },
-  'mm.exit': { doc: 'A process ended.', fields: { process: 'name' } },
+  'mm.exit': { doc: 'A process ended; what holds its files closes them next.', fields: { process: 'name' } },
+  'mm.free': {
+    doc: 'The last holder of the address space of a process that ended has let go: nothing may be pinned or charged for it any more.',
+    fields: { process: 'name' },
+  },
+  'region.new': {
+    doc: 'User memory is preregistered as a region: `pages` system pages from `ua` on. `used` counts registrations; `mapped` is 1 and 1 more for each live mapping; `pageShift` is the largest IOMMU page that it backs; `device` is 1 for memory of a device, which is neither pinned nor charged.',
+    fields: {
+      region: 'u32',
+      process: 'name',
+      ua: 'u64',
+      pages: 'page',
+      used: 'u32',
+      mapped: 'u32',
+      pageShift: 'u32',
+      device: 'u32',
+    },
+  },
+  'region.get': {
+    doc: 'One registration more of a region: `used` and `mapped` are what it has now.',
+    fields: { region: 'u32', process: 'name', ua: 'u64', pages: 'page', used: 'u32', mapped: 'u32' },
+  },
+  'region.put': {
+    doc: 'One registration fewer of a region is asked for: `used` and `mapped` are what it has now. `used` 0 ends it; with `code` below 0 nothing changed.',
+    fields: {
+      region: 'u32',
+      process: 'name',
+      ua: 'u64',
+      pages: 'page',
+      used: 'u32',
+      mapped: 'u32',
+      code: 'i32',
+    },
+  },
+  'region.map': {
+    doc: 'A mapping of a region comes (`delta` 1) or goes (-1): `mapped` is the count now.',
+    fields: {
+      region: 'u32',
+      process: 'name',
+      ua: 'u64',
+      pages: 'page',
+      used: 'u32',
+      mapped: 'u32',
+      delta: 'i32',
+    },
+  },
+  'region.hold': {
+    doc: 'A container notes a registration of a region as its own (1), or forgets it (0).',
+    fields: { region: 'u32', process: 'name', holder: 'name', present: 'u32' },
+  },
   'device.add': {
     doc: 'A device appears below a unit; `mask` is its DMA mask.',
     fields: { device: 'name', unit: 'name', mask: 'u64' },

@@ -97,4 +97,19 @@ describe('fork', () => {
     const child = m.processes.get('child')!
     expect([child.memlockBytes, child.hasIpcLock, child.mm.locked.pages]).toEqual([12_288n, true, 0n])
   })
+
+  it('keeps huge pages from the child, also pinned ones', () => {
+    const m = makeCalls({ frames: 1024 })
+    m.call(PROC_MMAP, { address: AT, bytes: 1n, huge_shift: 21n, fixed: true })
+    m.call(PROC_MMAP, { address: AT - PAGE, bytes: PAGE, fixed: true })
+    m.qemu.mm.write(AT, Uint8Array.of(7))
+    m.qemu.mm.write(AT - PAGE, Uint8Array.of(8))
+    m.qemu.mm.pin(Number(AT / PAGE) - 1, 2, true, new Int32Array(2))
+    const { free } = m.host.frames
+    expect(fork(m).code).toBe('OK')
+    const { mm } = m.processes.get('child')!
+    expect([byteAt(m, 'child', -1), mm.read(AT, new Uint8Array(1)).code]).toEqual([8, -14])
+    expect([...mm.ranges.ranges()].length).toBe(1)
+    expect(m.host.frames.free).toBe(free - 1)
+  })
 })

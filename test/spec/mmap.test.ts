@@ -14,6 +14,16 @@ const make = () => makeCalls({ pageShift: 16 })
 const mmap = (args: Record<string, Value>, m = make()): Answer => m.call(PROC_MMAP, args)
 const fixed = { fixed: true }
 
+/** Pages of 2 MiB: 32 system pages. A host of `frames` frames, the first of which is taken. */
+const HUGE = 2n * 1024n * 1024n
+function huge(frames = 130) {
+  const m = makeCalls({ pageShift: 16, frames })
+  mmap({ address: AT, bytes: PAGE, ...fixed }, m)
+  m.qemu.mm.write(AT, Uint8Array.of(7))
+  return m
+}
+const hugeAt = (pages: bigint) => ({ address: 64n * HUGE, bytes: pages * HUGE, huge_shift: 21n, ...fixed })
+
 /** An address space in which 3 ranges are the most, and has as many (or one more). */
 function full(ranges: number) {
   const { host } = make()
@@ -44,6 +54,11 @@ describe('mmap', () => {
       mmap({ process: 'nobody', bytes: PAGE }),
       mmap({ process: 'nobody', bytes: 0n }),
     ],
+    'huge-shift': () => [
+      mmap({ bytes: PAGE, huge_shift: 16n }),
+      mmap({ bytes: PAGE, huge_shift: 255n }),
+      mmap({ bytes: 0n, huge_shift: 22n }),
+    ],
     empty: () => [mmap({ bytes: 0n }), mmap({ bytes: 0n, address: END + 1n, ...fixed })],
     'bytes-wrap': () => [
       mmap({ bytes: 2n ** 64n - 1n }),
@@ -62,6 +77,7 @@ describe('mmap', () => {
       return [
         mmap({ address: AT + 4096n, bytes: PAGE, ...fixed }, m),
         mmap({ address: AT + 1n, bytes: 1n, noreplace: true }, m),
+        mmap({ address: 64n * HUGE + PAGE, bytes: PAGE, huge_shift: 21n, ...fixed }, huge()),
       ]
     },
     exists: () => {
@@ -73,10 +89,26 @@ describe('mmap', () => {
       ]
     },
     'split-past-limit': () => [small(3, 11n, 1n)],
+    'huge-page-cut': () => {
+      const m = huge()
+      mmap(hugeAt(2n), m)
+      return [
+        mmap({ address: 64n * HUGE + PAGE, bytes: PAGE, ...fixed }, m),
+        mmap({ address: 63n * HUGE, bytes: HUGE + PAGE, ...fixed }, m),
+        mmap({ address: 66n * HUGE - PAGE, bytes: PAGE, ...fixed }, m),
+      ]
+    },
+    'no-huge-pages': () => [
+      mmap(hugeAt(4n), huge()),
+      mmap({ bytes: HUGE, huge_shift: 30n }, huge()),
+      mmap({ bytes: 1n, huge_shift: 21n }, huge(63)),
+    ],
     done: () => [
       mmap({ bytes: 1n }),
       mmap({ address: AT + 5n, bytes: PAGE }),
       mmap({ address: END - PAGE, bytes: 1n, ...fixed }),
+      mmap(hugeAt(3n), huge()),
+      mmap({ bytes: 1n, huge_shift: 21n }, huge(64)),
       small(3, 10n, 1n),
       small(3, 100n, 1n),
     ],
@@ -141,5 +173,33 @@ describe('mmap', () => {
       rule: 'done',
       out: AT,
     })
+  })
+
+  it('takes huge pages at once, each from frames in a row that begin at a multiple of it', () => {
+    const m = huge()
+    const { frames } = m.host
+    expect(mmap(hugeAt(3n), m).outputs).toEqual({ address: 64n * HUGE })
+    expect(frames.free).toBe(130 - 1 - 96)
+    const pinned = new Int32Array(96)
+    expect(m.qemu.mm.pin(64 * 32, 96, true, pinned)).toBe(96)
+    expect([...pinned]).toEqual(Array.from({ length: 96 }, (_, i) => 32 + i))
+    expect([31, 32, 127, 128].map((frame) => frames.orderOf(frame))).toEqual([0, 5, 5, 0])
+  })
+
+  it('rounds huge mappings up to whole pages, and places them at multiples of a page', () => {
+    const m = huge()
+    const { outputs } = mmap({ address: AT + 1n, bytes: HUGE + 1n, huge_shift: 21n }, m)
+    expect(outputs).toEqual({ address: AT + HUGE })
+    const top = mmap({ bytes: 1n, huge_shift: 21n }, m).outputs!['address'] as bigint
+    expect([top % HUGE, top]).toEqual([0n, END - 0x800_0000n - HUGE])
+    expect(eventsOf(m, 'mm.map').slice(1)).toMatchObject([{ bytes: 2n * HUGE }, { ua: top, bytes: HUGE }])
+  })
+
+  it('has unmapped what it should replace where there are too few huge pages', () => {
+    const m = huge()
+    mmap({ address: 64n * HUGE, bytes: PAGE, ...fixed }, m)
+    expect(mmap(hugeAt(4n), m).rule).toBe('no-huge-pages')
+    expect(m.qemu.mm.read(64n * HUGE, new Uint8Array(1)).code).toBe(-14)
+    expect(m.host.frames.free).toBe(129)
   })
 })

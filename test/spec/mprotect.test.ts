@@ -26,6 +26,14 @@ function full(page: bigint, pages: bigint, holeAfter = 5n) {
   return PROC_MPROTECT.answers[mm.mprotect(page * PAGE, pages * PAGE, { read: true, write: false })]!
 }
 
+/** Two huge pages of 2 MiB at 1 GiB. */
+const HUGE = 2n * 1024n * 1024n
+function makeHuge() {
+  const m = makeCalls({ frames: 2048 })
+  m.call(PROC_MMAP, { address: 2n ** 30n, bytes: 2n * HUGE, huge_shift: 21n, fixed: true })
+  return m
+}
+
 describe('mprotect', () => {
   const cases: Record<RuleOf<typeof PROC_MPROTECT>, () => { rule: string; code: string }[]> = {
     'no-such-process': () => [
@@ -41,6 +49,11 @@ describe('mprotect', () => {
       protect(2n ** 63n, PAGE),
     ],
     'split-past-limit': () => [full(11n, 1n), full(11n, 3n)],
+    'huge-page-cut': () => [
+      protect(2n ** 30n, PAGE, makeHuge()),
+      protect(2n ** 30n + PAGE, HUGE, makeHuge()),
+      protect(2n ** 30n + HUGE + PAGE, HUGE, makeHuge()),
+    ],
     hole: () => [protect(AT, 5n * PAGE), protect(AT + 3n * PAGE, 4n * PAGE), full(10n, 9n)],
     done: () => [protect(AT, 1n), protect(AT, 4n * PAGE), full(10n, 2n), full(13n, 2n), full(10n, 5n)],
   }
@@ -85,5 +98,15 @@ describe('mprotect', () => {
     expect(m.qemu.mm.pin(page, 1, true, frames, 1)).toBe(-14)
     expect(m.qemu.mm.pin(page, 1, false, frames, 1)).toBe(1)
     expect(frames[1]).toBe(frames[0])
+  })
+
+  it('changes huge pages whole, and they stay huge', () => {
+    const m = makeHuge()
+    expect(protect(2n ** 30n, HUGE, m).code).toBe('OK')
+    const byte = new Uint8Array(1)
+    const write = (page: bigint) => m.qemu.mm.write(2n ** 30n + page * HUGE, byte).code
+    expect([write(0n), write(1n)]).toEqual([-14, 0])
+    expect(protect(2n ** 30n, PAGE, m).rule).toBe('huge-page-cut')
+    expect(m.host.frames.orderOf(0)).toBe(9)
   })
 })

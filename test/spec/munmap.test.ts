@@ -26,6 +26,15 @@ function full(page: bigint, bytes: bigint) {
   return PROC_MUNMAP.answers[mm.munmap(page * PAGE, bytes)]!
 }
 
+/** Two huge pages of 2 MiB at 1 GiB, and what a call of munmap there answers. */
+const HUGE = 2n * 1024n * 1024n
+function makeHuge() {
+  const m = makeCalls({ frames: 2048 })
+  m.call(PROC_MMAP, { address: 2n ** 30n, bytes: 2n * HUGE, huge_shift: 21n, fixed: true })
+  return m
+}
+const cut = (from: bigint, bytes: bigint) => munmap(2n ** 30n + from, bytes, makeHuge())
+
 describe('munmap', () => {
   const cases: Record<RuleOf<typeof PROC_MUNMAP>, () => { rule: string; code: string }[]> = {
     'no-such-process': () => [munmap(AT, PAGE, make(), 'nobody'), munmap(1n, 0n, make(), 'nobody')],
@@ -38,12 +47,16 @@ describe('munmap', () => {
     ],
     empty: () => [munmap(AT, 0n), munmap(END, 0n)],
     'split-past-limit': () => [full(11n, 1n), full(11n, PAGE)],
+    'huge-page-cut': () => [cut(PAGE, HUGE), cut(0n, HUGE + PAGE), cut(0n, 1n), cut(-PAGE, 2n * PAGE)],
     done: () => [
       munmap(AT, 1n),
       munmap(0n, END),
       munmap(AT + 100n * PAGE, PAGE),
       full(10n, PAGE),
       full(14n, PAGE),
+      cut(0n, HUGE),
+      cut(HUGE, HUGE + PAGE),
+      cut(-PAGE, 2n * HUGE + 2n * PAGE),
     ],
   }
   it.each(PROC_MUNMAP.answers)('$code by $rule: $when', ({ rule, code }) => {
@@ -84,5 +97,22 @@ describe('munmap', () => {
 
     expect(mm.unpin(Number(AT / PAGE), 1, pinned)).toBe(1)
     expect([frames.isTaken(frame), frames.ownerOf(frame)]).toEqual([false, ''])
+  })
+
+  it('keeps a huge page whole until its last pin is gone', () => {
+    const m = makeHuge()
+    const { frames } = m.host
+    const pinned = new Int32Array(1)
+    m.qemu.mm.pin(2 ** 18 + 511, 1, true, pinned)
+    expect([pinned[0], frames.free]).toEqual([511, 1024])
+    munmap(2n ** 30n, 2n * HUGE, m)
+    expect([frames.free, frames.isTaken(0), frames.ownerOf(0), frames.orderOf(511)]).toEqual([
+      1536,
+      true,
+      'qemu',
+      9,
+    ])
+    m.qemu.mm.unpin(2 ** 18 + 511, 1, pinned)
+    expect([frames.free, frames.isTaken(0), frames.orderOf(511)]).toEqual([2048, false, 0])
   })
 })

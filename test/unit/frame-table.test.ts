@@ -1,3 +1,4 @@
+import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { NO_FRAME } from '../../src/memory/frame-table.ts'
 import { eventsOf, makeHost } from '../support/host.ts'
@@ -84,5 +85,84 @@ describe('FrameTable', () => {
       return new Map(words.map((w) => [w, frames.owner(w)]))
     }
     expect(numbers('b', 'a', 'b').get('b')).toBe(numbers('a', 'b').get('b'))
+  })
+})
+
+describe('huge pages', () => {
+  it('are free as a whole, with the last user or pin of any of their frames', () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.constantFrom('take', 'put', 'pin', 'unpin'), fc.nat(63))), (steps) => {
+        const { host } = makeHost({ frames: 64 })
+        const { frames } = host
+        const owner = frames.owner('a')
+        /** Of each frame: users, pins, and the first frame of its huge page. */
+        const naive = Array.from({ length: 64 }, () => ({ users: 0, pins: 0, head: -1 }))
+        const held = (head: number) =>
+          naive.filter((f) => f.head === head).reduce((n, f) => n + f.users + f.pins, 0)
+        const settle = (head: number) => {
+          if (held(head) === 0) for (const f of naive) if (f.head === head) f.head = -1
+        }
+        for (const [step, at] of steps) {
+          const f = naive[at]!
+          if (step === 'take') {
+            const order = 1 + (at % 3)
+            const has = frames.hasHuge(order, 1)
+            const first = frames.allocateHuge(owner, order)
+            expect(first >= 0).toBe(has)
+            if (!has) continue
+            expect(first % 2 ** order).toBe(0)
+            for (let i = first; i < first + 2 ** order; i++) {
+              expect(naive[i]).toMatchObject({ head: -1 })
+              naive[i] = { users: 1, pins: 0, head: first }
+            }
+          } else if (step === 'put' && f.users > 0) {
+            frames.put(at)
+            f.users--
+            settle(f.head)
+          } else if (step === 'pin' && f.head >= 0) {
+            frames.pin(at)
+            f.pins++
+          } else if (step === 'unpin') {
+            expect(frames.unpin(at)).toBe(f.pins > 0)
+            if (f.pins === 0) continue
+            f.pins--
+            settle(f.head)
+          }
+          expect(naive.map((n) => n.head >= 0)).toEqual(naive.map((_, i) => frames.isTaken(i)))
+          expect(frames.free).toBe(naive.filter((n) => n.head < 0).length)
+        }
+      }),
+      { numRuns: 200 },
+    )
+  })
+
+  it('ordinary and huge frames that go back in one stretch', () => {
+    const { host } = makeHost({ frames: 16 })
+    const { frames } = host
+    const owner = frames.owner('a')
+    for (let i = 0; i < 4; i++) frames.allocate(owner)
+    expect([frames.allocateHuge(owner, 2), frames.allocate(owner)]).toEqual([4, 8])
+    frames.pin(5)
+    frames.put(0, 9)
+    expect(Array.from({ length: 9 }, (_, i) => frames.isTaken(i))).toEqual([
+      ...[false, false, false, false],
+      ...[true, true, true, true],
+      false,
+    ])
+    expect(frames.unpin(5)).toBe(true)
+    expect(frames.free).toBe(16)
+  })
+
+  it('counts those that are free in their places only', () => {
+    const { host } = makeHost({ frames: 16 })
+    const { frames } = host
+    const owner = frames.owner('a')
+    for (let i = 0; i < 5; i++) frames.allocate(owner)
+    expect([frames.hasHuge(2, 2), frames.hasHuge(2, 3), frames.hasHuge(3, 1), frames.hasHuge(4, 1)]).toEqual([
+      true,
+      false,
+      true,
+      false,
+    ])
   })
 })

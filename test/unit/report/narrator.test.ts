@@ -96,6 +96,27 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
     'mm.pin': [{ process: 'vmm', ua: 0x1000n, count: 2, delta: -1 }, '2 pages of vmm at 0x1000 unpinned'],
     'mm.locked': [{ process: 'vmm', delta: -3, total: 5 }, 'locked_vm of vmm - 3 = 5 pages'],
     'mm.exit': [{ process: 'vmm' }, 'vmm ended'],
+    'mm.free': [{ process: 'vmm' }, 'nobody holds the address space of vmm any more'],
+    'region.new': [
+      { region: 1, process: 'vmm', ua: 0x1000n, pages: 4, used: 1, mapped: 1, pageShift: 14, device: 0 },
+      'region 1, 4 pages of vmm at 0x1000, is registered (used 1, mapped 1)',
+    ],
+    'region.get': [
+      { region: 1, process: 'vmm', ua: 0x1000n, pages: 4, used: 2, mapped: 1 },
+      'region 1, 4 pages of vmm at 0x1000, is registered once more (used 2, mapped 1)',
+    ],
+    'region.put': [
+      { region: 1, process: 'vmm', ua: 0x1000n, pages: 4, used: 1, mapped: 3, code: -16 },
+      'region 1, 4 pages of vmm at 0x1000, is not given up: -16 (used 1, mapped 3)',
+    ],
+    'region.map': [
+      { region: 1, process: 'vmm', ua: 0x1000n, pages: 1, used: 1, mapped: 2, delta: 1 },
+      'a mapping of region 1, 1 page of vmm at 0x1000, comes (used 1, mapped 2)',
+    ],
+    'region.hold': [
+      { region: 1, process: 'vmm', holder: 'container 3', present: 0 },
+      'container 3 forgets region 1 of vmm',
+    ],
     'device.add': [
       { device: 'nic', unit: 'phb0', mask: 0xffff_ffffn },
       'nic appears below phb0, DMA mask 0xffffffff',
