@@ -203,6 +203,57 @@ describe('what a log does not show', () => {
     expect(replay([NEW, line]).answers).toEqual({ total: 1, matched: 0, diverged: 0, unjudged: 1 })
   })
 
+  const query = (left: number, buid = '0x800000020000000', mask = '0x107') =>
+    `spapr_iommu_ddw_query buid=${buid} addr=0x0, ${left} windows available, max window size=0x80000000, mask=${mask}`
+  const remove = (window: number) => `spapr_iommu_ddw_remove liobn=0x8000000${window}`
+
+  it('a host bridge with windows from before the log is judged where it has the usual ones only', () => {
+    const r = replay([query(0), remove(1), query(1), `spapr_iommu_ddw_create ${DDW}`, remove(1), remove(1)])
+    expect(r.answers).toEqual({ total: 6, matched: 3, diverged: 0, unjudged: 3 })
+    const moved = `spapr_iommu_ddw_create ${DDW.replace('liobn=0x80000001', 'liobn=0x80000000')}`
+    const use = put(0, 0x5003).replace('ioba=0x0', 'ioba=0x800000000000000')
+    const other = replay([put(0x1000, 0x5003, -4), put(0x1000, 0x5003), put(0x2000, 0x5003, -4), moved, use])
+    expect(other.answers).toEqual({ total: 5, matched: 3, diverged: 0, unjudged: 2 })
+    // A reset shows what it has.
+    const reset = 'spapr_iommu_ddw_reset buid=0x800000020000000 addr=0x0'
+    expect(replay([query(0), NEW, reset, query(0)]).answers).toMatchObject({ diverged: 1, unjudged: 1 })
+  })
+
+  it('a window is as its line has it, also where the model would have made another', () => {
+    const odd = `spapr_iommu_ddw_create ${DDW.replace('start addr=0x8', 'start addr=0x4')}`
+    const use = 'spapr_iommu_pci_put liobn=0x80000001 ioba=0x400000000000000 tce=0x3 ret=0'
+    expect(replay([NEW, odd, use]).answers).toMatchObject({ matched: 1, diverged: 1 })
+    const taken = `spapr_iommu_ddw_create ${DDW.replace('liobn=0x80000001', 'liobn=0x80000000')}`
+    const there = put(0x1000, 0x5003)
+    expect(replay([NEW, there, NEW, taken, query(1)]).answers).toMatchObject({ matched: 2, diverged: 1 })
+  })
+
+  it('each host bridge has its own page sizes', () => {
+    const second = NEW.replace('0x80000000', '0x80000100')
+    const other = query(1, '0x800000020000001', '0x3')
+    expect(isClean(replay([NEW, second, query(1), other, query(1), other]))).toBe(true)
+    expect(replay([NEW, second, query(1), other, query(1, undefined, '0x3')]).answers.diverged).toBe(1)
+  })
+
+  it('the default window that comes back with the last removal is no call of its own', () => {
+    const create = `spapr_iommu_ddw_create ${DDW}`
+    const reset = 'spapr_iommu_ddw_reset buid=0x800000020000000 addr=0x0'
+    const r = replay([NEW, create, remove(0), remove(1), NEW, reset, query(1), NEW, reset, query(1)])
+    expect(r.answers).toEqual({ total: 6, matched: 6, diverged: 0, unjudged: 0 })
+  })
+
+  it('a window that the source of a migration had removed is closed', () => {
+    const load = (liobn: string, more: string) => `spapr_iommu_post_load liobn=${liobn} ${more}`
+    const r = replay([
+      NEW,
+      load('80000000', '40000 => 0x0 bus_offset=0x0 ps=0'),
+      load('80000001', '0 => 0x40 bus_offset=0x800000000000000 ps=24'),
+      query(1),
+      put(0x1000, 0x5003, -4),
+    ])
+    expect(r.answers).toEqual({ total: 2, matched: 2, diverged: 0, unjudged: 0 })
+  })
+
   it('a damaged line that may have changed the table turns what was seen into an inference', () => {
     const lines = [NEW, CLEAR, put(0x1000, 0x48cc001), `spapr_iommu_pci_stuff ${L} io`, xlate(0x1110, 0, 0)]
     const r = replay(lines)

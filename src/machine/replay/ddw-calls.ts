@@ -1,6 +1,7 @@
 import { callNumber } from '../../bits/call.ts'
 import { floorLog2, hex, hiOf, loOf, wordOf } from '../../bits/u64.ts'
 import type { SpaprPhb } from '../../hw/spapr-phb.ts'
+import type { WindowShape } from '../../hw/spapr-tce-table.ts'
 import type { RtasPort } from '../../kernel/ports.ts'
 import {
   CREATE_PE_DMA_WINDOW,
@@ -24,6 +25,15 @@ interface Shown {
   readonly line: number
 }
 
+interface ShownWindow extends Shown {
+  readonly buid: bigint
+  readonly cfg: number
+  readonly pageBytes: bigint
+  readonly windowBytes: bigint
+  readonly start: bigint
+  readonly liobn: number
+}
+
 const OK = 'status 0'
 
 /** Replays the dynamic window calls that a log shows through the model's own RTAS, and compares. */
@@ -32,6 +42,8 @@ export class DdwCalls {
   readonly #units: PseriesWindows
   readonly #windows: ReplayWindows
   readonly #tally: Tally
+  /** The host bridge whose default window came back with the last call. */
+  #restored: SpaprPhb | undefined
 
   constructor(parts: { rtas: RtasPort; units: PseriesWindows; windows: ReplayWindows; tally: Tally }) {
     this.#rtas = parts.rtas
@@ -44,80 +56,92 @@ export class DdwCalls {
   query(
     q: Shown & { buid: bigint; cfg: number; windows: number; bytesMax: bigint; pageSizes: number },
   ): void {
-    this.#units.learnPageSizes(q.pageSizes)
     const phb = this.#units.phbOfBuid(q.buid)
     if (phb === undefined) {
       this.#tally.unjudgedAnswers++
       return
     }
+    this.#units.learnPageSizes(phb, q.pageSizes)
     this.#openIfNew(phb, q.line)
     const out = this.#rtas.call(TOKEN.query, [q.cfg, hiOf(q.buid), loOf(q.buid)], 5)
     const [status = -1, windows = 0, largest = 0, mask = 0] = out
     const model = `status ${status}, ${windows} windows, mask ${hex(mask >>> 0)}, largest ${hex(largest >>> 0)}`
     const log = `${OK}, ${q.windows} windows, mask ${hex(q.pageSizes)}, largest ${hex(q.bytesMax)}`
-    this.#compare(q.line, `ddw_query buid=${hex(q.buid)}`, log, model)
+    this.#compare(phb, { line: q.line, call: `ddw_query buid=${hex(q.buid)}`, log, model })
   }
 
-  create(
-    c: Shown & {
-      buid: bigint
-      cfg: number
-      pageBytes: bigint
-      windowBytes: bigint
-      start: bigint
-      liobn: number
-    },
-  ): void {
+  /** The line shows the whole window: it is taken as it stands there, whatever the model would have made. */
+  create(c: ShownWindow): void {
     const claimed = this.#windows.claim(c.liobn)
     this.#windows.settle()
     const phb = this.#units.phbOfBuid(c.buid)
-    const call = `ddw_create buid=${hex(c.buid)} page size=${hex(c.pageBytes)} requested=${hex(c.windowBytes)}`
-    const log = `${OK}, liobn ${hex(c.liobn)}, start ${hex(c.start)}`
     if (phb === undefined) {
       this.#tally.unjudgedAnswers++
       return
     }
     this.#openIfNew(phb, c.line)
+    const call = `ddw_create buid=${hex(c.buid)} page size=${hex(c.pageBytes)} requested=${hex(c.windowBytes)}`
+    const log = `${OK}, liobn ${hex(c.liobn)}, start ${hex(c.start)}`
     const pageShift = floorLog2(c.pageBytes)
     const windowShift = floorLog2(c.windowBytes)
     if (c.pageBytes !== 1n << BigInt(pageShift) || c.windowBytes !== 1n << BigInt(windowShift)) {
-      this.#compare(c.line, call, log, 'no power of two can be asked for')
+      const model = 'no power of two can be asked for'
+      this.#tally.diverge({ line: c.line, what: 'answer', call, log, model, rule: 'answer-differs' })
       return
     }
+    const shape = { pageShift, busOffset: c.start, entries: 2 ** (windowShift - pageShift) }
+    const model = this.#create(phb, c, shape)
+    this.#compare(phb, { line: c.line, call, log, model })
+    if (model !== log) this.#units.open(c.liobn, shape, CREATE_PE_DMA_WINDOW.name)
+    this.#windows.adopt(c.liobn, SEEN, claimed?.inKvm ?? false)
+  }
+
+  /** What the model answers; where that is another window than the log's, nothing stays of it. */
+  #create(phb: SpaprPhb, c: ShownWindow, { pageShift, entries }: WindowShape): string {
     // Which of two free tables QEMU takes depends on the order of a hash: the log's choice is adopted.
-    const free = phb.tables.filter((t) => t.window === null)
-    const chosen = free.find((t) => t.liobn === c.liobn)
+    const chosen = phb.tables.find((t) => t.window === null && t.liobn === c.liobn)
     if (chosen !== undefined && phb.freeTable !== chosen && phb.openWindows === 0) {
       const busOffset = phb.defaultBusOffset
-      chosen.open({ pageShift, busOffset, entries: 2 ** (windowShift - pageShift) })
-      this.#compare(c.line, call, log, `${OK}, liobn ${hex(c.liobn)}, start ${hex(busOffset)}`)
-    } else {
-      const args = [c.cfg, hiOf(c.buid), loOf(c.buid), pageShift, windowShift]
-      const [status = -1, liobn = 0, hi = 0, lo = 0] = this.#rtas.call(TOKEN.create, args, 4)
-      const got = status === 0 ? `, liobn ${hex(liobn >>> 0)}, start ${hex(wordOf(hi, lo))}` : ''
-      this.#compare(c.line, call, log, `status ${status}${got}`)
+      chosen.open({ pageShift, busOffset, entries })
+      return `${OK}, liobn ${hex(c.liobn)}, start ${hex(busOffset)}`
     }
-    this.#windows.adopt(c.liobn, SEEN, claimed?.inKvm ?? false)
+    const args = [c.cfg, hiOf(c.buid), loOf(c.buid), pageShift, floorLog2(c.windowBytes)]
+    const [status = -1, liobn = 0, hi = 0, lo = 0] = this.#rtas.call(TOKEN.create, args, 4)
+    if (status !== 0) return `status ${status}`
+    if (liobn >>> 0 !== c.liobn) this.#units.close(liobn >>> 0, CREATE_PE_DMA_WINDOW.name)
+    return `${OK}, liobn ${hex(liobn >>> 0)}, start ${hex(wordOf(hi, lo))}`
   }
 
   remove(r: Shown & { liobn: number }): void {
     const phb = this.#units.phb(phbIndexOf(r.liobn))
     if (phb !== undefined) this.#openIfNew(phb, r.line)
+    const first = phb?.tables[0]
+    const before = first?.window
     const [status = -1] = this.#rtas.call(TOKEN.remove, [r.liobn | 0], 1)
-    this.#compare(r.line, `ddw_remove liobn=${hex(r.liobn)}`, OK, `status ${status}`)
+    const call = `ddw_remove liobn=${hex(r.liobn)}`
+    this.#compare(phb, { line: r.line, call, log: OK, model: `status ${status}` })
+    const isRestored = before === null && first?.window !== null
+    this.#restored = isRestored ? phb : undefined
   }
 
+  /** By the guest, or because the last window went: then the line belongs to the removal before it. */
   reset(r: Shown & { buid: bigint; cfg: number }): void {
     const phb = this.#units.phbOfBuid(r.buid)
-    if (phb === undefined) {
+    const liobn = phb?.tables[0]?.liobn
+    if (phb === undefined || liobn === undefined) {
       this.#tally.unjudgedAnswers++
       return
     }
-    const claimed = this.#windows.claim(phb.tables[0]?.liobn ?? 0)
+    const claimed = this.#windows.claim(liobn)
     this.#windows.settle()
-    const [status = -1] = this.#rtas.call(TOKEN.reset, [r.cfg, hiOf(r.buid), loOf(r.buid)], 1)
-    this.#compare(r.line, `ddw_reset buid=${hex(r.buid)}`, OK, `status ${status}`)
-    this.#windows.adopt(phb.tables[0]?.liobn ?? 0, SEEN, claimed?.inKvm ?? false)
+    if (this.#restored !== phb) {
+      const [status = -1] = this.#rtas.call(TOKEN.reset, [r.cfg, hiOf(r.buid), loOf(r.buid)], 1)
+      const call = `ddw_reset buid=${hex(r.buid)}`
+      this.#compare(phb, { line: r.line, call, log: OK, model: `status ${status}` })
+    }
+    this.#restored = undefined
+    this.#windows.adopt(liobn, SEEN, claimed?.inKvm ?? false)
+    this.#windows.isKnown(liobn)
   }
 
   /** A PHB that the log names before its default window was seen to open had it before the log began. */
@@ -128,8 +152,13 @@ export class DdwCalls {
     }
   }
 
-  #compare(line: number, call: string, log: string, model: string): void {
+  /** What a host bridge does that had windows before the log begins cannot be judged where it differs. */
+  #compare(
+    phb: SpaprPhb | undefined,
+    { line, call, log, model }: { line: number; call: string; log: string; model: string },
+  ): void {
     if (log === model) this.#tally.matched++
+    else if (this.#windows.isAssumed(phb?.tables[0]?.liobn ?? -1)) this.#tally.unjudgedAnswers++
     else this.#tally.diverge({ line, what: 'answer', call, log, model, rule: 'answer-differs' })
   }
 }

@@ -30,6 +30,8 @@ export class PseriesWindows {
   readonly #memory: BusMemory
   /** The PHBs that have appeared; grows. */
   readonly phbs: SpaprPhb[] = []
+  /** Those whose page sizes a query has shown. */
+  readonly #taught = new Set<SpaprPhb>()
   #pageShifts: readonly number[] | undefined
 
   constructor(parts: { stage: Stage; journal: Journal; profile: Profile; memory: BusMemory }) {
@@ -41,11 +43,14 @@ export class PseriesWindows {
     this.#parts = { stage, journal, life: this.life, profile, nextWindow }
   }
 
-  /** The log shows which page sizes its machine offers: all its PHBs have them, also those that come later. */
-  learnPageSizes(mask: number): void {
-    if (this.#pageShifts !== undefined) return
+  /** A query shows which page sizes a PHB offers: it has them, and until they show theirs the others as well. */
+  learnPageSizes(phb: SpaprPhb, mask: number): void {
+    if (this.#taught.has(phb)) return
+    this.#taught.add(phb)
     this.#pageShifts = DDW_PAGE_SIZES.filter((s) => (s.bit & mask) !== 0).map((s) => s.pageShift)
-    for (const phb of this.phbs) phb.pageShifts = this.#pageShifts
+    for (const other of this.phbs) {
+      if (other === phb || !this.#taught.has(other)) other.pageShifts = this.#pageShifts
+    }
   }
 
   windowOf(liobn: number): TceWindow | undefined {
@@ -86,14 +91,20 @@ export class PseriesWindows {
   }
 
   /** The window of a LIOBN opens anew with a shape that the log shows. False where there can be none. */
-  open(liobn: number, shape: WindowShape): boolean {
-    if (shape.pageShift < 12 || shape.pageShift > 51 || shape.entries === 0) return false
+  open(liobn: number, shape: WindowShape, why: string): boolean {
+    if (shape.pageShift < 12 || shape.pageShift > 51 || shape.entries < 1) return false
+    if (shape.entries > MACHINE_DEFAULTS.maxWindowEntries) return false
     if (isPciLiobn(liobn)) this.phb(phbIndexOf(liobn))
     else if (this.windowOf(liobn) === undefined) this.openDefault(liobn)
     const table = this.liobns.find(0, liobn | 0)
-    table?.close('migration')
+    table?.close(why)
     table?.open(shape)
     return table !== undefined
+  }
+
+  /** A LIOBN has no window any more. */
+  close(liobn: number, why: string): void {
+    this.liobns.find(0, liobn | 0)?.close(why)
   }
 
   /** The default window of a LIOBN opens, empty: the machine starts, or its PHB is reset. */

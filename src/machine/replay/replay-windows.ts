@@ -50,6 +50,8 @@ export class ReplayWindows {
   /** New-table lines whose reason the next line will show, in order. */
   #pending: NewTable[] = []
   readonly #seen = new Set<number>()
+  /** LIOBNs of default windows that the log did not see being made. */
+  readonly #assumed = new Set<number>()
   readonly #units: PseriesWindows
   readonly #tally: Tally
   readonly #log: RecordLog
@@ -79,6 +81,11 @@ export class ReplayWindows {
   /** Whether a LIOBN ever had a window in this log. */
   hasSeen(liobn: number): boolean {
     return this.#seen.has(liobn)
+  }
+
+  /** Whether the default window of a LIOBN was made before the log begins: other windows may have been, too. */
+  isAssumed(liobn: number): boolean {
+    return this.#assumed.has(liobn)
   }
 
   /** Takes note of the window that the units have for a LIOBN now. */
@@ -123,6 +130,7 @@ export class ReplayWindows {
     this.#units.openDefault(liobn)
     const made = this.adopt(liobn, UNKNOWN, false)
     if (made !== undefined) {
+      this.#assumed.add(liobn)
       this.#tally.assume(line, `LIOBN ${hex(liobn)} is a default window, made before the log begins`)
     }
     return made
@@ -137,6 +145,11 @@ export class ReplayWindows {
     this.#pending.push({ liobn, line, inKvm })
   }
 
+  /** The log shows from here on what windows the host bridge of a LIOBN has. */
+  isKnown(liobn: number): void {
+    this.#assumed.delete(liobn)
+  }
+
   /** The pending lines of a LIOBN belong to the create or reset that is replayed now: forget them. The last one counts. */
   claim(liobn: number): { readonly inKvm: boolean } | undefined {
     const claimed = this.#pending.findLast((p) => p.liobn === liobn)
@@ -146,8 +159,10 @@ export class ReplayWindows {
 
   /** A table came in by migration: the line shows its shape; what its entries hold, nothing shows. */
   load(t: { line: number; liobn: number; entries: number; busOffset: bigint; pageShift: number }): void {
+    if (t.entries === 0) this.#units.close(t.liobn, 'migration')
     const shape = { pageShift: t.pageShift, busOffset: t.busOffset, entries: t.entries }
-    if (!this.#units.open(t.liobn, shape)) return
+    if (!this.#units.open(t.liobn, shape, 'migration')) return
+    this.#assumed.delete(t.liobn)
     this.adopt(t.liobn, UNKNOWN, false)
     this.#tally.assume(
       t.line,
@@ -198,6 +213,7 @@ export class ReplayWindows {
       if (isPciLiobn(liobn) && windowIndexOf(liobn) !== 0) continue
       this.#units.openDefault(liobn)
       this.adopt(liobn, SEEN, isInKvm)
+      this.#assumed.delete(liobn)
     }
   }
 
