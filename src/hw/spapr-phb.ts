@@ -60,7 +60,8 @@ export class SpaprPhb {
   readonly dma64BusOffset: bigint
   readonly tables: readonly SpaprTceTable[]
   readonly space: DmaSpace
-  readonly #defaultEntries: number
+  /** Entries of the default window; like the page sizes, a log shows them. */
+  defaultEntries: number
 
   /** @throws IommulatorError ERR_MACHINE where a LIOBN is taken, or a page size or address is none that windows can have */
   constructor(options: PhbOptions, parts: TableParts) {
@@ -73,7 +74,7 @@ export class SpaprPhb {
     this.maxWindowEntries = options.maxWindowEntries ?? WINDOW_ENTRIES_MAX
     this.defaultBusOffset = options.defaultBusOffset ?? 0n
     this.dma64BusOffset = options.dma64BusOffset ?? 1n << 59n
-    this.#defaultEntries = Number((options.defaultBytes ?? 1n << 30n) >> BigInt(DEFAULT_PAGE_SHIFT))
+    this.defaultEntries = Number((options.defaultBytes ?? 1n << 30n) >> BigInt(DEFAULT_PAGE_SHIFT))
     this.#check()
     this.tables = (hasDdw ? [0, 1] : [0]).map(
       (window) => new SpaprTceTable((PCI_LIOBN | (index << 8) | window) >>> 0, name, parts),
@@ -114,7 +115,7 @@ export class SpaprPhb {
     first.open({
       pageShift: DEFAULT_PAGE_SHIFT,
       busOffset: this.defaultBusOffset,
-      entries: this.#defaultEntries,
+      entries: this.defaultEntries,
     })
     first.isDefault = true
   }

@@ -43,8 +43,8 @@ describe('a log that a right machine wrote', () => {
         expect(r.divergences[0]).toMatchObject({ line: 3, what: 'answer', log: 'ret=-4', model: 'ret=0' }),
     ],
     [
-      'success past the end of the window',
-      [NEW, put(0x4000_0000, 0x1001)],
+      'success past the end of the largest default window',
+      [NEW, put(0x1_0000_0000, 0x1001)],
       (r) => expect(r.answers).toMatchObject({ matched: 0, diverged: 1 }),
     ],
     [
@@ -226,6 +226,43 @@ describe('what a log does not show', () => {
     const taken = `spapr_iommu_ddw_create ${DDW.replace('liobn=0x80000001', 'liobn=0x80000000')}`
     const there = put(0x1000, 0x5003)
     expect(replay([NEW, there, NEW, taken, query(1)]).answers).toMatchObject({ matched: 2, diverged: 1 })
+  })
+
+  it('a default window is as large as the lines that reach into it', () => {
+    const sweep = Array.from({ length: 1024 }, (_, i) => unmap((i + 1) * 0x20_0000, 512))
+    const use = [put(0x7f00_0000, 0x48cc001), xlate(0x7f00_0010, 0x48cc000, 1), unmap(0x7f00_1000, 1)]
+    const late = xlate(0x7f00_0010, 0, 0)
+    const r = replay([NEW, put(0x1000, 0x48cd001), put(0x1000, 0), ...sweep, ...use, late])
+    expect(r.answers).toMatchObject({ total: 1028, matched: 1028 })
+    expect(r.translations).toMatchObject({ total: 2, explained: 2 })
+    expect(rules(r)).toEqual(['use-after-unmap'])
+    expect(r.assumptions.map((a) => `${a.line} ${a.state} ${a.text}`)).toEqual([
+      '1 contradicted LIOBN 0x80000000 is the default window: 262144 entries of 0x1000 bytes at 0x0',
+      '516 open LIOBN 0x80000000 is the default window: 524288 entries of 0x1000 bytes at 0x0, for a line reaches so far',
+    ])
+  })
+
+  it.each<[string, string, number]>([
+    ['an H_PUT_TCE', put(0x4000_0000, 0x48cc001), 2],
+    ['the end of a list', list(0x3fff_f000, 1, 0x48cc001), 3],
+    ['a refusal', put(0x4000_0000, 0x48cc001, -4), 1],
+    ['a translation', xlate(0x4000_0000, 0, 0), 1],
+  ])('%s past the usual end, with what was mapped before', (_what, line, live) => {
+    const r = replay([NEW, put(0x3000, 0x5003), line, xlate(0x3000, 0x5000, 3)])
+    expect(r.answers.diverged).toBe(0)
+    expect(r.translations.explained).toBeGreaterThan(0)
+    expect(r.ledger.livePages).toBe(live)
+    const over = replay([NEW, put(0x3000, 0x5003), line, put(0x3000, 0x6003)])
+    expect(rules(over)).toContain('double-map')
+  })
+
+  it('a window whose size a line shows does not grow', () => {
+    const past = 'spapr_iommu_pci_put liobn=0x80000001 ioba=0x800000040000000 tce=0x3 ret=0'
+    expect(replay([NEW, `spapr_iommu_ddw_create ${DDW}`, past]).answers.diverged).toBe(1)
+    const vio = [NEW, put(0x1000_0000, 0x5003)].map((l) =>
+      l.replace('80000000', '71000002').replace('pci_', ''),
+    )
+    expect(replay(vio).answers.diverged).toBe(1)
   })
 
   it('each host bridge has its own page sizes', () => {

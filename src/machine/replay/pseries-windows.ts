@@ -1,5 +1,6 @@
 import type { Profile } from '../../bits/errata.ts'
 import type { Journal } from '../../bits/state.ts'
+import { hiOf, loOf } from '../../bits/u64.ts'
 import { Life } from '../../hw/life.ts'
 import { LiobnMap } from '../../hw/liobn-map.ts'
 import { DDW_PAGE_SIZES, SpaprPhb } from '../../hw/spapr-phb.ts'
@@ -9,6 +10,11 @@ import type { BusMemory } from '../../memory/ports.ts'
 import type { TceWindow } from '../../table/tce-window.ts'
 import type { Stage } from '../../trace/stage.ts'
 import { MACHINE_DEFAULTS } from '../description.ts'
+import { INFERRED } from './knowledge.ts'
+
+/** Entries of a default window, at most: its size has 32 bits in the device tree. */
+const DEFAULT_ENTRIES_MAX = 2 ** 20
+const DEFAULT_PAGE_SHIFT = 12
 
 /** PHBs and VIO devices of one log, at most: a damaged LIOBN must not make thousands. */
 const UNITS_MAX = 256
@@ -77,6 +83,27 @@ export class PseriesWindows {
     this.#byIndex.set(index, made)
     this.phbs.push(made)
     return made
+  }
+
+  /** The default window of a LIOBN reaches to an entry: it opens anew, with what it held. False where it cannot be so large. */
+  grow(liobn: number, entry: number): boolean {
+    const phb = isPciLiobn(liobn) ? this.#byIndex.get(phbIndexOf(liobn)) : undefined
+    const table = phb?.tables[windowIndexOf(liobn)]
+    const window = table?.window ?? undefined
+    if (phb === undefined || table === undefined || window === undefined) return false
+    const { pageShift, busOffset, entries, store } = window
+    const isDefault = pageShift === DEFAULT_PAGE_SHIFT && entries === phb.defaultEntries
+    if (!isDefault || busOffset !== phb.defaultBusOffset || entry >= DEFAULT_ENTRIES_MAX) return false
+    const held = [...store.live()]
+    while (phb.defaultEntries <= entry) phb.defaultEntries *= 2
+    table.close('larger than it was taken to be')
+    table.open({ pageShift, busOffset, entries: phb.defaultEntries })
+    table.isDefault = true
+    for (const [at, tce] of held) {
+      table.window?.store.set(at, loOf(tce), hiOf(tce))
+      table.announce(at, 1, hiOf(tce), loOf(tce), -1, false, INFERRED)
+    }
+    return true
   }
 
   /** The LIOBNs of the VIO devices that have appeared. */

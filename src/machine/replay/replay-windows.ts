@@ -35,6 +35,9 @@ interface NewTable {
   readonly inKvm: boolean
 }
 
+const shapeText = ({ entries, pageShift, busOffset }: TceWindow): string =>
+  `${entries} entries of ${hex(2 ** pageShift)} bytes at ${hex(busOffset)}`
+
 /**
  * The windows of a log's machine, and what `spapr_iommu_new_table` lines mean for them.
  *
@@ -52,6 +55,8 @@ export class ReplayWindows {
   readonly #seen = new Set<number>()
   /** LIOBNs of default windows that the log did not see being made. */
   readonly #assumed = new Set<number>()
+  /** What the shapes of default windows were taken to be. */
+  readonly #shapes = new Map<number, OpenAssumption>()
   readonly #units: PseriesWindows
   readonly #tally: Tally
   readonly #log: RecordLog
@@ -133,6 +138,20 @@ export class ReplayWindows {
       this.#assumed.add(liobn)
       this.#tally.assume(line, `LIOBN ${hex(liobn)} is a default window, made before the log begins`)
     }
+    return made
+  }
+
+  /** A line shows that a default window reaches to an entry, though it was taken to be smaller. Answers the window then. */
+  grow(open: ReplayWindow, entry: number, line: number): ReplayWindow {
+    const { liobn, inKvm, knowledge } = open
+    if (!this.#units.grow(liobn, entry)) return open
+    const made = this.adopt(liobn, this.isAssumed(liobn) ? UNKNOWN : SEEN, inKvm)
+    if (made === undefined) return open
+    made.knowledge = knowledge
+    const shape = this.#shapes.get(liobn)
+    if (shape !== undefined) shape.state = 'contradicted'
+    const text = `LIOBN ${hex(liobn)} is the default window: ${shapeText(made.window)}, for a line reaches so far`
+    this.#shapes.set(liobn, this.#tally.assume(line, text))
     return made
   }
 
@@ -225,9 +244,8 @@ export class ReplayWindows {
     this.#units.openDefault(liobn)
     const made = this.adopt(liobn, SEEN, inKvm)
     if (made === undefined) return
-    const { entries, pageShift } = made.window
-    const shape = `${entries} entries of ${hex(2 ** pageShift)} bytes at ${hex(made.window.busOffset)}`
-    this.#tally.assume(line, `LIOBN ${hex(liobn)} is the default window: ${shape}`)
+    const text = `LIOBN ${hex(liobn)} is the default window: ${shapeText(made.window)}`
+    this.#shapes.set(liobn, this.#tally.assume(line, text))
     if (inKvm) this.#tally.assume(line, `LIOBN ${hex(liobn)} is handled in KVM: its hypercalls leave no line`)
   }
 

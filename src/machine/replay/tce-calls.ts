@@ -1,6 +1,6 @@
-import { hex, wordOf } from '../../bits/u64.ts'
+import { hex, pageOf, wordOf } from '../../bits/u64.ts'
 import type { HcallPort } from '../../kernel/ports.ts'
-import { TCE_PERM } from '../../table/tce-entry.ts'
+import { TCE_LIST_MAX, TCE_PERM } from '../../table/tce-entry.ts'
 import { entryAt, OUTSIDE } from '../../table/tce-window.ts'
 import { KIND } from '../../trace/event.ts'
 import type { Stage } from '../../trace/stage.ts'
@@ -64,15 +64,22 @@ export class TceCalls {
   }
 
   put(c: ShownCall): void {
-    const open = this.#windowFor(c)
-    if (open === undefined && this.#isUnjudged(c)) return
-    if (open !== undefined && mayBeGone(open)) this.#overwrites(open, this.#entry(open, c), c)
+    const found = this.#windowFor(c)
+    if (found === undefined && this.#isUnjudged(c)) return
+    const open = found && this.#reaching(found, c, c.iobaHi, c.iobaLo)
+    const entry = open === undefined ? OUTSIDE : this.#entry(open, c)
+    if (open !== undefined && mayBeGone(open)) this.#overwrites(open, entry, c)
     const code = this.#port.putTce(c.liobnHi, c.liobnLo, c.iobaHi, c.iobaLo, c.tceHi, c.tceLo)
     if (!this.#compare(c, code) || code !== 0 || open === undefined) return
-    const entry = this.#entry(open, c)
     open.knowledge.set(entry, SEEN)
     open.since?.set(entry, SEEN)
     this.#tally.entries.known++
+  }
+
+  /** The window as large as a call shows it to be that wrote the page of a bus address. */
+  #reaching(open: ReplayWindow, c: ShownCall, hi: number, lo: number): ReplayWindow {
+    if (c.retLo !== 0 || entryAt(open.window, hi, lo) !== OUTSIDE) return open
+    return this.#windows.grow(open, pageOf(hi, lo, open.window.pageShift), c.line)
   }
 
   get(c: ShownCall): void {
@@ -104,12 +111,14 @@ export class TceCalls {
 
   /** `iobaLo`, `iobaHi` are the address after the last page that was done: that is what the line prints. */
   stuff(c: ShownCall): void {
-    const open = this.#windowFor(c)
-    if (open === undefined) {
+    const found = this.#windowFor(c)
+    if (found === undefined) {
       if (this.#isUnjudged(c)) return
       this.#compare(c, this.#stuffAt(c, c.iobaHi, c.iobaLo))
       return
     }
+    const lastHi = (c.iobaHi - (c.iobaLo === 0 ? 1 : 0)) | 0
+    const open = this.#reaching(found, c, lastHi, (c.iobaLo - 1) | 0)
     const done = c.retLo === 0 && c.countHi === 0 ? (c.countLo >>> 0) * open.pageBytes : 0
     const doneHi = done < TWO_32 ? 0 : Math.floor(done / TWO_32)
     const low = (c.iobaLo >>> 0) - (done - doneHi * TWO_32)
@@ -142,12 +151,14 @@ export class TceCalls {
   }
 
   indirect(c: ShownCall): void {
-    const open = this.#windowFor(c)
-    if (open === undefined) {
+    const found = this.#windowFor(c)
+    if (found === undefined) {
       if (this.#isUnjudged(c)) return
       this.#compare(c, this.#indirectOf(c, 1))
       return
     }
+    const last = (c.iobaLo >>> 0) + Math.min(c.countLo >>> 0, TCE_LIST_MAX) * found.pageBytes
+    const open = this.#reaching(found, c, (c.iobaHi + Math.floor(last / TWO_32)) | 0, last | 0)
     const { window } = open
     const first = entryAt(window, c.iobaHi, c.iobaLo)
     const shown = (c.countLo >>> 0) + 1

@@ -76,13 +76,16 @@ export class Translations {
 
   /** @param isRead a listener read the table: no device used the entry */
   #judge(t: ShownTranslation, isRead: boolean): void {
-    const open = this.#windows.find(t.liobn) ?? this.#windows.assumeDefault(t.liobn, t.line)
+    let open = this.#windows.find(t.liobn) ?? this.#windows.assumeDefault(t.liobn, t.line)
     if (open === undefined) {
       this.#tally.unjudgedTranslations++
       return
     }
+    const entry = pageOf(t.offsetHi, t.offsetLo, open.window.pageShift)
+    if (entry >= open.window.entries && t.mask === open.pageBytes - 1) {
+      open = this.#windows.grow(open, entry, t.line)
+    }
     const { window } = open
-    const entry = pageOf(t.offsetHi, t.offsetLo, window.pageShift)
     if (entry >= window.entries) {
       this.#outside(t, open)
       return
