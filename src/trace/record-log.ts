@@ -40,8 +40,6 @@ export interface RecordSink {
   see(log: RecordLog, seq: number): void
 }
 
-const NO_CHUNK = new Int32Array(0)
-
 /**
  * The append-only log of all records of a machine, each a row of int32 lanes.
  *
@@ -66,7 +64,7 @@ export class RecordLog {
   /** Of each dropped chunk, a line for every LINE_STEP records: the first that they came from. */
   readonly #lines: Uint32Array[] = []
   /** The chunk that is being filled. */
-  #lanes: Int32Array = NO_CHUNK
+  #lanes: Int32Array = new Int32Array(CHUNK_RECORDS * ROW_LANES)
   #length = 0
   #firstKept = 0
   readonly #keepChunks: number
@@ -79,6 +77,7 @@ export class RecordLog {
     // One chunk more: the newest one is never full.
     this.#keepChunks = Math.ceil(keep / CHUNK_RECORDS) + 1
     this.#journal = options.journal
+    this.#chunks.push(this.#lanes)
   }
 
   /** Records appended so far, dropped ones included: the seq of the next record. */
@@ -150,14 +149,11 @@ export class RecordLog {
    * `lanes`, from the place that is answered on and as int32, and then ends the record with `commit`.
    */
   begin(kind: number, cause: number): number {
-    const seq = this.#length
-    const row = seq & (CHUNK_RECORDS - 1)
-    if (row === 0) this.#chunkFor(seq)
+    // Small enough to become part of its callers: all that can wait is in `commit`.
     const lanes = this.#lanes
-    const at = row << ROW_SHIFT
+    const at = (this.#length & (CHUNK_RECORDS - 1)) << ROW_SHIFT
     lanes[at + KIND_LANE] = kind | 0
     lanes[at + CAUSE_LANE] = cause | 0
-    if (this.#journal !== undefined) lanes[at + MARK_LANE] = this.#journal.mark()
     lanes[at + TICK_LANE] = this.tick | 0
     return at
   }
@@ -165,10 +161,16 @@ export class RecordLog {
   /** Ends the record that was begun, and shows it to the sinks of its kind. Answers its seq. */
   commit(kind: number): number {
     const seq = this.#length
+    if (this.#journal !== undefined) this.#mark(seq, this.#journal.mark())
     this.#length = seq + 1
+    if ((this.#length & (CHUNK_RECORDS - 1)) === 0) this.#openChunk()
     const sinks = this.#sinks[kind]
     if (sinks !== undefined) this.#show(sinks, seq)
     return seq
+  }
+
+  #mark(seq: number, mark: number): void {
+    this.#lanes[((seq & (CHUNK_RECORDS - 1)) << ROW_SHIFT) + MARK_LANE] = mark
   }
 
   #show(sinks: readonly RecordSink[], seq: number): void {
@@ -266,9 +268,8 @@ export class RecordLog {
   truncate(length: number): void {
     assert(length >= this.#firstKept && length <= this.#length, 'the log is cut at a kept record')
     this.#length = length
-    const last = (length - 1) >>> CHUNK_SHIFT
-    this.#chunks.length = Math.max(0, length === 0 ? 0 : last + 1)
-    this.#lanes = this.#chunks[last] ?? NO_CHUNK
+    this.#chunks.length = (length >>> CHUNK_SHIFT) + 1
+    this.#lanes = this.#chunks[length >>> CHUNK_SHIFT] as Int32Array
   }
 
   #lane(seq: number, lane: number): number {
@@ -287,7 +288,9 @@ export class RecordLog {
     return this.#lines[seq >>> CHUNK_SHIFT]?.[Math.floor((seq & (CHUNK_RECORDS - 1)) / LINE_STEP)] ?? 0
   }
 
-  #chunkFor(seq: number): void {
+  /** Makes room for the record that comes next, the first of its chunk. */
+  #openChunk(): void {
+    const seq = this.#length
     if (seq >= RECORDS_MAX) throw new IommulatorError('ERR_STATE_LIMIT', `more than ${RECORDS_MAX} records`)
     const number = seq >>> CHUNK_SHIFT
     let chunk: Int32Array | undefined
