@@ -157,8 +157,6 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
       ? `${regionText(e)} is not given up: ${e.code}${countsText(e)}`
       : `${regionText(e)} is ${e.used === 0 ? 'gone' : 'registered once less'}${countsText(e)}`,
   'region.map': (e) => `a mapping of ${regionText(e)} ${e.delta > 0 ? 'comes' : 'goes'}${countsText(e)}`,
-  'region.hold': (e) =>
-    `${e.holder} ${e.present === 1 ? 'holds' : 'forgets'} region ${e.region} of ${e.process}`,
   'device.add': (e) => `${e.device} appears below ${e.unit}, DMA mask ${hex(e.mask)}`,
   'device.remove': (e) => `the driver of ${e.device} ended`,
   warning: (e) => `${e.layer} warns: ${e.text}`,

@@ -8,6 +8,13 @@ import type { Task } from '../memory/locked-vm.ts'
 export interface MmIommu {
   /** Pins and registers [ua, ua + bytes); a region (>= 0) or -ENOMEM, -EFAULT, -EINVAL (overlap). */
   create(mm: AddressSpace, task: Task, ua: bigint, bytes: bigint): number
+  /**
+   * What the kernel's function answered to the last `create` or `createDevice`: 0, the negative errno, or, with the
+   * erratum `partial-pin-count`, the positive number of pages that were pinned before one could not be.
+   */
+  readonly answer: number
+  /** Registers memory of a device at host address `hpa`, which is neither charged nor pinned; -ENOMEM, -EINVAL. */
+  createDevice(mm: AddressSpace, ua: bigint, bytes: bigint, hpa: bigint): number
   /** The region of exactly this range with one more use, or -1. */
   get(mm: AddressSpace, ua: bigint, bytes: bigint): number
   /** The region of exactly this range without taking a use, or -1. */

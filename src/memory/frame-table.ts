@@ -127,6 +127,11 @@ export class FrameTable {
     return this.#read(this.#orders, frame)
   }
 
+  /** log2 of the bytes of the page that holds a 4 KiB page of host memory: a huge page, or a system page. */
+  compoundShift(hostPage: number): number {
+    return this.pageShift + this.orderOf(hostPage >>> this.subShift)
+  }
+
   /** Whether `count` huge pages of 2^order frames are free. */
   hasHuge(order: number, count: number): boolean {
     let from = 0

@@ -221,10 +221,6 @@ export const EVENTS = declareEvents({
       delta: 'i32',
     },
   },
-  'region.hold': {
-    doc: 'A container notes a registration of a region as its own (1), or forgets it (0).',
-    fields: { region: 'u32', process: 'name', holder: 'name', present: 'u32' },
-  },
   'device.add': {
     doc: 'A device appears below a unit; `mask` is its DMA mask.',
     fields: { device: 'name', unit: 'name', mask: 'u64' },

@@ -153,6 +153,16 @@ describe('huge pages', () => {
     expect(frames.free).toBe(16)
   })
 
+  it('are the compound page of each 4 KiB page in them', () => {
+    const { host } = makeHost({ frames: 8, pageShift: 16 })
+    const { frames } = host
+    frames.allocate(frames.owner('a'))
+    expect(frames.allocateHuge(frames.owner('a'), 2)).toBe(4)
+    expect([0, 15, 63, 64, 127, 128].map((page) => frames.compoundShift(page))).toEqual([
+      16, 16, 16, 18, 18, 16,
+    ])
+  })
+
   it('counts those that are free in their places only', () => {
     const { host } = makeHost({ frames: 16 })
     const { frames } = host

@@ -113,10 +113,6 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       { region: 1, process: 'vmm', ua: 0x1000n, pages: 1, used: 1, mapped: 2, delta: 1 },
       'a mapping of region 1, 1 page of vmm at 0x1000, comes (used 1, mapped 2)',
     ],
-    'region.hold': [
-      { region: 1, process: 'vmm', holder: 'container 3', present: 0 },
-      'container 3 forgets region 1 of vmm',
-    ],
     'device.add': [
       { device: 'nic', unit: 'phb0', mask: 0xffff_ffffn },
       'nic appears below phb0, DMA mask 0xffffffff',

@@ -1,0 +1,326 @@
+import { ERRNO_CODES } from '../../bits/codes.ts'
+import { assert } from '../../bits/errors.ts'
+import { hiOfPage, loOfNumber, loOfPage, pageOf } from '../../bits/u64.ts'
+import type { AddressSpace } from '../../memory/address-space.ts'
+import type { Host } from '../../memory/host.ts'
+import { PAGE_4K_SHIFT } from '../../memory/host-memory.ts'
+import type { Task } from '../../memory/locked-vm.ts'
+import type { ProcessWatcher } from '../../memory/process.ts'
+import { KIND } from '../../trace/event.ts'
+import type { MmIommu } from '../mm-port.ts'
+import { NO_REGION, RegionTable } from './region-table.ts'
+
+const { OK, EBUSY, EFAULT, EINVAL, ENOENT, ENOMEM, ENXIO } = ERRNO_CODES
+const NEW = KIND['region.new']
+const GET = KIND['region.get']
+const PUT = KIND['region.put']
+const MAP = KIND['region.map']
+
+/** Pages that are pinned in one go: 2^(page shift + 8) / 8 with 64 KiB pages, 2^(page shift + 12) / 8 with 4 KiB. */
+const CHUNK_PAGES = 2 ** 21
+/** Bytes that the kernel keeps for each page of a region. */
+const ENTRY_BYTES = 8
+const NO_FRAMES = new Int32Array(0)
+
+/** What the kernel prints, once, where the address space goes before its regions do. */
+export const LEFT_OVER_WARNING = 'destroy_context: preregistered memory is left'
+/** What the kernel prints, once, where an array of nothing is asked for. */
+export const EMPTY_WARNING = 'vmalloc: nothing is asked for'
+
+export interface PreregisteredMemoryOptions {
+  readonly host: Host
+  /** Whether an erratum is switched on (`X8`, `partial-pin-count`). */
+  readonly has?: (erratum: string) => boolean
+  /** Asked before each allocation of the kernel's own: false makes that allocation fail. */
+  readonly onAllocate?: () => boolean
+}
+
+/** log2 of the largest power of two that divides a word; 64 for 0. */
+function alignShift(word: bigint): number {
+  let shift = 0
+  for (let rest = word; shift < 64 && (rest & 1n) === 0n; rest >>= 1n) shift++
+  return shift
+}
+
+/**
+ * Memory of processes that is pinned, charged and registered once, so that mapping it for a device needs no more
+ * than a look-up (Linux v6.1 arch/powerpc/mm/book3s64/iommu_api.c).
+ *
+ * Answers are 0, a region, or a negative errno; a refused call leaves nothing pinned or charged. Calls are whole:
+ * the grace period after which the kernel unpins a region that went is over when `put` answers. Huge pages behind
+ * a region (see `AddressSpace.mmap`) let it back larger IOMMU pages.
+ *
+ * Give it to `ProcessTable.watch`: where an address space ends with regions left, the kernel warns, and their
+ * pins stay for good.
+ *
+ * @example
+ * const memory = new PreregisteredMemory({ host })
+ * const region = memory.create(qemu.mm, qemu, 0x7000_0000_0000n, 1n << 30n)
+ * memory.toHpa(region, 0x7000, 0x1_0000, 16) // 0; memory.hpaPage is the 4 KiB page of the host
+ */
+export class PreregisteredMemory implements MmIommu, ProcessWatcher {
+  hpaPage = 0
+  answer = 0
+  readonly #host: Host
+  readonly #table: RegionTable
+  readonly #pageShift: number
+  readonly #subShift: number
+  readonly #carriesShift: boolean
+  readonly #answersCount: boolean
+  readonly #onAllocate: (() => boolean) | undefined
+
+  constructor(options: PreregisteredMemoryOptions) {
+    const { host, has, onAllocate } = options
+    this.#host = host
+    this.#table = new RegionTable(host.journal)
+    this.#pageShift = host.pageShift
+    this.#subShift = host.pageShift - PAGE_4K_SHIFT
+    this.#carriesShift = has?.('X8') ?? false
+    this.#answersCount = has?.('partial-pin-count') ?? false
+    this.#onAllocate = onAllocate
+  }
+
+  create(mm: AddressSpace, task: Task, ua: bigint, bytes: bigint): number {
+    this.#assertAligned(ua | bytes)
+    const pages = Number(bytes >> BigInt(this.#pageShift))
+    // Such an array has no room: whether the charge or the array fails, the answer is the same and nothing stays.
+    if (pages * ENTRY_BYTES > this.#host.memory.pages * 2 ** PAGE_4K_SHIFT) return this.#refuse(ENOMEM)
+    const code = mm.locked.add(pages, task)
+    if (code < 0) return this.#refuse(code)
+    const region = this.#createCharged(mm, ua, pages)
+    if (region < 0) mm.locked.sub(pages)
+    return region
+  }
+
+  createDevice(mm: AddressSpace, ua: bigint, bytes: bigint, hpa: bigint): number {
+    this.#assertAligned(ua | bytes | hpa)
+    assert(bytes > 0n, 'device memory is not empty')
+    if (!this.#allocates()) return this.#refuse(ENOMEM)
+    const pages = Number(bytes >> BigInt(this.#pageShift))
+    const uaPage = Number(ua >> BigInt(this.#pageShift))
+    if (this.#table.overlaps(mm, uaPage, uaPage + pages)) return this.#refuse(EINVAL)
+    const devicePage = Number(hpa >> BigInt(PAGE_4K_SHIFT))
+    const pageShift = alignShift(hpa | bytes)
+    return this.#add(this.#table.add({ mm, uaPage, pages, pageShift, devicePage, frames: NO_FRAMES }))
+  }
+
+  get(mm: AddressSpace, ua: bigint, bytes: bigint): number {
+    const region = this.find(mm, ua, bytes)
+    if (region === NO_REGION) return NO_REGION
+    this.#table.setUses(region, this.#table.usesOf(region) + 1)
+    this.#record(GET, region)
+    return region
+  }
+
+  find(mm: AddressSpace, ua: bigint, bytes: bigint): number {
+    this.#assertAligned(ua | bytes)
+    const uaPage = Number(ua >> BigInt(this.#pageShift))
+    const region = this.#table.at(mm, uaPage)
+    if (region === NO_REGION || this.#table.uaPageOf(region) !== uaPage) return NO_REGION
+    return this.#table.pagesOf(region) === Number(bytes >> BigInt(this.#pageShift)) ? region : NO_REGION
+  }
+
+  lookup(mm: AddressSpace, uaHi: number, uaLo: number, bytes: number): number {
+    const table = this.#table
+    const uaPage = pageOf(uaHi, uaLo, this.#pageShift)
+    const region = table.at(mm, uaPage)
+    if (region === NO_REGION) return NO_REGION
+    const offset = uaLo & (this.#host.pageBytes - 1)
+    const left = table.uaPageOf(region) + table.pagesOf(region) - uaPage
+    return offset + bytes <= left * this.#host.pageBytes ? region : NO_REGION
+  }
+
+  put(region: number): number {
+    const table = this.#table
+    const uses = table.usesOf(region)
+    if (uses === 0) return ENOENT
+    if (uses > 1) {
+      table.setUses(region, uses - 1)
+      this.#record(PUT, region, OK)
+      return OK
+    }
+    if (table.mappedOf(region) !== 1) {
+      this.#record(PUT, region, EBUSY)
+      return EBUSY
+    }
+    table.setUses(region, 0)
+    table.setMapped(region, 0)
+    this.#record(PUT, region, OK)
+    const mm = table.mmOf(region)
+    const uaPage = table.uaPageOf(region)
+    const frames = table.remove(region)
+    mm.locked.sub(frames.length)
+    mm.unpin(uaPage, frames.length, frames)
+    return OK
+  }
+
+  usesOf(region: number): number {
+    return this.#table.usesOf(region)
+  }
+
+  mappedOf(region: number): number {
+    return this.#table.mappedOf(region)
+  }
+
+  mappedInc(region: number): number {
+    const mapped = this.#table.mappedOf(region)
+    if (mapped === 0) return ENXIO
+    this.#table.setMapped(region, mapped + 1)
+    this.#record(MAP, region, 1)
+    return OK
+  }
+
+  mappedDec(region: number): void {
+    const mapped = this.#table.mappedOf(region)
+    if (mapped === 0) return
+    if (mapped > 1) this.#table.setMapped(region, mapped - 1)
+    this.#record(MAP, region, -1)
+  }
+
+  toHpa(region: number, uaHi: number, uaLo: number, pageShift: number): number {
+    const table = this.#table
+    const index = this.#indexOf(region, uaHi, uaLo)
+    if (index < 0 || pageShift > table.pageShiftOf(region)) return EFAULT
+    const sub = (uaLo & (this.#host.pageBytes - 1)) >>> PAGE_4K_SHIFT
+    const devicePage = table.devicePageOf(region)
+    this.hpaPage =
+      devicePage === NO_REGION
+        ? this.#host.frames.hostPage(table.frameOf(region, index)) + sub
+        : devicePage + index * 2 ** this.#subShift + sub
+    return OK
+  }
+
+  markDirty(region: number, uaHi: number, uaLo: number): void {
+    const index = this.#indexOf(region, uaHi, uaLo)
+    if (index >= 0 && !this.#table.isDevice(region)) this.#table.setDirty(region, index)
+  }
+
+  /** Whether the host page behind a user address was marked since it was registered. */
+  isDirty(region: number, uaHi: number, uaLo: number): boolean {
+    const index = this.#indexOf(region, uaHi, uaLo)
+    return index >= 0 && !this.#table.isDevice(region) && this.#table.isDirty(region, index)
+  }
+
+  deviceBytes(mm: AddressSpace, hpaPage: number, pageShift: number): number {
+    const subPages = 2 ** this.#subShift
+    const region = this.#table.deviceAt(mm, hpaPage, subPages)
+    if (region === NO_REGION) return 0
+    const left = this.#table.devicePageOf(region) + this.#table.pagesOf(region) * subPages - hpaPage
+    return Math.min(2 ** pageShift, left * 2 ** PAGE_4K_SHIFT)
+  }
+
+  isUsed(mm: AddressSpace): boolean {
+    return this.#table.isUsed(mm)
+  }
+
+  /** log2 of the largest IOMMU page that a region backs. */
+  pageShiftOf(region: number): number {
+    return this.#table.pageShiftOf(region)
+  }
+
+  /** The last holder of an address space has let go. */
+  freed(mm: AddressSpace): void {
+    if (this.isUsed(mm)) this.#host.warnOnce(LEFT_OVER_WARNING)
+  }
+
+  /** The rest of `create`, for which pages are charged already: what it pins it gives back itself. */
+  #createCharged(mm: AddressSpace, ua: bigint, pages: number): number {
+    if (!this.#allocates()) return this.#refuse(ENOMEM)
+    if (pages === 0) {
+      this.#host.warnOnce(EMPTY_WARNING)
+      return this.#refuse(ENOMEM)
+    }
+    if (!this.#allocates()) return this.#refuse(ENOMEM)
+    const uaPage = Number(ua >> BigInt(this.#pageShift))
+    const frames = new Int32Array(Math.min(pages, this.#host.frames.frames))
+    const pinned = this.#pin(mm, uaPage, pages, frames)
+    let code = this.answer
+    if (code === OK && this.#table.overlaps(mm, uaPage, uaPage + pages)) code = EINVAL
+    if (code === OK) {
+      const bound = alignShift(ua | (BigInt(pages) << BigInt(this.#pageShift)))
+      const pageShift = this.#largestShift(frames, bound)
+      return this.#add(this.#table.add({ mm, uaPage, pages, pageShift, devicePage: NO_REGION, frames }))
+    }
+    mm.unpin(uaPage, pinned, frames)
+    this.#refuse(code)
+    return code > 0 ? EFAULT : code
+  }
+
+  /** Pins pages in chunks, as far as it goes: how many. `answer` is 0, or what the kernel's function answers. */
+  #pin(mm: AddressSpace, uaPage: number, pages: number, frames: Int32Array): number {
+    this.answer = OK
+    let pinned = 0
+    while (pinned < pages) {
+      const count = Math.min(pages - pinned, CHUNK_PAGES)
+      const got = mm.pin(uaPage + pinned, count, true, frames, pinned)
+      if (got > 0) pinned += got
+      if (got === count) continue
+      this.answer = got > 0 && !this.#answersCount ? EFAULT : got
+      break
+    }
+    return pinned
+  }
+
+  /** log2 of the largest IOMMU page that the frames of a region back, `bound` at most. */
+  #largestShift(frames: Int32Array, bound: number): number {
+    const { frames: host } = this.#host
+    let shift = bound
+    let backing = this.#pageShift
+    for (let i = 0; i < frames.length; i++) {
+      const order = shift > this.#pageShift ? host.orderOf(frames[i] as number) : 0
+      if (order > 0) backing = this.#pageShift + order
+      else if (!this.#carriesShift) backing = this.#pageShift
+      shift = Math.min(shift, backing)
+    }
+    return shift
+  }
+
+  #add(region: number): number {
+    if (region === NO_REGION) return this.#refuse(ENOMEM)
+    this.answer = OK
+    this.#record(NEW, region, this.#table.pageShiftOf(region), this.#table.isDevice(region) ? 1 : 0)
+    return region
+  }
+
+  #refuse(code: number): number {
+    this.answer = code
+    return code
+  }
+
+  #allocates(): boolean {
+    return this.#onAllocate?.() !== false
+  }
+
+  /** Place of a user address in a region, or below 0 outside. */
+  #indexOf(region: number, uaHi: number, uaLo: number): number {
+    const table = this.#table
+    if (!table.has(region)) return -1
+    const index = pageOf(uaHi, uaLo, this.#pageShift) - table.uaPageOf(region)
+    return index < table.pagesOf(region) ? index : -1
+  }
+
+  #assertAligned(words: bigint): void {
+    assert(BigInt.asUintN(this.#pageShift, words) === 0n, 'callers have checked the alignment')
+  }
+
+  /** A record of a region, which begins with what the region is: in place, because mappings come one by one. */
+  #record(kind: number, region: number, s8 = 0, s9 = 0): void {
+    const { log, cause } = this.#host.stage
+    if (!log.on) return
+    const table = this.#table
+    const uaPage = table.uaPageOf(region)
+    const at = log.begin(kind, cause)
+    const { lanes } = log
+    lanes[at] = region
+    lanes[at + 1] = log.names.intern(table.mmOf(region).name)
+    lanes[at + 2] = loOfPage(uaPage, this.#pageShift)
+    lanes[at + 3] = hiOfPage(uaPage, this.#pageShift)
+    lanes[at + 4] = loOfNumber(table.pagesOf(region))
+    lanes[at + 5] = 0
+    lanes[at + 6] = table.usesOf(region)
+    lanes[at + 7] = table.mappedOf(region)
+    lanes[at + 8] = s8
+    lanes[at + 9] = s9
+    log.commit(kind)
+  }
+}
