@@ -458,6 +458,14 @@ describe('what a new table means', () => {
     expect(rules(after).includes('double-map')).toBe(state === 'confirmed')
   })
 
+  it('a kernel that begins decides: it clears from the first entry on', () => {
+    const r = replay([NEW, CLEAR, put(0x1000, 0x48cc001), NEW, unmap(0x20_0000, 512), unmap(0x40_0000, 512)])
+    expect(text(r)[2]).toBe(`4 open ${RESET}`)
+    expect(isClean(r)).toBe(true)
+    const listener = replay([NEW, CLEAR, put(0x1000, 0x48cc001), NEW, unmap(0x2000, 1)])
+    expect(listener.assumptions).toHaveLength(2)
+  })
+
   it('what was written since decides nothing', () => {
     const r = replay([NEW, put(0x1000, 0x48cc001), NEW, put(0x5000, 0x9003), xlate(0x5000, 0x9000, 3)])
     expect(r.assumptions[1]?.state).toBe('open')

@@ -305,6 +305,11 @@ export class ReplayWindows {
     }
   }
 
+  /** Many entries are cleared from the first one on: so a kernel begins, and not long after a listener came. */
+  swept(open: ReplayWindow): void {
+    if (open.doubt !== undefined) this.#emptied(open.doubt)
+  }
+
   #decide({ assumptions, windows }: Doubt, state: OpenAssumption['state']): void {
     for (const assumption of assumptions) assumption.state = state
     for (const open of windows) {

@@ -124,6 +124,8 @@ export class TceCalls {
     const low = (c.iobaLo >>> 0) - (done - doneHi * TWO_32)
     const startHi = (c.iobaHi - doneHi - (low < 0 ? 1 : 0)) | 0
     const startLo = low | 0
+    const isSweep = c.countLo >>> 0 > 1 && entryAt(open.window, startHi, startLo) === 0
+    if (open.doubt !== undefined && isSweep && c.retLo === 0) this.#windows.swept(open)
     const code = this.#stuffAt(c, startHi, startLo)
     if (!this.#compare(c, code)) return
     if (code === 0) {
