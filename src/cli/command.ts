@@ -20,7 +20,8 @@ export interface PositionalDecl {
 
 export interface Invocation {
   readonly positionals: readonly string[]
-  readonly options: Readonly<Record<string, string | boolean | undefined>>
+  /** By commander's names; a list where the flags end in `...`, which may be given more than once. */
+  readonly options: Readonly<Record<string, string | boolean | readonly string[] | undefined>>
 }
 
 /** One command: all that help, completion, documentation and the parser say of it stands here. */

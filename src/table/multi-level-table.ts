@@ -15,7 +15,7 @@ const PAGE_ENTRIES_SHIFT = 9
 const PAGE_ENTRIES_MASK = (1 << PAGE_ENTRIES_SHIFT) - 1
 const TCE_BYTES_SHIFT = 3
 /** log2 of the most bytes that the host hands out in one piece, for host pages of 4 KiB and of 64 KiB. */
-const BLOCK_BYTES_SHIFT_MAX = 24
+export const BLOCK_BYTES_SHIFT_MAX = 24
 const NO_PAGE = -1
 
 /** Whoever caches entries of a table: the PEs that it is programmed into. */

@@ -18,6 +18,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./decode.ts')).decodeCommand,
   },
   {
+    name: 'fit',
+    summary: 'say whether the memory, windows and devices of a VM fit a POWER host',
+    load: async () => (await import('./fit.ts')).fitCommand,
+  },
+  {
     name: 'errata',
     summary: 'list, show or run the deviations that the model knows',
     load: async () => (await import('./errata.ts')).errataCommand,
