@@ -74,13 +74,13 @@ export function detectLogFormat(head: Uint8Array): Detection {
   if (head.length === 0) throw new IommulatorError('ERR_LOG_FORMAT', 'the log is empty')
   const binary = NO_LOGS.find(([start]) => start.every((byte, i) => head[i] === byte))
   if (binary !== undefined) throw new IommulatorError('ERR_LOG_FORMAT', binary[1])
-  const trials = [
-    { format: QEMU_TRACE, ...tryQemuTrace(head) },
-    { format: KERNEL_ANSWERS, ...tryKernelAnswers(head) },
-  ]
-  const best = trials.find((t) => t.certain !== undefined) ?? trials.find((t) => t.likely !== undefined)
-  const reason = best?.certain ?? best?.likely
-  if (best !== undefined && reason !== undefined) return { format: best.format, reason }
-  const tried = trials.map(({ format, against }) => `${format.title}: ${against}`)
-  throw new IommulatorError('ERR_LOG_FORMAT', `no known log format; tried ${tried.join('; tried ')}`)
+  const qemu = tryQemuTrace(head)
+  if (qemu.certain !== undefined) return { format: QEMU_TRACE, reason: qemu.certain }
+  const answers = tryKernelAnswers(head)
+  if (answers.certain !== undefined) return { format: KERNEL_ANSWERS, reason: answers.certain }
+  if (qemu.likely !== undefined) return { format: QEMU_TRACE, reason: qemu.likely }
+  throw new IommulatorError(
+    'ERR_LOG_FORMAT',
+    `no known log format; tried ${QEMU_TRACE.title}: ${qemu.against}; tried ${KERNEL_ANSWERS.title}: ${answers.against}`,
+  )
 }
