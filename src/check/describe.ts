@@ -79,6 +79,13 @@ const regionText = (e: RegionEvent): string =>
   `region ${e.region}, ${counted(e.pages, 'page')} of ${e.process} at ${hex(e.ua)},`
 const countsText = (e: RegionEvent): string => ` (used ${e.used}, mapped ${e.mapped})`
 
+function killedText(e: EventFields<'hw.kill'>): string {
+  if (e.scope === 1) return `all of PE ${e.pe}`
+  if (e.scope === 2) return 'everything'
+  const what = `${counted(e.count, 'page')} of PE ${e.pe} from bus address ${hex(e.address)} on`
+  return e.scope === 3 ? `${what}, for want of room` : what
+}
+
 /** One describer a kind: a kind without words does not compile. */
 const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
   'run.begin': (e) => `the run of ${e.source || 'a machine'} begins, profile ${e.profile || 'intended'}`,
@@ -141,6 +148,18 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
   'memory.corrupt': (e) =>
     `${e.what} went astray: ${counted(e.bytes, 'byte')} at ${e.space} ${hex(e.address)} are undefined from now on`,
   'hw.set': (e) => `entry ${e.entry} of hardware table ${e.table}: ${hex(e.before)} became ${hex(e.tce)}`,
+  'hw.window': (e) =>
+    `window ${e.window} of PE ${e.pe} of ${e.unit} ${e.tve === 0n ? 'goes' : `is set to ${hex(e.tve)}`}${e.table === 0 ? '' : `, hardware table ${e.table}`}`,
+  'hw.fill': (e) =>
+    `${e.unit} remembers for PE ${e.pe} that bus address ${hex(e.address)} + ${bytesText(2 ** e.pageShift)} has ${hex(e.tce)}`,
+  'hw.store': (e) =>
+    `${counted(e.count, 'store')} to register ${hex(e.offset)} of ${e.unit}, from ${hex(e.value)} on`,
+  'hw.firmware': (e) =>
+    `firmware call ${e.call} (${e.unit}, ${e.scope}, PE ${e.pe}, ${hex(e.pageBytes)}, ${hex(e.address)}, ${e.count}) answers ${e.code}`,
+  'hw.kill': (e) => `${e.unit} forgets ${killedText(e)}`,
+  'pe.freeze': (e) =>
+    `${e.unit} freezes PE ${e.pe}: a ${e.write === 1 ? 'write' : 'read'} at bus address ${hex(e.address)}, ${e.why}`,
+  'pe.thaw': (e) => `PE ${e.pe} of ${e.unit} is connected again`,
   'mm.map': (e) =>
     `${e.process} ${e.present === 1 ? 'maps' : 'unmaps'} ${hex(e.ua)} + ${bytesText(Number(e.bytes))}`,
   'mm.pin': (e) =>

@@ -11,7 +11,7 @@ import type { IommuListener } from './iommu-listener.ts'
 import type { SpaprTceTable } from './spapr-tce-table.ts'
 
 /** Why the first byte of a request that did not get through stayed behind. */
-export const DMA_FAULT = { NONE: 0, OUTSIDE: 1, REFUSED: 2, NO_MEMORY: 3 } as const
+export const DMA_FAULT = { NONE: 0, OUTSIDE: 1, REFUSED: 2, NO_MEMORY: 3, FROZEN: 4 } as const
 
 const REQUEST = KIND['dma.request']
 const TRANSLATE = KIND['dma.translate']

@@ -163,6 +163,40 @@ export const EVENTS = declareEvents({
     doc: 'A hardware TCE table has a new entry in a slot (entries count from the start of the window); caches may still hold the one before.',
     fields: { table: 'u32', entry: 'page', before: 'u64', tce: 'u64' },
   },
+  'hw.window': {
+    doc: 'A PHB is told what window `window` of a PE does from now on: the TVE, and the hardware table behind it (0 for none).',
+    fields: { unit: 'name', pe: 'u32', window: 'u32', tve: 'u64', table: 'u32' },
+  },
+  'hw.fill': {
+    doc: 'A PHB read the TCE of a page for a DMA of a PE, and remembers it.',
+    fields: { unit: 'name', pe: 'u32', address: 'u64', pageShift: 'u32', tce: 'u64' },
+  },
+  'hw.store': {
+    doc: 'Software stored `count` 64-bit values to a register of a PHB: the first `value`, each next one 2^step more (step -1 for a single one).',
+    fields: { unit: 'name', offset: 'u32', value: 'u64', step: 'shift', count: 'page' },
+  },
+  'hw.firmware': {
+    doc: 'Software called firmware to make a PHB forget TCEs: `scope` 0 for pages, 1 for a PE, 2 for all; `code` is what firmware answered.',
+    fields: {
+      unit: 'name',
+      call: 'u32',
+      scope: 'u32',
+      pe: 'u32',
+      pageBytes: 'u32',
+      address: 'u64',
+      count: 'page',
+      code: 'i32',
+    },
+  },
+  'hw.kill': {
+    doc: 'A PHB forgot TCEs: `scope` 0 `count` pages of 2^pageShift bytes from `address` on of a PE, 1 all of a PE, 2 everything, 3 one page that had to make room.',
+    fields: { unit: 'name', scope: 'u32', pe: 'u32', address: 'u64', pageShift: 'shift', count: 'page' },
+  },
+  'pe.freeze': {
+    doc: 'A PHB cut a PE off after a DMA (`write` 1: a write) that it could not carry out.',
+    fields: { unit: 'name', pe: 'u32', address: 'u64', write: 'u32', why: 'name' },
+  },
+  'pe.thaw': { doc: 'A PE is connected again.', fields: { unit: 'name', pe: 'u32' } },
   'mm.map': {
     doc: 'A process maps (1) or unmaps (0) user addresses.',
     fields: { process: 'name', ua: 'u64', bytes: 'u64', present: 'u32' },

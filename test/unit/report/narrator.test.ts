@@ -92,6 +92,40 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       { table: 3, entry: 2, before: 0x5003n, tce: 0n },
       'entry 2 of hardware table 3: 0x5003 became 0x0',
     ],
+    'hw.window': [
+      { unit: 'phb0', pe: 5, window: 1, tve: 0x100_0000n, table: 3 },
+      'window 1 of PE 5 of phb0 is set to 0x1000000, hardware table 3',
+    ],
+    'hw.fill': [
+      { unit: 'phb0', pe: 5, address: 0x1_0000n, pageShift: 16, tce: 0x5003n },
+      'phb0 remembers for PE 5 that bus address 0x10000 + 64 KiB has 0x5003',
+    ],
+    'hw.store': [
+      { unit: 'phb0', offset: 0x210, value: 5n, step: 16, count: 2 },
+      '2 stores to register 0x210 of phb0, from 0x5 on',
+    ],
+    'hw.firmware': [
+      {
+        unit: 'phb0',
+        call: 126,
+        scope: 0,
+        pe: 5,
+        pageBytes: 0x1_0000,
+        address: 0x2_0000n,
+        count: 3,
+        code: -1,
+      },
+      'firmware call 126 (phb0, 0, PE 5, 0x10000, 0x20000, 3) answers -1',
+    ],
+    'hw.kill': [
+      { unit: 'phb0', scope: 0, pe: 5, address: 0x2_0000n, pageShift: 16, count: 1 },
+      'phb0 forgets 1 page of PE 5 from bus address 0x20000 on',
+    ],
+    'pe.freeze': [
+      { unit: 'phb0', pe: 5, address: 0x2_0000n, write: 1, why: 'no permission' },
+      'phb0 freezes PE 5: a write at bus address 0x20000, no permission',
+    ],
+    'pe.thaw': [{ unit: 'phb0', pe: 5 }, 'PE 5 of phb0 is connected again'],
     'mm.map': [{ process: 'vmm', ua: 0x1000n, bytes: 4096n, present: 1 }, 'vmm maps 0x1000 + 4 KiB'],
     'mm.pin': [{ process: 'vmm', ua: 0x1000n, count: 2, delta: -1 }, '2 pages of vmm at 0x1000 unpinned'],
     'mm.locked': [{ process: 'vmm', delta: -3, total: 5 }, 'locked_vm of vmm - 3 = 5 pages'],

@@ -1,0 +1,150 @@
+import { hiOfNumber, loOfNumber } from '../bits/u64.ts'
+import type { MultiLevelTable } from '../table/multi-level-table.ts'
+import { KIND } from '../trace/event.ts'
+import type { Stage } from '../trace/stage.ts'
+import type { IodaPlatform } from './ioda-platform.ts'
+import type { TceCache } from './tce-cache.ts'
+
+/** What a kill takes from the cache; the numbers are those of the firmware call, and one more for lack of room. */
+export const KILL_SCOPE = { PAGES: 0, PE: 1, ALL: 2, EVICTED: 3 } as const
+
+/** Kill registers of P7IOC and PHB3, offset in the register block. */
+export const TCE_KILL_OFFSET = 0x210
+/** OPAL_PCI_TCE_KILL. */
+export const FIRMWARE_TCE_KILL = 126
+/** OPAL_PARAMETER. */
+export const FIRMWARE_PARAMETER = -1
+
+/** Upper lanes of the stores to the kill registers: what to kill. */
+const KILL_ALL_HI = 1 << 31
+const KILL_PE_HI = 1 << 30
+const KILL_ONE_HI = 1 << 29
+const KILL_ADDRESS_HI = 1 << 31
+const PE_MASK = 0xff
+/** log2 of the bytes that one store to P7IOC covers: two TCEs. */
+const PAIR_SHIFT = 4
+const TCE_SHIFT = 3
+
+const STORE = KIND['hw.store']
+const CALL = KIND['hw.firmware']
+const KILL = KIND['hw.kill']
+
+export interface TceKillsParts {
+  readonly platform: IodaPlatform
+  readonly cache: TceCache
+  readonly stage: Stage
+  /** Name of the PHB. */
+  readonly unit: string
+}
+
+/** Address lanes of a page number: page << shift. */
+const hiOfAddress = (page: number, shift: number): number =>
+  shift < 32 ? Math.floor(page / 2 ** (32 - shift)) | 0 : loOfNumber(page * 2 ** (shift - 32))
+const loOfAddress = (page: number, shift: number): number => (shift < 32 ? page << shift : 0)
+
+/**
+ * How the kernel makes a PHB forget TCEs: the stores or firmware calls of its platform, as records, and what
+ * they take from the cache. Nothing here allocates.
+ * (Linux v6.1 arch/powerpc/platforms/powernv/pci-ioda.c; skiboot hw/phb4.c, phb4_tce_kill)
+ */
+export class TceKills {
+  readonly #platform: IodaPlatform
+  readonly #cache: TceCache
+  readonly #stage: Stage
+  readonly #unit: number
+
+  constructor({ platform, cache, stage, unit }: TceKillsParts) {
+    this.#platform = platform
+    this.#cache = cache
+    this.#stage = stage
+    this.#unit = stage.log.names.intern(unit)
+  }
+
+  /** Absolute entries [entry, entry + count) of a table, for one PE. */
+  pages(pe: number, table: MultiLevelTable, entry: number, count: number): void {
+    const { kill } = this.#platform
+    const { pageShift } = table
+    if (kill === 'memory-register') {
+      this.#pairs(pe, table, entry, count)
+      return
+    }
+    const hi = hiOfAddress(entry, pageShift)
+    const lo = loOfAddress(entry, pageShift)
+    if (kill === 'page-register') {
+      this.#store(KILL_ONE_HI | hi, (pe & PE_MASK) | lo, pageShift, count)
+      this.#drop(pe & PE_MASK, entry, count, pageShift)
+      return
+    }
+    const { killsWholePe, pageShifts } = this.#platform
+    const isTaken = killsWholePe || pageShifts.includes(pageShift)
+    this.#call(KILL_SCOPE.PAGES, pe, pageShift, hi, lo, count, isTaken ? 0 : FIRMWARE_PARAMETER)
+    if (killsWholePe) this.#dropPe(pe)
+    else if (isTaken) this.#drop(pe, entry, count, pageShift)
+  }
+
+  /** All of a PE. */
+  pe(pe: number): void {
+    const { kill } = this.#platform
+    if (kill === 'memory-register') return
+    if (kill === 'page-register') this.#store(KILL_PE_HI, pe & PE_MASK, -1, 1)
+    else this.#call(KILL_SCOPE.PE, pe, -1, 0, 0, 0, 0)
+    this.#dropPe(kill === 'page-register' ? pe & PE_MASK : pe)
+  }
+
+  /** Everything. P7IOC has no such kill: nothing happens there. */
+  all(): void {
+    const { kill } = this.#platform
+    if (kill === 'memory-register') return
+    if (kill === 'page-register') this.#store(KILL_ALL_HI, 0, -1, 1)
+    else this.#call(KILL_SCOPE.ALL, 0, -1, 0, 0, 0, 0)
+    this.#cache.dropAll()
+    this.#record(KILL_SCOPE.ALL, 0, 0, 0, -1, 0)
+  }
+
+  /** The cache gave up an entry for another. */
+  evicted(): void {
+    const { evictedPe, evictedHi, evictedLo, evictedShift } = this.#cache
+    this.#record(KILL_SCOPE.EVICTED, evictedPe, evictedHi, evictedLo, evictedShift, 1)
+  }
+
+  /** P7IOC is told where the TCEs lie in memory, two with each store. */
+  #pairs(pe: number, table: MultiLevelTable, entry: number, count: number): void {
+    const slot = entry - table.offset
+    const page = table.rootPage + Math.floor(slot / 512)
+    const at = (slot & 511) << TCE_SHIFT
+    const stores = ((slot & 1) + count + 1) >>> 1
+    this.#store(KILL_ADDRESS_HI | hiOfAddress(page, 12), (page << 12) | at, PAIR_SHIFT, stores)
+    const first = entry - (slot & 1)
+    this.#drop(pe, first, stores * 2, table.pageShift)
+  }
+
+  #drop(pe: number, page: number, count: number, shift: number): void {
+    this.#cache.dropPages(pe, page, count, shift)
+    this.#record(KILL_SCOPE.PAGES, pe, hiOfAddress(page, shift), loOfAddress(page, shift), shift, count)
+  }
+
+  #dropPe(pe: number): void {
+    this.#cache.dropPe(pe)
+    this.#record(KILL_SCOPE.PE, pe, 0, 0, -1, 0)
+  }
+
+  #store(hi: number, lo: number, step: number, count: number): void {
+    const { log, cause } = this.#stage
+    const high = hiOfNumber(count)
+    log.append(STORE, cause, this.#unit, TCE_KILL_OFFSET, lo, hi, step, loOfNumber(count), high)
+  }
+
+  #call(scope: number, pe: number, shift: number, hi: number, lo: number, count: number, code: number): void {
+    const { log, cause } = this.#stage
+    // The kernel hands the page over in 32 bits.
+    const pageBytes = shift < 0 || shift > 31 ? 0 : 1 << shift
+    const high = hiOfNumber(count)
+    const low = loOfNumber(count)
+    log.append(CALL, cause, this.#unit, FIRMWARE_TCE_KILL, scope, pe, pageBytes, lo, hi, low, high, code)
+  }
+
+  #record(scope: number, pe: number, hi: number, lo: number, shift: number, count: number): void {
+    const { log, cause } = this.#stage
+    log.append(KILL, cause, this.#unit, scope, pe, lo, hi, shift, loOfNumber(count), hiOfNumber(count))
+  }
+}

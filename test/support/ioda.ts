@@ -1,0 +1,52 @@
+import { hiOf, loOf } from '../../src/bits/u64.ts'
+import type { IodaPe } from '../../src/hw/ioda-pe.ts'
+import { IodaPhb, type IodaPhbOptions } from '../../src/hw/ioda-phb.ts'
+import type { MultiLevelTable } from '../../src/table/multi-level-table.ts'
+import { makeHost } from './host.ts'
+
+/** A host of 64 KiB pages with one PHB, and the ways to use it. */
+export function makePhb(
+  options: Partial<IodaPhbOptions> & { pageShift?: number; frames?: number; allocations?: number } = {},
+) {
+  const { pageShift = 16, frames = 4096, allocations = 1e9, ...rest } = options
+  const host = makeHost({ pageShift, frames, journal: true })
+  let number = 0
+  let left = allocations
+  const bugs: string[] = []
+  const tables = {
+    host: host.host,
+    nextTable: () => ++number,
+    onAllocate: () => left-- > 0,
+    onBug: (why: string) => bugs.push(why),
+  }
+  const phb = new IodaPhb({ name: 'phb0', platform: 'PHB4', tables, ...rest })
+  return { ...host, phb, bugs, allow: (n: number) => (left = n) }
+}
+
+/** A table of a PE of PHB3 and later, made and programmed. */
+export function openWindow(
+  pe: IodaPe,
+  { window = 0, pageShift = 16, windowBytes = 1n << 30n, levels = 1 } = {},
+): MultiLevelTable {
+  const table = pe.ops?.createTable(window, pageShift, windowBytes, levels)
+  if (table === undefined || typeof table === 'number') throw new Error(`no table: ${table}`)
+  const rc = pe.ops?.setWindow(window, table)
+  if (rc !== 0) throw new Error(`no window: ${rc}`)
+  return table as MultiLevelTable
+}
+
+/** One DMA: its code, the bytes that moved, and those of the buffer. */
+export function dma(pe: IodaPe, iova: bigint, bytes: number, data?: string) {
+  const buffer = new Uint8Array(bytes).fill(0xee)
+  if (data !== undefined) buffer.set(new TextEncoder().encode(data))
+  const code = pe.request({
+    device: 0,
+    hi: hiOf(iova),
+    lo: loOf(iova),
+    buffer,
+    at: 0,
+    bytes,
+    isWrite: data !== undefined,
+  })
+  return { code, moved: pe.moved, fault: pe.fault, buffer }
+}
