@@ -399,19 +399,34 @@ describe('what a new table means', () => {
   })
 
   it.each<[string, string[]]>([
-    ['two tables for one window', [NEW, NEW]],
     ['a table in KVM', [NEW.replace('fd=-1', 'fd=27')]],
     ['tables of two host bridges', [NEW, NEW.replace('0x80000000', '0x80000100')]],
+    ['the table of a VIO device', [NEW.replace('0x80000000', '0x71000002'), NEW]],
   ])('%s: the machine was reset', (_what, lines) => {
     const r = replay([
       NEW,
       NEW.replace('0x80000000', '0x80000100'),
+      NEW.replace('0x80000000', '0x71000002'),
       put(0x1000, 0x48cc001),
       ...lines,
       put(0x1000, 0x5003),
     ])
-    expect(text(r)[2]).toBe(`4 open ${RESET}`)
+    expect(text(r)[3]).toBe(`5 open ${RESET}`)
     expect(isClean(r)).toBe(true)
+  })
+
+  it('listeners of two host bridges, or one that comes again, are no reset', () => {
+    const NEW_2 = NEW.replace('0x80000000', '0x80000100')
+    const NEW_2_64 = NEW.replace('0x80000000', '0x80000101')
+    const other = create
+      .replace('buid=0x800000020000000', 'buid=0x800000020000001')
+      .replace('80000001', '80000101')
+    const boot = [NEW, NEW_2, put(0x1000, 0x48cc001), NEW_64, create, NEW_2_64, other]
+    const both = replay([...boot, NEW, NEW_64, NEW_2, NEW_2_64, xlate(0x1110, 0x48cc000, 1)])
+    expect(both.assumptions.map((a) => a.state)).toEqual(['open', 'open', ...Array(4).fill('confirmed')])
+    const again = replay([NEW, put(0x1000, 0x48cc001), NEW, NEW, xlate(0x1110, 0x48cc000, 1)])
+    expect(again.assumptions.map((a) => a.state)).toEqual(['open', 'confirmed', 'confirmed'])
+    expect([isClean(both), isClean(again)]).toEqual([true, true])
   })
 
   it('an entry that is mapped anew over a live one shows a reset: what was not written since is gone', () => {
@@ -491,7 +506,7 @@ describe('what a new table means', () => {
       '3 open the table of LIOBN 0x71000002 was emptied before, without a line of its own',
     )
     expect(isClean(r)).toBe(true)
-    const reset = [NEW, NEW, vio(put(0x2000, 0x777_7003)), vio(xlate(0x1000, 0, 0))]
+    const reset = [vio(NEW), NEW, vio(put(0x2000, 0x777_7003)), vio(xlate(0x1000, 0, 0))]
     const again = replay([vio(NEW), NEW, vio(put(0x1000, 0x48cc003)), vio(put(0x2000, 0x48cd003)), ...reset])
     expect(text(again)[2]).toBe(`5 open ${RESET}`)
     expect(rules(again)).toEqual(['dma-not-granted'])

@@ -205,20 +205,17 @@ export class ReplayWindows {
   }
 
   /**
-   * Whether new tables of open windows can only come from a reset. A listener belongs to one host bridge, comes
-   * to all its windows, makes one table for each, and takes tables out of KVM, never into it.
+   * Whether new tables of open windows can only come from a reset, or a new start. A listener belongs to one host
+   * bridge, comes to all its windows, and takes tables out of KVM, never into it; VIO devices have none.
    */
   #isReset(anew: readonly NewTable[]): boolean {
+    if (anew.some(({ liobn, inKvm }) => inKvm || !isPciLiobn(liobn))) return true
     const liobns = new Set(anew.map(({ liobn }) => liobn))
-    if (liobns.size < anew.length || anew.some(({ inKvm }) => inKvm)) return true
-    const bridges = new Set<number>()
-    for (const liobn of liobns) {
-      if (!isPciLiobn(liobn)) continue
-      bridges.add(phbIndexOf(liobn))
-      const tables = this.#units.phb(phbIndexOf(liobn))?.tables ?? []
-      if (tables.some((t) => t.window !== null && t.liobn !== liobn && !liobns.has(t.liobn))) return true
-    }
-    return bridges.size > 1
+    const bridges = new Set([...liobns].map(phbIndexOf))
+    const isLeftOut = [...bridges].some((index) =>
+      this.#units.phb(index)?.tables.some(({ window, liobn }) => window !== null && !liobns.has(liobn)),
+    )
+    return isLeftOut || (bridges.size > 1 && [...liobns].every((liobn) => windowIndexOf(liobn) === 0))
   }
 
   /** Every host bridge has its default window again, and nothing else; the tables of VIO devices are emptied. */
