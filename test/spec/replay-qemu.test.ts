@@ -172,6 +172,9 @@ describe('what a log does not show', () => {
     expect(r.answers).toMatchObject({ matched: 2, diverged: 0 })
     expect(r.entries).toMatchObject({ unknown: 3, learned: 1 })
     expect(isClean(r)).toBe(true)
+    const over = `spapr_iommu_pci_stuff ${L} ioba=0x40000000 tcevalue=0x0 npages=4 ret=-4`
+    const last = put(0x3fff_f000, 0x5003)
+    expect(rules(replay([NEW, last, over, put(0x3fff_f000, 0x6003)]))).toEqual([])
   })
 
   it('the middle of a log: the default window is assumed, its contents are unknown', () => {
@@ -277,6 +280,20 @@ describe('what a log does not show', () => {
     const reset = 'spapr_iommu_ddw_reset buid=0x800000020000000 addr=0x0'
     const r = replay([NEW, create, remove(0), remove(1), NEW, reset, query(1), NEW, reset, query(1)])
     expect(r.answers).toEqual({ total: 6, matched: 6, diverged: 0, unjudged: 0 })
+  })
+
+  it('a table that comes in by migration has the shape that its line shows, and is where it was made', () => {
+    const load = 'spapr_iommu_post_load liobn=80000001 0 => 0x40 bus_offset=0x800000000000000 ps=24'
+    const made = (fd: number) => NEW.replace('0x80000000', '0x80000001').replace('fd=-1', `fd=${fd}`)
+    const use = (gpa: number) => xlate(0x10, gpa, 3, 0xff_ffff).replace('0x80000000', '0x80000001')
+    const r = replay([NEW, made(-1), load, use(0x100_0000), use(0x100_0000), use(0x200_0000)])
+    expect(r.assumptions.map((a) => `${a.line} ${a.text}`)).toEqual([
+      '1 LIOBN 0x80000000 is the default window: 262144 entries of 0x1000 bytes at 0x0',
+      '3 LIOBN 0x80000001 came in by migration with contents that the log does not show',
+    ])
+    expect(r.translations).toMatchObject({ learned: 1, explained: 1, unexplained: 1 })
+    const kvm = replay([NEW, made(31), load, use(0x100_0000), use(0x200_0000)])
+    expect(kvm.translations).toMatchObject({ learned: 2, unexplained: 0 })
   })
 
   it('a window that the source of a migration had removed is closed', () => {

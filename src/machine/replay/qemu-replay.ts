@@ -40,7 +40,6 @@ const SETTLES: ReadonlySet<number> = new Set([
   N.spapr_iommu_pci_get,
   N.spapr_iommu_ddw_query,
   N.spapr_iommu_ddw_remove,
-  N.spapr_iommu_post_load,
 ])
 
 /**

@@ -178,11 +178,14 @@ export class ReplayWindows {
 
   /** A table came in by migration: the line shows its shape; what its entries hold, nothing shows. */
   load(t: { line: number; liobn: number; entries: number; busOffset: bigint; pageShift: number }): void {
+    const made = this.claim(t.liobn)
+    this.settle()
+    const inKvm = made?.inKvm ?? this.find(t.liobn)?.inKvm ?? false
     if (t.entries === 0) this.#units.close(t.liobn, 'migration')
     const shape = { pageShift: t.pageShift, busOffset: t.busOffset, entries: t.entries }
     if (!this.#units.open(t.liobn, shape, 'migration')) return
     this.#assumed.delete(t.liobn)
-    this.adopt(t.liobn, UNKNOWN, false)
+    this.adopt(t.liobn, UNKNOWN, inKvm)
     this.#tally.assume(
       t.line,
       `LIOBN ${hex(t.liobn)} came in by migration with contents that the log does not show`,

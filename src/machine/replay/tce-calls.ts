@@ -150,6 +150,9 @@ export class TceCalls {
     const first = Math.max(0, end - ((c.countLo >>> 0) - 1))
     open.knowledge.fill(first, end, UNKNOWN)
     this.#tally.entries.unknown += end - first
+    const { number } = open.window
+    const { log } = this.#stage
+    log.emit('tce.set', null, { window: number, first, count: end - first, tce: 0n, step: -1, how: UNKNOWN })
   }
 
   indirect(c: ShownCall): void {
