@@ -2,6 +2,7 @@ import type { EventKind } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import type { Scene } from './describe.ts'
 import { FindingList } from './finding-list.ts'
+import type { HostRuleId } from './host-rules.ts'
 import type { Checker, Finding } from './rule.ts'
 import type { RuleId } from './rules.ts'
 import type { Uses } from './uses.ts'
@@ -16,7 +17,7 @@ export interface CheckerOptions {
 
 /** A checker that reads the shared shadow and keeps its findings in a list. */
 export abstract class ListedChecker implements Checker {
-  abstract readonly rules: readonly RuleId[]
+  abstract readonly rules: readonly (RuleId | HostRuleId)[]
   abstract readonly kinds: readonly EventKind[]
   protected readonly windows: WindowShadows
   protected readonly list: FindingList

@@ -1,6 +1,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { hiOf, loOf } from '../../src/bits/u64.ts'
+import { LeakPin } from '../../src/check/leak-pin.ts'
+import { LockedVmBalance } from '../../src/check/locked-vm-balance.ts'
+import { OrphanedRegion } from '../../src/check/orphaned-region.ts'
+import { Uses } from '../../src/check/uses.ts'
+import { WindowShadows } from '../../src/check/window-shadow.ts'
 import { eventsOf } from '../support/host.ts'
 import { AT, makePrereg, mapAt } from '../support/prereg.ts'
 
@@ -282,6 +287,35 @@ describe('preregistered memory, against lists', () => {
           expect(counts).toEqual([m.memory.usesOf(region), m.memory.mappedOf(region)])
       }),
       { numRuns: 100 },
+    )
+  })
+
+  it('the checkers find nothing while it runs, and at the end exactly what is left of it', () => {
+    fc.assert(
+      fc.property(ops, fc.boolean(), (list, givesBack) => {
+        const m = makeBoth()
+        const { naive } = m
+        const windows = new WindowShadows()
+        const options = { windows, uses: new Uses(windows) }
+        const checkers = [new LeakPin(options), new LockedVmBalance(options), new OrphanedRegion(options)]
+        for (const checker of checkers) m.log.subscribe(checker)
+        const found = () => checkers.map((checker) => checker.findings.length > 0)
+        for (const o of list) {
+          if (o.op === 'dec' && (naive.regions.get(o.which)?.mapped ?? 1) === 1) continue
+          apply(m, o)
+        }
+        expect(checkers.flatMap((checker) => checker.findings)).toEqual([])
+        if (givesBack) {
+          for (const [region, { used, mapped }] of naive.regions) {
+            for (let i = 1; i < mapped; i++) m.memory.mappedDec(region)
+            for (let i = 0; i < used; i++) expect(m.memory.put(region)).toBe(0)
+          }
+        }
+        for (const name of NAMES) m.processes.exit(m.processes.get(name)!)
+        const isLeft = !givesBack && naive.regions.size > 0
+        expect(found()).toEqual([isLeft, isLeft, isLeft])
+      }),
+      { numRuns: 150 },
     )
   })
 
