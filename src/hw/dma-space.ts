@@ -7,6 +7,7 @@ import { TCE_PERM, TCE_READ, TCE_WRITE } from '../table/tce-entry.ts'
 import { entryAt, OUTSIDE, type TceWindow } from '../table/tce-window.ts'
 import { KIND } from '../trace/event.ts'
 import type { Stage } from '../trace/stage.ts'
+import type { DmaPort } from './dma-port.ts'
 import type { IommuListener } from './iommu-listener.ts'
 import type { SpaprTceTable } from './spapr-tce-table.ts'
 
@@ -52,9 +53,11 @@ export interface DmaRequest {
  * device learns of it only through the code. Nothing is cached. (QEMU 7.2 hw/ppc/spapr_iommu.c,
  * hw/ppc/spapr_pci.c, softmmu/physmem.c)
  */
-export class DmaSpace {
+export class DmaSpace implements DmaPort {
   readonly unit: string
   readonly tables: readonly SpaprTceTable[]
+  /** An emulated bus cuts nobody off. */
+  readonly isFrozen = false
   /** Results of `translate`: the window and entry met, the permissions there, the start of its page in memory. */
   window: TceWindow | null = null
   entry = OUTSIDE

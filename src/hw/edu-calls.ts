@@ -10,6 +10,16 @@ const width: ArgDecl = {
   initial: 4n,
 }
 
+const FROZEN_READ = {
+  rule: 'pe-frozen',
+  code: 'MEMTX_OK',
+  when: 'The PHB has frozen the PE of the device: all ones.',
+} as const
+const FROZEN_WRITE = {
+  rule: 'pe-frozen',
+  code: 'MEMTX_OK',
+  when: 'The PHB has frozen the PE of the device: the write is lost.',
+} as const
 const ACCESS_REFUSED = {
   rule: 'access-refused',
   code: 'MEMTX_DECODE_ERROR',
@@ -32,6 +42,7 @@ export const MMIO_READ = declareCall({
   args: { device, offset: barOffset, bytes: width },
   outputs: { value: { type: 'u64', doc: 'What the bus carries.' } },
   answers: [
+    FROZEN_READ,
     ACCESS_REFUSED,
     NARROW,
     { rule: 'no-register', code: 'MEMTX_OK', when: 'Nothing can be read there: all ones.' },
@@ -50,6 +61,7 @@ export const MMIO_WRITE = declareCall({
   args: { device, offset: barOffset, bytes: width, value: { type: 'u64', doc: 'What the bus carries.' } },
   outputs: {},
   answers: [
+    FROZEN_WRITE,
     ACCESS_REFUSED,
     NARROW,
     { rule: 'no-register', code: 'MEMTX_OK', when: 'Nothing can be written there.' },
@@ -105,6 +117,11 @@ const DMA_ANSWERS = [
     when: 'The request leaves the buffer of the device: nothing is moved (it ends QEMU: Q11, Q12).',
   },
   {
+    rule: 'pe-frozen',
+    code: 'MEMTX_DECODE_ERROR',
+    when: 'The PHB had frozen the PE of the device before: nothing gets through.',
+  },
+  {
     rule: 'outside-windows',
     code: 'MEMTX_DECODE_ERROR',
     when: 'The first byte that did not get through lies in no window.',
@@ -112,7 +129,7 @@ const DMA_ANSWERS = [
   {
     rule: 'refused',
     code: 'MEMTX_DECODE_ERROR',
-    when: 'The TCE for the first byte that did not get through lacks the permission.',
+    when: 'The TCE for the first byte that did not get through lacks the permission, or a level of its table is missing.',
   },
   {
     rule: 'no-memory',

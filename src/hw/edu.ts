@@ -7,7 +7,8 @@ import { Cells, type Journal, keyOf } from '../bits/state.ts'
 import { hex, hiOf, loOf } from '../bits/u64.ts'
 import { get, put } from '../bits/word.ts'
 import type { Stage } from '../trace/stage.ts'
-import { DMA_FAULT, type DmaSpace } from './dma-space.ts'
+import type { DmaPort } from './dma-port.ts'
+import { DMA_FAULT } from './dma-space.ts'
 import { DMA_READ, MMIO_READ, MMIO_WRITE } from './edu-calls.ts'
 import {
   EDU_BAR_BYTES,
@@ -30,6 +31,7 @@ const RULE_OF_FAULT: Readonly<Record<number, number>> = {
   [DMA_FAULT.OUTSIDE]: DMA['outside-windows'],
   [DMA_FAULT.REFUSED]: DMA.refused,
   [DMA_FAULT.NO_MEMORY]: DMA['no-memory'],
+  [DMA_FAULT.FROZEN]: DMA['pe-frozen'],
 }
 
 const IRQ_FACTORIAL = 0x1n
@@ -45,7 +47,7 @@ const FACTORIAL_ZERO = 34n
 export interface EduOptions {
   readonly name: string
   /** The bus that its requests go to. */
-  readonly space: DmaSpace
+  readonly space: DmaPort
   /** Bus addresses that it can form: 28 bits unless it was told otherwise. */
   readonly dmaMask?: bigint
   /** Ticks from the start of the engine to its request; 1. (In QEMU 100 ms of virtual time.) */
@@ -66,7 +68,7 @@ export interface EduParts {
  */
 export class Edu {
   readonly name: string
-  readonly space: DmaSpace
+  readonly space: DmaPort
   readonly dmaMask: bigint
   readonly registers: RegisterBank<EduRegister>
   /** What it said during the last call. */
@@ -106,6 +108,7 @@ export class Edu {
   /** A software read. Answers the place of the rule in `MMIO_READ`; the value is left in `value`. */
   read(offset: number, widthBytes: number): number {
     this.value = BigInt.asUintN(widthBytes * 8, -1n)
+    if (this.space.isFrozen) return READ['pe-frozen']
     if (!isAccess(offset, widthBytes)) {
       this.value = 0n
       return READ['access-refused']
@@ -122,6 +125,7 @@ export class Edu {
 
   /** A software write. Answers the place of the rule in `MMIO_WRITE`. */
   write(offset: number, widthBytes: number, value: bigint): number {
+    if (this.space.isFrozen) return WRITE['pe-frozen']
     if (!isAccess(offset, widthBytes)) return WRITE['access-refused']
     if (offset < EDU_WIDE_OFFSET && widthBytes !== 4) return WRITE['register-narrow']
     const name = this.registers.at(offset)

@@ -4,8 +4,9 @@ import { iova } from '../../src/bits/brand.ts'
 import type { RuleOf } from '../../src/bits/call.ts'
 import { resolveProfile } from '../../src/bits/errata.ts'
 import { Edu } from '../../src/hw/edu.ts'
-import { DMA_READ, type DMA_WRITE, MMIO_READ, MMIO_WRITE } from '../../src/hw/edu-calls.ts'
+import { DMA_READ, DMA_WRITE, MMIO_READ, MMIO_WRITE } from '../../src/hw/edu-calls.ts'
 import { QEMU_ERRATA } from '../../src/kernel/qemu/errata.ts'
+import { makeEdu } from '../support/ioda.ts'
 import { calls, type Pseries, pseries, RAM } from '../support/pseries.ts'
 
 const ALL_ONES = 0xffff_ffffn
@@ -18,6 +19,13 @@ const read = (offset: bigint, bytes = 4n, m = qemu) =>
 const write = (offset: bigint, value: bigint, bytes = 4n, m = qemu) =>
   m.run('mmio', 'write', { device: 'edu0', offset, value, bytes })
 const value = (offset: bigint, bytes = 4n) => read(offset, bytes).outputs['value']
+
+/** An edu device whose PE is frozen. */
+const frozen = () => {
+  const m = makeEdu()
+  m.run(DMA_READ, { iova: 0n })
+  return m
+}
 
 /** Programs the engine by its registers: `cmd` 1 reads memory, 3 writes it. */
 const program = (src: bigint, dst: bigint, count: bigint, cmd: bigint) => {
@@ -47,6 +55,7 @@ beforeEach(() => {
 
 describe('registers of edu', () => {
   const reads: Record<RuleOf<typeof MMIO_READ>, () => Answer[]> = {
+    'pe-frozen': () => [frozen().run(MMIO_READ, {}), frozen().run(MMIO_READ, { offset: 2n, bytes: 16n })],
     'access-refused': () => [
       read(0n, 1n),
       read(0n, 2n),
@@ -64,6 +73,10 @@ describe('registers of edu', () => {
   })
 
   const writes: Record<RuleOf<typeof MMIO_WRITE>, () => Answer[]> = {
+    'pe-frozen': () => [
+      frozen().run(MMIO_WRITE, { offset: 4n, value: 1n }),
+      frozen().run(MMIO_WRITE, { offset: 2n, value: 1n, bytes: 2n }),
+    ],
     'access-refused': () => [write(4n, 1n, 2n), write(0x8cn, 1n, 8n), write(0x10_0000n, 1n)],
     'register-narrow': () => [write(0n, 1n, 8n), write(0x8n, 1n, 8n)],
     'no-register': () => [write(0n, 1n), write(0x24n, 1n), write(0x84n, 1n), write(0x9cn, 1n)],
@@ -221,6 +234,10 @@ describe('DMA of edu in one go', () => {
       ...both(intended, 0x1000n, 4097n),
       ...both(intended, 0x5000_0000n, 16n, 4081n),
       ...both(intended, 0x1000n, 1n, 5000n),
+    ],
+    'pe-frozen': () => [
+      frozen().run(DMA_READ, { iova: 0n }),
+      frozen().run(DMA_WRITE, { iova: 1n << 60n, data: 'x', bytes: 1n }),
     ],
     'outside-windows': () => [...both(qemu, 0x5000_0000n, 17n), ...both(intended, (1n << 64n) - 8n, 16n)],
     refused: () => [

@@ -1,6 +1,14 @@
-import { hiOf, loOf } from '../../src/bits/u64.ts'
+import type { Answer, Value } from '../../src/bits/answer.ts'
+import type { CallDecl } from '../../src/bits/call.ts'
+import { Clock } from '../../src/bits/clock.ts'
+import { resolveProfile } from '../../src/bits/errata.ts'
+import { Cells, keyOf } from '../../src/bits/state.ts'
+import { hiOf, loOf, U64_MAX } from '../../src/bits/u64.ts'
+import { deviceHandlers } from '../../src/hw/device-handlers.ts'
+import { Edu } from '../../src/hw/edu.ts'
 import type { IodaPe } from '../../src/hw/ioda-pe.ts'
 import { IodaPhb, type IodaPhbOptions } from '../../src/hw/ioda-phb.ts'
+import { Life } from '../../src/hw/life.ts'
 import type { MultiLevelTable } from '../../src/table/multi-level-table.ts'
 import { makeHost } from './host.ts'
 
@@ -49,4 +57,22 @@ export function dma(pe: IodaPe, iova: bigint, bytes: number, data?: string) {
     isWrite: data !== undefined,
   })
   return { code, moved: pe.moved, fault: pe.fault, buffer }
+}
+
+/** An edu device behind a PE, and its calls as a machine runs them. */
+export function makeEdu(options: Parameters<typeof makePhb>[0] = {}) {
+  const m = makePhb(options)
+  const { stage, journal } = m
+  const pe = m.phb.addPe({ pe: 5, group: 1 })
+  const life = new Life(stage, journal)
+  const clock = new Clock(new Cells(journal, keyOf('clock')))
+  const profile = resolveProfile([], 'intended')
+  const edu = new Edu({ name: 'edu0', space: pe, dmaMask: U64_MAX }, { stage, journal, life, clock, profile })
+  const handlers = deviceHandlers({ devices: new Map([['edu0', edu]]), stage, life })
+  const run = (decl: CallDecl, args: Record<string, Value>): Answer => {
+    const handler = handlers.find((h) => h.decl === decl)
+    if (handler === undefined) throw new Error(`no handler of ${decl.name}`)
+    return handler.run({ device: 'edu0', bytes: 4n, at: 0n, offset: 0n, ...args })
+  }
+  return { ...m, pe, edu, run }
 }
