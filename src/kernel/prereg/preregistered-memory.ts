@@ -1,6 +1,6 @@
 import { ERRNO_CODES } from '../../bits/codes.ts'
 import { assert } from '../../bits/errors.ts'
-import { hiOfPage, loOfNumber, loOfPage, pageOf } from '../../bits/u64.ts'
+import { pageOf } from '../../bits/u64.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
 import type { Host } from '../../memory/host.ts'
 import { PAGE_4K_SHIFT } from '../../memory/host-memory.ts'
@@ -65,6 +65,10 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   readonly #table: RegionTable
   readonly #pageShift: number
   readonly #subShift: number
+  readonly #pageBytes: number
+  /** Interned name of the process that had the last record, and its address space. */
+  #named: AddressSpace | undefined
+  #name = 0
   readonly #carriesShift: boolean
   readonly #answersCount: boolean
   readonly #onAllocate: (() => boolean) | undefined
@@ -72,9 +76,10 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   constructor(options: PreregisteredMemoryOptions) {
     const { host, has, onAllocate } = options
     this.#host = host
-    this.#table = new RegionTable(host.journal)
+    this.#table = new RegionTable(host.journal, host.pageShift)
     this.#pageShift = host.pageShift
     this.#subShift = host.pageShift - PAGE_4K_SHIFT
+    this.#pageBytes = host.pageBytes
     this.#carriesShift = has?.('X8') ?? false
     this.#answersCount = has?.('partial-pin-count') ?? false
     this.#onAllocate = onAllocate
@@ -125,9 +130,9 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     const uaPage = pageOf(uaHi, uaLo, this.#pageShift)
     const region = table.at(mm, uaPage)
     if (region === NO_REGION) return NO_REGION
-    const offset = uaLo & (this.#host.pageBytes - 1)
+    const offset = uaLo & (this.#pageBytes - 1)
     const left = table.uaPageOf(region) + table.pagesOf(region) - uaPage
-    return offset + bytes <= left * this.#host.pageBytes ? region : NO_REGION
+    return offset + bytes <= left * this.#pageBytes ? region : NO_REGION
   }
 
   put(region: number): number {
@@ -181,7 +186,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     const table = this.#table
     const index = this.#indexOf(region, uaHi, uaLo)
     if (index < 0 || pageShift > table.pageShiftOf(region)) return EFAULT
-    const sub = (uaLo & (this.#host.pageBytes - 1)) >>> PAGE_4K_SHIFT
+    const sub = (uaLo & (this.#pageBytes - 1)) >>> PAGE_4K_SHIFT
     const devicePage = table.devicePageOf(region)
     this.hpaPage =
       devicePage === NO_REGION
@@ -308,19 +313,26 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     const { log, cause } = this.#host.stage
     if (!log.on) return
     const table = this.#table
-    const uaPage = table.uaPageOf(region)
     const at = log.begin(kind, cause)
     const { lanes } = log
     lanes[at] = region
-    lanes[at + 1] = log.names.intern(table.mmOf(region).name)
-    lanes[at + 2] = loOfPage(uaPage, this.#pageShift)
-    lanes[at + 3] = hiOfPage(uaPage, this.#pageShift)
-    lanes[at + 4] = loOfNumber(table.pagesOf(region))
+    lanes[at + 1] = this.#nameOf(table.mmOf(region))
+    lanes[at + 2] = table.uaLoOf(region)
+    lanes[at + 3] = table.uaHiOf(region)
+    lanes[at + 4] = table.pagesOf(region)
     lanes[at + 5] = 0
     lanes[at + 6] = table.usesOf(region)
     lanes[at + 7] = table.mappedOf(region)
     lanes[at + 8] = s8
     lanes[at + 9] = s9
     log.commit(kind)
+  }
+
+  #nameOf(mm: AddressSpace): number {
+    if (mm !== this.#named) {
+      this.#named = mm
+      this.#name = this.#host.stage.log.names.intern(mm.name)
+    }
+    return this.#name
   }
 }

@@ -2,7 +2,7 @@ import { Bitmap } from '../../bits/bitmap.ts'
 import { assert } from '../../bits/errors.ts'
 import { RangeMap } from '../../bits/range-map.ts'
 import { Cells, type Journal, keyOf } from '../../bits/state.ts'
-import { hiOfNumber, loOfNumber, numberOf } from '../../bits/u64.ts'
+import { hiOfNumber, hiOfPage, loOfNumber, loOfPage, numberOf, pageOf } from '../../bits/u64.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
 
 /** Regions of one host: a bound of the model. */
@@ -16,7 +16,7 @@ const USED = 0
 const MAPPED = 1
 const PAGE_SHIFT = 2
 const PAGES = 3
-const UA_PAGE = 4
+const UA = 4
 const DEVICE_PAGE = 6
 const OWNER = 8
 const STRIDE = 9
@@ -50,6 +50,7 @@ interface Space {
  */
 export class RegionTable {
   readonly #journal: Journal
+  readonly #pageShift: number
   readonly #cells: Cells
   readonly #numbers: Bitmap
   /** Frames of each region. */
@@ -58,9 +59,17 @@ export class RegionTable {
   readonly #spaces = new Map<AddressSpace, Space>()
   #lastMm: AddressSpace | undefined
   #lastSpace: Space | undefined
+  // The region that `at` found last, and its pages: mappings mostly come in a row.
+  #hitMm: AddressSpace | undefined
+  #hitStart = 0
+  #hitEnd = 0
+  #hit = NO_REGION
+  #rollbacks = 0
 
-  constructor(journal: Journal) {
+  /** @param pageShift log2 of the system page */
+  constructor(journal: Journal, pageShift: number) {
     this.#journal = journal
+    this.#pageShift = pageShift
     this.#cells = new Cells(journal, keyOf('region', 'fields'))
     this.#numbers = new Bitmap(new Cells(journal, keyOf('region', 'numbers')), REGIONS_MAX)
   }
@@ -78,8 +87,8 @@ export class RegionTable {
     cells.set(at + MAPPED, 1)
     cells.set(at + PAGE_SHIFT, pageShift)
     cells.set(at + PAGES, pages)
-    cells.set(at + UA_PAGE, loOfNumber(uaPage))
-    cells.set(at + UA_PAGE + 1, hiOfNumber(uaPage))
+    cells.set(at + UA, loOfPage(uaPage, this.#pageShift))
+    cells.set(at + UA + 1, hiOfPage(uaPage, this.#pageShift))
     cells.set(at + DEVICE_PAGE, loOfNumber(devicePage + 1))
     cells.set(at + DEVICE_PAGE + 1, hiOfNumber(devicePage + 1))
     cells.set(at + OWNER, keyOf('mm', mm.name))
@@ -102,6 +111,7 @@ export class RegionTable {
     const space = this.#makeSpace(this.mmOf(region))
     const uaPage = this.uaPageOf(region)
     space.map.erase(uaPage, uaPage + pages)
+    this.#hitMm = undefined
     const isDevice = this.isDevice(region)
     if (isDevice) this.#dropDevice(space, region)
     const frames = new Int32Array(isDevice ? 0 : pages)
@@ -116,8 +126,16 @@ export class RegionTable {
 
   /** The region that holds a page of user memory, or NO_REGION. */
   at(mm: AddressSpace, uaPage: number): number {
+    const { rollbacks } = this.#journal
+    const isFresh = mm === this.#hitMm && rollbacks === this.#rollbacks
+    if (isFresh && uaPage >= this.#hitStart && uaPage < this.#hitEnd) return this.#hit
     const map = this.#spaceOf(mm)?.map
     if (map === undefined || !map.next(uaPage) || map.start > uaPage) return NO_REGION
+    this.#hitMm = mm
+    this.#hitStart = map.start
+    this.#hitEnd = map.end
+    this.#hit = map.value
+    this.#rollbacks = rollbacks
     return map.value
   }
 
@@ -178,8 +196,15 @@ export class RegionTable {
   }
 
   uaPageOf(region: number): number {
-    const at = region * STRIDE + UA_PAGE
-    return numberOf(this.#cells.get(at + 1), this.#cells.get(at))
+    return pageOf(this.uaHiOf(region), this.uaLoOf(region), this.#pageShift)
+  }
+
+  uaHiOf(region: number): number {
+    return this.#cells.get(region * STRIDE + UA + 1)
+  }
+
+  uaLoOf(region: number): number {
+    return this.#cells.get(region * STRIDE + UA)
   }
 
   isDevice(region: number): boolean {
