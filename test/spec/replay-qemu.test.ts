@@ -529,6 +529,15 @@ describe('what a new table means', () => {
     expect(rules(again)).toEqual(['dma-not-granted'])
   })
 
+  it('a host bridge that is plugged again looks like a reset: what VIO devices use shows that it was none', () => {
+    const vio = (line: string) => line.replaceAll('80000000', '71000002').replaceAll('pci_', '')
+    const mapped = [vio(NEW), NEW, NEW_64, create, vio(put(0x1000, 0x48cc003)), put(0x1000, 0x5003)]
+    const r = replay([...mapped, NEW, put(0x1000, 0x6003), vio(xlate(0x1000, 0x48cc000, 3))])
+    expect(text(r)[2]).toBe(`7 open ${RESET}`)
+    expect(r.entries.contradicted).toBe(1)
+    expect(isClean(r)).toBe(true)
+  })
+
   it('before a reset line it belongs to that: the entries are gone', () => {
     const reset = 'spapr_iommu_ddw_reset buid=0x800000020000000 addr=0x0'
     const r = replay([

@@ -224,6 +224,7 @@ export class ReplayWindows {
   /** Every host bridge has its default window again, and nothing else; the tables of VIO devices are emptied. */
   #reset(anew: readonly NewTable[]): void {
     const inKvm = new Map(anew.map((table) => [table.liobn, table.inKvm]))
+    const named = new Set(inKvm.keys())
     this.#tally.assume(anew[0]?.line ?? 0, 'the machine was reset: its default windows are back, and empty')
     for (const liobn of this.#units.vioLiobns()) {
       if (!inKvm.has(liobn)) inKvm.set(liobn, this.find(liobn)?.inKvm ?? false)
@@ -231,7 +232,8 @@ export class ReplayWindows {
     for (const [liobn, isInKvm] of inKvm) {
       if (isPciLiobn(liobn) && windowIndexOf(liobn) !== 0) continue
       this.#units.openDefault(liobn)
-      this.adopt(liobn, SEEN, isInKvm)
+      // That a table is empty which no line speaks of only follows from the reset.
+      this.adopt(liobn, named.has(liobn) ? SEEN : INFERRED, isInKvm)
       this.#assumed.delete(liobn)
     }
   }
