@@ -43,6 +43,16 @@ describe('a log that a right machine wrote', () => {
         expect(r.divergences[0]).toMatchObject({ line: 3, what: 'answer', log: 'ret=-4', model: 'ret=0' }),
     ],
     [
+      'success past the end that the clearing of the window showed',
+      [NEW, CLEAR, put(0x4000_0000, 0x1001)],
+      (r) => expect(r.answers).toMatchObject({ matched: 1, diverged: 1 }),
+    ],
+    [
+      'success past the end that a refusal showed',
+      [NEW, put(0x4000_0000, 0x1001, -4), put(0x5000_0000, 0x1001)],
+      (r) => expect(r.answers).toMatchObject({ matched: 1, diverged: 1 }),
+    ],
+    [
       'success past the end of the largest default window',
       [NEW, put(0x1_0000_0000, 0x1001)],
       (r) => expect(r.answers).toMatchObject({ matched: 0, diverged: 1 }),

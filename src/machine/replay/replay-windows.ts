@@ -20,6 +20,18 @@ export interface ReplayWindow {
   /** Whether the machine was reset, where nobody knows that; and which entries were written since. */
   doubt: Doubt | undefined
   since: Knowledge | undefined
+  /** What speaks against a default window that is larger than it was taken to be. */
+  readonly bound: WindowBound
+}
+
+/**
+ * Evidence for the end of a default window: the lowest entry that was refused, and how far the guest cleared it
+ * from its first entry on. A kernel clears all of a window before it uses it, so a clearing that stopped at the
+ * end shows the end.
+ */
+export interface WindowBound {
+  refusedFrom: number
+  sweptTo: number
 }
 
 /** Tables that were made anew for a listener, with their contents, or by a reset of the machine, without. */
@@ -109,6 +121,7 @@ export class ReplayWindows {
       inKvm,
       doubt: undefined,
       since: undefined,
+      bound: { refusedFrom: Number.POSITIVE_INFINITY, sweptTo: 0 },
     }
     if (how === UNKNOWN || inKvm) this.#tellUnknown(window)
     this.#byLiobn.set(liobn | 0, made)
@@ -148,6 +161,7 @@ export class ReplayWindows {
     const made = this.adopt(liobn, this.isAssumed(liobn) ? UNKNOWN : SEEN, inKvm)
     if (made === undefined) return open
     made.knowledge = knowledge
+    Object.assign(made.bound, open.bound)
     const shape = this.#shapes.get(liobn)
     if (shape !== undefined) shape.state = 'contradicted'
     const text = `LIOBN ${hex(liobn)} is the default window: ${shapeText(made.window)}, for a line reaches so far`

@@ -70,16 +70,33 @@ export class TceCalls {
     const entry = open === undefined ? OUTSIDE : this.#entry(open, c)
     if (open !== undefined && mayBeGone(open)) this.#overwrites(open, entry, c)
     const code = this.#port.putTce(c.liobnHi, c.liobnLo, c.iobaHi, c.iobaLo, c.tceHi, c.tceLo)
-    if (!this.#compare(c, code) || code !== 0 || open === undefined) return
+    if (!this.#compare(c, code) || open === undefined) return
+    if (code !== 0) {
+      this.#refused(open, c.iobaHi, c.iobaLo)
+      return
+    }
     open.knowledge.set(entry, SEEN)
     open.since?.set(entry, SEEN)
     this.#tally.entries.known++
   }
 
-  /** The window as large as a call shows it to be that wrote the page of a bus address. */
-  #reaching(open: ReplayWindow, c: ShownCall, hi: number, lo: number): ReplayWindow {
-    if (c.retLo !== 0 || entryAt(open.window, hi, lo) !== OUTSIDE) return open
-    return this.#windows.grow(open, pageOf(hi, lo, open.window.pageShift), c.line)
+  /**
+   * The window as large as a call shows it to be that wrote up to a bus address; as it is where earlier lines
+   * show its end. A call that clears may go on with the clearing of the whole window.
+   */
+  #reaching(open: ReplayWindow, c: ShownCall, hi: number, lo: number, cleared = 0): ReplayWindow {
+    const { window, bound } = open
+    if (c.retLo !== 0 || entryAt(window, hi, lo) !== OUTSIDE) return open
+    const entry = pageOf(hi, lo, window.pageShift)
+    const goesOnClearing = cleared > 0 && entry + 1 - cleared === bound.sweptTo
+    if (entry >= bound.refusedFrom || (bound.sweptTo === window.entries && !goesOnClearing)) return open
+    return this.#windows.grow(open, entry, c.line)
+  }
+
+  /** A call was refused, as it should be, at a bus address: a default window ends before it. */
+  #refused({ window, bound }: ReplayWindow, hi: number, lo: number): void {
+    const entry = pageOf(hi, lo, window.pageShift)
+    if (entry >= window.entries) bound.refusedFrom = Math.min(bound.refusedFrom, entry)
   }
 
   get(c: ShownCall): void {
@@ -89,7 +106,9 @@ export class TceCalls {
     const code = this.#port.getTce(c.liobnHi, c.liobnLo, c.iobaHi, c.iobaLo)
     const fits = this.#port.r4Hi === c.tceHi && this.#port.r4Lo === c.tceLo
     if (code !== 0 || open === undefined || c.retLo !== 0 || c.retHi !== 0 || fits) {
-      if (this.#compare(c, code) && fits && code === 0 && open !== undefined) this.#confirm(open, c)
+      if (!this.#compare(c, code) || open === undefined) return
+      if (code !== 0) this.#refused(open, c.iobaHi, c.iobaLo)
+      else if (fits) this.#confirm(open, c)
       return
     }
     const entry = this.#entry(open, c)
@@ -118,7 +137,7 @@ export class TceCalls {
       return
     }
     const lastHi = (c.iobaHi - (c.iobaLo === 0 ? 1 : 0)) | 0
-    const open = this.#reaching(found, c, lastHi, (c.iobaLo - 1) | 0)
+    const open = this.#reaching(found, c, lastHi, (c.iobaLo - 1) | 0, c.countLo >>> 0)
     const done = c.retLo === 0 && c.countHi === 0 ? (c.countLo >>> 0) * open.pageBytes : 0
     const doneHi = done < TWO_32 ? 0 : Math.floor(done / TWO_32)
     const low = (c.iobaLo >>> 0) - (done - doneHi * TWO_32)
@@ -130,10 +149,16 @@ export class TceCalls {
     if (!this.#compare(c, code)) return
     if (code === 0) {
       const first = entryAt(open.window, startHi, startLo)
-      open.knowledge.fill(first, first + (c.countLo >>> 0), SEEN)
-      open.since?.fill(first, first + (c.countLo >>> 0), SEEN)
+      const end = first + (c.countLo >>> 0)
+      open.knowledge.fill(first, end, SEEN)
+      open.since?.fill(first, end, SEEN)
       this.#tally.entries.known += c.countLo >>> 0
-    } else if (code === H_PARAMETER) this.#partlyStuffed(c, open)
+      const isClear = (c.tceLo & TCE_PERM) === 0
+      if (isClear && (first === 0 || first === open.bound.sweptTo)) open.bound.sweptTo = end
+    } else if (code === H_PARAMETER) {
+      this.#refused(open, c.iobaHi, c.iobaLo)
+      this.#partlyStuffed(c, open)
+    }
   }
 
   #stuffAt(c: ShownCall, iobaHi: number, iobaLo: number): number {
