@@ -9,6 +9,9 @@ import { IommulatorError } from './errors.ts'
 export const U64_MAX = 0xffff_ffff_ffff_ffffn
 const TWO_32 = 0x1_0000_0000
 
+/** 2^n for n from 0 to 63: a power with an exponent that varies costs more than a read. */
+export const POWERS_OF_TWO: Readonly<Float64Array> = Float64Array.from({ length: 64 }, (_, n) => 2 ** n)
+
 /** The upper lane of a word. */
 export const hiOf = (word: bigint): number => Number(BigInt.asIntN(32, word >> 32n))
 /** The lower lane of a word. */

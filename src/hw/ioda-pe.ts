@@ -1,6 +1,6 @@
 import { DMA_CODES } from '../bits/codes.ts'
 import { Cells, keyOf } from '../bits/state.ts'
-import { hiOf, hiOfNumber, loOf, loOfNumber, pageOf } from '../bits/u64.ts'
+import { hiOf, hiOfNumber, loOf, loOfNumber, POWERS_OF_TWO, pageOf } from '../bits/u64.ts'
 import type { HwTable, TableGroup, TableGroupOps } from '../table/hw-table.ts'
 import type { MultiLevelTable, TableUser } from '../table/multi-level-table.ts'
 import { TCE_PERM, TCE_READ, TCE_WRITE } from '../table/tce-entry.ts'
@@ -169,11 +169,11 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
     if (!tve.isValid) return this.#fail(DMA_FAULT.OUTSIDE, WHY.NO_TVE)
     if (tve.pageShift === 0) return this.#bypass(hi, lo)
     const { pageShift } = tve
-    const maskHi = pageShift < 32 ? 0 : 2 ** (pageShift - 32) - 1
-    const maskLo = pageShift < 32 ? (2 ** pageShift - 1) | 0 : -1
+    const maskHi = pageShift < 32 ? 0 : (1 << (pageShift - 32)) - 1
+    const maskLo = pageShift < 32 ? ((1 << pageShift) - 1) | 0 : -1
     if (this.#phb.platform.hasSegments) {
       this.#leaf = (lo & IN_SEGMENT) >>> pageShift
-      this.entry = this.window * 2 ** (SEGMENT_SHIFT - pageShift) + this.#leaf
+      this.entry = this.window * (1 << (SEGMENT_SHIFT - pageShift)) + this.#leaf
     } else {
       this.#leaf = pageOf(hi & IN_WINDOW_HI, lo, pageShift)
       this.entry = this.#leaf
@@ -301,10 +301,12 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
   #walk(): boolean {
     const { memory } = this.#phb.host
     const { levels, levelShift, tablePage } = this.#tve
-    if (this.#leaf >= 2 ** (levels * levelShift)) return this.#stop(DMA_FAULT.OUTSIDE, WHY.BEYOND)
+    if (this.#leaf >= (POWERS_OF_TWO[Math.min(63, levels * levelShift)] as number))
+      return this.#stop(DMA_FAULT.OUTSIDE, WHY.BEYOND)
     let page = tablePage
     for (let level = levels - 1; level >= 0; level--) {
-      const n = Math.floor(this.#leaf / 2 ** (level * levelShift)) % 2 ** levelShift
+      const shift = POWERS_OF_TWO[level * levelShift] as number
+      const n = Math.floor(this.#leaf / shift) % (POWERS_OF_TWO[levelShift] as number)
       const at = page + (n >>> PAGE_ENTRIES_SHIFT)
       if (!memory.loadU64be(at, (n & PAGE_ENTRIES_MASK) << 3))
         return this.#stop(DMA_FAULT.REFUSED, WHY.NO_TABLE)
@@ -324,8 +326,8 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
   /** Bytes from an address on that its translation holds for. */
   #reach(hi: number, lo: number): number {
     const shift = this.#reachShift
-    if (shift <= 31) return 2 ** shift - ((lo >>> 0) % 2 ** shift)
-    const page = 2 ** shift
+    const page = POWERS_OF_TWO[shift] as number
+    if (shift < 31) return page - (lo & (page - 1))
     return page - (((hi >>> 0) * 0x1_0000_0000 + (lo >>> 0)) % page)
   }
 

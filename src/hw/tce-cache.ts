@@ -1,5 +1,5 @@
 import { Cells, type Journal, keyOf } from '../bits/state.ts'
-import { loOfNumber } from '../bits/u64.ts'
+import { loOfNumber, POWERS_OF_TWO } from '../bits/u64.ts'
 
 /** Cells of one cached entry. Links are row numbers from 1 on; 0 ends a list. */
 const PE = 0
@@ -121,7 +121,7 @@ export class TceCache {
       this.#dropAmong(pe, page, count, pageShift)
       return
     }
-    const high = 2 ** (32 - pageShift)
+    const high = POWERS_OF_TWO[Math.max(0, 32 - pageShift)] as number
     for (let i = page; i < page + count; i++) {
       // The upper lane of i << pageShift; a page of 4 GiB and more has nothing in the lower one.
       const hi = pageShift < 32 ? Math.floor(i / high) | 0 : loOfNumber(i * 2 ** (pageShift - 32))

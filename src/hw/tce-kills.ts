@@ -1,4 +1,4 @@
-import { hiOfNumber, loOfNumber } from '../bits/u64.ts'
+import { hiOfNumber, loOfNumber, POWERS_OF_TWO } from '../bits/u64.ts'
 import type { MultiLevelTable } from '../table/multi-level-table.ts'
 import { KIND } from '../trace/event.ts'
 import type { Stage } from '../trace/stage.ts'
@@ -39,7 +39,9 @@ export interface TceKillsParts {
 
 /** Address lanes of a page number: page << shift. */
 const hiOfAddress = (page: number, shift: number): number =>
-  shift < 32 ? Math.floor(page / 2 ** (32 - shift)) | 0 : loOfNumber(page * 2 ** (shift - 32))
+  shift < 32
+    ? Math.floor(page / (POWERS_OF_TWO[32 - shift] as number)) | 0
+    : loOfNumber(page * (POWERS_OF_TWO[shift - 32] as number))
 const loOfAddress = (page: number, shift: number): number => (shift < 32 ? page << shift : 0)
 
 /**
@@ -119,6 +121,7 @@ export class TceKills {
   }
 
   #drop(pe: number, page: number, count: number, shift: number): void {
+    if (count === 0) return
     this.#cache.dropPages(pe, page, count, shift)
     this.#record(KILL_SCOPE.PAGES, pe, hiOfAddress(page, shift), loOfAddress(page, shift), shift, count)
   }
@@ -129,6 +132,7 @@ export class TceKills {
   }
 
   #store(hi: number, lo: number, step: number, count: number): void {
+    if (count === 0) return
     const { log, cause } = this.#stage
     const high = hiOfNumber(count)
     log.append(STORE, cause, this.#unit, TCE_KILL_OFFSET, lo, hi, step, loOfNumber(count), high)

@@ -1,10 +1,12 @@
 import { ERRNO_CODES } from '../bits/codes.ts'
 import { assert } from '../bits/errors.ts'
 import { Cells, keyOf } from '../bits/state.ts'
-import { hiOfNumber, loOfNumber } from '../bits/u64.ts'
+import { hiOfNumber, loOfNumber, POWERS_OF_TWO } from '../bits/u64.ts'
 import { NO_FRAME } from '../memory/frame-table.ts'
 import type { Host } from '../memory/host.ts'
+import type { HostMemory } from '../memory/host-memory.ts'
 import { KIND } from '../trace/event.ts'
+import type { Stage } from '../trace/stage.ts'
 import type { DmaDir, HwTable } from './hw-table.ts'
 import type { TableGeometry } from './ioda-geometry.ts'
 import { TCE_BYTES, TCE_PERM, TCE_READ, TCE_WRITE } from './tce-entry.ts'
@@ -81,6 +83,8 @@ export class MultiLevelTable implements HwTable {
   tceHi = 0
   tceLo = 0
   readonly #parts: HwTableParts
+  readonly #memory: HostMemory
+  readonly #stage: Stage
   readonly #userRoot: number
   readonly #tellsFirstOnly: boolean
   /** Slots that the levels can tell apart. */
@@ -110,6 +114,8 @@ export class MultiLevelTable implements HwTable {
     this.hasUserView = shape.hasUserView
     this.rootPage = rootPage
     this.#parts = parts
+    this.#memory = parts.host.memory
+    this.#stage = parts.host.stage
     this.#userRoot = userRoot
     this.#tellsFirstOnly = shape.tellsFirstOnly ?? false
     this.#capacity = 2 ** (geometry.levels * geometry.levelShift)
@@ -165,7 +171,7 @@ export class MultiLevelTable implements HwTable {
     this.tceHi = 0
     this.tceLo = 0
     if (!this.#find(this.rootPage, entry - this.offset, false) || this.#slotPage === NO_PAGE) return
-    const { memory } = this.#parts.host
+    const memory = this.#memory
     memory.loadU64be(this.#slotPage, this.#slotOffset)
     this.tceHi = memory.wordHi
     this.tceLo = memory.wordLo
@@ -194,7 +200,7 @@ export class MultiLevelTable implements HwTable {
     this.#userOffset = this.#slotOffset
     this.#userStray = this.#strayAddress
     if (this.#slotPage === NO_PAGE) return true
-    const { memory } = this.#parts.host
+    const memory = this.#memory
     memory.loadU64be(this.#slotPage, this.#slotOffset)
     this.userHi = memory.wordHi
     this.userLo = memory.wordLo
@@ -203,7 +209,7 @@ export class MultiLevelTable implements HwTable {
 
   setUser(hi: number, lo: number): void {
     if (this.#userPage === NO_PAGE) this.#corrupt(this.#userStray, 'userspace address')
-    else this.#parts.host.memory.storeU64be(this.#userPage, this.#userOffset, hi, lo)
+    else this.#memory.storeU64be(this.#userPage, this.#userOffset, hi, lo)
   }
 
   userGap(entry: number): number {
@@ -257,12 +263,12 @@ export class MultiLevelTable implements HwTable {
    */
   #find(root: number, index: number, alloc: boolean): boolean {
     const { levelShift } = this
-    const { memory } = this.#parts.host
+    const memory = this.#memory
     let page = root
     let rest = index
     for (let level = this.levels - 1; level > 0; level--) {
       const n = digitOf(index, level * levelShift, levelShift)
-      rest -= n * 2 ** (level * levelShift)
+      rest -= n * (POWERS_OF_TWO[level * levelShift] as number)
       const at = page + (n >>> PAGE_ENTRIES_SHIFT)
       const offset = (n & PAGE_ENTRIES_MASK) << TCE_BYTES_SHIFT
       memory.loadU64be(at, offset)
@@ -287,7 +293,8 @@ export class MultiLevelTable implements HwTable {
 
   /** Writes the slot that `#find` found, with its record; what was there is in `tceHi` and `tceLo`. */
   #replace(slot: number, hi: number, lo: number): void {
-    const { memory, stage } = this.#parts.host
+    const memory = this.#memory
+    const stage = this.#stage
     memory.loadU64be(this.#slotPage, this.#slotOffset)
     this.tceHi = memory.wordHi
     this.tceLo = memory.wordLo
@@ -307,7 +314,7 @@ export class MultiLevelTable implements HwTable {
   }
 
   #corrupt(address: bigint, what: string): void {
-    const { log, cause } = this.#parts.host.stage
+    const { log, cause } = this.#stage
     const fields = { space: 'hpa', address, bytes: TCE_BYTES, what }
     log.emit('memory.corrupt', cause < 0 ? null : cause, fields)
   }
@@ -328,8 +335,8 @@ export class MultiLevelTable implements HwTable {
 /** Bits [shift, shift + width) of an index, which is a signed 64-bit word. */
 function digitOf(index: number, shift: number, width: number): number {
   if (index >= 0 && index <= 0x7fff_ffff && shift < 31) return (index >>> shift) & ((1 << width) - 1)
-  const radix = 2 ** width
-  const digit = Math.floor(index / 2 ** shift) % radix
+  const radix = 1 << width
+  const digit = Math.floor(index / (POWERS_OF_TWO[shift] as number)) % radix
   return digit < 0 ? digit + radix : digit
 }
 

@@ -98,7 +98,25 @@ describe('tce_kill of a page of 16 MiB in entries of 64 KiB (vectors T6 and T7)'
   })
 })
 
+// Vector T17, the part of the hardware: half of a page is mapped, killed, and then cleared without another kill.
+it('an entry that was read between the kill and the clear goes on working', () => {
+  const w = world({ platform: 'PHB3' })
+  w.table.kill(IO, SUB)
+  touch(w, 1)
+  for (let k = 0; k < SUB; k++) w.table.xchg(IO + k, 0, 0)
+  expect(dma(w.pe, BASE_64 + 0x100_0000n, 4).code).toBe(0)
+  expect(dma(w.pe, BASE_64 + 0x101_0000n, 4).code).not.toBe(0)
+})
+
 describe('kills', () => {
+  it('of no page store nothing and take nothing', () => {
+    const w = world({ platform: 'PHB3' })
+    touch(w, 1)
+    const before = w.m.log.length
+    w.table.kill(IO, 0)
+    expect([w.m.log.length - before, w.m.phb.cache.count]).toEqual([0, 1])
+  })
+
   it('that firmware does not know the page size of are answered -1 and do nothing', () => {
     const m = makePhb({ platform: 'PHB4', killsWholePe: false })
     const pe = m.phb.addPe({ pe: 5, group: 1 })
