@@ -360,6 +360,21 @@ describe('device memory', () => {
   })
 })
 
+describe('overlap-before-charge: what overlaps is refused first', () => {
+  it.each<[string, number, bigint, bigint, number]>([
+    ['past the limit', 3, 4n, 4n, EINVAL],
+    ['not mapped further on', 100, 7n, 10n, EINVAL],
+    ['past the limit, and nothing in the way', 3, 8n, 4n, ENOMEM],
+    ['nothing in the way', 100, 8n, 4n, 1],
+  ])('%s', (_what, pages, page, count, code) => {
+    const m = makePrereg({ errata: ['overlap-before-charge'] })
+    create(m, 4n, 4n)
+    const from = m.log.length
+    expect(create(m, page, count, limit(BigInt(pages)))).toBe(code)
+    expect([m.memory.answer, m.log.length > from]).toEqual([Math.min(code, 0), code === 1])
+  })
+})
+
 describe('partial-pin-count: memory that is mapped in part', () => {
   it('answers how many pages came before the first that did not; nothing stays', () => {
     const m = makePrereg({ errata: ['partial-pin-count'] })

@@ -27,8 +27,22 @@ export const PREREG_ERRATA = declareErrata([
     wrong:
       'Where some pages of a range were pinned before one could not be, their number is the answer of VFIO_IOMMU_SPAPR_REGISTER_MEMORY, which is not negative. Nothing stays pinned or charged, and nothing is registered.',
     right: 'The answer is -EFAULT.',
-    source: `${SOURCE}; pages are counted in pieces of 2^21`,
+    source: `${SOURCE}; since 7a3a4d763837 (v5.1), in pieces of 2^21 pages`,
     evidence: 'source',
     scenario: 'scenarios/errata/partial-pin-count.yaml',
+  },
+  {
+    id: 'overlap-before-charge',
+    title: 'overlap is looked for before memory is charged and pinned',
+    kind: 'change',
+    family: 'linux',
+    versions: [{ since: '4.2', until: '5.1' }],
+    wrong:
+      'A range that overlaps a region is refused with -EINVAL before anything else, also where it passes the limit or is not mapped.',
+    right:
+      'The charge, the record and the pins come first, each with its own refusal; then overlap is refused.',
+    source: `${SOURCE}; changed by eb9d7a62c386 (v5.1), which does not hold the list while it pins`,
+    evidence: 'source',
+    scenario: 'scenarios/errata/overlap-before-charge.yaml',
   },
 ])

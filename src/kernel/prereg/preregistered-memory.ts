@@ -29,7 +29,7 @@ export const EMPTY_WARNING = 'vmalloc: nothing is asked for'
 
 export interface PreregisteredMemoryOptions {
   readonly host: Host
-  /** Whether an erratum is switched on (`X8`, `partial-pin-count`). */
+  /** Whether an erratum is switched on (`X8`, `partial-pin-count`, `overlap-before-charge`). */
   readonly has?: (erratum: string) => boolean
   /** Asked before each allocation of the kernel's own: false makes that allocation fail. */
   readonly onAllocate?: () => boolean
@@ -71,6 +71,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   #name = 0
   readonly #carriesShift: boolean
   readonly #answersCount: boolean
+  readonly #looksFirst: boolean
   readonly #onAllocate: (() => boolean) | undefined
 
   constructor(options: PreregisteredMemoryOptions) {
@@ -82,12 +83,15 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     this.#pageBytes = host.pageBytes
     this.#carriesShift = has?.('X8') ?? false
     this.#answersCount = has?.('partial-pin-count') ?? false
+    this.#looksFirst = has?.('overlap-before-charge') ?? false
     this.#onAllocate = onAllocate
   }
 
   create(mm: AddressSpace, task: Task, ua: bigint, bytes: bigint): number {
     this.#assertAligned(ua | bytes)
     const pages = Number(bytes >> BigInt(this.#pageShift))
+    const uaPage = Number(ua >> BigInt(this.#pageShift))
+    if (this.#looksFirst && this.#table.overlaps(mm, uaPage, uaPage + pages)) return this.#refuse(EINVAL)
     // Such an array has no room: whether the charge or the array fails, the answer is the same and nothing stays.
     if (pages * ENTRY_BYTES > this.#host.memory.pages * 2 ** PAGE_4K_SHIFT) return this.#refuse(ENOMEM)
     const code = mm.locked.add(pages, task)
