@@ -41,6 +41,31 @@ describe('every recorded boot replays as it was', () => {
   })
 })
 
+describe('machines that start again', () => {
+  it.each<[string, number, number, number]>([
+    ['ppc-reboot', 1784, 2115, 1991],
+    ['ppc-bridges', 3402, 1785, 2311],
+  ])(
+    '%s: the reset is seen, and what comes after it is no fault',
+    async (name, answers, translations, line) => {
+      const r = await replay(name)
+      expect(r.answers).toEqual({ total: answers, matched: answers, diverged: 0, unjudged: 0 })
+      expect(r.translations).toMatchObject({ total: translations, learned: 0, unexplained: 0 })
+      const text = 'the machine was reset: its default windows are back, and empty'
+      expect(r.assumptions.at(-1)).toEqual({ line, text, state: 'open' })
+      expect(isClean(r)).toBe(true)
+    },
+  )
+
+  it('ppc-kexec: a device that nobody stopped touches what the next kernel has cleared', async () => {
+    const r = await replay('ppc-kexec')
+    expect(r.answers).toEqual({ total: 1052, matched: 1052, diverged: 0, unjudged: 0 })
+    expect(r.findings.map((f) => [f.rule, f.because.map((b) => b.line)])).toEqual([
+      ['use-after-unmap', [521, 1573, 1574]],
+    ])
+  })
+})
+
 describe('the log of hypercalls that were meant to go wrong', () => {
   it('has every answer matched, and the findings that the calls deserve', async () => {
     const r = await replay('qtest-ppc')
