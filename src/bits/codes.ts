@@ -44,11 +44,16 @@ export const ERRNO_CODES = {
   EEXIST: -17,
   ENODEV: -19,
   EINVAL: -22,
+  EMFILE: -24,
   ENOSPC: -28,
   ENOTTY: -25,
   EOVERFLOW: -75,
+  EBADFD: -77,
   EOPNOTSUPP: -95,
 } as const
+
+/** What an ioctl returns beside 0 and errnos: a truth value, wanted (VFIO_CHECK_EXTENSION) or not (VFIO_IOMMU_MAP_DMA). */
+export const RETURN_CODES = { RETURN_1: 1 } as const
 
 /** What a bus master learns of its access. */
 export const DMA_CODES = {
@@ -86,7 +91,7 @@ export const MODEL_CODES = {
 export const CODE_FAMILIES = {
   hcall: H_CODES,
   rtas: RTAS_CODES,
-  errno: ERRNO_CODES,
+  errno: { ...ERRNO_CODES, ...RETURN_CODES },
   dma: DMA_CODES,
   driver: { ...DRIVER_CODES, ...ERRNO_CODES },
   model: MODEL_CODES,

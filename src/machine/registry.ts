@@ -8,6 +8,7 @@ import { GUEST_CALLS } from '../kernel/guest/calls.ts'
 import { GUEST_ERRATA } from '../kernel/guest/errata.ts'
 import { QEMU_CALLS } from '../kernel/qemu/calls.ts'
 import { QEMU_ERRATA } from '../kernel/qemu/errata.ts'
+import { VFIO_CALLS } from '../kernel/vfio/calls.ts'
 import { MEM_CALLS } from '../memory/mem-calls.ts'
 import { PROC_CALLS } from '../memory/proc-calls.ts'
 import { LOG_FORMATS as READER_FORMATS } from '../reader/detect.ts'
@@ -51,6 +52,7 @@ export const WORDS: readonly Word[] = [TCE, LIOBN, CFG_ADDR, DDW_PAGE_SIZES, ...
 export const CALLS: readonly CallDecl[] = [
   ...QEMU_CALLS,
   ...GUEST_CALLS,
+  ...VFIO_CALLS,
   ...DEVICE_CALLS,
   ...MEM_CALLS,
   ...PROC_CALLS,

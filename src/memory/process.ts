@@ -58,8 +58,10 @@ export class Process implements Task {
   }
 }
 
-/** Who closes the files of a process that ends, and who looks after an mm structure that nobody holds any more. */
+/** Who gives a child its files and closes those of a process that ends, and who looks after an mm structure that nobody holds any more. */
 export interface ProcessWatcher {
+  /** A process has a child, whose memory is there. */
+  forked?(parent: Process, child: Process): void
   /** The memory of the process is gone; its files are closed now. */
   exited?(process: Process): void
   /** The last holder of the structure has let go. */
@@ -130,6 +132,7 @@ export class ProcessTable {
     if (parent.mm.framesToCopy() > this.host.frames.free) return FORK['no-frames']
     const made = this.#add(child, parent)
     parent.mm.copyTo(made.mm)
+    for (const watcher of this.#watchers) watcher.forked?.(parent, made)
     return FORK.done
   }
 

@@ -50,6 +50,14 @@ export interface HwTable {
   /** How many entries from this one on share one missing leaf of the userspace view: clearing skips them. */
   userGap(entry: number): number
 
+  /**
+   * Takes all entries from the kernel's own allocator, for a container that uses a table of the kernel as it is:
+   * 0, -EINVAL where entries cannot be swapped, -EBUSY where some are in use. Only such tables have it.
+   */
+  claim?(): number
+  /** The kernel's allocator has them back. */
+  unclaim?(): void
+
   /** it_kref: container, each linked group and each KVM attachment hold one. The last `put` frees the table. */
   get(): void
   put(): void

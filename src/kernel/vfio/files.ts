@@ -1,0 +1,151 @@
+import { type Journal, keyOf } from '../../bits/state.ts'
+import { Held } from '../guest/held.ts'
+
+/** Files that a process may have open (Linux: soft limit of RLIMIT_NOFILE). */
+export const FILES_MAX = 1024
+/** Descriptors 0 to 2 are the terminal's. */
+const FIRST_FD = 3
+
+/** What is behind a file: told when its last holder is gone. */
+export interface FileTarget {
+  readonly kind: 'container' | 'group' | 'device'
+  released(): void
+}
+
+/**
+ * An open file (struct file): its descriptors, mappings and other holders keep it; the last one that lets go
+ * releases what is behind it.
+ */
+export class OpenFile {
+  readonly number: number
+  readonly target: FileTarget
+  readonly #holders: Held<number>
+
+  constructor(journal: Journal, number: number, target: FileTarget) {
+    this.number = number
+    this.target = target
+    this.#holders = new Held(journal, `file ${number}`, 1, (n) => n)
+  }
+
+  get holders(): number {
+    return this.#holders.value
+  }
+
+  hold(): void {
+    this.#holders.set(this.holders + 1)
+  }
+
+  drop(): void {
+    this.#holders.set(this.holders - 1)
+    if (this.holders === 0) this.target.released()
+  }
+}
+
+interface ProcessFiles {
+  /** By descriptor, from `FIRST_FD` on. */
+  readonly fds: readonly (OpenFile | null)[]
+  readonly maps: readonly { readonly name: string; readonly file: OpenFile }[]
+}
+
+const NONE: ProcessFiles = { fds: [], maps: [] }
+
+const hashOf = ({ fds, maps }: ProcessFiles): number =>
+  fds.length + maps.length === 0
+    ? 0
+    : keyOf(...fds.map((f) => f?.number ?? 0), ...maps.flatMap((m) => [m.name, m.file.number]))
+
+/**
+ * Descriptors and file mappings of processes. Names of mappings are ours: they stand for the addresses that mmap
+ * answers.
+ */
+export class FileTable {
+  readonly #journal: Journal
+  readonly #files = new Map<string, Held<ProcessFiles>>()
+  readonly #opened: Held<number>
+
+  constructor(journal: Journal) {
+    this.#journal = journal
+    this.#opened = new Held(journal, 'files opened', 0, (n) => n)
+  }
+
+  /** Whether a process has a descriptor left. */
+  hasRoom(process: string): boolean {
+    return this.#freeFd(process) < FILES_MAX
+  }
+
+  /** Opens a file; the process has room. Its holder is the descriptor. */
+  open(process: string, target: FileTarget): { readonly fd: number; readonly file: OpenFile } {
+    const fd = this.#freeFd(process)
+    this.#opened.set(this.#opened.value + 1)
+    const file = new OpenFile(this.#journal, this.#opened.value, target)
+    const held = this.#of(process)
+    const fds = [...held.value.fds]
+    while (fds.length <= fd - FIRST_FD) fds.push(null)
+    fds[fd - FIRST_FD] = file
+    held.set({ ...held.value, fds })
+    return { fd, file }
+  }
+
+  find(process: string, fd: number): OpenFile | undefined {
+    return this.#of(process).value.fds[fd - FIRST_FD] ?? undefined
+  }
+
+  /** Takes a descriptor away; false where there is none. What it held goes with its last holder. */
+  close(process: string, fd: number): boolean {
+    const file = this.find(process, fd)
+    if (file === undefined) return false
+    const held = this.#of(process)
+    held.set({ ...held.value, fds: held.value.fds.with(fd - FIRST_FD, null) })
+    file.drop()
+    return true
+  }
+
+  mapping(process: string, name: string): OpenFile | undefined {
+    return this.#of(process).value.maps.find((m) => m.name === name)?.file
+  }
+
+  map(process: string, name: string, file: OpenFile): void {
+    const held = this.#of(process)
+    held.set({ ...held.value, maps: [...held.value.maps, { name, file }] })
+    file.hold()
+  }
+
+  unmap(process: string, name: string): void {
+    const file = this.mapping(process, name)
+    const held = this.#of(process)
+    held.set({ ...held.value, maps: held.value.maps.filter((m) => m.name !== name) })
+    file?.drop()
+  }
+
+  /** fork: the child has the same files, and the same mappings of them. */
+  inherit(parent: string, child: string): void {
+    const { value } = this.#of(parent)
+    this.#of(child).set(value)
+    for (const file of value.fds) file?.hold()
+    for (const { file } of value.maps) file.hold()
+  }
+
+  /** The process ends: mappings go first, then descriptors in their order. */
+  closeAll(process: string): void {
+    const held = this.#of(process)
+    const { fds, maps } = held.value
+    held.set(NONE)
+    for (const { file } of maps) file.drop()
+    for (const file of fds) file?.drop()
+  }
+
+  #freeFd(process: string): number {
+    const { fds } = this.#of(process).value
+    const free = fds.indexOf(null)
+    return FIRST_FD + (free < 0 ? fds.length : free)
+  }
+
+  #of(process: string): Held<ProcessFiles> {
+    let held = this.#files.get(process)
+    if (held === undefined) {
+      held = new Held(this.#journal, `files of ${process}`, NONE, hashOf)
+      this.#files.set(process, held)
+    }
+    return held
+  }
+}

@@ -1,0 +1,11 @@
+import type { CallHandler } from '../../bits/answer.ts'
+import { containerHandlers } from './container-handlers.ts'
+import { fileHandlers } from './file-handlers.ts'
+import { groupHandlers } from './group-handlers.ts'
+import type { Vfio } from './vfio.ts'
+
+/** All calls that VFIO answers. */
+export function vfioHandlers(vfio: Vfio): CallHandler[] {
+  const ioctls = [...containerHandlers(vfio), ...groupHandlers(vfio)]
+  return [...fileHandlers(vfio, ioctls), ...ioctls]
+}

@@ -1,0 +1,149 @@
+import { hiOfPage, loOfPage } from '../../bits/u64.ts'
+import type { AddressSpace } from '../../memory/address-space.ts'
+import type { Host } from '../../memory/host.ts'
+import type { DmaDir, HwTable } from '../../table/hw-table.ts'
+import type { MmIommu } from '../mm-port.ts'
+import type { SpaprErrata } from './spapr-errata.ts'
+
+const PAGE_4K_SHIFT = 12
+const WRITES = 2
+
+/** What the driver for containers works with. */
+export interface SpaprParts {
+  readonly host: Host
+  readonly memory: MmIommu
+  readonly errata: SpaprErrata
+}
+
+/** How entries could be made; the first that meets trouble ends it. */
+export type BuildResult =
+  | 'done'
+  | 'no-memory'
+  | 'not-registered'
+  | 'not-pinnable'
+  | 'not-contained'
+  | 'region-going'
+  | 'stopped-early'
+  | 'null-pointer'
+
+/**
+ * The entries of a container: made and taken back, for v1 by pinning each page, for v2 out of registered memory.
+ * Entry numbers are absolute; a user address is its 4 KiB page.
+ * (Linux v6.1 drivers/vfio/vfio_iommu_spapr_tce.c, tce_iommu_build, tce_iommu_build_v2, tce_iommu_clear)
+ */
+export class SpaprMapping {
+  readonly #parts: SpaprParts
+  readonly #isV2: boolean
+  readonly #frames = new Int32Array(1)
+
+  constructor(parts: SpaprParts, isV2: boolean) {
+    this.#parts = parts
+    this.#isV2 = isV2
+  }
+
+  /** Maps `count` IOMMU pages from `entry` on. On trouble those before it are cleared, unless the kernel forgets. */
+  build(
+    table: HwTable,
+    mm: AddressSpace,
+    entry: number,
+    uaPage: number,
+    count: number,
+    dir: DmaDir,
+  ): BuildResult {
+    const step = 2 ** (table.pageShift - PAGE_4K_SHIFT)
+    let result: BuildResult = 'done'
+    let made = 0
+    for (; made < count; made++) {
+      const page = uaPage + made * step
+      result = this.#isV2
+        ? this.#useRegistered(table, mm, entry + made, page, dir)
+        : this.#usePinned(table, mm, entry + made, page, dir)
+      if (result !== 'done') break
+    }
+    if (result === 'null-pointer') return result
+    if (result === 'done' || result === 'stopped-early') table.kill(entry, count)
+    else this.clear(table, mm, entry, made)
+    return result
+  }
+
+  /** Clears entries, mapped or not, and makes caches forget all of them. */
+  clear(table: HwTable, mm: AddressSpace, entry: number, count: number): void {
+    const skips = table.levels > 1 && table.hasUserView
+    for (let at = entry; at < entry + count; at++) {
+      if (skips && !table.userSlot(at, false)) {
+        at += Math.max(table.userGap(at), 1) - 1
+        continue
+      }
+      if (table.xchg(at, 0, 0) !== 0 || table.oldDir === 0) continue
+      const [hpaPage, oldDir] = [table.oldHpaPage, table.oldDir]
+      if (this.#isV2) this.#forget(table, mm, at, oldDir)
+      else this.#unpin(mm, hpaPage)
+    }
+    table.kill(entry, count)
+  }
+
+  #useRegistered(table: HwTable, mm: AddressSpace, entry: number, page: number, dir: DmaDir): BuildResult {
+    const { host, memory, errata } = this.#parts
+    const [hi, lo] = [hiOfPage(page, PAGE_4K_SHIFT), loOfPage(page, PAGE_4K_SHIFT)]
+    const hasSlot = table.userSlot(entry, true)
+    if (!hasSlot && !errata.followsNull) return 'no-memory'
+    const region = memory.lookup(mm, hi, lo, 2 ** table.pageShift)
+    if (region < 0 || memory.toHpa(region, hi, lo, table.pageShift) !== 0) return 'not-registered'
+    const { hpaPage } = memory
+    const deviceBytes = memory.deviceBytes(mm, hpaPage, table.pageShift)
+    const isContained =
+      deviceBytes > 0
+        ? deviceBytes === 2 ** table.pageShift
+        : host.frames.compoundShift(hpaPage) >= table.pageShift
+    if (!isContained) return 'not-contained'
+    if (memory.mappedInc(region) !== 0) return errata.stopsEarly ? 'stopped-early' : 'region-going'
+    if (table.xchg(entry, hpaPage, dir) !== 0) {
+      if (errata.countsWrongRegion) this.#forget(table, mm, entry, 0)
+      else memory.mappedDec(region)
+      return 'no-memory'
+    }
+    if (table.oldDir !== 0) this.#forget(table, mm, entry, table.oldDir)
+    if (!hasSlot) return 'null-pointer'
+    table.userSlot(entry, false)
+    table.setUser(hi, lo)
+    return 'done'
+  }
+
+  #usePinned(table: HwTable, mm: AddressSpace, entry: number, page: number, dir: DmaDir): BuildResult {
+    const { host, errata } = this.#parts
+    const { subShift } = host.frames
+    const userPage = Math.floor(page / 2 ** subShift)
+    // The kernel takes the direction from an address that is cut at its page: it always asks to write.
+    if (mm.pin(userPage, 1, true, this.#frames) !== 1) return 'not-pinnable'
+    const firstPage = host.frames.hostPage(this.#frames[0] as number)
+    if (host.frames.compoundShift(firstPage) < table.pageShift) {
+      if (!errata.leaksSmallPage) mm.unpin(userPage, 1, this.#frames)
+      return 'not-contained'
+    }
+    if (table.xchg(entry, firstPage + (page - userPage * 2 ** subShift), dir) !== 0) {
+      mm.unpin(userPage, 1, this.#frames)
+      return 'no-memory'
+    }
+    if (table.oldDir !== 0) this.#unpin(mm, table.oldHpaPage)
+    return 'done'
+  }
+
+  /** The region that an entry showed has one mapping less, and the entry no user address. */
+  #forget(table: HwTable, mm: AddressSpace, entry: number, oldDir: DmaDir): void {
+    if (!table.userSlot(entry, false)) return
+    const { memory } = this.#parts
+    const { userHi, userLo } = table
+    const region = memory.lookup(mm, userHi, userLo, 2 ** table.pageShift)
+    if (region >= 0 && memory.toHpa(region, userHi, userLo, table.pageShift) === 0) {
+      if ((oldDir & WRITES) !== 0) memory.markDirty(region, userHi, userLo)
+      memory.mappedDec(region)
+    }
+    table.setUser(0, 0)
+  }
+
+  /** Where the page was pinned is known to nobody any more: the record says 0. */
+  #unpin(mm: AddressSpace, hpaPage: number): void {
+    this.#frames[0] = hpaPage >> this.#parts.host.frames.subShift
+    mm.unpin(0, 1, this.#frames)
+  }
+}

@@ -1,0 +1,157 @@
+import { type Answer, answerOf, type CallHandler, dead, unmodelled, type Value } from '../../bits/answer.ts'
+import { type CallDecl, type RuleOf, rulesOf } from '../../bits/call.ts'
+import { hiOf, loOf } from '../../bits/u64.ts'
+import type { Process } from '../../memory/process.ts'
+import { KIND } from '../../trace/event.ts'
+import type { VfioContainer } from './container.ts'
+import type { VfioGroup } from './group.ts'
+import { isStop, type Outcome, unknown } from './outcome.ts'
+import type { SpaprContainer } from './spapr-container.ts'
+import { type StructDecl, UserStruct } from './structs.ts'
+import type { Vfio } from './vfio.ts'
+
+type Values = Readonly<Record<string, Value>>
+
+/** A call under way: who makes it, with what, and what it hands out. */
+export class VfioCall {
+  readonly process: Process
+  readonly args: Values
+  /** Outputs by name; those that the kernel was free to choose are in `free`. */
+  readonly outputs: Record<string, Value> = {}
+  readonly free: string[] = []
+
+  constructor(process: Process, args: Values) {
+    this.process = process
+    this.args = args
+  }
+
+  u64(name: string): bigint {
+    return this.args[name] as bigint
+  }
+
+  /** A descriptor or other number. */
+  number(name: string): number {
+    return Number(this.u64(name))
+  }
+
+  text(name: string): string {
+    return this.args[name] as string
+  }
+
+  /** The caller gets a descriptor. */
+  handOut(fd: number): void {
+    this.outputs['fd'] = BigInt(fd)
+    this.free.push('fd')
+  }
+}
+
+/** A call with the structure that it points to. */
+export class StructCall extends VfioCall {
+  readonly struct: UserStruct
+
+  constructor(process: Process, args: Values, decl: StructDecl) {
+    super(process, args)
+    this.struct = new UserStruct(decl, process.mm, args)
+  }
+
+  /** copy_from_user and the check of argsz, as every ioctl with such a structure begins. */
+  copyIn(bytes: number): 'bad-pointer' | 'argsz-short' | 'done' {
+    if (!this.struct.copyIn(bytes)) return 'bad-pointer'
+    return this.struct.get('argsz') < BigInt(bytes) ? 'argsz-short' : 'done'
+  }
+}
+
+type Body<D extends CallDecl> = (call: VfioCall) => Outcome<RuleOf<D> | 'no-such-process'>
+
+/** Ends a call: the record of its answer, and the answer. */
+function finish(vfio: Vfio, decl: CallDecl, outcome: Outcome<string>, call: VfioCall | undefined): Answer {
+  const { stage } = vfio.processes.host
+  if (isStop(outcome)) {
+    const { log, cause } = stage
+    if (outcome.stop === 'unmodelled') {
+      log.append(KIND.unmodelled, cause, log.names.intern(outcome.why), stage.line)
+      return unmodelled(outcome.why)
+    }
+    log.append(KIND.dead, cause, log.names.intern('kernel'), log.names.intern(outcome.why))
+    return dead(outcome.why)
+  }
+  const place = (rulesOf(decl) as Readonly<Record<string, number>>)[outcome] as number
+  return answerOf(decl, place, { outputs: call?.outputs ?? {}, free: call?.free ?? [] })
+}
+
+/** A handler of one call with the records of its beginning and end. A structure's outputs are what the caller finds in it afterwards. */
+export function vfioHandler<D extends CallDecl>(
+  vfio: Vfio,
+  decl: D,
+  body: Body<D>,
+  struct?: StructDecl,
+): CallHandler {
+  const { stage } = vfio.processes.host
+  const tags = stage.tag(decl)
+  const rules = rulesOf(decl) as Readonly<Record<string, number>>
+  const shown = Object.keys(decl.args).filter((name) => ['u32', 'u64'].includes(decl.args[name]?.type ?? ''))
+  const outputs = Object.keys(decl.outputs ?? {})
+  return {
+    decl,
+    run(args: Values): Answer {
+      const lanes = shown.slice(0, 4).flatMap((name) => {
+        const word = (args[name] ?? 0n) as bigint
+        return [loOf(word), hiOf(word)]
+      })
+      const before = stage.enter(tags, ...lanes)
+      const process = vfio.processes.find(args['process'] as string | undefined)
+      const call =
+        process === undefined
+          ? undefined
+          : struct === undefined
+            ? new VfioCall(process, args)
+            : new StructCall(process, args, struct)
+      const outcome = call === undefined ? 'no-such-process' : body(call)
+      if (call instanceof StructCall && outputs.length > 0)
+        Object.assign(call.outputs, call.struct.outputs(outputs))
+      const answer = finish(vfio, decl, outcome, call)
+      if (isStop(outcome)) {
+        stage.cause = before
+        return answer
+      }
+      const out = (answer.outputs[outputs[0] ?? ''] ?? 0n) as bigint
+      stage.leave(tags, before, rules[outcome] as number, loOf(out), hiOf(out))
+      return answer
+    },
+  }
+}
+
+/** The container behind the descriptor of a call, or the rule that refuses. */
+export function containerOf(vfio: Vfio, call: VfioCall): VfioContainer | 'bad-fd' | 'wrong-file' {
+  const target = vfio.files.find(call.process.name, call.number('fd'))?.target
+  if (target === undefined) return 'bad-fd'
+  return target.kind === 'container' ? (target as VfioContainer) : 'wrong-file'
+}
+
+/** The driver of the container behind the descriptor of a call, which works for the caller; or why it does not. */
+export function driverOf(
+  vfio: Vfio,
+  call: VfioCall,
+): SpaprContainer | Outcome<'bad-fd' | 'wrong-file' | 'no-driver' | 'other-process'> {
+  const target = vfio.files.find(call.process.name, call.number('fd'))?.target
+  if (target === undefined) return 'bad-fd'
+  if (target.kind === 'device') return unknown('an ioctl of a device')
+  if (target.kind === 'group') return 'wrong-file'
+  const { driver } = target as VfioContainer
+  if (driver === null) return 'no-driver'
+  return driver.isOther(call.process) ? 'other-process' : driver
+}
+
+/** The group behind the descriptor of a call. A container hands calls that are not its own to its driver. */
+export function groupOf(
+  vfio: Vfio,
+  call: VfioCall,
+): VfioGroup | 'bad-fd' | 'wrong-file' | 'no-driver' | 'other-process' {
+  const target = vfio.files.find(call.process.name, call.number('fd'))?.target
+  if (target === undefined) return 'bad-fd'
+  if (target.kind === 'group') return target as VfioGroup
+  if (target.kind === 'device') return 'wrong-file'
+  const { driver } = target as VfioContainer
+  if (driver === null) return 'no-driver'
+  return driver.isOther(call.process) ? 'other-process' : 'wrong-file'
+}

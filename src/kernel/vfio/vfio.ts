@@ -1,0 +1,71 @@
+import type { Profile } from '../../bits/errata.ts'
+import type { Process, ProcessTable } from '../../memory/process.ts'
+import { Held } from '../guest/held.ts'
+import type { MmIommu } from '../mm-port.ts'
+import { VfioContainer } from './container.ts'
+import { FileTable } from './files.ts'
+import { VfioGroup, type VfioGroupOptions } from './group.ts'
+import { spaprErrata } from './spapr-errata.ts'
+import type { SpaprParts } from './spapr-mapping.ts'
+
+export interface VfioOptions {
+  readonly processes: ProcessTable
+  readonly memory: MmIommu
+  readonly profile: Profile
+  readonly groups: readonly VfioGroupOptions[]
+  /** Whether the platform has EEH on: what VFIO_CHECK_EXTENSION says. */
+  readonly hasEeh: boolean
+}
+
+/**
+ * VFIO of a POWER host: its groups, the containers that processes open, and the files by which they hold each other.
+ * `vfioHandlers` has the calls.
+ *
+ * Host structures are those of ppc64le. Rules are those since Linux 5.18; groups are there although kernels from 6.0
+ * to 6.3 refuse PowerNV devices (they have no answer from a real host). No call fails for want of memory for
+ * records of its own.
+ */
+export class Vfio {
+  readonly files: FileTable
+  readonly processes: ProcessTable
+  readonly memory: MmIommu
+  readonly hasEeh: boolean
+  /** Before Linux 6.2 a file that is no container is refused with EINVAL. */
+  readonly refusesWithEinval: boolean
+  readonly #groups: ReadonlyMap<number, VfioGroup>
+  readonly #parts: SpaprParts
+  readonly #containers: Held<number>
+
+  constructor(options: VfioOptions) {
+    const { processes, memory, profile } = options
+    const { host } = processes
+    const errata = spaprErrata(profile)
+    this.processes = processes
+    this.memory = memory
+    this.hasEeh = options.hasEeh
+    this.refusesWithEinval = profile.has('set-container-einval')
+    this.files = new FileTable(host.journal)
+    this.#containers = new Held(host.journal, 'containers', 0, (n) => n)
+    this.#parts = { host, memory, errata }
+    this.#groups = new Map(
+      options.groups.map((group) => [
+        group.table.group,
+        new VfioGroup(group, host.journal, errata.usesKernelTables),
+      ]),
+    )
+    processes.watch({
+      forked: (parent: Process, child: Process) => this.files.inherit(parent.name, child.name),
+      exited: (process: Process) => this.files.closeAll(process.name),
+    })
+  }
+
+  group(number: number): VfioGroup | undefined {
+    return this.#groups.get(number)
+  }
+
+  /** A container without groups, as opening /dev/vfio/vfio makes one. */
+  createContainer(): VfioContainer {
+    this.#containers.set(this.#containers.value + 1)
+    return new VfioContainer(this.#parts, this.#containers.value)
+  }
+}

@@ -1,0 +1,211 @@
+import { describe, expect, it } from 'vitest'
+import {
+  CLOSE,
+  MMAP_DEVICE,
+  MUNMAP_DEVICE,
+  OPEN,
+  RAW_IOCTL,
+  VFIO_GROUP_GET_DEVICE_FD,
+  VFIO_GROUP_UNSET_CONTAINER,
+} from '../../src/kernel/vfio/calls.ts'
+import { VFIO_IOMMU_MAP_DMA } from '../../src/kernel/vfio/spapr-calls.ts'
+import { encodeStruct, STRUCTS } from '../../src/kernel/vfio/structs.ts'
+import { PROC_EXIT, PROC_FORK } from '../../src/memory/proc-calls.ts'
+import { testRules } from '../support/rule-table.ts'
+import { attached, DEVICE, makeVfio, PAGE, registered, UA } from '../support/vfio.ts'
+import { childOf, fdRows, fillFiles, NO_FD, NOWHERE, poke } from '../support/vfio-rows.ts'
+
+const CONTAINER = '/dev/vfio/vfio'
+
+function withDevice() {
+  const world = registered()
+  const device = world.fdOf(world.call(VFIO_GROUP_GET_DEVICE_FD, { fd: world.groupFd, name: DEVICE }))
+  return { ...world, device }
+}
+
+describe('open', () => {
+  testRules(OPEN, {
+    'no-such-process': () => [makeVfio().call(OPEN, { process: 'nobody', path: '/dev/null' })],
+    'too-many-files': () => {
+      const world = makeVfio()
+      fillFiles(world)
+      return [CONTAINER, '/dev/vfio/7'].map((path) => world.call(OPEN, { path }))
+    },
+    'no-such-file': () =>
+      ['/dev/vfio/7', '/dev/vfio/00', '/dev/vfio', '/dev/vfio/noiommu-0'].map((path) =>
+        makeVfio().call(OPEN, { path }),
+      ),
+    'group-open': () => {
+      const world = withDevice()
+      const again = world.call(OPEN, { path: '/dev/vfio/0' })
+      world.call(CLOSE, { fd: world.groupFd })
+      return [again, world.call(OPEN, { path: '/dev/vfio/0' })]
+    },
+    done: () => {
+      const world = makeVfio()
+      const answers = [CONTAINER, '/dev/vfio/0', CONTAINER].map((path) => world.call(OPEN, { path }))
+      expect(answers.map((a) => a.outputs['fd'])).toEqual([3n, 4n, 5n])
+      world.call(CLOSE, { fd: 4n })
+      const again = world.call(OPEN, { path: '/dev/vfio/0' })
+      expect(again).toMatchObject({ outputs: { fd: 4n }, free: ['fd'] })
+      return [...answers, again]
+    },
+  })
+})
+
+describe('close', () => {
+  testRules(CLOSE, {
+    ...fdRows(CLOSE),
+    held: () => {
+      const world = withDevice()
+      world.call(MMAP_DEVICE, { fd: world.device, map: 'bar' })
+      return [world.device, world.groupFd].map((fd) => world.call(CLOSE, { fd }))
+    },
+    done: () => {
+      const world = withDevice()
+      return [world.device, world.groupFd, world.fd].map((fd) => world.call(CLOSE, { fd }))
+    },
+  })
+
+  it('a group whose file goes leaves its container, which gives everything back', () => {
+    const { call, groupFd, fd, qemu, pe } = registered()
+    call(VFIO_IOMMU_MAP_DMA, { fd, vaddr: UA, iova: 0n, bytes: PAGE })
+    expect(qemu.mm.locked.pages).toBe(256n + 128n)
+    call(CLOSE, { fd })
+    expect(pe.tables[0]?.live()).toHaveLength(16)
+    call(CLOSE, { fd: groupFd })
+    expect([qemu.mm.locked.pages, pe.tables, pe.isOwned]).toEqual([0n, [null, null], false])
+    expect(pe.made[0]).toMatchObject({ references: 0, tces: new Map() })
+  })
+})
+
+describe('mmap of a device', () => {
+  testRules(MMAP_DEVICE, {
+    ...fdRows(MMAP_DEVICE, { map: 'bar' }),
+    'not-mappable': () => {
+      const world = withDevice()
+      world.call(MMAP_DEVICE, { fd: world.device, map: 'bar' })
+      return [world.groupFd, world.fd].map((fd) => world.call(MMAP_DEVICE, { fd, map: 'bar' }))
+    },
+    'name-taken': () => {
+      const world = withDevice()
+      world.call(MMAP_DEVICE, { fd: world.device, map: 'bar' })
+      return [world.call(MMAP_DEVICE, { fd: world.device, map: 'bar' })]
+    },
+    done: () => {
+      const world = withDevice()
+      return ['bar', 'rom'].map((map) => world.call(MMAP_DEVICE, { fd: world.device, map }))
+    },
+  })
+
+  // Seen on Linux 6.12.95: the descriptor of the device is closed, its mapping is not.
+  it('keeps the device open, and the group in its container', () => {
+    const { call, groupFd, device } = withDevice()
+    call(MMAP_DEVICE, { fd: device, map: 'bar' })
+    expect(call(CLOSE, { fd: device }).code).toBe('OK')
+    expect(call(VFIO_GROUP_UNSET_CONTAINER, { fd: groupFd })).toMatchObject({ code: 'EBUSY' })
+    call(MUNMAP_DEVICE, { map: 'bar' })
+    expect(call(VFIO_GROUP_UNSET_CONTAINER, { fd: groupFd })).toMatchObject({ code: 'OK' })
+  })
+})
+
+describe('munmap of a device', () => {
+  testRules(MUNMAP_DEVICE, {
+    'no-such-process': () => [makeVfio().call(MUNMAP_DEVICE, { process: 'nobody', map: 'bar' })],
+    'not-mapped': () => {
+      const world = withDevice()
+      world.call(MMAP_DEVICE, { fd: world.device, map: 'bar' })
+      world.call(MUNMAP_DEVICE, { map: 'bar' })
+      return ['bar', 'rom'].map((map) => world.call(MUNMAP_DEVICE, { map }))
+    },
+    done: () => {
+      const world = withDevice()
+      world.call(MMAP_DEVICE, { fd: world.device, map: 'bar' })
+      return [world.call(MUNMAP_DEVICE, { map: 'bar' })]
+    },
+  })
+})
+
+describe('processes', () => {
+  it('a child has the files of its parent: both must close them', () => {
+    const world = withDevice()
+    world.call(MMAP_DEVICE, { fd: world.device, map: 'bar' })
+    world.call(PROC_FORK, { child: 'child' })
+    for (const fd of [world.device, world.groupFd, world.fd]) world.call(CLOSE, { fd })
+    world.call(MUNMAP_DEVICE, { map: 'bar' })
+    expect(world.pe.isOwned).toBe(true)
+    world.call(PROC_EXIT, { process: 'child' })
+    expect([world.pe.isOwned, world.qemu.mm.locked.pages]).toEqual([false, 0n])
+  })
+
+  it('the end of a process gives back what its containers had', () => {
+    const { call, fd, qemu, pe, host } = withDevice()
+    call(VFIO_IOMMU_MAP_DMA, { fd, vaddr: UA, iova: 0n, bytes: PAGE })
+    call(PROC_EXIT, { process: 'qemu' })
+    expect([qemu.mm.locked.pages, qemu.mm.holders, host.frames.free]).toEqual([0n, 0, host.frames.frames])
+    expect(pe.tables).toEqual([null, null])
+  })
+
+  it('state goes back with the machine', () => {
+    const world = attached({ journal: true })
+    const { call, journal, fd, groupFd, pe } = world
+    const [mark, before] = [journal.mark(), journal.hash]
+    call(CLOSE, { fd: groupFd })
+    call(OPEN, { path: CONTAINER })
+    expect(journal.hash).not.toBe(before)
+    journal.rollback(mark)
+    expect(journal.hash).toBe(before)
+    pe.isOwned = true
+    expect(call(VFIO_GROUP_UNSET_CONTAINER, { fd: groupFd }).rule).toBe('done')
+    expect(call(CLOSE, { fd }).rule).toBe('done')
+  })
+})
+
+describe('ioctl by number', () => {
+  const EEH_PE_OP = 0x3b79n
+  testRules(RAW_IOCTL, {
+    ...fdRows(RAW_IOCTL, { cmd: 0x1234n }),
+    'no-driver': () => {
+      const world = makeVfio()
+      const fd = world.container()
+      return [0x1234n, EEH_PE_OP].map((cmd) => world.call(RAW_IOCTL, { fd, cmd }))
+    },
+    'other-process': () => {
+      const world = registered()
+      childOf(world)
+      return [0x1234n, EEH_PE_OP].map((cmd) => world.call(RAW_IOCTL, { fd: world.fd, cmd }))
+    },
+    unknown: () => {
+      const { call, fd, groupFd, device } = withDevice()
+      return [
+        call(RAW_IOCTL, { fd, cmd: 0x3b90n }),
+        call(RAW_IOCTL, { fd: groupFd, cmd: EEH_PE_OP }),
+        call(RAW_IOCTL, { fd: device, cmd: 0x1234n }),
+      ]
+    },
+  })
+
+  it.each([0x3b71n, 0x2000_3b71n])('%x is VFIO_IOMMU_MAP_DMA: its structure is read from memory', (cmd) => {
+    const world = registered()
+    const { call, fd, pe } = world
+    const args = { argsz: 32n, flags: 3n, vaddr: UA, iova: PAGE, bytes: PAGE }
+    const arg = poke(world, UA + 0x123n, encodeStruct(STRUCTS.map, args))
+    expect(call(RAW_IOCTL, { fd, cmd, arg })).toMatchObject({ rule: 'done', code: 'OK' })
+    expect(pe.tables[0]?.live()).toHaveLength(16)
+    expect(call(RAW_IOCTL, { fd, cmd, arg: NOWHERE })).toMatchObject({ code: 'EFAULT' })
+    expect(call(RAW_IOCTL, { fd: NO_FD, cmd, arg })).toMatchObject({ code: 'EBADF' })
+  })
+
+  it('a value goes through as it is', () => {
+    const { call, fd } = attached()
+    expect(call(RAW_IOCTL, { fd, cmd: 0x3b65n, arg: 7n })).toMatchObject({ code: 'RETURN_1' })
+    expect(call(RAW_IOCTL, { fd, cmd: 0x3b66n, arg: 7n })).toMatchObject({ rule: 'driver-set' })
+  })
+
+  it('what only devices and EEH know is not modelled', () => {
+    const { call, fd, device } = withDevice()
+    expect(call(RAW_IOCTL, { fd: device, cmd: 0x3b6bn }).state).toBe('unmodelled')
+    expect(call(VFIO_IOMMU_MAP_DMA, { fd: device }).state).toBe('unmodelled')
+    expect(call(RAW_IOCTL, { fd, cmd: EEH_PE_OP }).state).toBe('unmodelled')
+  })
+})
