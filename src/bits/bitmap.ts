@@ -137,7 +137,7 @@ export class Bitmap {
       let next = behind
       // A bit stays while `wide` bits from it on are free.
       for (let wide = 1; wide < count && free !== 0; ) {
-        const step = wide < count - wide ? wide : count - wide
+        const step = Math.min(wide, count - wide)
         free &= (free >>> step) | (next << (WORD_BITS - step))
         next &= next >>> step
         wide += step
@@ -164,6 +164,6 @@ export class Bitmap {
     while (word === 0 && w < last) word = (data[++w] as number) ^ flip
     if (word === 0) return behind
     const at = (w << 5) + 31 - Math.clz32(word & -word)
-    return at < behind ? at : behind
+    return Math.min(at, behind)
   }
 }
