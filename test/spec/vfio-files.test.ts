@@ -6,9 +6,11 @@ import {
   OPEN,
   RAW_IOCTL,
   VFIO_GROUP_GET_DEVICE_FD,
+  VFIO_GROUP_SET_CONTAINER,
   VFIO_GROUP_UNSET_CONTAINER,
+  VFIO_SET_IOMMU,
 } from '../../src/kernel/vfio/calls.ts'
-import { VFIO_IOMMU_MAP_DMA } from '../../src/kernel/vfio/spapr-calls.ts'
+import { VFIO_IOMMU_ENABLE, VFIO_IOMMU_MAP_DMA } from '../../src/kernel/vfio/spapr-calls.ts'
 import { encodeStruct, STRUCTS } from '../../src/kernel/vfio/structs.ts'
 import { PROC_EXIT, PROC_FORK } from '../../src/memory/proc-calls.ts'
 import { testRules } from '../support/rule-table.ts'
@@ -144,6 +146,19 @@ describe('processes', () => {
     call(PROC_EXIT, { process: 'qemu' })
     expect([qemu.mm.locked.pages, qemu.mm.holders, host.frames.free]).toEqual([0n, 0, host.frames.frames])
     expect(pe.tables).toEqual([null, null])
+  })
+
+  it('a container without groups has nothing left of its driver', () => {
+    const world = makeVfio({ journal: true })
+    const [fd, groupFd] = [world.container(), world.group()]
+    const before = world.journal.hash
+    for (const type of [7n, 2n]) {
+      world.call(VFIO_GROUP_SET_CONTAINER, { fd: groupFd, container: fd })
+      world.call(VFIO_SET_IOMMU, { fd, type })
+      world.call(VFIO_IOMMU_ENABLE, { fd })
+      world.call(VFIO_GROUP_UNSET_CONTAINER, { fd: groupFd })
+      expect(world.journal.hash).toBe(before)
+    }
   })
 
   it('state goes back with the machine', () => {

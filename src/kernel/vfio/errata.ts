@@ -85,11 +85,11 @@ export const VFIO_ERRATA = declareErrata([
     title: 'range checks of a window look at the first page only',
     kind: 'defect',
     family: 'linux',
-    versions: [{ since: '4.2', until: '6.1.192' }, { since: '6.2' }],
+    versions: [{ since: '4.12', until: '6.1.192' }, { since: '6.2' }],
     wrong: 'VFIO_IOMMU_UNMAP_DMA past the end of a window clears entries past the table.',
     right: 'A range that passes the end is refused.',
     source:
-      'Linux v6.12 arch/powerpc/kernel/iommu.c, iommu_tce_check_ioba; Linux 6.1.192 counts the pages. The hypercalls of KVM share the helper.',
+      'Linux v6.12 arch/powerpc/kernel/iommu.c, iommu_tce_check_ioba; v4.9 (iommu_tce_clear_param_check) and 6.1.192 count the pages. The hypercalls of KVM share the helper.',
     evidence: 'run',
     scenario: 'scenarios/errata/x14-unmap-past-window.yaml',
   },
@@ -111,7 +111,7 @@ export const VFIO_ERRATA = declareErrata([
     title: 'an IOVA that is not aligned makes the ioctl return 1',
     kind: 'quirk',
     family: 'linux',
-    versions: [{ since: '4.2' }],
+    versions: [{ since: '4.12' }],
     wrong:
       'The range check is a truth value: VFIO_IOMMU_MAP_DMA and VFIO_IOMMU_UNMAP_DMA return 1, which callers take for success.',
     right: 'They answer -EINVAL.',

@@ -24,7 +24,8 @@ export class OpenFile {
   constructor(journal: Journal, number: number, target: FileTarget) {
     this.number = number
     this.target = target
-    this.#holders = new Held(journal, `file ${number}`, 1, (n) => n)
+    this.#holders = new Held(journal, `file ${number}`, 0, (n) => n)
+    this.#holders.set(1)
   }
 
   get holders(): number {
@@ -95,7 +96,8 @@ export class FileTable {
     const file = this.find(process, fd)
     if (file === undefined) return false
     const held = this.#of(process)
-    held.set({ ...held.value, fds: held.value.fds.with(fd - FIRST_FD, null) })
+    const fds = held.value.fds.with(fd - FIRST_FD, null)
+    held.set({ ...held.value, fds: fds.slice(0, fds.findLastIndex((f) => f !== null) + 1) })
     file.drop()
     return true
   }

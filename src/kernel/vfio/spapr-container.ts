@@ -148,17 +148,14 @@ export class SpaprContainer {
   /** The last group has left: all that the container has goes. */
   release(): void {
     const { mm } = this
-    if (mm === null) return
-    for (const window of this.windows.tables.keys()) this.windows.dispose(window, mm)
-    const { host, memory } = this.#parts
-    for (const region of this.regions) {
-      if (memory.put(region) === 0) continue
-      const { log, cause } = host.stage
-      log.emit('warning', cause, { layer: 'kernel', text: 'tce_iommu_release: a region is still mapped' })
+    if (mm !== null) {
+      for (const window of this.windows.tables.keys()) this.windows.dispose(window, mm)
+      this.#dropRegions()
     }
-    this.#regions.set([])
     this.disable()
-    mm.drop()
+    this.#lockedPages.set(0)
+    this.windows.setPending(false)
+    mm?.drop()
     this.#mm.set(null)
   }
 
@@ -280,6 +277,16 @@ export class SpaprContainer {
   #prepare(process: Process): DefaultOutcome {
     if (!this.windows.isPending) return 'done'
     return this.windows.createDefault(this.groups, { mm: this.adopt(process), task: process })
+  }
+
+  #dropRegions(): void {
+    const { host, memory } = this.#parts
+    for (const region of this.regions) {
+      if (memory.put(region) === 0) continue
+      const { log, cause } = host.stage
+      log.emit('warning', cause, { layer: 'kernel', text: 'tce_iommu_release: a region is still mapped' })
+    }
+    this.#regions.set([])
   }
 
   #tableOf(iova: bigint): HwTable | null {
