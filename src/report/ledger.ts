@@ -93,6 +93,17 @@ type Row = { -readonly [K in keyof Omit<WindowLedger, 'allowed' | 'refused'>]: W
   readonly shadow: WindowShadow
 }
 
+/** A call with the numbers that the log has for it, and how often a layer gave it an answer. */
+interface Returned {
+  readonly call: number
+  readonly layer: number
+  readonly code: number
+  count: number
+}
+
+/** Calls that are found again without a search: a power of two. */
+const RECENT = 16
+
 interface DeviceRow {
   requests: number
   bytes: number
@@ -127,7 +138,9 @@ export class LedgerCounter implements RecordSink {
   readonly #order: Row[] = []
   readonly #runs = new RunHistogram()
   readonly #devices = new Map<number, DeviceRow>()
-  readonly #calls = new Map<number, Map<number, Map<number, number>>>()
+  readonly #calls: Returned[] = []
+  /** By the lowest bits of the call's name, the entry of `#calls` that was counted last. */
+  readonly #recent: (Returned | undefined)[] = new Array(RECENT).fill(undefined)
   #last: Row | undefined
   #log: RecordLog | undefined
   #live = 0
@@ -272,10 +285,20 @@ export class LedgerCounter implements RecordSink {
 
   #returned(log: RecordLog, seq: number): void {
     this.#log = log
-    const layers = inner(this.#calls, log.slot(seq, RETURN.call))
-    const codes = inner(layers, log.slot(seq, RETURN.layer))
+    const call = log.slot(seq, RETURN.call)
+    const layer = log.slot(seq, RETURN.layer)
     const code = log.slot(seq, RETURN.code)
-    codes.set(code, (codes.get(code) ?? 0) + 1)
+    const place = call & (RECENT - 1)
+    let found = this.#recent[place]
+    if (found === undefined || found.call !== call || found.layer !== layer || found.code !== code) {
+      found = this.#calls.find((c) => c.call === call && c.layer === layer && c.code === code)
+      if (found === undefined) {
+        found = { call, layer, code, count: 0 }
+        this.#calls.push(found)
+      }
+      this.#recent[place] = found
+    }
+    found.count++
   }
 
   /** What has been counted so far. */
@@ -325,12 +348,8 @@ export class LedgerCounter implements RecordSink {
 
   #callCounts(): CallCount[] {
     const name = (n: number): string => this.#log?.names.word(n) ?? ''
-    return [...this.#calls]
-      .flatMap(([call, layers]) =>
-        [...layers].flatMap(([layer, codes]) =>
-          [...codes].map(([code, count]) => ({ call: name(call), layer: name(layer), code, count })),
-        ),
-      )
+    return this.#calls
+      .map(({ call, layer, code, count }) => ({ call: name(call), layer: name(layer), code, count }))
       .sort((a, b) => byWord<CallCount>((c) => `${c.call} ${c.layer}`)(a, b) || b.code - a.code)
   }
 
@@ -374,12 +393,3 @@ const byWord =
   <T>(of: (item: T) => string) =>
   (a: T, b: T): number =>
     of(a) < of(b) ? -1 : of(a) > of(b) ? 1 : 0
-
-function inner<V>(map: Map<number, Map<number, V>>, key: number): Map<number, V> {
-  let found = map.get(key)
-  if (found === undefined) {
-    found = new Map()
-    map.set(key, found)
-  }
-  return found
-}
