@@ -76,7 +76,7 @@ function requestOf(options: Invocation['options']): FitRequest {
 
 export const fitCommand: Command = {
   name: 'fit',
-  summary: 'say whether the memory, windows and devices of a VM fit a POWER host',
+  summary: 'say whether a VM fits a POWER host, with the sums',
   positionals: [],
   options: [
     { flags: '--ram <size>', doc: 'memory of the VM' },

@@ -19,7 +19,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'fit',
-    summary: 'say whether the memory, windows and devices of a VM fit a POWER host',
+    summary: 'say whether a VM fits a POWER host, with the sums',
     load: async () => (await import('./fit.ts')).fitCommand,
   },
   {
