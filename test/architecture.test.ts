@@ -32,6 +32,12 @@ describe('floors', () => {
       "import {\n  a,\n  b,\n} from '../hw/edu.ts'",
       'bits must not import hw',
     ],
+    [
+      'a way around the ports',
+      'src/kernel/vfio/x.ts',
+      "import { a } from '../guest/ddw.ts'",
+      'kernel/vfio must not import kernel/guest',
+    ],
     ['a folder that is no floor', 'src/misc/x.ts', '', 'misc is no floor'],
   ])('sees %s', (_what, path, text, sentence) => {
     expect(floorViolations([{ path, text }]).join('\n')).toContain(sentence)

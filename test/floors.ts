@@ -43,6 +43,12 @@ export const sourcesBelow = (dir: string): SourceFile[] =>
     .sort()
     .map((f) => ({ path: join(dir, f), text: readFileSync(join(dir, f), 'utf8') }))
 
+/** Folders of the kernel floor: each knows the files of the floor itself (its ports), and no other folder. */
+const kernelFolderOf = (path: string): string | undefined => {
+  const [floor, folder, file] = relative('src', path).split('/')
+  return floor === 'kernel' && file !== undefined ? folder : undefined
+}
+
 const floorOf = (path: string): string => {
   const [first = '', ...rest] = relative('src', path).split('/')
   return rest.length === 0 ? 'root' : first
@@ -65,7 +71,12 @@ export function floorViolations(files: readonly SourceFile[]): string[] {
         if (!EDGES.includes(from)) bad.push(`${path}: ${from} must not import '${target}'`)
         continue
       }
-      const to = floorOf(join(dirname(path), target))
+      const reached = join(dirname(path), target)
+      const to = floorOf(reached)
+      const [folder, other] = [kernelFolderOf(path), kernelFolderOf(reached)]
+      if (folder !== undefined && other !== undefined && folder !== other) {
+        bad.push(`${path}: kernel/${folder} must not import kernel/${other}`)
+      }
       if (to !== from && !FLOORS[from]?.includes(to)) bad.push(`${path}: ${from} must not import ${to}`)
     }
   }

@@ -1,4 +1,5 @@
 import type { Profile } from '../../bits/errata.ts'
+import { Held } from '../../bits/held.ts'
 import { type Journal, keyOf } from '../../bits/state.ts'
 import { ceilLog2 } from '../../bits/u64.ts'
 import { type DdwQuery, type DdwRtas, type DdwTokens, ddwTokens, hasReset } from './ddw-rtas.ts'
@@ -15,7 +16,6 @@ import {
 import type { DirectWindow } from './direct-window.ts'
 import type { DmaDevice } from './dma-device.ts'
 import type { GuestLog } from './guest-log.ts'
-import { Held } from './held.ts'
 import type { SystemRam } from './system-ram.ts'
 import type { TableGroup } from './table-group.ts'
 

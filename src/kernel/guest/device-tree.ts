@@ -1,5 +1,5 @@
+import { Held } from '../../bits/held.ts'
 import { type Journal, keyOf } from '../../bits/state.ts'
-import { Held } from './held.ts'
 
 /** Names of the properties that DMA set-up reads and writes (LoPAR, ibm,ddw-*; Linux v6.1 pseries/iommu.c). */
 export const PROP = {

@@ -1,5 +1,5 @@
+import { Held } from '../../bits/held.ts'
 import { type Journal, keyOf } from '../../bits/state.ts'
-import { Held } from './held.ts'
 
 /** Pages [first, end) of the guest's memory. */
 export interface PageRange {

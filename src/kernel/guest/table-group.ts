@@ -1,6 +1,6 @@
+import { Held } from '../../bits/held.ts'
 import { type Journal, keyOf } from '../../bits/state.ts'
 import type { DeviceNode } from './device-tree.ts'
-import { Held } from './held.ts'
 import type { IommuTable } from './iommu-table.ts'
 import type { TceBackend } from './tce-backend.ts'
 

@@ -1,7 +1,7 @@
 import type { RuleOf } from '../../bits/call.ts'
+import { Held } from '../../bits/held.ts'
 import type { Journal } from '../../bits/state.ts'
 import type { Process } from '../../memory/process.ts'
-import { Held } from '../guest/held.ts'
 import type { VFIO_SET_IOMMU } from './calls.ts'
 import type { FileTarget } from './files.ts'
 import type { VfioGroup } from './group.ts'

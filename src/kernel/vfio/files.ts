@@ -1,5 +1,5 @@
+import { Held } from '../../bits/held.ts'
 import { type Journal, keyOf } from '../../bits/state.ts'
-import { Held } from '../guest/held.ts'
 
 /** Files that a process may have open (Linux: soft limit of RLIMIT_NOFILE). */
 export const FILES_MAX = 1024

@@ -1,11 +1,11 @@
 import type { RuleOf } from '../../bits/call.ts'
 import { ERRNO_CODES } from '../../bits/codes.ts'
+import { Held } from '../../bits/held.ts'
 import type { Journal } from '../../bits/state.ts'
 import { hiOf, loOf, U64_MAX } from '../../bits/u64.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
 import type { Process } from '../../memory/process.ts'
 import type { DmaDir, HwTable, TableGroup, TableGroupOps } from '../../table/hw-table.ts'
-import { Held } from '../guest/held.ts'
 import type { VFIO_SET_IOMMU } from './calls.ts'
 import { firmwareOutcome, type Outcome, unknown } from './outcome.ts'
 import type {

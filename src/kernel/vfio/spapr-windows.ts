@@ -1,9 +1,9 @@
 import { ERRNO_CODES } from '../../bits/codes.ts'
+import { Held } from '../../bits/held.ts'
 import type { Journal } from '../../bits/state.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
 import type { Task } from '../../memory/locked-vm.ts'
 import type { HwTable, TableGroup, TableGroupOps } from '../../table/hw-table.ts'
-import { Held } from '../guest/held.ts'
 import { firmwareOutcome, isStop, type Outcome, unknown } from './outcome.ts'
 import type { SpaprMapping, SpaprParts } from './spapr-mapping.ts'
 

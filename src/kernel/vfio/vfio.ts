@@ -1,6 +1,6 @@
 import type { Profile } from '../../bits/errata.ts'
+import { Held } from '../../bits/held.ts'
 import type { Process, ProcessTable } from '../../memory/process.ts'
-import { Held } from '../guest/held.ts'
 import type { MmIommu } from '../mm-port.ts'
 import { VfioContainer } from './container.ts'
 import { FileTable } from './files.ts'

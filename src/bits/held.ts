@@ -1,9 +1,9 @@
-import { type Journal, keyOf } from '../../bits/state.ts'
+import { type Journal, keyOf } from './state.ts'
 
 /**
  * A value that an undo log can take back: replaced as a whole by `set`, never changed inside.
  *
- * For the few things of the guest kernel that are no numbers: lists of windows, properties of a node, named
+ * For the few parts of a state that are no numbers: lists of windows, properties of a node, files, named
  * buffers. `hashOf` says what of the value the state hash sees.
  */
 export class Held<T> {
