@@ -29,7 +29,7 @@ const appends =
 export const RECORDS: CaseGroup = {
   title: 'Record log',
   note:
-    'Ours: RecordLog.append of twelve slots, cause, kind and tick into columns, 2^16 records kept. C: a struct of ' +
+    'Ours: RecordLog.append of twelve slots, cause, kind and tick into rows, 2^16 records kept. C: a struct of ' +
     'the same parts into a ring of 2^16, out of line. Off: the log is switched off, its callers still call.',
   cases: [
     {
