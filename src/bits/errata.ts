@@ -97,6 +97,10 @@ export interface Profile {
  * @example resolveProfile(ALL, 'qemu-7.2+linux-6.1').has('X11') // true
  */
 export function resolveProfile(all: readonly Erratum[], name: string): Profile {
+  if (name.trim() === '') {
+    const what = `the profile is empty; known: intended, ${FAMILIES.map((f) => `${f}-VERSION`).join(', ')}`
+    throw new IommulatorError('ERR_PROFILE', what, { field: 'profile' })
+  }
   const on = new Set<string>()
   const known = all.map((e) => e.id)
   const toggle = (id: string): string => {

@@ -17,13 +17,17 @@ function paintFor(when: When, stream: NodeJS.WriteStream): Paint {
   return { bold: c.bold, dim: c.dim, red: c.red, green: c.green, yellow: c.yellow, cyan: c.cyan }
 }
 
-/** The process's own streams. A reader that goes away (`| head`) ends the program quietly. */
+/**
+ * The process's own streams. A reader that goes away (`| head`) ends the program quietly; a disk that is full
+ * ends it with one line.
+ */
 export function processIo(options: { readonly color: When; readonly quiet: boolean }): Io {
   const started = performance.now()
   for (const stream of [process.stdout, process.stderr]) {
     stream.on('error', (error: NodeJS.ErrnoException) => {
       if (error.code === 'EPIPE') process.exit(EXIT.CLEAN)
-      throw error
+      if (stream === process.stdout) process.stderr.write(`iommulator: cannot write: ${error.message}\n`)
+      process.exit(EXIT.ENVIRONMENT)
     })
   }
   let drawn = false

@@ -43,7 +43,7 @@ function fill(to: Commander, command: Command, done: (code: number) => void, io:
 }
 
 /** Errors of words on the command line, not of a file. */
-const USAGE_ERRORS: readonly ErrorCode[] = ['ERR_PROFILE', 'ERR_NUMBER', 'ERR_RULE']
+const USAGE_ERRORS: readonly ErrorCode[] = ['ERR_PROFILE', 'ERR_NUMBER', 'ERR_RULE', 'ERR_WORD_RANGE']
 
 /** Says what went wrong, in one line where it can be one, and with which exit code. */
 export function failure(error: unknown, io: Io): number {
@@ -93,6 +93,16 @@ export async function runProgram(
     if (argv.length === 0) {
       program.outputHelp()
       return EXIT.CLEAN
+    }
+    const [asked, about] = argv
+    if (
+      asked === 'help' &&
+      about !== undefined &&
+      !entries.some((e) => e.name === about) &&
+      about !== 'help'
+    ) {
+      io.err(`error: unknown command '${about}'; iommulator help lists them\n`)
+      return EXIT.USAGE
     }
     await program.parseAsync([...argv], { from: 'user' })
     return code

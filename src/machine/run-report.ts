@@ -7,9 +7,15 @@ import { findingsText, type Paint, verdictsText } from '../report/text.ts'
 import { valueText } from './expectation.ts'
 import { isAsExpected, type RunResult, type StepResult } from './run-scenario.ts'
 
+/** Characters of one value in the report; the JSON has all of them. */
+const VALUE_CHARS = 64
+
+const shortened = (text: string): string =>
+  text.length <= VALUE_CHARS + 16 ? text : `${text.slice(0, VALUE_CHARS)}...(${text.length} characters)`
+
 const valuesText = (values: Readonly<Record<string, Value>>): string =>
   Object.entries(values)
-    .map(([name, value]) => `${name}=${valueText(value)}`)
+    .map(([name, value]) => `${name}=${shortened(valueText(value))}`)
     .join(' ')
 
 const answerText = (a: Answer): string =>

@@ -1,4 +1,5 @@
 import type { Answer } from '../bits/answer.ts'
+import { IommulatorError } from '../bits/errors.ts'
 import { WHOLE_MACHINE } from '../check/coverage.ts'
 import { Judge } from '../check/judge.ts'
 import type { Finding, Verdict } from '../check/rule.ts'
@@ -67,6 +68,17 @@ function compareFindings(
   return wrong
 }
 
+/** Does one step; an operation that cannot be done at all is an error that names its step and line. */
+function performed(machine: Machine, operation: Operation, step: number): Answer {
+  try {
+    return machine.perform(operation)
+  } catch (error) {
+    if (!(error instanceof IommulatorError)) throw error
+    const where = { ...error.where, ...(operation.line === undefined ? {} : { line: operation.line }) }
+    throw new IommulatorError(error.code, `step ${step}: ${error.message}`, where, error)
+  }
+}
+
 /** How a scenario is run, beside what it says itself. */
 export interface RunOptions extends MachineOptions {
   /** Rules to judge; all where it is left out. */
@@ -91,7 +103,7 @@ export function runScenario(scenario: Scenario, { rules, ...options }: RunOption
   })
   const steps = scenario.steps.map(({ operation, expect }, i): StepResult => {
     const from = machine.log.length
-    const answer = machine.perform(operation)
+    const answer = performed(machine, operation, i + 1)
     return {
       step: i + 1,
       operation,

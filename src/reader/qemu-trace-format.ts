@@ -108,7 +108,7 @@ const SPAPR_IOMMU = [
     example: 'spapr_iommu_ddw_remove liobn=0x80000000',
   }),
   logEvent('spapr_iommu_ddw_reset', 'buid=0x{buid:x64} addr=0x{configAddress:x32}', {
-    doc: 'The windows of a host bridge were reset to the default one: by ibm,reset-pe-dma-windows, or (address 0) because the last window was removed.',
+    doc: 'The windows of a host bridge were reset to the default one: by ibm,reset-pe-dma-window, or (address 0) because the last window was removed.',
     example: 'spapr_iommu_ddw_reset buid=0x800000020000000 addr=0x0',
   }),
 ] as const

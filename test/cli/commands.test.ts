@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { VERSION } from '../../src/bits/version.ts'
 import { COMMANDS } from '../../src/cli/commands/index.ts'
@@ -9,6 +9,23 @@ const NAMES = COMMANDS.map((c) => c.name)
 const json = async (...argv: string[]) => JSON.parse((await run([...argv, '--json'])).out)
 
 describe('the program', () => {
+  it('names the file, the line and the step of an operation that cannot be done', async () => {
+    const text =
+      'version: 1\ntitle: t\nsteps:\n  - dma: read\n    args: { device: nosuch, iova: 0, bytes: 8 }\n'
+    const { code, err } = await run(['run', '-'], text)
+    expect(code).toBe(3)
+    expect(err).toMatch(/^iommulator: -:4: step 1: no device is called "nosuch"/)
+  })
+
+  it.runIf(process.platform === 'linux')('ends with one line where a disk is full', () => {
+    const full = openSync('/dev/full', 'w')
+    const argv = ['dist/cli/main.js', '--help']
+    const { status, stderr } = spawnSync(process.execPath, argv, { stdio: ['ignore', full, 'pipe'] })
+    closeSync(full)
+    expect(status).toBe(4)
+    expect(String(stderr)).toMatch(/^iommulator: cannot write: ENOSPC.*\n$/)
+  })
+
   it('is the version that the package says', async () => {
     expect(VERSION).toBe(JSON.parse(readFileSync('package.json', 'utf8')).version)
     expect((await run(['--version'])).out.trim()).toBe(VERSION)
@@ -38,6 +55,9 @@ describe('the program', () => {
     ['an unknown erratum', ['errata', 'X99'], 2],
     ['an unknown rule', ['rules', 'use-after'], 2],
     ['an unknown shell', ['completion', 'tcsh'], 2],
+    ['help of an unknown command', ['help', 'nonsense'], 2],
+    ['an empty profile', ['replay', 'recordings/vh-ppc-ddw.trace.xz', '--profile', ''], 2],
+    ['a field that does not fit', ['decode', 'tce', 'READ=2'], 2],
     ['an unknown word', ['decode', 'TCEE', '1'], 2],
     ['a file that is not there', ['replay', 'no-such-file'], 3],
     ['a scenario that is not there', ['run', 'no-such-file.yaml'], 3],

@@ -46,7 +46,7 @@ function sourceOf(head: Uint8Array, from: string | undefined, io: Io): LogSource
     const what = `the log is a ${format.title} (${reason}), which is known but cannot be replayed yet`
     throw new IommulatorError('ERR_LOG_FORMAT', what)
   }
-  io.err(`${format.title}: ${reason}; --from says otherwise\n`)
+  io.err(`${format.title}: ${reason}; read as such, as --from is not given\n`)
   return source
 }
 

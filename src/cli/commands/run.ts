@@ -1,10 +1,28 @@
+import { IommulatorError } from '../../bits/errors.ts'
 import { runJson, runText } from '../../machine/run-report.ts'
-import { isAsExpected, runScenario } from '../../machine/run-scenario.ts'
+import { isAsExpected, type RunResult, runScenario } from '../../machine/run-scenario.ts'
+import type { Scenario } from '../../machine/scenario/scenario.ts'
 import { toJsonLine } from '../../trace/jsonl.ts'
 import type { Command } from '../command.ts'
 import { EXIT } from '../exit.ts'
 import { jsonText } from '../json-text.ts'
 import { loadScenario } from '../load-scenario.ts'
+import { PROFILE_NAMES } from '../profiles.ts'
+
+/** Runs a scenario; an error of one of its steps is told with its place in the file. */
+function resultOf(scenario: Scenario, path: string): RunResult {
+  try {
+    return runScenario(scenario)
+  } catch (error) {
+    if (!(error instanceof IommulatorError) || error.where['line'] === undefined) throw error
+    throw new IommulatorError(
+      error.code,
+      `${path}:${error.where['line']}: ${error.message}`,
+      error.where,
+      error,
+    )
+  }
+}
 
 export const runCommand: Command = {
   name: 'run',
@@ -16,7 +34,11 @@ export const runCommand: Command = {
     { flags: '--json', doc: 'print one JSON object' },
     { flags: '--ndjson', doc: 'print every record as a line of JSON instead of the report' },
     { flags: '--expect', doc: 'exit with 0 where answers and findings are as the scenario expects' },
-    { flags: '--profile <profile>', doc: "errata of the machine, instead of the scenario's" },
+    {
+      flags: '--profile <profile>',
+      doc: "errata of the machine, instead of the scenario's",
+      offer: () => PROFILE_NAMES,
+    },
   ],
   examples: [
     ['iommulator run scenarios/tour/one-dma.yaml', 'answers, findings and the ledger'],
@@ -28,7 +50,7 @@ export const runCommand: Command = {
     const scenario = await loadScenario(path, io.stdin)
     const profile = options['profile']
     const machine = typeof profile === 'string' ? { ...scenario.machine, profile } : scenario.machine
-    const result = runScenario({ ...scenario, machine })
+    const result = resultOf({ ...scenario, machine }, path)
     if (options['ndjson'] === true) {
       for (const record of result.machine.log.records()) io.out(`${toJsonLine(record)}\n`)
     } else if (options['json'] === true) io.out(jsonText(runJson(result)))

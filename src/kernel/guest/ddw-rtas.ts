@@ -8,7 +8,7 @@ const EXTENDED_DELAY_MIN = 9900
 const EXTENDED_DELAY_MAX = 9905
 /** A kernel asks for ever; the model gives up. */
 const BUSY_MAX = 1000
-/** Index of ibm,ddw-extensions: token of ibm,reset-pe-dma-windows, outputs of the query. */
+/** Index of ibm,ddw-extensions: token of ibm,reset-pe-dma-window, outputs of the query. */
 const EXT_RESET = 1
 const EXT_QUERY_OUT = 2
 
@@ -90,7 +90,7 @@ export class DdwRtas {
     const token = ddwExtension(node, EXT_RESET)
     if (token === undefined) return
     const [status = 0] = this.#call(token, this.#address(device), 1)
-    if (status !== 0) this.#log.warn(`ibm,reset-pe-dma-windows answered ${status}`)
+    if (status !== 0) this.#log.warn(`ibm,reset-pe-dma-window answered ${status}`)
   }
 
   #address({ configAddress, buid }: DmaDevice): number[] {

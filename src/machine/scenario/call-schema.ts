@@ -23,7 +23,7 @@ const ITEMS_MOST = 65_536
 const DATA_CHARS = 1 << 20
 
 /** Words that name devices, processes, handles; a PCI address is one. */
-const NAME_PATTERN = '^[A-Za-z0-9_][A-Za-z0-9_.:/@-]*$'
+const NAME_PATTERN = '^[A-Za-z0-9_/][A-Za-z0-9_.:/@-]*$'
 const NAME_FORM = 'a word of letters, digits and _ . : / @ -'
 export const nameText = (what: string) => text(what, { maxChars: 64, pattern: NAME_PATTERN, form: NAME_FORM })
 
