@@ -98,7 +98,7 @@ export function runLoopCase(loop: LoopCase, options: HarnessOptions): CaseResult
     id: loop.id,
     operation: loop.operation,
     ns,
-    peer: hasPeer ? peer.label : 'calibration',
+    peer: hasPeer ? peer.label : 'JS loop',
     peerNs: medianOf(other.map((c) => c.ns)),
     ratio,
     goal: goalText(loop.goal),

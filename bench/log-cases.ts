@@ -1,4 +1,13 @@
-import { closeSync, existsSync, mkdirSync, openSync, readFileSync, statSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { formatLine, type LogEvent } from '../src/reader/log-format.ts'
@@ -86,12 +95,23 @@ export interface LogResults {
   readonly tools: readonly LogToolResult[]
 }
 
+/** Whether a log begins as the generator makes it now. */
+function isOfToday(path: string, bytes: number): boolean {
+  const [piece] = generateLog({ seed: SEED, sizeBytes: bytes })
+  if (piece === undefined) return false
+  const file = openSync(path, 'r')
+  const head = Buffer.alloc(piece.length)
+  readSync(file, head, 0, head.length, 0)
+  closeSync(file)
+  return head.equals(piece)
+}
+
 /** The generated log, made once for each length. */
 function logFile(bytes: number, progress: (text: string) => void): string {
   const folder = join(packageRoot(), 'build-bench')
   const path = join(folder, `generated-${bytes}-${SEED}.trace`)
   mkdirSync(folder, { recursive: true })
-  if (existsSync(path) && statSync(path).size >= bytes) return path
+  if (existsSync(path) && statSync(path).size >= bytes && isOfToday(path, bytes)) return path
   progress(`generating ${Math.round(bytes / 1e6)} MB of log`)
   const file = openSync(path, 'w')
   for (const piece of generateLog({ seed: SEED, sizeBytes: bytes })) writeSync(file, piece)
