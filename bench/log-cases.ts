@@ -22,6 +22,7 @@ const SEED = 20
 const FULL_BYTES = 220_000_000
 const QUICK_BYTES = 20_000_000
 const PARSER_KIB_MAX = 64 * 1024
+const PEAK_ID = 'log/columns/peak'
 const PROBE_BYTES = 1 << 20
 const XLATE = 'spapr_iommu_xlate'
 const PUT = 'spapr_iommu_pci_put'
@@ -184,10 +185,13 @@ export function runLogCases(options: HarnessOptions): LogResults {
   check(String(found) === (costs.grep[0] as ProcessCost).head.trim(), 'the reader counts as grep does')
   check(parsed.damaged === 0 && replayed.clean === true, 'the log is sound and its replay clean')
   const ofQuarter = quarterPeak(options)
+  const cases = casesOf(costs, bytes, parsed.lines, floors === undefined ? null : ofQuarter)
+  // On a short log the start of Node and its compiler is most of what is measured.
+  const judged = shrink === 0 ? cases : cases.map((c) => (c.id === PEAK_ID ? c : { ...c, met: null }))
   return {
     bytes,
     lines: parsed.lines,
-    cases: casesOf(costs, bytes, parsed.lines, floors === undefined ? null : ofQuarter),
+    cases: judged,
     tools: names.map((n) => toolResult(TOOLS[n], costs[n], bytes, parsed.lines)),
   }
 }
@@ -258,7 +262,7 @@ function casesOf(
   }
   const memory: CaseResult = {
     ...against('columns', 'columns', '<=64 MiB', peakKib <= PARSER_KIB_MAX),
-    id: 'log/columns/peak',
+    id: PEAK_ID,
     operation: 'MiB at most',
     ns: peakKib / 1024,
     peer: '1/4 log',
