@@ -1,5 +1,6 @@
 import { Judge } from '../../src/check/judge.ts'
-import { type DmaRequest, DmaSpace } from '../../src/hw/dma-space.ts'
+import type { DmaRequest } from '../../src/hw/dma-request.ts'
+import { DmaSpace } from '../../src/hw/dma-space.ts'
 import { SpaprHcalls } from '../../src/kernel/qemu/spapr-hcalls.ts'
 import { KIND } from '../../src/trace/event.ts'
 import { type CaseGroup, check, type SetUp, type Work } from '../case.ts'

@@ -1,4 +1,4 @@
-import type { DmaRequest } from './dma-space.ts'
+import type { DmaRequest } from './dma-request.ts'
 
 /** The bus as a device sees it: what its requests go to. */
 export interface DmaPort {

@@ -8,15 +8,14 @@ import { entryAt, OUTSIDE, type TceWindow } from '../table/tce-window.ts'
 import { KIND } from '../trace/event.ts'
 import type { Stage } from '../trace/stage.ts'
 import type { DmaPort } from './dma-port.ts'
+import { type DmaRequest, recordDone, recordRequest } from './dma-request.ts'
 import type { IommuListener } from './iommu-listener.ts'
 import type { SpaprTceTable } from './spapr-tce-table.ts'
 
 /** Why the first byte of a request that did not get through stayed behind. */
 export const DMA_FAULT = { NONE: 0, OUTSIDE: 1, REFUSED: 2, NO_MEMORY: 3, FROZEN: 4 } as const
 
-const REQUEST = KIND['dma.request']
 const TRANSLATE = KIND['dma.translate']
-const DONE = KIND['dma.done']
 
 const MEMORY_PAGE_SHIFT = 12
 const MEMORY_PAGE_BYTES = 1 << MEMORY_PAGE_SHIFT
@@ -31,18 +30,6 @@ export interface DmaSpaceParts {
   readonly memory: BusMemory
   readonly stage: Stage
   readonly journal: Journal
-}
-
-/** One request of a device, addresses in lanes; `at` is where its bytes are in `buffer`. */
-export interface DmaRequest {
-  /** Interned name of the device. */
-  readonly device: number
-  readonly hi: number
-  readonly lo: number
-  readonly buffer: Uint8Array
-  readonly at: number
-  readonly bytes: number
-  readonly isWrite: boolean
 }
 
 /**
@@ -164,27 +151,9 @@ export class DmaSpace implements DmaPort {
   request({ device, hi, lo, buffer, at, bytes, isWrite }: DmaRequest): number {
     const stage = this.#stage
     const before = stage.cause
-    const { log } = stage
-    if (log.on) {
-      const row = log.begin(REQUEST, before)
-      const { lanes } = log
-      lanes[row] = device | 0
-      lanes[row + 1] = lo | 0
-      lanes[row + 2] = hi | 0
-      lanes[row + 3] = bytes | 0
-      lanes[row + 4] = isWrite ? 1 : 0
-      lanes[row + 5] = stage.line | 0
-      stage.cause = log.commit(REQUEST)
-    }
+    recordRequest(stage, device, hi, lo, bytes, isWrite)
     const code = this.access(hi, lo, buffer, at, bytes, isWrite)
-    if (log.on) {
-      const row = log.begin(DONE, stage.cause)
-      const { lanes } = log
-      lanes[row] = device | 0
-      lanes[row + 1] = this.moved | 0
-      lanes[row + 2] = code | 0
-      log.commit(DONE)
-    }
+    recordDone(stage, device, this.moved, code)
     stage.cause = before
     return code
   }

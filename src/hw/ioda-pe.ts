@@ -6,14 +6,13 @@ import type { MultiLevelTable, TableUser } from '../table/multi-level-table.ts'
 import { TCE_PERM, TCE_READ, TCE_WRITE } from '../table/tce-entry.ts'
 import { KIND } from '../trace/event.ts'
 import type { DmaPort } from './dma-port.ts'
-import { DMA_FAULT, type DmaRequest } from './dma-space.ts'
+import { type DmaRequest, recordDone, recordRequest } from './dma-request.ts'
+import { DMA_FAULT } from './dma-space.ts'
 import type { IodaPhb } from './ioda-phb.ts'
 import { BYPASS_UNIT_SHIFT, TveFields } from './ioda-tve.ts'
 import { IodaGroupOps } from './ioda-windows.ts'
 
-const REQUEST = KIND['dma.request']
 const TRANSLATE = KIND['dma.translate']
-const DONE = KIND['dma.done']
 const { MEMTX_OK, MEMTX_DECODE_ERROR } = DMA_CODES
 
 const PAGE_BYTES = 4096
@@ -189,27 +188,9 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
   request({ device, hi, lo, buffer, at, bytes, isWrite }: DmaRequest): number {
     const { stage } = this.#phb.host
     const before = stage.cause
-    const { log } = stage
-    if (log.on) {
-      const row = log.begin(REQUEST, before)
-      const { lanes } = log
-      lanes[row] = device | 0
-      lanes[row + 1] = lo | 0
-      lanes[row + 2] = hi | 0
-      lanes[row + 3] = bytes | 0
-      lanes[row + 4] = isWrite ? 1 : 0
-      lanes[row + 5] = stage.line | 0
-      stage.cause = log.commit(REQUEST)
-    }
+    recordRequest(stage, device, hi, lo, bytes, isWrite)
     const code = this.access(hi, lo, buffer, at, bytes, isWrite)
-    if (log.on) {
-      const row = log.begin(DONE, stage.cause)
-      const { lanes } = log
-      lanes[row] = device | 0
-      lanes[row + 1] = this.moved | 0
-      lanes[row + 2] = code | 0
-      log.commit(DONE)
-    }
+    recordDone(stage, device, this.moved, code)
     stage.cause = before
     return code
   }

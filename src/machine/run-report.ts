@@ -1,9 +1,9 @@
 import type { Answer, Value } from '../bits/answer.ts'
 import { counted } from '../check/words.ts'
 import { findingsJson, ledgerJson } from '../report/json.ts'
+import { judgedLines } from '../report/judged-text.ts'
 import { wrapped } from '../report/layout.ts'
-import { ledgerText } from '../report/ledger-text.ts'
-import { findingsText, type Paint, verdictsText } from '../report/text.ts'
+import type { Paint } from '../report/text.ts'
 import { valueText } from './expectation.ts'
 import { isAsExpected, type RunResult, type StepResult } from './run-scenario.ts'
 
@@ -48,13 +48,7 @@ export function runText(r: RunResult, paint: Paint): string {
     `${paint.bold(r.title)}  (${r.profile})`,
     '',
     ...r.steps.flatMap((s) => stepLines(s, paint)),
-    '',
-    ...ledgerText(r.ledger, options),
-    '',
-    paint.bold('promises'),
-    ...verdictsText(r.verdicts, options).map((l) => `  ${l}`),
-    '',
-    ...findingsText(r.findings, options),
+    ...judgedLines(r, options),
     ...r.wrongFindings.map((w) => paint.red(`NOT AS EXPECTED: ${w}`)),
     summary,
     '',

@@ -10,6 +10,17 @@ const NO_PROCESS = {
   code: 'ESRCH',
   when: 'There is no such process, or it has ended.',
 } as const
+const UNALIGNED = {
+  rule: 'unaligned',
+  code: 'EINVAL',
+  when: 'The address is not a multiple of the system page.',
+} as const
+const SPLIT_PAST_LIMIT = {
+  rule: 'split-past-limit',
+  code: 'ENOMEM',
+  when: 'It would split a range and pass vm.max_map_count.',
+} as const
+const EMPTY = { rule: 'empty', code: 'EINVAL', when: 'bytes is 0.' } as const
 
 /** fork: a child with a copy of all memory, made when one of the two writes. */
 export const PROC_FORK = declareCall({
@@ -72,7 +83,7 @@ export const PROC_MMAP = declareCall({
   answers: [
     NO_PROCESS,
     { rule: 'huge-shift', code: 'EINVAL', when: 'The host has no huge pages of that size.' },
-    { rule: 'empty', code: 'EINVAL', when: 'bytes is 0.' },
+    EMPTY,
     { rule: 'bytes-wrap', code: 'ENOMEM', when: 'bytes, rounded up to pages, does not fit 64 bits.' },
     { rule: 'too-many-maps', code: 'ENOMEM', when: 'The process has more ranges than vm.max_map_count.' },
     {
@@ -120,10 +131,10 @@ export const PROC_MUNMAP = declareCall({
   },
   answers: [
     NO_PROCESS,
-    { rule: 'unaligned', code: 'EINVAL', when: 'The address is not a multiple of the system page.' },
+    UNALIGNED,
     { rule: 'past-end', code: 'EINVAL', when: 'The range passes the end of user space.' },
-    { rule: 'empty', code: 'EINVAL', when: 'bytes is 0.' },
-    { rule: 'split-past-limit', code: 'ENOMEM', when: 'It would split a range and pass vm.max_map_count.' },
+    EMPTY,
+    SPLIT_PAST_LIMIT,
     { rule: 'huge-page-cut', code: 'EINVAL', when: 'The range begins or ends inside a huge page.' },
     {
       rule: 'done',
@@ -149,11 +160,11 @@ export const PROC_MPROTECT = declareCall({
   },
   answers: [
     NO_PROCESS,
-    { rule: 'unaligned', code: 'EINVAL', when: 'The address is not a multiple of the system page.' },
+    UNALIGNED,
     { rule: 'empty', code: 'OK', when: 'bytes is 0; nothing happens.' },
     { rule: 'range-wraps', code: 'ENOMEM', when: 'The range does not fit 64 bits.' },
     { rule: 'start-not-mapped', code: 'ENOMEM', when: 'Nothing is mapped at the address.' },
-    { rule: 'split-past-limit', code: 'ENOMEM', when: 'It would split a range and pass vm.max_map_count.' },
+    SPLIT_PAST_LIMIT,
     {
       rule: 'huge-page-cut',
       code: 'EINVAL',

@@ -17,6 +17,17 @@ describe('the program', () => {
     expect(err).toMatch(/^iommulator: -:4: step 1: no device is called "nosuch"/)
   })
 
+  it('cuts a long value in the report, and not in the JSON', async () => {
+    const path = 'scenarios/tour/one-dma.yaml'
+    const data = `hex:${'ab'.repeat(200)}`
+    const text = readFileSync(path, 'utf8').replace('data: hello }', `data: '${data}' }`)
+    expect(text).toContain(data)
+    const { out } = await run(['run', '-'], text)
+    for (const line of out.split('\n')) expect(line.length).toBeLessThanOrEqual(100)
+    expect(out).toContain('...(404 characters)')
+    expect((await run(['run', '-', '--json'], text)).out).toContain(data)
+  })
+
   it.runIf(process.platform === 'linux')('ends with one line where a disk is full', () => {
     const full = openSync('/dev/full', 'w')
     const argv = ['dist/cli/main.js', '--help']

@@ -41,6 +41,12 @@ const BESIDE_BUFFER = {
   code: 'EINVAL',
   when: 'The bytes do not lie in the named buffer, or in any memory.',
 } as const
+const WITHOUT_TABLE = 'The device has no IOMMU table.'
+const NO_TABLE = {
+  rule: 'no-table',
+  code: 'DONE',
+  when: 'The device has no IOMMU table: nothing happens.',
+} as const
 const BEYOND_MASK =
   'The memory lies below the limit of direct access, but its bus address above a mask that was lowered since.'
 
@@ -173,7 +179,7 @@ export const DMA_ALLOC_COHERENT = declareCall({
     NOT_BOOTED,
     NO_DEVICE,
     { rule: 'order-too-large', code: 'NULL', when: 'The buffer needs 2^13 system pages or more.' },
-    { rule: 'no-table', code: 'NULL', when: 'The device has no IOMMU table.' },
+    { rule: 'no-table', code: 'NULL', when: WITHOUT_TABLE },
     { rule: 'no-memory', code: 'NULL', when: 'The kernel has no block of pages that large.' },
     {
       rule: 'no-entries',
@@ -208,7 +214,7 @@ export const DMA_FREE_COHERENT = declareCall({
     NOT_BOOTED,
     NO_DEVICE,
     NO_BUFFER,
-    { rule: 'no-table', code: 'DONE', when: 'The device has no IOMMU table: nothing happens.' },
+    NO_TABLE,
     {
       rule: 'not-allocated',
       code: 'DONE',
@@ -247,7 +253,7 @@ export const DMA_MAP_PAGE = declareCall({
     NO_BUFFER,
     BESIDE_BUFFER,
     { rule: 'direct-beyond-mask', code: 'DMA_MAPPING_ERROR', when: BEYOND_MASK },
-    { rule: 'no-table', code: 'DMA_MAPPING_ERROR', when: 'The device has no IOMMU table.' },
+    { rule: 'no-table', code: 'DMA_MAPPING_ERROR', when: WITHOUT_TABLE },
     {
       rule: 'no-entries',
       code: 'DMA_MAPPING_ERROR',
@@ -280,7 +286,7 @@ export const DMA_UNMAP_PAGE = declareCall({
     NOT_BOOTED,
     NO_DEVICE,
     NO_BUFFER,
-    { rule: 'no-table', code: 'DONE', when: 'The device has no IOMMU table: nothing happens.' },
+    NO_TABLE,
     {
       rule: 'outside-table',
       code: 'DONE',
@@ -319,7 +325,7 @@ export const DMA_MAP_SG = declareCall({
     BESIDE_BUFFER,
     { rule: 'empty', code: 'EINVAL', when: 'The list has no elements.' },
     { rule: 'direct-beyond-mask', code: 'EIO', when: BEYOND_MASK },
-    { rule: 'no-table', code: 'EINVAL', when: 'The device has no IOMMU table.' },
+    { rule: 'no-table', code: 'EINVAL', when: WITHOUT_TABLE },
     {
       rule: 'no-entries',
       code: 'EIO',
@@ -351,7 +357,7 @@ export const DMA_UNMAP_SG = declareCall({
     NOT_BOOTED,
     NO_DEVICE,
     NO_BUFFER,
-    { rule: 'no-table', code: 'DONE', when: 'The device has no IOMMU table: nothing happens.' },
+    NO_TABLE,
     {
       rule: 'outside-table',
       code: 'DONE',

@@ -1,25 +1,16 @@
 import { codeName, H_CODES } from '../../bits/codes.ts'
-import type { Profile } from '../../bits/errata.ts'
 import { hiOf, loOf } from '../../bits/u64.ts'
 import { TCE_BYTES, TCE_LIST_MAX, TCE_PERM } from '../../table/tce-entry.ts'
-import type { GuestRam, HcallPort } from '../ports.ts'
 import type { WindowProperty } from './device-tree.ts'
-import type { GuestLog } from './guest-log.ts'
 import { Lanes } from './lanes.ts'
-import type { MultiTce } from './lpar-backend.ts'
+import type { LparParts } from './lpar-backend.ts'
 
 const { H_SUCCESS, H_NOT_ENOUGH_RESOURCES } = H_CODES
 
 /** Codes of `setRange` beside those of the hypervisor: no memory for the list page. */
 const NO_LIST_PAGE = -12
 
-export interface DirectWindowParts {
-  readonly hcall: HcallPort
-  readonly ram: GuestRam
-  readonly log: GuestLog
-  readonly profile: Profile
-  readonly multiTce: MultiTce
-  readonly listPage: () => number
+export interface DirectWindowParts extends LparParts {
   readonly pageShift: number
 }
 

@@ -185,6 +185,12 @@ export const VFIO_IOMMU_DISABLE = declareCall({
   doc: 'Ends VFIO_IOMMU_ENABLE.',
 })
 
+const UNALIGNED = {
+  rule: 'unaligned',
+  code: 'EINVAL',
+  when: 'vaddr or bytes is no multiple of the system page.',
+} as const
+
 const MEMORY_ARGS = {
   process,
   fd,
@@ -209,7 +215,7 @@ export const VFIO_IOMMU_SPAPR_REGISTER_MEMORY = declareCall({
     BAD_POINTER,
     SHORT,
     FLAGS,
-    { rule: 'unaligned', code: 'EINVAL', when: 'vaddr or bytes is no multiple of the system page.' },
+    UNALIGNED,
     { rule: 'range-wraps', code: 'EINVAL', when: 'The range does not fit 64 bits.' },
     { rule: 'held', code: 'EBUSY', when: 'The container has registered exactly this range.' },
     {
@@ -253,7 +259,7 @@ export const VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY = declareCall({
     BAD_POINTER,
     SHORT,
     FLAGS,
-    { rule: 'unaligned', code: 'EINVAL', when: 'vaddr or bytes is no multiple of the system page.' },
+    UNALIGNED,
     { rule: 'not-registered', code: 'ENOENT', when: 'The process has no region of exactly this range.' },
     { rule: 'not-held', code: 'ENOENT', when: 'The region is there, but not of this container.' },
     { rule: 'in-use', code: 'EBUSY', when: 'Mappings are live in the region; it stays.' },

@@ -1,8 +1,8 @@
 import { counted } from '../../check/words.ts'
 import { findingsJson, ledgerJson } from '../../report/json.ts'
+import { judgedLines } from '../../report/judged-text.ts'
 import { table, wrapped } from '../../report/layout.ts'
-import { ledgerText } from '../../report/ledger-text.ts'
-import { findingsText, type Paint, verdictsText } from '../../report/text.ts'
+import type { Paint } from '../../report/text.ts'
 import { isClean, type ReplayResult } from './result.ts'
 
 /** Divergences, damaged lines and assumptions that the text shows; the JSON has all that were kept. */
@@ -104,13 +104,7 @@ export function replayText(r: ReplayResult, paint: Paint): string {
     ...countLines(r),
     ...problemLines(r, paint),
     ...assumptionLines(r),
-    '',
-    ...ledgerText(r.ledger, options),
-    '',
-    paint.bold('promises'),
-    ...verdictsText(r.verdicts, options).map((l) => `  ${l}`),
-    '',
-    ...findingsText(r.findings, options),
+    ...judgedLines(r, options),
     verdict,
     '',
   ].join('\n')
