@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { ScenarioError } from '../../src/cli/scenario-error.ts'
 import { parseScenario, SCENARIO_BYTES_MOST } from '../../src/cli/yaml-scenario.ts'
+import type { PseriesDescription } from '../../src/machine/pseries/description.ts'
 import { toOperations } from '../../src/machine/scenario/scenario.ts'
 import { SAMPLE } from './sample-catalogue.ts'
 
@@ -62,15 +63,16 @@ describe('a scenario file becomes operations', () => {
   })
 
   it('the machine has its defaults, and what must come of it', () => {
-    expect(scenario.machine.ram).toEqual([
+    const machine = scenario.machine as PseriesDescription
+    expect(machine.ram).toEqual([
       { gpa: 0n, bytes: 512n << 20n, owner: 'guest' },
       { gpa: 0x2000_0000n, bytes: 0x1000_0000n, owner: 'other' },
     ])
-    expect(scenario.machine.phbs.map((p) => [p.name, p.index, p.pageShifts, p.ddw])).toEqual([
+    expect(machine.phbs.map((p) => [p.name, p.index, p.pageShifts, p.ddw])).toEqual([
       ['pci0', 0, [12, 16, 24], true],
       ['pci5', 5, [12, 16, 21, 24], false],
     ])
-    expect(scenario.machine.phbs[0]?.devices[1]).toEqual({
+    expect(machine.phbs[0]?.devices[1]).toEqual({
       name: 'edu1',
       kind: 'edu',
       slot: 1,
@@ -84,7 +86,7 @@ describe('a scenario file becomes operations', () => {
   it('JSON is read as well', () => {
     const least = parse(readFileSync('test/cli/valid-scenarios/least.json', 'utf8'))
     expect(least.machine.phbs).toHaveLength(1)
-    expect(least.machine.ram).toEqual([{ gpa: 0n, bytes: 1n << 30n, owner: 'guest' }])
+    expect(least.machine).toHaveProperty('ram', [{ gpa: 0n, bytes: 1n << 30n, owner: 'guest' }])
   })
 
   it('an operation that nobody declared is refused', () => {

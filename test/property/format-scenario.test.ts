@@ -5,6 +5,8 @@ import type { Value } from '../../src/bits/answer.ts'
 import type { ArgDecl, CallDecl } from '../../src/bits/call.ts'
 import { parseScenario } from '../../src/cli/yaml-scenario.ts'
 import { completeMachine, type MachineInput, machineConflicts } from '../../src/machine/description.ts'
+import type { PowernvInput } from '../../src/machine/powernv/description.ts'
+import type { PseriesInput } from '../../src/machine/pseries/description.ts'
 import { formatScenario, scenarioJson } from '../../src/machine/scenario/format-scenario.ts'
 import { readScenario, type Scenario, type Step } from '../../src/machine/scenario/scenario.ts'
 import { SAMPLE } from '../cli/sample-catalogue.ts'
@@ -164,7 +166,7 @@ const ram = fc.oneof(
     })
   }),
 )
-const machine: fc.Arbitrary<MachineInput> = fc.record(
+const machine: fc.Arbitrary<PseriesInput> = fc.record(
   {
     profile: fc.constantFrom('intended', 'qemu-7.2', 'linux-6.1', 'qemu-7.2+linux-6.1', 'linux-4.9, -X11'),
     ram,
@@ -183,12 +185,44 @@ const machine: fc.Arbitrary<MachineInput> = fc.record(
   { requiredKeys: [] },
 )
 
+const ioda = fc.record(
+  {
+    platform: fc.constantFrom('PHB3' as const, 'PHB4' as const, 'P7IOC' as const),
+    freeze: fc.constantFrom('pe' as const, 'none' as const),
+    cacheEntries: fc.integer({ min: 1, max: 4096 }),
+    pageShifts: fc.subarray([12, 16, 24], { minLength: 1 }),
+    killsWholePe: fc.boolean(),
+    m32Base: fc.constant(1 << 30),
+    pes: fc.array(fc.record({ hasKernelDriver: fc.boolean(), devices: fc.array(device, { maxLength: 2 }) }), {
+      maxLength: 3,
+    }),
+  },
+  { requiredKeys: [] },
+)
+const powernv: fc.Arbitrary<PowernvInput> = fc.record(
+  {
+    kind: fc.constant('powernv' as const),
+    profile: fc.constantFrom('intended', 'linux-6.12.95'),
+    ramBytes: fc.constantFrom(1n << 26n, 1n << 33n),
+    hostPageShift: fc.constantFrom(12 as const, 16 as const),
+    hasEeh: fc.boolean(),
+    processes: fc.array(
+      fc.record({ name, memlockBytes: pages, hasIpcLock: fc.boolean() }, { requiredKeys: ['name'] }),
+      { minLength: 1, maxLength: 3 },
+    ),
+    phbs: fc.array(ioda, { maxLength: 3 }),
+    inject: fc.record({ alloc: fc.integer({ min: 1, max: 100 }) }),
+  },
+  { requiredKeys: ['kind'] },
+)
+
 const scenario: fc.Arbitrary<Scenario> = fc
   .record({
     title: line,
     doc: fc.option(prose),
-    machine: machine
-      .map((m) => completeMachine({ ...m, cpus: 4 }))
+    machine: fc
+      .oneof(machine, powernv)
+      .map((m: MachineInput) => completeMachine({ ...m, cpus: 4 }))
       .filter((m) => machineConflicts(m).length === 0),
     steps: fc.array(fc.oneof(...SAMPLE.calls.map(stepOf)), { minLength: 1, maxLength: 8 }),
     findings: fc.array(

@@ -2,15 +2,16 @@ import { describe, expect, it } from 'vitest'
 import type { Value } from '../../src/bits/answer.ts'
 import type { Verb } from '../../src/bits/call.ts'
 import { createMachine } from '../../src/machine/create-machine.ts'
-import { describeMachine, type MachineInput } from '../../src/machine/description.ts'
+import { describeMachine } from '../../src/machine/description.ts'
 import type { Machine } from '../../src/machine/machine.ts'
+import type { PseriesInput } from '../../src/machine/pseries/description.ts'
 import type { EventFields, EventKind } from '../../src/trace/event.ts'
 
 const BUID = 0x0800_0000_2000_0000n
 const LIOBN = 0x8000_0000n
 const WORD = 0xffff_ffff_ffff_ffffn
 
-type Phb = NonNullable<MachineInput['phbs']>[number]
+type Phb = NonNullable<PseriesInput['phbs']>[number]
 
 const machineOf = (phb: Phb, profile = 'intended') =>
   createMachine(

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { describeMachine, type MachineInput, ramEnd } from '../../src/machine/description.ts'
+import { describeMachine, type MachineInput } from '../../src/machine/description.ts'
+import { ramEnd } from '../../src/machine/pseries/description.ts'
 
 const edu = (name: string, slot?: number) => ({ name, kind: 'edu' as const, slot })
 

@@ -9,7 +9,7 @@ import { VioDevice } from '../../hw/vio-bus.ts'
 import type { BusMemory } from '../../memory/ports.ts'
 import type { TceWindow } from '../../table/tce-window.ts'
 import type { Stage } from '../../trace/stage.ts'
-import { MACHINE_DEFAULTS } from '../description.ts'
+import { PSERIES_DEFAULTS } from '../pseries/description.ts'
 import { INFERRED } from './knowledge.ts'
 
 /** Entries of a default window, at most: its size has 32 bits in the device tree. */
@@ -72,8 +72,8 @@ export class PseriesWindows {
       {
         name: `phb${index}`,
         index,
-        buid: MACHINE_DEFAULTS.buid + BigInt(index),
-        pageShifts: this.#pageShifts ?? MACHINE_DEFAULTS.pageShifts,
+        buid: PSERIES_DEFAULTS.buid + BigInt(index),
+        pageShifts: this.#pageShifts ?? PSERIES_DEFAULTS.pageShifts,
         hasDdw: true,
         memory: this.#memory,
         liobns: this.liobns,
@@ -113,14 +113,14 @@ export class PseriesWindows {
 
   /** The PHB with a bus unit id, where it follows QEMU's numbering. */
   phbOfBuid(buid: bigint): SpaprPhb | undefined {
-    const index = buid - MACHINE_DEFAULTS.buid
+    const index = buid - PSERIES_DEFAULTS.buid
     return index < 0n || index > 0xffffn ? undefined : this.phb(Number(index))
   }
 
   /** The window of a LIOBN opens anew with a shape that the log shows. False where there can be none. */
   open(liobn: number, shape: WindowShape, why: string): boolean {
     if (shape.pageShift < 12 || shape.pageShift > 51 || shape.entries < 1) return false
-    if (shape.entries > MACHINE_DEFAULTS.maxWindowEntries) return false
+    if (shape.entries > PSERIES_DEFAULTS.maxWindowEntries) return false
     if (isPciLiobn(liobn)) this.phb(phbIndexOf(liobn))
     else if (this.windowOf(liobn) === undefined) this.openDefault(liobn)
     const table = this.liobns.find(0, liobn | 0)
@@ -148,7 +148,7 @@ export class PseriesWindows {
         {
           name: `vio@${liobn.toString(16)}`,
           reg: liobn,
-          windowBytes: MACHINE_DEFAULTS.vioWindowBytes,
+          windowBytes: PSERIES_DEFAULTS.vioWindowBytes,
           memory: this.#memory,
           liobns: this.liobns,
         },

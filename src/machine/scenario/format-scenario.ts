@@ -1,5 +1,6 @@
+import type { DocumentValue } from './document-value.ts'
 import type { Scenario } from './scenario.ts'
-import { type DocumentValue, scenarioDocument } from './scenario-document.ts'
+import { scenarioDocument } from './scenario-document.ts'
 
 /** Maps and lists at this depth or above stand one entry a line, so that a scenario reads as a list of steps. */
 const BLOCK_DEPTH = 2

@@ -10,6 +10,7 @@ import type {
   MapNode,
   Schema,
   SchemaNode,
+  TaggedNode,
   TextNode,
   VariantNode,
 } from './schema.ts'
@@ -84,6 +85,8 @@ class Check {
         return isMap(value)
           ? this.#variant(node, value, path)
           : this.#wrongType(path, node, value, `a map with one of ${Object.keys(node.cases).join(', ')}`)
+      case 'tagged':
+        return isMap(value) ? this.#tagged(node, value, path) : this.#wrongType(path, node, value, 'a map')
     }
   }
 
@@ -233,6 +236,14 @@ class Check {
     const what = `${key} ${name}`
     const rest = this.#map({ what, keys, reserved: node.reserved }, others, path)
     return { key, name, rest }
+  }
+
+  #tagged({ key, keyWhat, cases }: TaggedNode, value: Plain, path: Path): unknown {
+    const names = Object.keys(cases)
+    const name = Object.hasOwn(value, key) ? value[key] : names[0]
+    const chosen = typeof name === 'string' && Object.hasOwn(cases, name) ? cases[name] : undefined
+    if (chosen === undefined) return this.#unknownName(keyWhat, name, names, [...path, key])
+    return this.#map(chosen, value, path)
   }
 
   #noVerb(node: VariantNode, value: Plain, path: Path): typeof BAD {

@@ -1,5 +1,13 @@
 import { amongPattern, NUMBER_CHARS, numberPattern } from './number-text.ts'
-import type { IntegerNode, KeyDecl, MapNode, SchemaNode, TextNode, VariantNode } from './schema.ts'
+import type {
+  IntegerNode,
+  KeyDecl,
+  MapNode,
+  SchemaNode,
+  TaggedNode,
+  TextNode,
+  VariantNode,
+} from './schema.ts'
 
 /** A JSON Schema, as plain data. */
 export type JsonSchema = { readonly [key: string]: JsonValue }
@@ -47,6 +55,8 @@ class Writer {
       }
       case 'variant':
         return this.#variant(node)
+      case 'tagged':
+        return this.#tagged(node)
     }
   }
 
@@ -114,6 +124,40 @@ class Writer {
         }),
       ),
       ...requiredPart(common),
+    }
+  }
+
+  /** The keys of all cases stand side by side with the case as the condition; the last one is for a missing key. */
+  #tagged({ key, cases }: TaggedNode): JsonSchema {
+    const [first, ...others] = Object.entries(cases)
+    const refs = [first, ...others].flatMap((entry) => {
+      if (entry === undefined) return []
+      const [name, node] = entry
+      const def = `${key}.${name}`
+      this.defs.set(def, this.#map(node))
+      return [{ name, ref: { $ref: `#/$defs/${def}` } }]
+    })
+    const names = refs.map(({ name }) => name)
+    const [initial, ...rest] = refs
+    const when = (name: string, then: JsonSchema) => ({
+      if: { properties: { [key]: { const: name } }, required: [key] },
+      then,
+    })
+    return {
+      type: 'object',
+      properties: { [key]: { enum: names } },
+      allOf: [
+        ...rest.map(({ name, ref }) => when(name, ref)),
+        ...(initial === undefined
+          ? []
+          : [
+              {
+                if: { not: { properties: { [key]: { enum: names.slice(1) } }, required: [key] } },
+                // biome-ignore lint/suspicious/noThenProperty: a word of JSON Schema
+                then: initial.ref,
+              },
+            ]),
+      ],
     }
   }
 }

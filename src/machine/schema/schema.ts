@@ -81,6 +81,16 @@ export interface VariantCase {
   readonly keys: Readonly<Record<string, KeyDecl>>
 }
 
+/** One of several maps: the value of one key says which, and its absence means the first. */
+export interface TaggedNode {
+  readonly kind: 'tagged'
+  readonly what: string
+  readonly key: string
+  /** What the key's values are called: `kind of machine`. */
+  readonly keyWhat: string
+  readonly cases: Readonly<Record<string, Schema & MapNode>>
+}
+
 export type SchemaNode =
   | TextNode
   | ChoiceNode
@@ -90,6 +100,7 @@ export type SchemaNode =
   | MapNode
   | FormsNode
   | VariantNode
+  | TaggedNode
 
 /** A schema whose values are of type T once they are checked. */
 export type Schema<T = unknown> = SchemaNode & { readonly [out]: T }
@@ -175,3 +186,15 @@ export interface VariantValue {
 }
 export const variant = (what: string, node: Omit<VariantNode, 'kind' | 'what'>) =>
   typed<VariantValue>({ kind: 'variant', what, ...node })
+
+/** One of several maps, told apart by a key that each of them declares. Without the key it is the first one. */
+export const tagged = <const C extends Readonly<Record<string, Schema>>>(
+  what: string,
+  node: { readonly key: string; readonly keyWhat: string; readonly cases: C },
+) =>
+  typed<Infer<C[keyof C]>>({
+    kind: 'tagged',
+    what,
+    ...node,
+    cases: node.cases as unknown as TaggedNode['cases'],
+  })

@@ -1,22 +1,22 @@
-import { callNumber } from '../bits/call.ts'
-import type { LiobnMap } from '../hw/liobn-map.ts'
-import { PCI_LIOBN, type SpaprPhb } from '../hw/spapr-phb.ts'
-import { PROP } from '../kernel/guest/device-tree.ts'
-import { GuestKernel } from '../kernel/guest/guest-kernel.ts'
-import type { GuestPhb } from '../kernel/guest/guest-options.ts'
-import type { GuestRam, HcallPort, RtasPort } from '../kernel/ports.ts'
+import { callNumber } from '../../bits/call.ts'
+import type { LiobnMap } from '../../hw/liobn-map.ts'
+import { PCI_LIOBN, type SpaprPhb } from '../../hw/spapr-phb.ts'
+import { PROP } from '../../kernel/guest/device-tree.ts'
+import { GuestKernel } from '../../kernel/guest/guest-kernel.ts'
+import type { GuestPhb } from '../../kernel/guest/guest-options.ts'
+import type { GuestRam, HcallPort, RtasPort } from '../../kernel/ports.ts'
 import {
   CREATE_PE_DMA_WINDOW,
   QUERY_PE_DMA_WINDOW,
   REMOVE_PE_DMA_WINDOW,
   RESET_PE_DMA_WINDOW,
-} from '../kernel/qemu/calls.ts'
-import type { GuestMemory } from '../memory/guest-memory.ts'
-import { PAGE_4K_BYTES, PAGE_4K_SHIFT } from '../memory/host-memory.ts'
-import { TCE_BYTES } from '../table/tce-entry.ts'
-import type { TceWindow } from '../table/tce-window.ts'
-import type { MachineDescription, PhbDescription } from './description.ts'
-import type { Machine } from './machine.ts'
+} from '../../kernel/qemu/calls.ts'
+import type { GuestMemory } from '../../memory/guest-memory.ts'
+import { PAGE_4K_BYTES, PAGE_4K_SHIFT } from '../../memory/host-memory.ts'
+import { TCE_BYTES } from '../../table/tce-entry.ts'
+import type { TceWindow } from '../../table/tce-window.ts'
+import type { Machine } from '../machine.ts'
+import type { PhbDescription, PseriesDescription } from './description.ts'
 
 /** Default window of a PHB, as its device tree node tells it: 1 GiB at bus address 0. */
 const DEFAULT_WINDOW_BYTES = 0x4000_0000
@@ -60,7 +60,7 @@ function phbNode(phb: PhbDescription, window: TceWindow | null | undefined): Gue
 }
 
 /** The words that a kernel writes. Those of a TCE area are what its PHB translates with. */
-function guestRam(guest: GuestMemory, phbs: readonly SpaprPhb[], d: MachineDescription): GuestRam {
+function guestRam(guest: GuestMemory, phbs: readonly SpaprPhb[], d: PseriesDescription): GuestRam {
   const storeU64be = (gpa: number, hi: number, lo: number): boolean =>
     guest.storeU64be(Math.floor(gpa / 2 ** PAGE_4K_SHIFT), gpa % PAGE_4K_BYTES, hi, lo)
   const areas = d.phbs.flatMap(({ bare }, i) => {
@@ -84,6 +84,7 @@ const isForeign = (owner: string): boolean => owner.startsWith('partition:') || 
 
 interface GuestParts {
   readonly machine: Machine
+  readonly description: PseriesDescription
   readonly hcall: HcallPort
   readonly rtas: RtasPort
   readonly guest: GuestMemory
@@ -93,9 +94,16 @@ interface GuestParts {
 }
 
 /** The guest's kernel, wired to the hypervisor and firmware that it meets and to the memory that it has. */
-export function createGuestKernel({ machine, hcall, rtas, guest, liobns, phbs }: GuestParts): GuestKernel {
-  const { description, stage, journal, profile } = machine
-  const d: MachineDescription = description
+export function createGuestKernel({
+  machine,
+  description: d,
+  hcall,
+  rtas,
+  guest,
+  liobns,
+  phbs,
+}: GuestParts): GuestKernel {
+  const { stage, journal, profile } = machine
   return new GuestKernel({
     hcall,
     rtas,

@@ -1,0 +1,135 @@
+import { Clock } from '../../bits/clock.ts'
+import { resolveProfile } from '../../bits/errata.ts'
+import { IommulatorError } from '../../bits/errors.ts'
+import { Cells, keyOf } from '../../bits/state.ts'
+import { deviceHandlers } from '../../hw/device-handlers.ts'
+import { Edu } from '../../hw/edu.ts'
+import type { IodaPe } from '../../hw/ioda-pe.ts'
+import { IodaPhb } from '../../hw/ioda-phb.ts'
+import { openSegments } from '../../hw/ioda1-window.ts'
+import { Life } from '../../hw/life.ts'
+import { PreregisteredMemory } from '../../kernel/prereg/preregistered-memory.ts'
+import type { VfioGroupOptions } from '../../kernel/vfio/group.ts'
+import { vfioHandlers } from '../../kernel/vfio/handlers.ts'
+import { Vfio } from '../../kernel/vfio/vfio.ts'
+import { Allocations } from '../../memory/allocations.ts'
+import { Host } from '../../memory/host.ts'
+import { memHandlers } from '../../memory/mem-handlers.ts'
+import { procHandlers } from '../../memory/proc-handlers.ts'
+import { ProcessTable } from '../../memory/process.ts'
+import type { HwTableParts } from '../../table/multi-level-table.ts'
+import { Machine, type MachineOptions } from '../machine.ts'
+import { ERRATA } from '../registry.ts'
+import { tickHandler } from '../tick-handler.ts'
+import { windowCounter } from '../window-counter.ts'
+import {
+  type IodaPhbDescription,
+  type PeDescription,
+  type PowernvDescription,
+  pciAddress,
+} from './description.ts'
+
+/** Bytes that the contents of modelled memory may take. */
+const CONTENTS_BYTES_MAX = 2 ** 31
+
+/** The host's memory and the processes that are there from the start; the first one acts where nobody is named. */
+function createHost(machine: Machine, description: PowernvDescription) {
+  const { stage, journal } = machine
+  const host = new Host({
+    stage,
+    journal,
+    pageShift: description.hostPageShift,
+    ramBytes: Number(description.ramBytes),
+    maxBytes: CONTENTS_BYTES_MAX,
+  })
+  const processes = new ProcessTable(host)
+  for (const { name, ...task } of description.processes) processes.spawn(name, task)
+  const first = description.processes[0]?.name
+  machine.actAs = (name = first) => {
+    processes.actor = name ?? ''
+  }
+  return { host, processes }
+}
+
+/** A PE with the windows that the kernel gives it at boot. */
+function bootPe(phb: IodaPhb, shape: PeDescription): IodaPe {
+  const pe = phb.addPe(shape)
+  if (pe.ops !== null) pe.ops.releaseOwnership()
+  else openSegments(phb, pe)
+  if (pe.tables[0] === null) {
+    throw new IommulatorError('ERR_MACHINE', `no memory for the tables of group ${shape.group}`)
+  }
+  return pe
+}
+
+const createPhb = (d: IodaPhbDescription, tables: HwTableParts): IodaPhb =>
+  new IodaPhb({
+    name: d.name,
+    platform: d.platform,
+    tables,
+    freeze: d.freeze,
+    m32Base: d.m32Base,
+    ...(d.cacheEntries !== undefined && { cacheEntries: d.cacheEntries }),
+    ...(d.pageShifts !== undefined && { pageShifts: d.pageShifts }),
+    ...(d.killsWholePe !== undefined && { killsWholePe: d.killsWholePe }),
+  })
+
+/** The PHBs with their PEs and devices, as after the kernel has booted, and the groups that VFIO hands out. */
+function createBuses(machine: Machine, description: PowernvDescription, tables: HwTableParts, life: Life) {
+  const { stage, journal, profile } = machine
+  const clock = new Clock(new Cells(journal, keyOf('clock')))
+  const devices = new Map<string, Edu>()
+  const groups: VfioGroupOptions[] = []
+  for (const d of description.phbs) {
+    const phb = createPhb(d, tables)
+    for (const shape of d.pes) {
+      const pe = bootPe(phb, shape)
+      for (const { name, dmaMask } of shape.devices) {
+        devices.set(name, new Edu({ name, space: pe, dmaMask }, { stage, journal, life, profile, clock }))
+        machine.log.emit('device.add', null, { device: name, unit: d.name, mask: dmaMask })
+      }
+      groups.push({
+        table: pe,
+        devices: shape.devices.map((device) => pciAddress(d, shape, device)),
+        hasKernelDriver: shape.hasKernelDriver,
+      })
+    }
+  }
+  return { clock, devices, groups }
+}
+
+/**
+ * Wires a bare-metal POWER host: its memory and processes, PHBs with their PEs and devices as after boot,
+ * preregistered memory, and VFIO.
+ *
+ * @throws IommulatorError ERR_MACHINE where the parts do not fit together, ERR_PROFILE for an unknown profile
+ */
+export function createPowernv(description: PowernvDescription, options: MachineOptions = {}): Machine {
+  const machine = new Machine(description, resolveProfile(ERRATA, description.profile), options)
+  const { stage, journal, profile } = machine
+  const { host, processes } = createHost(machine, description)
+  const life = new Life(stage, journal, 'kernel')
+  // What the kernel allocates while it boots is not counted.
+  let allocations: Allocations | undefined
+  const onAllocate = () => allocations?.take() ?? true
+  const tables: HwTableParts = {
+    host,
+    nextTable: windowCounter(journal),
+    onAllocate,
+    onBug: (why) => life.die(why),
+  }
+  const { clock, devices, groups } = createBuses(machine, description, tables, life)
+  const memory = new PreregisteredMemory({ host, has: profile.has, onAllocate })
+  const vfio = new Vfio({ processes, memory, profile, groups, hasEeh: description.hasEeh })
+  // Files of a process that ends are closed before the kernel looks for memory that is left.
+  processes.watch(memory)
+  allocations = new Allocations(journal, description.inject?.alloc)
+  machine.register([
+    ...vfioHandlers(vfio),
+    ...deviceHandlers({ devices, stage, life }),
+    ...memHandlers(processes, undefined),
+    ...procHandlers(processes),
+    tickHandler(machine, clock, [...devices.values()]),
+  ])
+  return machine
+}

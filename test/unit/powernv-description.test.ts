@@ -1,0 +1,83 @@
+import { describe, expect, it } from 'vitest'
+import { describeMachine } from '../../src/machine/description.ts'
+import { type PowernvInput, pciAddress } from '../../src/machine/powernv/description.ts'
+
+const edu = (name: string, slot?: number) => ({ name, kind: 'edu' as const, slot })
+type Phbs = NonNullable<PowernvInput['phbs']>
+const describeHost = (phbs: Phbs, more: Partial<PowernvInput> = {}) =>
+  describeMachine({ ...more, kind: 'powernv', phbs })
+
+describe('the description of a POWER host', () => {
+  it('is a POWER9 with one group where nothing is said', () => {
+    expect(describeMachine({ kind: 'powernv' })).toEqual({
+      kind: 'powernv',
+      profile: 'linux-6.12.95',
+      ramBytes: 0x1_0000_0000n,
+      hostPageShift: 16,
+      cpus: 1,
+      hasEeh: true,
+      processes: [{ name: 'qemu', memlockBytes: 0xffff_ffff_ffff_ffffn, hasIpcLock: false }],
+      phbs: [
+        {
+          name: 'phb0',
+          platform: 'PHB4',
+          domain: 0,
+          freeze: 'pe',
+          m32Base: 0x8000_0000,
+          pes: [
+            { pe: 1, group: 0, bus: 1, firstSegment: 0, segments: 0, hasKernelDriver: false, devices: [] },
+          ],
+        },
+      ],
+    })
+  })
+
+  it('counts groups through all PHBs, and PEs, buses and slots by their place', () => {
+    const { phbs } = describeHost([{ pes: [{}, { devices: [edu('a'), edu('b')] }] }, { pes: [{}] }])
+    expect(phbs.flatMap((p) => p.pes.map((pe) => [p.domain, pe.pe, pe.bus, pe.group]))).toEqual([
+      [0, 1, 1, 0],
+      [0, 2, 2, 1],
+      [1, 1, 1, 2],
+    ])
+    const [phb] = phbs
+    const pe = phb!.pes[1]!
+    expect(pe.devices.map((d) => pciAddress(phb!, pe, d))).toEqual(['0000:02:00.0', '0000:02:01.0'])
+  })
+
+  it('gives PEs of P7IOC a segment each', () => {
+    const { phbs } = describeHost([{ platform: 'P7IOC', pes: [{}, {}] }])
+    expect(phbs[0]?.pes.map((p) => [p.firstSegment, p.segments])).toEqual([
+      [0, 1],
+      [1, 1],
+    ])
+  })
+
+  it.each<[string, Phbs, string]>([
+    ['two groups of one number', [{ pes: [{ group: 1 }, {}] }], 'group 1 is taken by PE 1 of phb0'],
+    ['two PEs of one number', [{ pes: [{ pe: 2 }, {}] }], 'PE 2 of phb0 is taken by entry 1'],
+    ['two PEs on one bus', [{ pes: [{ bus: 2 }, {}] }], 'bus 2 of phb0 is taken by PE 1'],
+    ['two PHBs of one name', [{ name: 'phb1' }, {}], 'name phb1 is taken'],
+    ['two PHBs of one domain', [{ domain: 1 }, {}], 'PCI domain 1 is taken by PHB phb0'],
+    ['two devices of one name', [{ pes: [{ devices: [edu('a'), edu('a')] }] }], 'name a is taken'],
+    [
+      'two devices in one slot',
+      [{ pes: [{ devices: [edu('a', 1), edu('b')] }] }],
+      'PCI address 0000:01:01.0 is taken by device a',
+    ],
+    ['segments where there are none', [{ pes: [{ segments: 1 }] }], 'PHB4 has no segments'],
+    ['no segments on a P7IOC', [{ platform: 'P7IOC', pes: [{ segments: 0 }] }], 'one segment or more'],
+    ['too many segments', [{ platform: 'P7IOC', pes: [{ segments: 9 }] }], 'behind the 8 of a P7IOC'],
+    [
+      'segments that two PEs have',
+      [{ platform: 'P7IOC', pes: [{ segments: 2 }, {}] }],
+      'segment 1 of phb0 is taken by PE 1',
+    ],
+  ])('refuses %s', (_what, phbs, message) => {
+    expect(() => describeHost(phbs)).toThrow(message)
+  })
+
+  it('refuses two processes of one name', () => {
+    const processes = [{ name: 'a' }, { name: 'a' }]
+    expect(() => describeHost([], { processes })).toThrow('process a is taken')
+  })
+})
