@@ -147,7 +147,12 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
   'memory.write': (e) => `software wrote ${counted(e.bytes, 'byte')} at ${e.space} ${hex(e.address)}`,
   'memory.corrupt': (e) =>
     `${e.what} went astray: ${counted(e.bytes, 'byte')} at ${e.space} ${hex(e.address)} are undefined from now on`,
-  'hw.set': (e) => `entry ${e.entry} of hardware table ${e.table}: ${hex(e.before)} became ${hex(e.tce)}`,
+  'hw.set': (e) => {
+    const { table, entry, count } = e
+    if (count === 1) return `entry ${entry} of hardware table ${table}: ${hex(e.before)} became ${hex(e.tce)}`
+    const before = `${hex(e.before)}${stepText(count, e.beforeStep)}`
+    return `entries ${entry} to ${entry + count - 1} of hardware table ${table} became ${hex(e.tce)}${stepText(count, e.step)}; they were ${before}`
+  },
   'hw.window': (e) =>
     `window ${e.window} of PE ${e.pe} of ${e.unit} ${e.tve === 0n ? 'goes' : `is set to ${hex(e.tve)}`}${e.table === 0 ? '' : `, hardware table ${e.table}`}`,
   'hw.fill': (e) =>
@@ -175,7 +180,11 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
     e.code < 0
       ? `${regionText(e)} is not given up: ${e.code}${countsText(e)}`
       : `${regionText(e)} is ${e.used === 0 ? 'gone' : 'registered once less'}${countsText(e)}`,
-  'region.map': (e) => `a mapping of ${regionText(e)} ${e.delta > 0 ? 'comes' : 'goes'}${countsText(e)}`,
+  'region.map': (e) => {
+    const count = Math.abs(e.delta)
+    const [what, end] = count === 1 ? ['a mapping', 'es'] : [`${count} mappings`, '']
+    return `${what} of ${regionText(e)} ${e.delta > 0 ? `come${end.slice(1)}` : `go${end}`}${countsText(e)}`
+  },
   'device.add': (e) => `${e.device} appears below ${e.unit}, DMA mask ${hex(e.mask)}`,
   'device.remove': (e) => `the driver of ${e.device} ended`,
   warning: (e) => `${e.layer} warns: ${e.text}`,

@@ -31,6 +31,9 @@ export interface MmIommu {
   mappedInc(region: number): number
   /** A mapping goes; never below 1. */
   mappedDec(region: number): void
+  /** Mappings that come, or go, one after the other are one record from here on; it comes with `endRun` at the latest. */
+  beginRun(): void
+  endRun(): void
   /** Host page of the last `toHpa`. */
   hpaPage: number
   /** Host page behind a user address for an IOMMU page of 2^pageShift: 0 or -EFAULT. */

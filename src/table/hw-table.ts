@@ -37,6 +37,12 @@ export interface HwTable {
    * @returns 0, or -ENOMEM where a level was missing and there is no memory for it
    */
   xchg(entry: number, hpaPage: number, dir: DmaDir): number
+  /**
+   * Swaps that go on with one another are one record from here on, which comes with `endRun` at the latest. Until
+   * then the levels are changed through this table only, and `kill` is not asked for.
+   */
+  beginRun(): void
+  endRun(): void
   /** Makes the TCE caches of all PEs that use the table forget entries [entry, entry + count). */
   kill(entry: number, count: number): void
 

@@ -1,12 +1,11 @@
 import { ERRNO_CODES } from '../bits/codes.ts'
 import { floorLog2 } from '../bits/u64.ts'
+import { TCE_BYTES_SHIFT } from './tce-entry.ts'
 
 const { EINVAL } = ERRNO_CODES
 
 /** Levels that a table of a PHB can have. */
 export const TABLE_LEVELS_MAX = 5
-/** log2 of the bytes of a TCE. */
-const TCE_BYTES_SHIFT = 3
 /** Levels and IOMMU page together may translate fewer bits than this. */
 const TRANSLATED_BITS_MAX = 55
 /** What a table of any form is charged at least, for its leaves, before it is rounded up to whole levels. */

@@ -1,25 +1,17 @@
 import { ERRNO_CODES } from '../bits/codes.ts'
 import { assert } from '../bits/errors.ts'
 import { Cells, keyOf } from '../bits/state.ts'
-import { hiOfNumber, loOfNumber, POWERS_OF_TWO } from '../bits/u64.ts'
-import { NO_FRAME } from '../memory/frame-table.ts'
-import type { Host } from '../memory/host.ts'
+import { hiOfNumber, loOfNumber } from '../bits/u64.ts'
 import type { HostMemory } from '../memory/host-memory.ts'
 import { KIND } from '../trace/event.ts'
 import type { Stage } from '../trace/stage.ts'
 import type { DmaDir, HwTable } from './hw-table.ts'
 import type { TableGeometry } from './ioda-geometry.ts'
+import { type LevelParts, LevelTree, NO_PAGE } from './level-tree.ts'
+import { SwapRun } from './swap-run.ts'
 import { TCE_BYTES, TCE_PERM, TCE_READ, TCE_WRITE } from './tce-entry.ts'
 
 const SET = KIND['hw.set']
-/** A level in pages of 4 KiB: entries in each, and the shift and mask that find one. */
-const PAGE_ENTRIES_SHIFT = 9
-const PAGE_ENTRIES_MASK = (1 << PAGE_ENTRIES_SHIFT) - 1
-const TCE_BYTES_SHIFT = 3
-/** log2 of the most bytes that the host hands out in one piece, for host pages of 4 KiB and of 64 KiB. */
-export const BLOCK_BYTES_SHIFT_MAX = 24
-const NO_PAGE = -1
-
 /** Whoever caches entries of a table: the PEs that it is programmed into. */
 export interface TableUser {
   /** Forgets absolute entries [entry, entry + count). */
@@ -27,12 +19,9 @@ export interface TableUser {
 }
 
 /** What the hardware tables of a host share. */
-export interface HwTableParts {
-  readonly host: Host
+export interface HwTableParts extends LevelParts {
   /** The number of the next table: one counter for the machine. */
   readonly nextTable: () => number
-  /** Asked before each level is allocated: false makes that allocation fail. */
-  readonly onAllocate?: () => boolean
   /** The kernel stops at an assertion of its own; nothing is done then. */
   readonly onBug?: (why: string) => void
 }
@@ -52,10 +41,8 @@ export interface HwTableShape {
 /**
  * A TCE table of one to five levels in the memory of the host, and its mirror with user addresses.
  *
- * Levels are contiguous frames that the kernel owns; only the first is there from the start. An upper entry is
- * the address of the next level with both permission bits, a leaf entry a TCE; all are big-endian. Nothing checks
- * an entry against the table: what lies outside is walked as the kernel walks it, and where a leaf is reached
- * a write there becomes a `memory.corrupt` record at the computed address and is not done.
+ * Nothing checks an entry against the table: what lies outside is walked as the kernel walks it, and where a leaf is
+ * reached a write there becomes a `memory.corrupt` record at the computed address and is not done.
  * (Linux v6.1 arch/powerpc/platforms/powernv/pci-ioda-tce.c)
  *
  * @example
@@ -85,24 +72,22 @@ export class MultiLevelTable implements HwTable {
   readonly #parts: HwTableParts
   readonly #memory: HostMemory
   readonly #stage: Stage
-  readonly #userRoot: number
+  readonly #tces: LevelTree
+  readonly #view: LevelTree | undefined
+  readonly #run: SwapRun
+  #isRunning = false
   readonly #tellsFirstOnly: boolean
-  /** Slots that the levels can tell apart. */
-  readonly #capacity: number
   readonly #alignMask: number
   readonly #references: Cells
   /** The one linked last comes first. */
   #users: readonly TableUser[] = []
-  // Where `#find` ended: a slot in a level, or an address outside the table.
-  #slotPage = NO_PAGE
-  #slotOffset = 0
-  #strayAddress = 0n
-  // Where `userSlot` ended.
-  #userPage = NO_PAGE
-  #userOffset = 0
-  #userStray = 0n
 
-  private constructor(parts: HwTableParts, shape: HwTableShape, rootPage: number, userRoot: number) {
+  private constructor(
+    parts: HwTableParts,
+    shape: HwTableShape,
+    tces: LevelTree,
+    view: LevelTree | undefined,
+  ) {
     const { geometry, pageShift } = shape
     this.number = parts.nextTable()
     this.pageShift = pageShift
@@ -112,13 +97,14 @@ export class MultiLevelTable implements HwTable {
     this.levelShift = geometry.levelShift
     this.allocatedBytes = shape.allocatedBytes
     this.hasUserView = shape.hasUserView
-    this.rootPage = rootPage
+    this.rootPage = tces.rootPage
     this.#parts = parts
     this.#memory = parts.host.memory
     this.#stage = parts.host.stage
-    this.#userRoot = userRoot
+    this.#tces = tces
+    this.#view = view
+    this.#run = new SwapRun(pageShift)
     this.#tellsFirstOnly = shape.tellsFirstOnly ?? false
-    this.#capacity = 2 ** (geometry.levels * geometry.levelShift)
     this.#alignMask = pageShift > 43 ? -1 : 2 ** (pageShift - 12) - 1
     this.#references = new Cells(parts.host.journal, keyOf('hw-table', this.number), 1)
     this.#references.set(0, 1)
@@ -126,18 +112,13 @@ export class MultiLevelTable implements HwTable {
 
   /** A table with one reference and its first level (and that of the mirror), or -ENOMEM. */
   static create(parts: HwTableParts, shape: HwTableShape): MultiLevelTable | number {
-    const { levelShift } = shape.geometry
-    const rootPage = allocateLevel(parts, levelShift)
-    if (rootPage === NO_PAGE) return ERRNO_CODES.ENOMEM
-    let userRoot = NO_PAGE
-    if (shape.hasUserView) {
-      userRoot = allocateLevel(parts, levelShift)
-      if (userRoot === NO_PAGE) {
-        freeLevel(parts.host, rootPage, levelShift)
-        return ERRNO_CODES.ENOMEM
-      }
-    }
-    return new MultiLevelTable(parts, shape, rootPage, userRoot)
+    const tces = LevelTree.create(parts, shape.geometry)
+    if (tces === undefined) return ERRNO_CODES.ENOMEM
+    if (!shape.hasUserView) return new MultiLevelTable(parts, shape, tces, undefined)
+    const view = LevelTree.create(parts, shape.geometry)
+    if (view !== undefined) return new MultiLevelTable(parts, shape, tces, view)
+    tces.free()
+    return ERRNO_CODES.ENOMEM
   }
 
   xchg(entry: number, hpaPage: number, dir: DmaDir): number {
@@ -148,9 +129,9 @@ export class MultiLevelTable implements HwTable {
     const slot = entry - this.offset
     this.oldHpaPage = 0
     this.oldDir = 0
-    if (!this.#find(this.rootPage, slot, dir !== 0)) return dir === 0 ? ERRNO_CODES.OK : ERRNO_CODES.ENOMEM
-    if (this.#slotPage === NO_PAGE) {
-      this.#corrupt(this.#strayAddress, 'tce')
+    if (!this.#tces.find(slot, dir !== 0)) return dir === 0 ? ERRNO_CODES.OK : ERRNO_CODES.ENOMEM
+    if (this.#tces.slotPage === NO_PAGE) {
+      this.#corrupt(this.#tces, 'tce')
       return ERRNO_CODES.OK
     }
     const perm = (dir & TCE_WRITE) !== 0 ? dir | TCE_READ : dir
@@ -170,53 +151,68 @@ export class MultiLevelTable implements HwTable {
   load(entry: number): void {
     this.tceHi = 0
     this.tceLo = 0
-    if (!this.#find(this.rootPage, entry - this.offset, false) || this.#slotPage === NO_PAGE) return
+    if (!this.#tces.find(entry - this.offset, false) || this.#tces.slotPage === NO_PAGE) return
     const memory = this.#memory
-    memory.loadU64be(this.#slotPage, this.#slotOffset)
+    memory.loadU64be(this.#tces.slotPage, this.#tces.slotOffset)
     this.tceHi = memory.wordHi
     this.tceLo = memory.wordLo
   }
 
+  beginRun(): void {
+    this.#isRunning = true
+    this.#keepLeaves(true)
+  }
+
+  endRun(): void {
+    this.#isRunning = false
+    this.#keepLeaves(false)
+    this.#record()
+  }
+
   /** Entries [entry, entry + count) become 0; those of missing levels are passed over. No cache hears of it. */
   clear(entry: number, count: number): void {
-    const first = entry - this.offset
-    const levelEntries = 2 ** this.levelShift
-    for (let slot = first; slot < first + count; ) {
-      if (!this.#find(this.rootPage, slot, false)) {
-        slot = (Math.floor(slot / levelEntries) + 1) * levelEntries
+    const tces = this.#tces
+    const end = entry - this.offset + count
+    this.beginRun()
+    for (let slot = entry - this.offset; slot < end; ) {
+      if (!tces.find(slot, false)) {
+        slot = (Math.floor(slot / tces.missingSlots) + 1) * tces.missingSlots
         continue
       }
-      if (this.#slotPage === NO_PAGE) this.#corrupt(this.#strayAddress, 'tce')
+      if (tces.slotPage === NO_PAGE) this.#corrupt(tces, 'tce')
       else this.#replace(slot, 0, 0)
       slot++
     }
+    this.endRun()
   }
 
   userSlot(entry: number, alloc: boolean): boolean {
+    const view = this.#view
     this.userHi = 0
     this.userLo = 0
-    if (!this.hasUserView || !this.#find(this.#userRoot, entry - this.offset, alloc)) return false
-    this.#userPage = this.#slotPage
-    this.#userOffset = this.#slotOffset
-    this.#userStray = this.#strayAddress
-    if (this.#slotPage === NO_PAGE) return true
+    if (view === undefined || !view.find(entry - this.offset, alloc)) return false
+    if (view.slotPage === NO_PAGE) return true
     const memory = this.#memory
-    memory.loadU64be(this.#slotPage, this.#slotOffset)
+    memory.loadU64be(view.slotPage, view.slotOffset)
     this.userHi = memory.wordHi
     this.userLo = memory.wordLo
     return true
   }
 
   setUser(hi: number, lo: number): void {
-    if (this.#userPage === NO_PAGE) this.#corrupt(this.#userStray, 'userspace address')
-    else this.#memory.storeU64be(this.#userPage, this.#userOffset, hi, lo)
+    const view = this.#view
+    assert(view !== undefined, 'a slot was found')
+    if (view.slotPage === NO_PAGE) this.#corrupt(view, 'userspace address')
+    else this.#memory.storeU64be(view.slotPage, view.slotOffset, hi, lo)
   }
 
+  /** Where a level above the leaves is missing, so are all of its leaves: the kernel passes over one after the other. */
   userGap(entry: number): number {
-    if (this.levels === 1 || !this.hasUserView) return 0
-    if (this.#find(this.#userRoot, entry - this.offset, false)) return 0
-    const levelEntries = 2 ** this.levelShift
-    return levelEntries - (entry % levelEntries)
+    const view = this.#view
+    if (this.levels === 1 || view === undefined || view.find(entry - this.offset, false)) return 0
+    const { missingSlots } = view
+    const gap = this.offset % missingSlots === 0 ? missingSlots : 2 ** this.levelShift
+    return gap - (entry % gap)
   }
 
   get references(): number {
@@ -232,8 +228,8 @@ export class MultiLevelTable implements HwTable {
     assert(this.references > 0, `table ${this.number} lives`)
     this.#references.set(0, this.references - 1)
     if (this.references > 0) return
-    this.#free(this.rootPage, this.levels - 1)
-    if (this.hasUserView) this.#free(this.#userRoot, this.levels - 1)
+    this.#tces.free()
+    this.#view?.free()
   }
 
   /** A PE uses the table from now on; it hears of `kill` before those that were there. */
@@ -257,98 +253,56 @@ export class MultiLevelTable implements HwTable {
     })
   }
 
-  /**
-   * Walks to the slot of an index. False where a level is missing (and not `alloc`, or no memory for it). An
-   * index that no level can tell apart keeps its upper bits down to the leaf: it ends in `#strayAddress`.
-   */
-  #find(root: number, index: number, alloc: boolean): boolean {
-    const { levelShift } = this
-    const memory = this.#memory
-    let page = root
-    let rest = index
-    for (let level = this.levels - 1; level > 0; level--) {
-      const n = digitOf(index, level * levelShift, levelShift)
-      rest -= n * (POWERS_OF_TWO[level * levelShift] as number)
-      const at = page + (n >>> PAGE_ENTRIES_SHIFT)
-      const offset = (n & PAGE_ENTRIES_MASK) << TCE_BYTES_SHIFT
-      memory.loadU64be(at, offset)
-      if ((memory.wordHi | memory.wordLo) !== 0) {
-        page = (memory.wordHi << 20) | (memory.wordLo >>> 12)
-        continue
-      }
-      if (!alloc) return false
-      page = allocateLevel(this.#parts, levelShift)
-      if (page === NO_PAGE) return false
-      memory.storeU64be(at, offset, page >>> 20, (page << 12) | TCE_PERM)
-    }
-    if (index < 0 || index >= this.#capacity) {
-      this.#slotPage = NO_PAGE
-      this.#strayAddress = BigInt.asUintN(64, BigInt(page) * 4096n + BigInt(rest) * BigInt(TCE_BYTES))
-      return true
-    }
-    this.#slotPage = page + (rest >>> PAGE_ENTRIES_SHIFT)
-    this.#slotOffset = (rest & PAGE_ENTRIES_MASK) << TCE_BYTES_SHIFT
-    return true
+  #keepLeaves(on: boolean): void {
+    this.#tces.keepLeaf(on)
+    this.#view?.keepLeaf(on)
   }
 
-  /** Writes the slot that `#find` found, with its record; what was there is in `tceHi` and `tceLo`. */
+  /**
+   * Writes the slot that was found last, with its record; what was there is in `tceHi` and `tceLo`. An empty entry
+   * that stays so is no news.
+   */
   #replace(slot: number, hi: number, lo: number): void {
     const memory = this.#memory
-    const stage = this.#stage
-    memory.loadU64be(this.#slotPage, this.#slotOffset)
-    this.tceHi = memory.wordHi
-    this.tceLo = memory.wordLo
-    memory.storeU64be(this.#slotPage, this.#slotOffset, hi, lo)
-    const { log } = stage
-    if (!log.on) return
-    const at = log.begin(SET, stage.cause)
+    const { slotPage, slotOffset } = this.#tces
+    memory.loadU64be(slotPage, slotOffset)
+    const { wordHi, wordLo } = memory
+    this.tceHi = wordHi
+    this.tceLo = wordLo
+    if ((wordHi | wordLo | hi | lo) === 0) return
+    memory.storeU64be(slotPage, slotOffset, hi, lo)
+    if (!this.#stage.log.on || this.#run.takes(slot, wordHi, wordLo, hi, lo)) return
+    this.#record()
+    this.#run.start(slot, wordHi, wordLo, hi, lo)
+    if (!this.#isRunning) this.#record()
+  }
+
+  /** The record of the run; nothing is in it afterwards. */
+  #record(): void {
+    const { log, cause } = this.#stage
+    const { first, count, before, after } = this.#run
+    if (count === 0) return
+    this.#run.count = 0
+    const at = log.begin(SET, cause)
     const { lanes } = log
     lanes[at] = this.number
-    lanes[at + 1] = loOfNumber(slot)
-    lanes[at + 2] = hiOfNumber(slot)
-    lanes[at + 3] = this.tceLo
-    lanes[at + 4] = this.tceHi
-    lanes[at + 5] = lo
-    lanes[at + 6] = hi
+    lanes[at + 1] = loOfNumber(first)
+    lanes[at + 2] = hiOfNumber(first)
+    lanes[at + 3] = loOfNumber(count)
+    lanes[at + 4] = hiOfNumber(count)
+    lanes[at + 5] = before.lo
+    lanes[at + 6] = before.hi
+    lanes[at + 7] = before.step
+    lanes[at + 8] = after.lo
+    lanes[at + 9] = after.hi
+    lanes[at + 10] = after.step
     log.commit(SET)
   }
 
-  #corrupt(address: bigint, what: string): void {
+  #corrupt(tree: LevelTree, what: string): void {
+    this.#record()
     const { log, cause } = this.#stage
-    const fields = { space: 'hpa', address, bytes: TCE_BYTES, what }
+    const fields = { space: 'hpa', address: tree.strayAddress, bytes: TCE_BYTES, what }
     log.emit('memory.corrupt', cause < 0 ? null : cause, fields)
   }
-
-  #free(page: number, level: number): void {
-    const { host } = this.#parts
-    if (level > 0) {
-      for (let n = 0; n < 2 ** this.levelShift; n++) {
-        host.memory.loadU64be(page + (n >>> PAGE_ENTRIES_SHIFT), (n & PAGE_ENTRIES_MASK) << TCE_BYTES_SHIFT)
-        const { wordHi, wordLo } = host.memory
-        if ((wordLo & TCE_PERM) !== 0) this.#free((wordHi << 20) | (wordLo >>> 12), level - 1)
-      }
-    }
-    freeLevel(host, page, this.levelShift)
-  }
-}
-
-/** Bits [shift, shift + width) of an index, which is a signed 64-bit word. */
-function digitOf(index: number, shift: number, width: number): number {
-  if (index >= 0 && index <= 0x7fff_ffff && shift < 31) return (index >>> shift) & ((1 << width) - 1)
-  const radix = 1 << width
-  const digit = Math.floor(index / (POWERS_OF_TWO[shift] as number)) % radix
-  return digit < 0 ? digit + radix : digit
-}
-
-/** The first 4 KiB page of a zeroed level, or NO_PAGE. */
-function allocateLevel({ host, onAllocate }: HwTableParts, levelShift: number): number {
-  const bytesShift = levelShift + TCE_BYTES_SHIFT
-  if (onAllocate?.() === false || bytesShift > BLOCK_BYTES_SHIFT_MAX) return NO_PAGE
-  const { frames } = host
-  const frame = frames.allocate(frames.owner('kernel'), bytesShift - host.pageShift)
-  return frame === NO_FRAME ? NO_PAGE : frames.hostPage(frame)
-}
-
-function freeLevel({ frames, pageShift }: Host, page: number, levelShift: number): void {
-  frames.put(page >>> frames.subShift, 2 ** (levelShift + TCE_BYTES_SHIFT - pageShift))
 }

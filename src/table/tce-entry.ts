@@ -12,7 +12,9 @@ export const TCE = word('TCE', 64, 'LoPAR, TCE definition; Linux v6.1 arch/power
   ),
 })
 
-export const TCE_BYTES = 8
+/** log2 of the bytes of an entry. */
+export const TCE_BYTES_SHIFT = 3
+export const TCE_BYTES = 1 << TCE_BYTES_SHIFT
 /** Entries that one H_PUT_TCE_INDIRECT list can hold. */
 export const TCE_LIST_MAX = 512
 /** Alignment that a TCE list must have. */

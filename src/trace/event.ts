@@ -160,8 +160,16 @@ export const EVENTS = declareEvents({
     fields: { space: 'name', address: 'u64', bytes: 'u32', what: 'name' },
   },
   'hw.set': {
-    doc: 'A hardware TCE table has a new entry in a slot (entries count from the start of the window); caches may still hold the one before.',
-    fields: { table: 'u32', entry: 'page', before: 'u64', tce: 'u64' },
+    doc: 'Entries [entry, entry + count) of a hardware TCE table, counted from the start of the window, are written: the first held `before` and each next one 2^beforeStep more (all the same for step -1); the first holds `tce` now and each next one 2^step more. Caches may still hold what was there.',
+    fields: {
+      table: 'u32',
+      entry: 'page',
+      count: 'page',
+      before: 'u64',
+      beforeStep: 'shift',
+      tce: 'u64',
+      step: 'shift',
+    },
   },
   'hw.window': {
     doc: 'A PHB is told what window `window` of a PE does from now on: the TVE, and the hardware table behind it (0 for none).',
@@ -244,7 +252,7 @@ export const EVENTS = declareEvents({
     },
   },
   'region.map': {
-    doc: 'A mapping of a region comes (`delta` 1) or goes (-1): `mapped` is the count now.',
+    doc: 'Mappings of a region come (`delta` above 0, how many) or go: `mapped` is the count now. One that goes and was not counted leaves `mapped` as it was.',
     fields: {
       region: 'u32',
       process: 'name',

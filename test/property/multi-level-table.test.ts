@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { wordOf } from '../../src/bits/u64.ts'
 import type { DmaDir } from '../../src/table/hw-table.ts'
 import { tableGeometry } from '../../src/table/ioda-geometry.ts'
 import { MultiLevelTable } from '../../src/table/multi-level-table.ts'
@@ -76,7 +77,53 @@ const contents = (table: MultiLevelTable, slots: readonly number[]) =>
     return [...tce, table.userHi, table.userLo]
   })
 
+/** What the records of a table say that its slots hold; each must know what was there. */
+function recorded({ log }: ReturnType<typeof make>): Map<number, bigint> {
+  const tces = new Map<number, bigint>()
+  const step = (shift: number) => (shift < 0 ? 0n : 1n << BigInt(shift))
+  for (const { event } of log.records()) {
+    if (event.kind !== 'hw.set') continue
+    for (let i = 0; i < event.count; i++) {
+      const at = event.entry + i
+      expect(tces.get(at) ?? 0n).toBe(event.before + BigInt(i) * step(event.beforeStep))
+      tces.set(at, event.tce + BigInt(i) * step(event.step))
+    }
+  }
+  return tces
+}
+
 describe.each([1, 2, 4])('a table of %i levels', (levels) => {
+  it('says all that it does in its records, in runs and out of them', () => {
+    const row = fc.record({
+      slot: fc.integer({ min: 500, max: 530 }),
+      count: fc.integer({ min: 1, max: 20 }),
+      hpaPage: fc.integer({ min: 2 ** 20 - 9, max: 2 ** 20 }),
+      dir: fc.constantFrom(0, 1, 3 as const),
+      pages: fc.constantFrom(0, 1, 2),
+      inRun: fc.boolean(),
+    })
+    fc.assert(
+      fc.property(fc.array(row, { maxLength: 12 }), (rows) => {
+        const made = make(levels)
+        const { table, log } = made
+        for (const { slot: at, count, hpaPage, dir, pages, inRun } of rows) {
+          if (inRun) table.beginRun()
+          const before = log.length
+          for (let i = 0; i < count; i++)
+            table.xchg(table.offset + at + i, dir === 0 ? 0 : hpaPage + i * pages, dir)
+          if (inRun) table.endRun()
+          if (inRun && pages === 1 && rows.length === 1) expect(log.length - before).toBe(dir === 0 ? 0 : 1)
+        }
+        const tces = recorded(made)
+        for (let at = 495; at < 560; at++) {
+          table.load(table.offset + at)
+          expect(tces.get(at) ?? 0n).toBe(wordOf(table.tceHi, table.tceLo))
+        }
+      }),
+      { numRuns: 100 },
+    )
+  })
+
   it('does what a map of slots does', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 30 }), (steps) => {

@@ -205,6 +205,33 @@ describe('put', () => {
     ])
   })
 
+  it('mappings in a row are one record, until another region has one or they go', () => {
+    const m = makePrereg()
+    create(m, 0n, 4n)
+    create(m, 4n, 4n)
+    const { memory } = m
+    memory.beginRun()
+    for (const region of [0, 0, 1, 1, 1]) memory.mappedInc(region)
+    for (let i = 0; i < 4; i++) memory.mappedDec(1)
+    memory.mappedInc(1)
+    memory.endRun()
+    memory.mappedDec(0)
+    expect(
+      eventsOf(m, 'region.map').map((e) => {
+        const { region, delta, mapped } = e as Extract<typeof e, { kind: 'region.map' }>
+        return [region, delta, mapped]
+      }),
+    ).toEqual([
+      [0, 2, 3],
+      [1, 3, 4],
+      [1, -3, 1],
+      // One that was not counted stands alone: the count does not move.
+      [1, -1, 1],
+      [1, 1, 2],
+      [0, -1, 2],
+    ])
+  })
+
   it('a region that went is found no more, and its number serves again', () => {
     const m = makePrereg()
     create(m, 0n, 4n)

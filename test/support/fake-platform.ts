@@ -25,6 +25,7 @@ export class FakeTable implements HwTable {
   readonly #view = new Set<number>()
   /** Calls that are refused, by what they would do: for the tests of what the kernel does then. */
   refuses: 'xchg' | 'slot' | null = null
+  isRunning = false
   oldHpaPage = 0
   oldDir: DmaDir = 0
   userHi = 0
@@ -59,7 +60,17 @@ export class FakeTable implements HwTable {
     return 0
   }
 
+  beginRun(): void {
+    if (this.isRunning) throw new Error('a run in a run')
+    this.isRunning = true
+  }
+
+  endRun(): void {
+    this.isRunning = false
+  }
+
   kill(entry: number, count: number): void {
+    if (this.isRunning) throw new Error('a kill in a run')
     this.kills.push([entry, count])
   }
 

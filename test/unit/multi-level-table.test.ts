@@ -43,6 +43,8 @@ const swap = (t: MultiLevelTable, entry: number, hpaPage: number, dir: DmaDir) =
 ]
 const corrupt = (host: TestHost) => eventsOf(host, 'memory.corrupt')
 
+const SINGLE = { kind: 'hw.set', table: 1, count: 1, beforeStep: -1, step: -1 } as const
+
 /** 16 GiB of 64 KiB pages at 1 << 59. */
 const FLAT: TableRequest = { pageShift: 16, windowBytes: 1n << 34n, levels: 1 }
 const TWO: TableRequest = { ...FLAT, levels: 2 }
@@ -73,8 +75,123 @@ describe('a table of one level', () => {
     table.xchg(FIRST + 3, H, 1)
     table.xchg(FIRST + 3, 0, 0)
     expect(eventsOf(host, 'hw.set')).toEqual([
-      { kind: 'hw.set', table: 1, entry: 3, before: 0n, tce: 0x1_0000_0001n },
-      { kind: 'hw.set', table: 1, entry: 3, before: 0x1_0000_0001n, tce: 0n },
+      { ...SINGLE, entry: 3, before: 0n, tce: 0x1_0000_0001n },
+      { ...SINGLE, entry: 3, before: 0x1_0000_0001n, tce: 0n },
+    ])
+  })
+})
+
+describe('swaps in a run', () => {
+  /** Swaps entries from FIRST + slot on for pages of a row. */
+  const row = (table: MultiLevelTable, slot: number, page: number, count: number, dir: DmaDir = 3) => {
+    for (let i = 0; i < count; i++) table.xchg(FIRST + slot + i, page === 0 ? 0 : page + 16 * i, dir)
+  }
+  const runs = (host: TestHost) =>
+    eventsOf(host, 'hw.set').map((e) => {
+      const { entry, count, before, beforeStep, tce, step } = e as Extract<typeof e, { kind: 'hw.set' }>
+      return [entry, count, before, beforeStep, tce, step]
+    })
+  const [A, B] = [0x1_0000_0003n, 0x2_0000_0003n]
+
+  it('are one record as long as both what was there and what is there now go on', () => {
+    const { host, table } = make(TWO, { busOffset: BASE_64 })
+    table.beginRun()
+    row(table, 8190, H, 4)
+    expect(runs(host)).toEqual([])
+    table.endRun()
+    table.beginRun()
+    row(table, 8189, 0, 4, 0)
+    table.endRun()
+    expect(runs(host)).toEqual([
+      [8190, 4, 0n, -1, A, 16],
+      [8190, 3, A, 16, 0n, -1],
+    ])
+  })
+
+  it.each<[string, (t: MultiLevelTable) => void, unknown[]]>([
+    [
+      'a gap',
+      (t) => [row(t, 0, H, 2), row(t, 3, H + 48, 1)],
+      [
+        [0, 2],
+        [3, 1],
+      ],
+    ],
+    [
+      'an entry again',
+      (t) => [row(t, 0, H, 2), row(t, 1, H + 32, 1)],
+      [
+        [0, 2],
+        [1, 1],
+      ],
+    ],
+    [
+      'pages that do not follow',
+      (t) => [row(t, 0, H, 2), row(t, 2, H, 1)],
+      [
+        [0, 2],
+        [2, 1],
+      ],
+    ],
+    [
+      'another direction',
+      (t) => [row(t, 0, H, 2), row(t, 2, H + 32, 1, 1)],
+      [
+        [0, 2],
+        [2, 1],
+      ],
+    ],
+    [
+      'a row after the same',
+      (t) => [row(t, 0, H, 1), row(t, 1, H, 2)],
+      [
+        [0, 2],
+        [2, 1],
+      ],
+    ],
+    [
+      'the same after a row',
+      (t) => [row(t, 0, H, 2), row(t, 2, H + 16, 1)],
+      [
+        [0, 2],
+        [2, 1],
+      ],
+    ],
+    [
+      'other old entries',
+      (t) => row(t, 40, H, 4),
+      [
+        [40, 1],
+        [41, 2],
+        [43, 1],
+      ],
+    ],
+  ])('end with %s', (_what, swaps, wanted) => {
+    const { host, table } = make(FLAT, { busOffset: BASE_64 })
+    for (const slot of [41, 42]) table.xchg(FIRST + slot, 2 * H, 3)
+    const from = runs(host).length
+    table.beginRun()
+    swaps(table)
+    table.endRun()
+    expect(
+      runs(host)
+        .slice(from)
+        .map((r) => r.slice(0, 2)),
+    ).toEqual(wanted)
+  })
+
+  it('that change nothing are no record, and a stray one comes after those before it', () => {
+    const { host, table } = make(FLAT, { busOffset: BASE_64 })
+    table.xchg(FIRST + 7, 2 * H, 3)
+    table.beginRun()
+    row(table, 0, 0, 3, 0)
+    row(table, 7, 2 * H, 1)
+    table.xchg(FIRST + 0x4_0000, H, 3)
+    table.endRun()
+    expect(runs(host).slice(1)).toEqual([[7, 1, B, -1, B, -1]])
+    expect(eventsOf(host, 'hw.set', 'memory.corrupt').map((e) => e.kind)).toEqual([
+      ...['hw.set', 'hw.set'],
+      'memory.corrupt',
     ])
   })
 })
@@ -173,6 +290,22 @@ describe('the userspace view', () => {
     table.userSlot(FIRST, true)
     expect([table.userGap(FIRST + 8190), table.userGap(FIRST + 8192)]).toEqual([0, 8192])
     expect(make(FLAT).table.userGap(3)).toBe(0)
+  })
+
+  it('passes over all leaves of a level that is missing at once', () => {
+    const { table } = make({ pageShift: 12, windowBytes: 1n << 48n, levels: 4 }, { pageShift: 12 })
+    const top = 2 ** 27
+    expect([table.userGap(5), table.userGap(top - 1)]).toEqual([top - 5, 1])
+    table.userSlot(5, true)
+    expect([table.userGap(5), table.userGap(512), table.userGap(2 ** 18), table.userGap(top)]).toEqual([
+      ...[0, 512, 2 ** 18, top],
+    ])
+    // Leaves that do not begin where the window does: no more than one of them, as the kernel counts.
+    const odd = make(
+      { pageShift: 12, windowBytes: 1n << 48n, levels: 4 },
+      { pageShift: 12, busOffset: 512n << 12n },
+    ).table
+    expect([odd.userGap(512), odd.userGap(515)]).toEqual([512, 509])
   })
 
   it('is refused without memory, and is not there in a table of the kernel', () => {

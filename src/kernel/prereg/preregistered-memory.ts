@@ -69,6 +69,10 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   /** Interned name of the process that had the last record, and its address space. */
   #named: AddressSpace | undefined
   #name = 0
+  // Mappings that have no record yet: of which region, and how many (below 0: they go).
+  #isRunning = false
+  #runRegion = NO_REGION
+  #runDelta = 0
   readonly #carriesShift: boolean
   readonly #answersCount: boolean
   readonly #looksFirst: boolean
@@ -174,16 +178,26 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   mappedInc(region: number): number {
     const mapped = this.#table.mappedOf(region)
     if (mapped === 0) return ENXIO
-    this.#table.setMapped(region, mapped + 1)
-    this.#record(MAP, region, 1)
+    this.#changeMapped(region, mapped + 1, 1)
     return OK
   }
 
   mappedDec(region: number): void {
     const mapped = this.#table.mappedOf(region)
     if (mapped === 0) return
-    if (mapped > 1) this.#table.setMapped(region, mapped - 1)
-    this.#record(MAP, region, -1)
+    // One that was not counted is a record of its own: `mapped` stays.
+    if (mapped === 1) this.#recordMappings()
+    this.#changeMapped(region, Math.max(1, mapped - 1), -1)
+    if (mapped === 1) this.#recordMappings()
+  }
+
+  beginRun(): void {
+    this.#isRunning = true
+  }
+
+  endRun(): void {
+    this.#isRunning = false
+    this.#recordMappings()
   }
 
   toHpa(region: number, uaHi: number, uaLo: number, pageShift: number): number {
@@ -312,7 +326,22 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     assert(BigInt.asUintN(this.#pageShift, words) === 0n, 'callers have checked the alignment')
   }
 
-  /** A record of a region, which begins with what the region is: in place, because mappings come one by one. */
+  /** The change is part of the run, or the run ends before it and another begins. */
+  #changeMapped(region: number, mapped: number, delta: 1 | -1): void {
+    if (region !== this.#runRegion || delta * this.#runDelta < 0) this.#recordMappings()
+    this.#table.setMapped(region, mapped)
+    this.#runRegion = region
+    this.#runDelta += delta
+    if (!this.#isRunning) this.#recordMappings()
+  }
+
+  #recordMappings(): void {
+    if (this.#runDelta === 0) return
+    this.#record(MAP, this.#runRegion, this.#runDelta)
+    this.#runDelta = 0
+  }
+
+  /** A record of a region, which begins with what the region is: in place, because some come with every mapping. */
   #record(kind: number, region: number, s8 = 0, s9 = 0): void {
     const { log, cause } = this.#host.stage
     if (!log.on) return

@@ -52,6 +52,7 @@ export class SpaprMapping {
   ): BuildResult {
     const step = 2 ** (table.pageShift - PAGE_4K_SHIFT)
     let result: BuildResult = 'done'
+    this.#beginRun(table)
     let made = 0
     for (; made < count; made++) {
       const page = uaPage + made * step
@@ -60,6 +61,7 @@ export class SpaprMapping {
         : this.#usePinned(table, mm, entry + made, page, dir)
       if (result !== 'done') break
     }
+    this.#endRun(table)
     if (result === 'null-pointer') return result
     if (result === 'done' || result === 'stopped-early') table.kill(entry, count)
     else this.clear(table, mm, entry, made)
@@ -69,22 +71,35 @@ export class SpaprMapping {
   /** Clears entries, mapped or not, and makes caches forget all of them. */
   clear(table: HwTable, mm: AddressSpace, entry: number, count: number): void {
     const skips = table.levels > 1 && table.hasUserView
+    this.#beginRun(table)
     for (let at = entry; at < entry + count; at++) {
       if (skips && !table.userSlot(at, false)) {
         at += Math.max(table.userGap(at), 1) - 1
         continue
       }
       if (table.xchg(at, 0, 0) !== 0 || table.oldDir === 0) continue
-      const [hpaPage, oldDir] = [table.oldHpaPage, table.oldDir]
+      const { oldHpaPage: hpaPage, oldDir } = table
       if (this.#isV2) this.#forget(table, mm, at, oldDir)
       else this.#unpin(mm, hpaPage)
     }
+    this.#endRun(table)
     table.kill(entry, count)
+  }
+
+  #beginRun(table: HwTable): void {
+    this.#parts.memory.beginRun()
+    table.beginRun()
+  }
+
+  #endRun(table: HwTable): void {
+    this.#parts.memory.endRun()
+    table.endRun()
   }
 
   #useRegistered(table: HwTable, mm: AddressSpace, entry: number, page: number, dir: DmaDir): BuildResult {
     const { host, memory, errata } = this.#parts
-    const [hi, lo] = [hiOfPage(page, PAGE_4K_SHIFT), loOfPage(page, PAGE_4K_SHIFT)]
+    const hi = hiOfPage(page, PAGE_4K_SHIFT)
+    const lo = loOfPage(page, PAGE_4K_SHIFT)
     const hasSlot = table.userSlot(entry, true)
     if (!hasSlot && !errata.followsNull) return 'no-memory'
     const region = memory.lookup(mm, hi, lo, 2 ** table.pageShift)
@@ -104,7 +119,6 @@ export class SpaprMapping {
     }
     if (table.oldDir !== 0) this.#forget(table, mm, entry, table.oldDir)
     if (!hasSlot) return 'null-pointer'
-    table.userSlot(entry, false)
     table.setUser(hi, lo)
     return 'done'
   }

@@ -5,7 +5,7 @@ import {
   type TableRequest,
   tableGeometry,
 } from '../../table/ioda-geometry.ts'
-import { BLOCK_BYTES_SHIFT_MAX } from '../../table/multi-level-table.ts'
+import { BLOCK_BYTES_SHIFT_MAX } from '../../table/level-tree.ts'
 
 /**
  * IOMMU pages of the host bridges, as shifts. PHB3: what the kernel takes where firmware says nothing; PHB4 and

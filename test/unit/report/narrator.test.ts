@@ -89,7 +89,7 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       'tce went astray: 8 bytes at hpa 0x2000 are undefined from now on',
     ],
     'hw.set': [
-      { table: 3, entry: 2, before: 0x5003n, tce: 0n },
+      { table: 3, entry: 2, count: 1, before: 0x5003n, beforeStep: -1, tce: 0n, step: -1 },
       'entry 2 of hardware table 3: 0x5003 became 0x0',
     ],
     'hw.window': [
@@ -185,6 +185,19 @@ describe('records in words', () => {
       line: 2,
       text: 'H_PUT_TCE in dma_map_page mapped bus address 0x1000 (LIOBN 0x80000000, entry 1) to memory 0x5000: the device may read',
     })
+  })
+
+  it('ranges of entries and of mappings are told as such', () => {
+    const log = new RecordLog()
+    const set = { table: 3, entry: 2, count: 4, before: 0x5003n, beforeStep: 16, tce: 0n, step: -1 }
+    const map = { region: 1, process: 'vmm', ua: 0x1000n, pages: 9, used: 1, mapped: 2, delta: -4 }
+    const told = [log.emit('hw.set', null, set), log.emit('region.map', null, map)].map(
+      (seq) => new Narrator(log).tell(seq).text,
+    )
+    expect(told).toEqual([
+      'entries 2 to 5 of hardware table 3 became 0x0, all the same; they were 0x5003 and on, 64 KiB apart',
+      '4 mappings of region 1, 9 pages of vmm at 0x1000, go (used 1, mapped 2)',
+    ])
   })
 
   it('a window is known after it closed', () => {

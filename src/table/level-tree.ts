@@ -1,0 +1,160 @@
+import { POWERS_OF_TWO } from '../bits/u64.ts'
+import { NO_FRAME } from '../memory/frame-table.ts'
+import type { Host } from '../memory/host.ts'
+import type { HostMemory } from '../memory/host-memory.ts'
+import { TCE_BYTES, TCE_BYTES_SHIFT, TCE_PERM } from './tce-entry.ts'
+
+/** A level in pages of 4 KiB: entries in each, and the shift and mask that find one. */
+const PAGE_ENTRIES_SHIFT = 9
+const PAGE_ENTRIES_MASK = (1 << PAGE_ENTRIES_SHIFT) - 1
+/** log2 of the most bytes that the host hands out in one piece, for host pages of 4 KiB and of 64 KiB. */
+export const BLOCK_BYTES_SHIFT_MAX = 24
+export const NO_PAGE = -1
+
+/** Where levels come from. */
+export interface LevelParts {
+  readonly host: Host
+  /** Asked before each level is allocated: false makes that allocation fail. */
+  readonly onAllocate?: () => boolean
+}
+
+export interface LevelShape {
+  readonly levels: number
+  /** log2 of the entries in one level. */
+  readonly levelShift: number
+}
+
+/**
+ * Levels of big-endian words in the memory of the host: frames that the kernel owns, the first level there from the
+ * start, the others with the slots that need them. An upper word is the address of the next level with both
+ * permission bits. Nothing checks an index: one outside is walked as the kernel walks it.
+ */
+export class LevelTree {
+  /** 4 KiB host page of the first level. */
+  readonly rootPage: number
+  /** Where `find` ended: page and offset of the slot. NO_PAGE: the index lies outside, its address is `strayAddress`. */
+  slotPage = NO_PAGE
+  slotOffset = 0
+  strayAddress = 0n
+  /** Where `find` ended at a missing level: slots of all leaves that are missing with it. */
+  missingSlots = 0
+  readonly #parts: LevelParts
+  readonly #memory: HostMemory
+  readonly #levels: number
+  readonly #levelShift: number
+  readonly #levelEntries: number
+  /** Slots that the levels can tell apart. */
+  readonly #capacity: number
+  #keepsLeaf = false
+  // The leaf that was found last, and the slot of its first entry.
+  #leafPage = NO_PAGE
+  #leafStart = 0
+
+  private constructor(parts: LevelParts, { levels, levelShift }: LevelShape, rootPage: number) {
+    this.#parts = parts
+    this.#memory = parts.host.memory
+    this.#levels = levels
+    this.#levelShift = levelShift
+    this.#levelEntries = 2 ** levelShift
+    this.#capacity = 2 ** (levels * levelShift)
+    this.rootPage = rootPage
+  }
+
+  /** With its first level; undefined where there is no memory for it. */
+  static create(parts: LevelParts, shape: LevelShape): LevelTree | undefined {
+    const rootPage = allocateLevel(parts, shape.levelShift)
+    return rootPage === NO_PAGE ? undefined : new LevelTree(parts, shape, rootPage)
+  }
+
+  /** With `true`, the leaf that was found last is found again without a walk: nobody may change levels until `false`. */
+  keepLeaf(on: boolean): void {
+    this.#keepsLeaf = on
+    this.#leafPage = NO_PAGE
+  }
+
+  /** Finds the slot of an index. False where a level is missing (and not `alloc`, or no memory for it). */
+  find(index: number, alloc: boolean): boolean {
+    const into = index - this.#leafStart
+    if (this.#leafPage === NO_PAGE || into < 0 || into >= this.#levelEntries) return this.#walk(index, alloc)
+    this.#setSlot(this.#leafPage, into)
+    return true
+  }
+
+  /** All levels are free. */
+  free(): void {
+    this.#freeLevel(this.rootPage, this.#levels - 1)
+  }
+
+  /**
+   * From the first level to the leaf. An index that no level can tell apart keeps its upper bits down to the leaf:
+   * it ends in `strayAddress`.
+   */
+  #walk(index: number, alloc: boolean): boolean {
+    const levelShift = this.#levelShift
+    const memory = this.#memory
+    let page = this.rootPage
+    let rest = index
+    for (let level = this.#levels - 1; level > 0; level--) {
+      const n = digitOf(index, level * levelShift, levelShift)
+      rest -= n * (POWERS_OF_TWO[level * levelShift] as number)
+      const at = page + (n >>> PAGE_ENTRIES_SHIFT)
+      const offset = (n & PAGE_ENTRIES_MASK) << TCE_BYTES_SHIFT
+      memory.loadU64be(at, offset)
+      if ((memory.wordHi | memory.wordLo) !== 0) {
+        page = (memory.wordHi << 20) | (memory.wordLo >>> 12)
+        continue
+      }
+      this.missingSlots = POWERS_OF_TWO[level * levelShift] as number
+      if (!alloc) return false
+      page = allocateLevel(this.#parts, levelShift)
+      if (page === NO_PAGE) return false
+      memory.storeU64be(at, offset, page >>> 20, (page << 12) | TCE_PERM)
+    }
+    if (index < 0 || index >= this.#capacity) {
+      this.slotPage = NO_PAGE
+      this.strayAddress = BigInt.asUintN(64, BigInt(page) * 4096n + BigInt(rest) * BigInt(TCE_BYTES))
+      return true
+    }
+    if (this.#keepsLeaf) {
+      this.#leafPage = page
+      this.#leafStart = index - rest
+    }
+    this.#setSlot(page, rest)
+    return true
+  }
+
+  #setSlot(leafPage: number, into: number): void {
+    this.slotPage = leafPage + (into >>> PAGE_ENTRIES_SHIFT)
+    this.slotOffset = (into & PAGE_ENTRIES_MASK) << TCE_BYTES_SHIFT
+  }
+
+  #freeLevel(page: number, level: number): void {
+    const { host } = this.#parts
+    if (level > 0) {
+      for (let n = 0; n < this.#levelEntries; n++) {
+        host.memory.loadU64be(page + (n >>> PAGE_ENTRIES_SHIFT), (n & PAGE_ENTRIES_MASK) << TCE_BYTES_SHIFT)
+        const { wordHi, wordLo } = host.memory
+        if ((wordLo & TCE_PERM) !== 0) this.#freeLevel((wordHi << 20) | (wordLo >>> 12), level - 1)
+      }
+    }
+    const { frames, pageShift } = host
+    frames.put(page >>> frames.subShift, 2 ** (this.#levelShift + TCE_BYTES_SHIFT - pageShift))
+  }
+}
+
+/** Bits [shift, shift + width) of an index, which is a signed 64-bit word. */
+function digitOf(index: number, shift: number, width: number): number {
+  if (index >= 0 && index <= 0x7fff_ffff && shift < 31) return (index >>> shift) & ((1 << width) - 1)
+  const radix = 1 << width
+  const digit = Math.floor(index / (POWERS_OF_TWO[shift] as number)) % radix
+  return digit < 0 ? digit + radix : digit
+}
+
+/** The first 4 KiB page of a zeroed level, or NO_PAGE. */
+function allocateLevel({ host, onAllocate }: LevelParts, levelShift: number): number {
+  const bytesShift = levelShift + TCE_BYTES_SHIFT
+  if (onAllocate?.() === false || bytesShift > BLOCK_BYTES_SHIFT_MAX) return NO_PAGE
+  const { frames } = host
+  const frame = frames.allocate(frames.owner('kernel'), bytesShift - host.pageShift)
+  return frame === NO_FRAME ? NO_PAGE : frames.hostPage(frame)
+}
