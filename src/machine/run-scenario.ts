@@ -98,7 +98,7 @@ export function runScenario(scenario: Scenario, { rules, ...options }: RunOption
     source: scenario.title,
     watch: (log) => {
       judge.attach(log)
-      log.subscribe(counter)
+      counter.attach(log)
     },
   })
   const steps = scenario.steps.map(({ operation, expect }, i): StepResult => {

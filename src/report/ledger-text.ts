@@ -1,5 +1,6 @@
 import { type CodeFamily, codeName } from '../bits/codes.ts'
 import { bytesText, counted } from '../check/words.ts'
+import { hostSections } from './host-ledger-text.ts'
 import { COLUMNS, table } from './layout.ts'
 import type { CallCount, Ledger, WindowLedger } from './ledger.ts'
 import { PLAIN, type TextOptions } from './text.ts'
@@ -11,6 +12,7 @@ export function ledgerText(ledger: Ledger, options: TextOptions = {}): string[] 
     ['windows', windowLines(ledger.windows, columns)],
     ['mappings', mappingLines(ledger, columns)],
     ['runs of pages mapped one behind the other', runLines(ledger)],
+    ...hostSections(ledger.host, columns),
     ['DMA', dmaLines(ledger, columns)],
     ['calls', callLines(ledger.calls)],
   ]
@@ -34,6 +36,8 @@ function windowLines(windows: readonly WindowLedger[], columns: number): string[
 }
 
 function mappingLines(l: Ledger, columns: number): string[] {
+  // A POWER host has tables of its own instead of windows of a guest.
+  if (l.windows.length === 0 && l.host.processes.length > 0) return []
   const { known, inferred, unknown } = l.entries
   const { confirmed, contradicted, learned } = l.shown
   const rows: string[][] = [
@@ -101,6 +105,7 @@ const FAMILIES: readonly (readonly [start: string, family: CodeFamily])[] = [
 /** The code as its manual names it, where the call says which manual. */
 function codeText({ call, layer, code }: CallCount): string {
   const found = FAMILIES.find(([start]) => call.startsWith(start))?.[1]
-  const family = found ?? (layer === 'guest' ? 'driver' : layer === 'host' ? 'errno' : undefined)
+  const family =
+    found ?? (layer === 'guest' ? 'driver' : layer === 'host' || layer === 'kernel' ? 'errno' : undefined)
   return (family === undefined ? undefined : codeName(family, code)) ?? String(code)
 }

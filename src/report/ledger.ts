@@ -1,17 +1,16 @@
 import { hex } from '../bits/u64.ts'
-import { LIVE, type LifeRun, type Lives } from '../check/lives.ts'
-import { extentsOf } from '../check/tce-value.ts'
 import type { Uses } from '../check/uses.ts'
 import type { WindowShadow, WindowShadows } from '../check/window-shadow.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
+import { HostCounter, type HostLedger } from './host-ledger.ts'
+import { reachableMemory } from './reachable-memory.ts'
 import { RunHistogram, type RunLengths } from './run-histogram.ts'
 
 const SEEN = slotMap('tce.seen')
 const REQUEST = slotMap('dma.request')
 const RETURN = slotMap('call.return')
 const CLOSE = slotMap('window.close')
-const UNIT_BYTES = 4096
 
 /** Entries written, by how their value is known. */
 export interface KnownEntries {
@@ -87,6 +86,8 @@ export interface Ledger {
     }[]
   }
   readonly calls: readonly CallCount[]
+  /** What only a POWER host has. */
+  readonly host: HostLedger
 }
 
 type Row = { -readonly [K in keyof Omit<WindowLedger, 'allowed' | 'refused'>]: WindowLedger[K] } & {
@@ -110,15 +111,15 @@ interface DeviceRow {
 }
 
 /**
- * Counts what records say happened. Reads the state after each record from the shadow: subscribe it behind
- * the shadow (`Judge.attach` first, then this).
+ * Counts what records say happened. Reads the state after each record from the shadow: attach it behind the shadow
+ * (`Judge.attach` first, then this).
  *
  * A call is counted once, however many records of one kind it leaves for a window.
  *
  * @example
  * judge.attach(log)
  * const counter = new LedgerCounter(judge)
- * log.subscribe(counter)
+ * counter.attach(log)
  * // ... records come ...
  * counter.ledger().peakPages
  */
@@ -137,6 +138,7 @@ export class LedgerCounter implements RecordSink {
   readonly #rows = new Map<number, Row>()
   readonly #order: Row[] = []
   readonly #runs = new RunHistogram()
+  readonly #host = new HostCounter()
   readonly #devices = new Map<number, DeviceRow>()
   readonly #calls: Returned[] = []
   /** By the lowest bits of the call's name, the entry of `#calls` that was counted last. */
@@ -159,6 +161,12 @@ export class LedgerCounter implements RecordSink {
   constructor(shared: { readonly windows: WindowShadows; readonly uses: Uses }) {
     this.#windows = shared.windows
     this.#uses = shared.uses
+  }
+
+  /** Subscribes to a log that has no records yet. */
+  attach(log: RecordLog): void {
+    log.subscribe(this)
+    log.subscribe(this.#host)
   }
 
   see(log: RecordLog, seq: number): void {
@@ -310,7 +318,8 @@ export class LedgerCounter implements RecordSink {
     }))
     const { stray, strayRefused } = this.#uses
     const sum = (of: (row: WindowLedger) => number) => windows.reduce((n, row) => n + of(row), 0)
-    const { reachable, unknown } = this.#reach()
+    const shadows = [...this.#rows.values()].map((row) => row.shadow)
+    const { reachableBytes, unknownPages } = reachableMemory(this.#log, shadows)
     return {
       windows,
       mapCalls: sum((w) => w.mapCalls),
@@ -322,8 +331,8 @@ export class LedgerCounter implements RecordSink {
       peakBytes: this.#peakBytes,
       livePages: this.#live,
       liveBytes: this.#liveBytes,
-      reachableBytes: reachable,
-      unknownPages: unknown,
+      reachableBytes,
+      unknownPages,
       entries: { ...this.#entries },
       shown: { ...this.#shown },
       runs: this.#runs.lengths(),
@@ -338,6 +347,7 @@ export class LedgerCounter implements RecordSink {
         byDevice: this.#byDevice(),
       },
       calls: this.#callCounts(),
+      host: this.#host.ledger(),
     }
   }
 
@@ -352,41 +362,6 @@ export class LedgerCounter implements RecordSink {
       .map(({ call, layer, code, count }) => ({ call: name(call), layer: name(layer), code, count }))
       .sort((a, b) => byWord<CallCount>((c) => `${c.call} ${c.layer}`)(a, b) || b.code - a.code)
   }
-
-  /** Distinct memory behind the live entries, and the live entries whose memory is not known. */
-  #reach(): { reachable: number; unknown: number } {
-    const log = this.#log
-    const spans: { start: number; end: number }[] = []
-    let unknown = 0
-    if (log === undefined) return { reachable: 0, unknown }
-    for (const { shadow } of this.#rows.values()) {
-      for (const run of liveRuns(shadow.tce)) {
-        let found = 0
-        const entries = { first: run.first, count: run.count, pageShift: shadow.pageShift }
-        for (const extent of extentsOf(log, run.begun, entries)) {
-          spans.push({ start: extent.page, end: extent.page + extent.pages })
-          found += extent.count
-        }
-        unknown += run.count - found
-      }
-    }
-    return { reachable: pagesOf(spans) * UNIT_BYTES, unknown }
-  }
-}
-
-function* liveRuns(lives: Lives): Generator<LifeRun> {
-  for (const run of lives.runs()) if ((run.state & LIVE) !== 0) yield run
-}
-
-/** Pages in at least one of the spans. */
-function pagesOf(spans: { start: number; end: number }[]): number {
-  let pages = 0
-  let reached = 0
-  for (const { start, end } of spans.sort((a, b) => a.start - b.start)) {
-    pages += Math.max(0, end - Math.max(start, reached))
-    reached = Math.max(reached, end)
-  }
-  return pages
 }
 
 const byWord =

@@ -51,7 +51,7 @@ class QemuLogReplay implements LogReplay {
     if (options.bare !== true) {
       this.#judge = judge
       judge.attach(this.log)
-      this.log.subscribe(this.#counter)
+      this.#counter.attach(this.log)
     }
     const profile = resolveProfile(ERRATA, options.profile)
     this.log.emit('run.begin', null, { source: options.source, profile: profile.name })

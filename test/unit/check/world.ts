@@ -15,7 +15,7 @@ export class World {
     this.judge = new Judge(options)
     this.judge.attach(this.log)
     this.counter = new LedgerCounter(this.judge)
-    this.log.subscribe(this.counter)
+    this.counter.attach(this.log)
   }
 
   /** A window of 4 KiB pages, 64 entries, at bus address 0. */

@@ -1,0 +1,231 @@
+import { hex, numberOf } from '../bits/u64.ts'
+import { LiveRegions } from '../check/live-regions.ts'
+import { type EventKind, KIND, slotMap } from '../trace/event.ts'
+import type { RecordLog, RecordSink } from '../trace/record-log.ts'
+
+const LOCKED = slotMap('mm.locked')
+const PIN = slotMap('mm.pin')
+const REGION = slotMap('region.new')
+const FILL = slotMap('hw.fill')
+const KILL = slotMap('hw.kill')
+const STORE = slotMap('hw.store')
+const FIRMWARE = slotMap('hw.firmware')
+const FREEZE = slotMap('pe.freeze')
+
+/** Pages of a process that the kernel locked or pinned for others, in system pages. */
+export interface ProcessLedger {
+  readonly process: string
+  /** locked_vm: the most at one time, and at the end. */
+  readonly lockedPeakPages: number
+  readonly lockedPages: number
+  readonly pinnedPeakPages: number
+  readonly pinnedPages: number
+}
+
+/** A preregistered region. */
+export interface RegionLedger {
+  readonly region: number
+  readonly process: string
+  readonly ua: string
+  readonly pages: number
+  /** The largest IOMMU page that it backs, in bytes. */
+  readonly pageBytes: number
+  /** Registrations and live mappings at the end; the most mappings at one time. */
+  readonly used: number
+  readonly mapped: number
+  readonly mappedPeak: number
+}
+
+/** What software and devices did to the TCE cache of a PHB. */
+export interface CacheLedger {
+  readonly unit: string
+  /** TCEs that were read from tables for a DMA. */
+  readonly fills: number
+  /** Kills that took effect, by what they took; and entries that had to make room. */
+  readonly pageKills: number
+  readonly peKills: number
+  readonly allKills: number
+  readonly evictions: number
+  /** Values stored to the kill register, and calls of firmware. */
+  readonly stores: number
+  readonly firmwareCalls: number
+}
+
+/** A PE that was cut off. */
+export interface PeLedger {
+  readonly unit: string
+  readonly pe: number
+  readonly freezes: number
+  readonly isFrozen: boolean
+  /** Why it was frozen the last time. */
+  readonly why: string
+}
+
+/** What happened to a POWER host, in numbers; all lists are empty where there is none. */
+export interface HostLedger {
+  readonly processes: readonly ProcessLedger[]
+  readonly regions: readonly RegionLedger[]
+  readonly caches: readonly CacheLedger[]
+  readonly pes: readonly PeLedger[]
+}
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] }
+/** A row whose name is interned until it is shown. */
+type Row<T, N extends keyof T> = Mutable<Omit<T, N>> & { readonly name: number }
+
+/** Scopes of `hw.kill`. */
+const [PAGES, PE, ALL] = [0, 1, 2]
+
+/**
+ * Counts what records say of a POWER host: locked and pinned memory, regions, TCE caches, frozen PEs.
+ *
+ * @example
+ * const host = new HostCounter()
+ * log.subscribe(host)
+ * // ... records come ...
+ * host.ledger().processes
+ */
+export class HostCounter implements RecordSink {
+  readonly kinds: readonly EventKind[] = [
+    'mm.locked',
+    'mm.pin',
+    'region.new',
+    'region.get',
+    'region.put',
+    'region.map',
+    'hw.fill',
+    'hw.kill',
+    'hw.store',
+    'hw.firmware',
+    'pe.freeze',
+    'pe.thaw',
+  ]
+  readonly #processes = new Map<number, Row<ProcessLedger, 'process'>>()
+  readonly #regions = new Map<number, Row<RegionLedger, 'process'>>()
+  readonly #live = new LiveRegions()
+  readonly #caches = new Map<number, Row<CacheLedger, 'unit'>>()
+  readonly #pes = new Map<string, Row<PeLedger, 'unit' | 'why'> & { why: number }>()
+  #log: RecordLog | undefined
+
+  see(log: RecordLog, seq: number): void {
+    this.#log = log
+    switch (log.kindNumberOf(seq)) {
+      case KIND['mm.locked']:
+        this.#locked(log, seq)
+        return
+      case KIND['mm.pin']:
+        this.#pinned(log, seq)
+        return
+      case KIND['hw.fill']:
+        this.#cache(log.slot(seq, FILL.unit)).fills++
+        return
+      case KIND['hw.kill']:
+        this.#killed(log, seq)
+        return
+      case KIND['hw.store']:
+        this.#cache(log.slot(seq, STORE.unit)).stores += numberOf(
+          log.slot(seq, STORE.count + 1),
+          log.slot(seq, STORE.count),
+        )
+        return
+      case KIND['hw.firmware']:
+        this.#cache(log.slot(seq, FIRMWARE.unit)).firmwareCalls++
+        return
+      case KIND['pe.freeze']:
+      case KIND['pe.thaw']:
+        this.#frozen(log, seq)
+        return
+      default:
+        this.#region(log, seq)
+    }
+  }
+
+  #process(name: number): Row<ProcessLedger, 'process'> {
+    let row = this.#processes.get(name)
+    if (row === undefined) {
+      row = { name, lockedPeakPages: 0, lockedPages: 0, pinnedPeakPages: 0, pinnedPages: 0 }
+      this.#processes.set(name, row)
+    }
+    return row
+  }
+
+  #locked(log: RecordLog, seq: number): void {
+    const row = this.#process(log.slot(seq, LOCKED.process))
+    row.lockedPages = numberOf(log.slot(seq, LOCKED.total + 1), log.slot(seq, LOCKED.total))
+    row.lockedPeakPages = Math.max(row.lockedPeakPages, row.lockedPages)
+  }
+
+  #pinned(log: RecordLog, seq: number): void {
+    const row = this.#process(log.slot(seq, PIN.process))
+    const count = numberOf(log.slot(seq, PIN.count + 1), log.slot(seq, PIN.count))
+    row.pinnedPages += log.slot(seq, PIN.delta) * count
+    row.pinnedPeakPages = Math.max(row.pinnedPeakPages, row.pinnedPages)
+  }
+
+  #region(log: RecordLog, seq: number): void {
+    const { region, process, ua, pages, used, mapped, begun } = this.#live.take(log, seq)
+    let row = this.#regions.get(begun)
+    if (row === undefined) {
+      const isNew = log.kindNumberOf(seq) === KIND['region.new']
+      const pageBytes = isNew ? 2 ** log.slot(seq, REGION.pageShift) : 0
+      row = { name: process, region, ua: hex(ua), pages, pageBytes, used, mapped: 0, mappedPeak: 0 }
+      this.#regions.set(begun, row)
+    }
+    row.used = used
+    row.mapped = Math.max(0, mapped - 1)
+    row.mappedPeak = Math.max(row.mappedPeak, row.mapped)
+  }
+
+  #cache(name: number): Row<CacheLedger, 'unit'> {
+    let row = this.#caches.get(name)
+    if (row === undefined) {
+      const kills = { pageKills: 0, peKills: 0, allKills: 0, evictions: 0 }
+      row = { name, fills: 0, ...kills, stores: 0, firmwareCalls: 0 }
+      this.#caches.set(name, row)
+    }
+    return row
+  }
+
+  #killed(log: RecordLog, seq: number): void {
+    const row = this.#cache(log.slot(seq, KILL.unit))
+    const scope = log.slot(seq, KILL.scope)
+    if (scope === PAGES) row.pageKills++
+    else if (scope === PE) row.peKills++
+    else if (scope === ALL) row.allKills++
+    else row.evictions++
+  }
+
+  #frozen(log: RecordLog, seq: number): void {
+    const name = log.slot(seq, FREEZE.unit)
+    const pe = log.slot(seq, FREEZE.pe)
+    const key = `${name} ${pe}`
+    let row = this.#pes.get(key)
+    if (row === undefined) {
+      row = { name, pe, freezes: 0, isFrozen: false, why: 0 }
+      this.#pes.set(key, row)
+    }
+    row.isFrozen = log.kindNumberOf(seq) === KIND['pe.freeze']
+    if (!row.isFrozen) return
+    row.freezes++
+    row.why = log.slot(seq, FREEZE.why)
+  }
+
+  /** What has been counted so far. */
+  ledger(): HostLedger {
+    const word = (n: number): string => this.#log?.names.word(n) ?? ''
+    return {
+      processes: [...this.#processes.values()].map(({ name, ...row }) => ({ process: word(name), ...row })),
+      regions: [...this.#regions.values()].map(({ name, region, ...row }) => ({
+        region,
+        process: word(name),
+        ...row,
+      })),
+      caches: [...this.#caches.values()].map(({ name, ...row }) => ({ unit: word(name), ...row })),
+      pes: [...this.#pes.values()].map(({ name, why, ...row }) => ({
+        unit: word(name),
+        ...row,
+        why: word(why),
+      })),
+    }
+  }
+}
