@@ -1,4 +1,5 @@
 import { hiOfNumber, loOfNumber, POWERS_OF_TWO } from '../bits/u64.ts'
+import { bit, bits, word } from '../bits/word.ts'
 import type { MultiLevelTable } from '../table/multi-level-table.ts'
 import { KIND } from '../trace/event.ts'
 import type { Stage } from '../trace/stage.ts'
@@ -10,6 +11,35 @@ export const KILL_SCOPE = { PAGES: 0, PE: 1, ALL: 2, EVICTED: 3 } as const
 
 /** Kill registers of P7IOC and PHB3, offset in the register block. */
 export const TCE_KILL_OFFSET = 0x210
+
+/** What is stored to the kill register of a PHB3 (`TCE_KILL_OFFSET`). */
+const PHB3_TCE_KILL = word(
+  'PHB3_TCE_KILL',
+  64,
+  'Linux v6.1 arch/powerpc/platforms/powernv/pci-ioda.c, pnv_pci_phb3_tce_invalidate',
+  {
+    ALL: bit(63, 'wo', 'Forget everything.'),
+    PE: bit(62, 'wo', 'Forget all of a PE.'),
+    ONE: bit(61, 'wo', 'Forget one page of a PE.'),
+    ADDRESS: bits(60, 12, 'wo', 'ONE: bus address of the page, in units of 4 KiB.'),
+    PE_NUMBER: bits(7, 0, 'wo', 'PE and ONE: lowest bits of the PE number.'),
+  },
+)
+
+/** What is stored to the kill register of a P7IOC (`TCE_KILL_OFFSET`). */
+const P7IOC_TCE_KILL = word(
+  'P7IOC_TCE_KILL',
+  64,
+  'Linux v6.1 arch/powerpc/platforms/powernv/pci-ioda.c, pnv_pci_p7ioc_tce_invalidate',
+  {
+    BY_ADDRESS: bit(63, 'wo', 'Forget the TCEs that lie at an address of memory.'),
+    ADDRESS: bits(59, 4, 'wo', 'Host address of two neighbouring TCEs, in units of 16 bytes.'),
+  },
+)
+
+/** The words of the kill registers. */
+export const KILL_WORDS = [PHB3_TCE_KILL, P7IOC_TCE_KILL] as const
+
 /** OPAL_PCI_TCE_KILL. */
 export const FIRMWARE_TCE_KILL = 126
 /** OPAL_PARAMETER. */

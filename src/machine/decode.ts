@@ -43,7 +43,20 @@ export const CODE_NAMES: Readonly<Record<string, CodeFamily>> = {
   errno: 'errno',
 }
 
-const CALL_NAMES = ['hcall', 'rtas'] as const
+const CALL_NAMES = ['hcall', 'rtas', 'ioctl'] as const
+
+/** Where the direction of an ioctl stands in its number: powerpc has a bit for each, others a number of two bits. */
+const DIRECTION_SHIFT = 30n
+const POWERPC_DIRECTIONS: readonly bigint[] = [1n << 29n, 1n << 31n, 1n << 30n, (1n << 30n) | (1n << 31n)]
+
+/**
+ * The number of an ioctl on powerpc, given what it is on most other architectures: none, write, read or both in the
+ * two upper bits. (Linux v6.1 include/uapi/asm-generic/ioctl.h, arch/powerpc/include/uapi/asm/ioctl.h)
+ */
+const powerpcNumber = (nr: bigint): bigint =>
+  nr >> 32n === 0n && (nr & (1n << 29n)) === 0n
+    ? (nr & ((1n << DIRECTION_SHIFT) - 1n)) | (POWERPC_DIRECTIONS[Number(nr >> DIRECTION_SHIFT)] as bigint)
+    : nr
 
 /** All first words that `decode` takes. */
 export const decodeNames = ({ words, calls }: Dictionary): string[] => [
@@ -126,7 +139,10 @@ function decodeCall(verb: string, calls: readonly CallDecl[], value: string): De
   if (!/^(0x[0-9a-f]+|\d+)$/i.test(value)) {
     throw new IommulatorError('ERR_NUMBER', `no ${verb} is called "${value}"${didYouMean(value, known)}`)
   }
-  const numbered = of.filter((c) => c.nr !== undefined && BigInt(c.nr) === parseU64(value))
+  const given = parseU64(value)
+  const has = (nr: bigint) => of.filter((c) => c.nr !== undefined && BigInt(c.nr) === nr)
+  const exact = has(given)
+  const numbered = exact.length === 0 && verb === 'ioctl' ? has(powerpcNumber(given)) : exact
   if (numbered.length === 0) throw new IommulatorError('ERR_NUMBER', `the model declares no ${verb} ${value}`)
   return { kind: 'call', calls: numbered }
 }
@@ -150,7 +166,9 @@ export function decodeName(dictionary: Dictionary, name: string, values: readonl
   }
   const label = name.toLowerCase()
   const family = CODE_NAMES[label]
-  const named = byName(dictionary.calls, name)
+  // `ioctl` is the name of a call, too: with a value it is the kind of call.
+  const isKind = first !== undefined && (CALL_NAMES as readonly string[]).includes(label)
+  const named = isKind ? [] : byName(dictionary.calls, name)
   if (named.length > 0) return { kind: 'call', calls: named }
   if (family !== undefined || (CALL_NAMES as readonly string[]).includes(label)) {
     if (first === undefined) throw new IommulatorError('ERR_NUMBER', `${label} needs a number or a name`)

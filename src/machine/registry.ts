@@ -4,6 +4,8 @@ import { bit, bits, type Word, word } from '../bits/word.ts'
 import { RULES } from '../check/rules.ts'
 import { DEVICE_CALLS } from '../hw/edu-calls.ts'
 import { EDU_WORDS } from '../hw/edu-registers.ts'
+import { TVE } from '../hw/ioda-tve.ts'
+import { KILL_WORDS } from '../hw/tce-kills.ts'
 import { GUEST_CALLS } from '../kernel/guest/calls.ts'
 import { GUEST_ERRATA } from '../kernel/guest/errata.ts'
 import { QEMU_CALLS } from '../kernel/qemu/calls.ts'
@@ -46,7 +48,7 @@ const CFG_ADDR = word('CFG_ADDR', 32, 'LoPAR, PCI configuration address format',
 })
 
 /** Every word that the model declares. */
-export const WORDS: readonly Word[] = [TCE, LIOBN, CFG_ADDR, DDW_PAGE_SIZES, ...EDU_WORDS]
+export const WORDS: readonly Word[] = [TCE, LIOBN, CFG_ADDR, DDW_PAGE_SIZES, TVE, ...KILL_WORDS, ...EDU_WORDS]
 
 /** Every call that the model answers. */
 export const CALLS: readonly CallDecl[] = [

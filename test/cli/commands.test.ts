@@ -118,8 +118,18 @@ describe('decode', () => {
     ['hcall', '0x20', 'H_PUT_TCE'],
     ['hcall', 'h_stuff_tce', 'H_STUFF_TCE'],
     ['rtas', '0x2026', 'ibm,query-pe-dma-window'],
+    ['ioctl', '0x20003b71', 'VFIO_IOMMU_MAP_DMA'],
+    ['ioctl', '0x3b71', 'VFIO_IOMMU_MAP_DMA'],
+    ['ioctl', 'VFIO_SET_IOMMU', 'VFIO_SET_IOMMU'],
   ])('%s %s is %s', async (kind, value, name) => {
     expect((await json('decode', kind, value)).calls.map((c: { name: string }) => c.name)).toEqual([name])
+  })
+
+  it('shows what an ioctl by number answers, where no number is given', async () => {
+    expect((await json('decode', 'ioctl')).calls.map((c: { name: string }) => c.name)).toEqual(['ioctl'])
+    expect((await run(['decode', 'ioctl', '0x3bff'])).err).toContain('declares no ioctl 0x3bff')
+    // With the bit of powerpc set, a number is not taken for one of another architecture.
+    expect((await run(['decode', 'ioctl', '0x60003b71'])).code).toBe(2)
   })
 
   it('shows bits that belong to no field, and refuses a value that is too wide', async () => {

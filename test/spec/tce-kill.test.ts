@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { decode } from '../../src/bits/word.ts'
 import type { IodaPhbOptions } from '../../src/hw/ioda-phb.ts'
+import { KILL_WORDS } from '../../src/hw/tce-kills.ts'
 import { eventsOf } from '../support/host.ts'
 import { dma, makePhb, openWindow } from '../support/ioda.ts'
 
@@ -44,6 +46,14 @@ describe('tce_kill of a page of 16 MiB in entries of 64 KiB (vectors T6 and T7)'
     const store = last(w, 'hw.store') as { value: bigint; step: number; count: number }
     expect(store).toMatchObject({ offset: 0x210, value: 0x2800_0000_0100_0005n, step: 16, count: 256 })
     expect(store.value + BigInt(store.count - 1) * (1n << BigInt(store.step))).toBe(0x2800_0000_01ff_0005n)
+    const [phb3] = KILL_WORDS
+    expect(decode(phb3, store.value)).toMatchObject({
+      ALL: 0n,
+      PE: 0n,
+      ONE: 1n,
+      ADDRESS: (BASE_64 + 0x100_0000n) >> 12n,
+      PE_NUMBER: 5n,
+    })
     expect(last(w, 'hw.kill')).toMatchObject({ scope: 0, pe: 5, address: 0x800_0000_0100_0000n, count: 256 })
     expect(w.m.phb.cache.count).toBe(0)
   })

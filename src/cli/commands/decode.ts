@@ -49,7 +49,7 @@ export const decodeCommand: Command = {
   positionals: [
     {
       name: '<name>',
-      doc: 'a word (TCE, LIOBN, ...), hcall, rtas, hret, rtas_status, errno, or the name of a call',
+      doc: 'a word (TCE, LIOBN, ...), hcall, rtas, ioctl, hret, rtas_status, errno, or the name of a call',
       complete: async () => decodeNames({ words: WORDS, calls: CALLS }),
     },
     {
@@ -64,6 +64,7 @@ export const decodeCommand: Command = {
     ['iommulator decode tce RPN=0x1234 READ WRITE', 'the other way round'],
     ['iommulator decode hcall 0x138', 'arguments and answers of a hypercall'],
     ['iommulator decode H_PUT_TCE', 'the same by name'],
+    ['iommulator decode ioctl 0x3b71', 'an ioctl, in the numbers of powerpc or of others'],
     ['iommulator decode hret -4', 'a return code'],
     ['iommulator decode errno 22', 'an error number'],
   ],
