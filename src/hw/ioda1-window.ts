@@ -7,23 +7,24 @@ import { type IodaPe, SEGMENT_SHIFT } from './ioda-pe.ts'
 import type { IodaPhb } from './ioda-phb.ts'
 import { tableTve } from './ioda-tve.ts'
 
-const PAGE_SHIFT = 12
-const SEGMENT_ENTRIES = 2 ** (SEGMENT_SHIFT - PAGE_SHIFT)
-const SEGMENT_TABLE_BYTES = SEGMENT_ENTRIES * TCE_BYTES
+const PAGE_4K_SHIFT = 12
 
 /**
- * The one window of a PE of P7IOC: a flat table of 4 KiB pages for all its segments, whose part for each segment
- * has a TVE of its own. The kernel makes it when the PE appears and it stays: VFIO borrows it as it is.
+ * The one window of a PE of P7IOC: a flat table for all its segments, whose part for each segment has a TVE of its
+ * own. Its IOMMU page is the smallest of the PHB: 4 KiB, as Linux has it, unless the PHB was described otherwise. The kernel makes it when the PE appears and it stays: VFIO borrows it as it is.
  * (Linux v6.1 arch/powerpc/platforms/powernv/pci-ioda.c, pnv_pci_ioda1_setup_dma_pe)
  *
  * @returns 0, or -ENOMEM: the PE has no window then
  */
 export function openSegments(phb: IodaPhb, pe: IodaPe): number {
   assert(phb.platform.hasSegments && pe.segments > 0, 'the PE has segments')
-  const entries = pe.segments * SEGMENT_ENTRIES
+  const pageShift = phb.pageShifts[0] as number
+  const segmentEntries = 2 ** (SEGMENT_SHIFT - pageShift)
+  const levelBytes = segmentEntries * TCE_BYTES
+  const entries = pe.segments * segmentEntries
   const table = MultiLevelTable.create(phb.tables, {
     geometry: { entries, levelShift: ceilLog2(BigInt(entries)), levels: 1 },
-    pageShift: PAGE_SHIFT,
+    pageShift,
     busOffset: BigInt(pe.tce32Start),
     allocatedBytes: 0,
     hasUserView: false,
@@ -34,10 +35,9 @@ export function openSegments(phb: IodaPhb, pe: IodaPe): number {
   table.get()
   pe.setTable(0, table)
   for (let i = 0; i < pe.segments; i++) {
-    const tablePage = table.rootPage + (i * SEGMENT_TABLE_BYTES) / 2 ** PAGE_SHIFT
-    const part = { levels: 1, tablePage, levelBytes: SEGMENT_TABLE_BYTES, pageShift: PAGE_SHIFT }
-    const tve = tableTve(part, phb.platform.pageShifts)
-    assert(tve !== undefined, 'a segment of 4 KiB pages has a TVE')
+    const tablePage = table.rootPage + (i * levelBytes) / 2 ** PAGE_4K_SHIFT
+    const tve = tableTve({ levels: 1, tablePage, levelBytes, pageShift }, phb.pageShifts)
+    assert(tve !== undefined, 'a segment has a TVE')
     pe.setTve(i, tve, table.number)
   }
   return ERRNO_CODES.OK

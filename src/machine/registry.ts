@@ -8,9 +8,11 @@ import { TVE } from '../hw/ioda-tve.ts'
 import { KILL_WORDS } from '../hw/tce-kills.ts'
 import { GUEST_CALLS } from '../kernel/guest/calls.ts'
 import { GUEST_ERRATA } from '../kernel/guest/errata.ts'
+import { PREREG_ERRATA } from '../kernel/prereg/errata.ts'
 import { QEMU_CALLS } from '../kernel/qemu/calls.ts'
 import { QEMU_ERRATA } from '../kernel/qemu/errata.ts'
 import { VFIO_CALLS } from '../kernel/vfio/calls.ts'
+import { VFIO_ERRATA } from '../kernel/vfio/errata.ts'
 import { MEM_CALLS } from '../memory/mem-calls.ts'
 import { PROC_CALLS } from '../memory/proc-calls.ts'
 import { LOG_FORMATS as READER_FORMATS } from '../reader/detect.ts'
@@ -62,7 +64,7 @@ export const CALLS: readonly CallDecl[] = [
 ]
 
 /** Every deviation that the model knows. */
-export const ERRATA: readonly Erratum[] = [...QEMU_ERRATA, ...GUEST_ERRATA]
+export const ERRATA: readonly Erratum[] = [...QEMU_ERRATA, ...GUEST_ERRATA, ...VFIO_ERRATA, ...PREREG_ERRATA]
 
 /** Every log format that can be read. */
 export const LOG_FORMATS: readonly LogFormat[] = READER_FORMATS

@@ -211,7 +211,10 @@ const powernv: fc.Arbitrary<PowernvInput> = fc.record(
       { minLength: 1, maxLength: 3 },
     ),
     phbs: fc.array(ioda, { maxLength: 3 }),
-    inject: fc.record({ alloc: fc.integer({ min: 1, max: 100 }) }),
+    inject: fc.record(
+      { alloc: fc.integer({ min: 1, max: 100 }), regionGoing: fc.integer({ min: 1, max: 100 }) },
+      { requiredKeys: [] },
+    ),
   },
   { requiredKeys: ['kind'] },
 )

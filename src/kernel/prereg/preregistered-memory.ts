@@ -33,6 +33,11 @@ export interface PreregisteredMemoryOptions {
   readonly has?: (erratum: string) => boolean
   /** Asked before each allocation of the kernel's own: false makes that allocation fail. */
   readonly onAllocate?: () => boolean
+  /**
+   * Asked before a region without mappings gets its first one: false means that another CPU is giving the region
+   * back just then. The caller ends that too.
+   */
+  readonly onFirstMapping?: () => boolean
 }
 
 /** log2 of the largest power of two that divides a word; 64 for 0. */
@@ -77,9 +82,10 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   readonly #answersCount: boolean
   readonly #looksFirst: boolean
   readonly #onAllocate: (() => boolean) | undefined
+  readonly #onFirstMapping: (() => boolean) | undefined
 
   constructor(options: PreregisteredMemoryOptions) {
-    const { host, has, onAllocate } = options
+    const { host, has, onAllocate, onFirstMapping } = options
     this.#host = host
     this.#table = new RegionTable(host.journal, host.pageShift)
     this.#pageShift = host.pageShift
@@ -89,6 +95,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     this.#answersCount = has?.('partial-pin-count') ?? false
     this.#looksFirst = has?.('overlap-before-charge') ?? false
     this.#onAllocate = onAllocate
+    this.#onFirstMapping = onFirstMapping
   }
 
   create(mm: AddressSpace, task: Task, ua: bigint, bytes: bigint): number {
@@ -177,7 +184,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
 
   mappedInc(region: number): number {
     const mapped = this.#table.mappedOf(region)
-    if (mapped === 0) return ENXIO
+    if (mapped === 0 || (mapped === 1 && this.#onFirstMapping?.() === false)) return ENXIO
     this.#changeMapped(region, mapped + 1, 1)
     return OK
   }

@@ -245,15 +245,10 @@ export class SpaprContainer {
     if (region < 0 && errata.unregistersPart) region = memory.lookup(mm, hiOf(ua), loOf(ua), Number(bytes))
     if (region < 0) return 'not-registered'
     if (!this.regions.includes(region)) return 'not-held'
-    const isMapped = memory.mappedOf(region) > 1 && memory.usesOf(region) === 1
-    if (isMapped && errata.orphansRegions) {
-      // The look-up's own use makes the container's one the last but one: nobody tests for mappings.
-      this.#regions.set(this.regions.filter((r) => r !== region))
-      return 'orphaned'
-    }
-    if (memory.put(region) !== 0) return 'in-use'
+    const isBack = memory.put(region) === 0
+    if (!isBack && !errata.orphansRegions) return 'in-use'
     this.#regions.set(this.regions.filter((r) => r !== region))
-    return 'done'
+    return isBack ? 'done' : 'orphaned'
   }
 
   create(request: WindowRequest, process: Process): Outcome<RuleOf<typeof VFIO_IOMMU_SPAPR_TCE_CREATE>> {

@@ -12,8 +12,8 @@ import { PreregisteredMemory } from '../../kernel/prereg/preregistered-memory.ts
 import type { VfioGroupOptions } from '../../kernel/vfio/group.ts'
 import { vfioHandlers } from '../../kernel/vfio/handlers.ts'
 import { Vfio } from '../../kernel/vfio/vfio.ts'
-import { Allocations } from '../../memory/allocations.ts'
 import { Host } from '../../memory/host.ts'
+import { Injection } from '../../memory/injection.ts'
 import { memHandlers } from '../../memory/mem-handlers.ts'
 import { procHandlers } from '../../memory/proc-handlers.ts'
 import { ProcessTable } from '../../memory/process.ts'
@@ -110,7 +110,7 @@ export function createPowernv(description: PowernvDescription, options: MachineO
   const { host, processes } = createHost(machine, description)
   const life = new Life(stage, journal, 'kernel')
   // What the kernel allocates while it boots is not counted.
-  let allocations: Allocations | undefined
+  let allocations: Injection | undefined
   const onAllocate = () => allocations?.take() ?? true
   const tables: HwTableParts = {
     host,
@@ -119,11 +119,18 @@ export function createPowernv(description: PowernvDescription, options: MachineO
     onBug: (why) => life.die(why),
   }
   const { clock, devices, groups } = createBuses(machine, description, tables, life)
-  const memory = new PreregisteredMemory({ host, has: profile.has, onAllocate })
+  const { inject } = description
+  const firstMappings = new Injection(journal, 'first mapping', inject?.regionGoing)
+  const memory = new PreregisteredMemory({
+    host,
+    has: profile.has,
+    onAllocate,
+    onFirstMapping: () => firstMappings.take(),
+  })
   const vfio = new Vfio({ processes, memory, profile, groups, hasEeh: description.hasEeh })
   // Files of a process that ends are closed before the kernel looks for memory that is left.
   processes.watch(memory)
-  allocations = new Allocations(journal, description.inject?.alloc)
+  allocations = new Injection(journal, 'allocation', inject?.alloc)
   machine.register([
     ...vfioHandlers(vfio),
     ...deviceHandlers({ devices, stage, life }),

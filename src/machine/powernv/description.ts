@@ -55,7 +55,11 @@ export interface IodaPhbDescription {
   readonly freeze: 'pe' | 'none'
   /** Entries of the TCE cache; no bound where it is left out. */
   readonly cacheEntries?: number
-  /** IOMMU page sizes that firmware lists, as shifts; those of the platform where it is left out. */
+  /**
+   * IOMMU page sizes that firmware lists, as shifts; those of the platform where it is left out. On P7IOC the
+   * smallest is that of the kernel's tables, 4 KiB on Linux; with 64 KiB a container borrows tables such as the
+   * kernel of a pseries host has.
+   */
   readonly pageShifts?: readonly number[]
   /** Firmware turns kills of pages into kills of the PE; what the platform's firmware does where it is left out. */
   readonly killsWholePe?: boolean
@@ -64,10 +68,16 @@ export interface IodaPhbDescription {
   readonly pes: readonly PeDescription[]
 }
 
-/** Makes one allocation of the host kernel fail. */
-interface Injection {
-  /** Which one, from 1 on, counted from the start of the machine's first operation. */
-  readonly alloc: number
+/** What goes wrong in the host kernel, once each; counted from the start of the machine's first operation. */
+interface Injections {
+  /** Which allocation fails, from 1 on. */
+  readonly alloc?: number
+  /**
+   * Which first mapping of a region, from 1 on, meets another CPU that is giving the region back: the mapping is
+   * refused. The call of that CPU comes after this one, as an operation of its own. Stands for a race, because
+   * operations run one after the other.
+   */
+  readonly regionGoing?: number
 }
 
 /** Everything that is fixed about a bare-metal POWER host before its first operation. Plain data, complete. */
@@ -84,7 +94,7 @@ export interface PowernvDescription {
   readonly hasEeh: boolean
   readonly processes: readonly ProcessDescription[]
   readonly phbs: readonly IodaPhbDescription[]
-  readonly inject?: Injection
+  readonly inject?: Injections
 }
 
 type DeviceInput = Loose<PeDeviceDescription> & { readonly name: string; readonly kind: DeviceKind }
@@ -95,10 +105,11 @@ type PhbInput = Omit<Loose<IodaPhbDescription>, 'pes'> & { readonly pes?: readon
 type ProcessInput = Loose<ProcessDescription> & { readonly name: string }
 
 /** A description as a person writes it: what is left out is the default. */
-export type PowernvInput = Omit<Loose<PowernvDescription>, 'kind' | 'phbs' | 'processes'> & {
+export type PowernvInput = Omit<Loose<PowernvDescription>, 'kind' | 'phbs' | 'processes' | 'inject'> & {
   readonly kind: 'powernv'
   readonly processes?: readonly ProcessInput[] | undefined
   readonly phbs?: readonly PhbInput[] | undefined
+  readonly inject?: Loose<Injections> | undefined
 }
 
 /** What a POWER host is where its description says nothing: a POWER9 with one group, and a VMM that may lock all. */
@@ -118,6 +129,8 @@ export const POWERNV_DEFAULTS = Object.freeze({
   segments: 1,
 } as const)
 
+/** log2 of the largest IOMMU page with which the table of a segment fills a page of its own. */
+const SEGMENT_PAGE_SHIFT_MAX = 16
 /** Segments of 256 MiB below the 32-bit MMIO of a P7IOC. */
 const SEGMENTS = 8
 
@@ -170,9 +183,14 @@ export function completePowernv(given: PowernvInput): PowernvDescription {
       hasIpcLock: p.hasIpcLock ?? POWERNV_DEFAULTS.hasIpcLock,
     })),
     phbs: phbsOf(given.phbs ?? [{}]),
-    ...(given.inject && { inject: given.inject }),
+    ...(given.inject && { inject: injectionsOf(given.inject) }),
   }
 }
+
+const injectionsOf = ({ alloc, regionGoing }: Loose<Injections>): Injections => ({
+  ...(alloc !== undefined && { alloc }),
+  ...(regionGoing !== undefined && { regionGoing }),
+})
 
 const hex = (n: number, digits: number): string => n.toString(16).padStart(digits, '0')
 
@@ -183,6 +201,10 @@ export const pciAddress = (phb: IodaPhbDescription, pe: PeDescription, d: PeDevi
 type Path = readonly (string | number)[]
 
 function segmentConflicts(phb: IodaPhbDescription, claims: Claims, at: Path): void {
+  if (phb.platform === 'P7IOC' && (phb.pageShifts?.[0] ?? 0) > SEGMENT_PAGE_SHIFT_MAX) {
+    const message = 'the kernel makes tables for P7IOC with the smallest page: 64 KiB at most'
+    claims.conflicts.push({ path: [...at, 'pageSizes'], message })
+  }
   phb.pes.forEach((pe, j) => {
     const path = [...at, 'pes', j]
     if (phb.platform !== 'P7IOC') {

@@ -49,5 +49,5 @@ export const powernvDocument = (m: PowernvDescription): DocumentMap =>
       })
     }),
     phbs: m.phbs.map(phbDocument),
-    inject: m.inject && present({ alloc: m.inject.alloc }),
+    inject: m.inject && present({ ...m.inject }),
   })

@@ -41,7 +41,7 @@ const phb = map('a PHB', {
   ),
   pageSizes: optional(
     list('pageSizes', pageSizeAmong(PAGE_SHIFTS), { minItems: 1, maxItems: 16 }),
-    'IOMMU page sizes that firmware lists; those of the platform if left out.',
+    'IOMMU page sizes that firmware lists; those of the platform if left out. P7IOC: the smallest is that of the tables of the kernel.',
   ),
   killsWholePe: optional(
     flag('killsWholePe'),
@@ -75,9 +75,13 @@ export const powernvSchema = (errata: readonly Erratum[]) =>
       phbs: optional(list('phbs', phb, { maxItems: 31 }), 'PCI host bridges; one PHB4 if left out.'),
       inject: optional(
         map('inject', {
-          alloc: required(count('alloc', 1, 1e9), 'Which allocation of the kernel fails, from 1 on.'),
+          alloc: optional(count('alloc', 1, 1e9), 'Which allocation of the kernel fails, from 1 on.'),
+          regionGoing: optional(
+            count('regionGoing', 1, 1e9),
+            'Which first mapping of a region, from 1 on, finds that another CPU is giving the region back.',
+          ),
         }),
-        'One allocation that fails.',
+        'What goes wrong in the kernel, once each; counted from the first step on.',
       ),
     },
     {
