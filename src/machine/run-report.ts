@@ -35,12 +35,19 @@ function stepLines({ step, operation, answer, wrong }: StepResult, paint: Paint)
   ]
 }
 
+/** Which answers were compared: a step may leave open what comes. */
+function namedText({ steps }: RunResult): string {
+  const named = steps.filter((s) => s.isNamed).length
+  if (named === steps.length) return 'every answer and every finding is what the scenario says'
+  return `the ${counted(named, 'answer')} that the scenario names (of ${steps.length}), and every finding`
+}
+
 /** The report of a scenario as text of at most 100 columns. */
 export function runText(r: RunResult, paint: Paint): string {
   const options = { paint, dropped: r.findingsDropped }
   const wrongSteps = r.steps.filter((s) => s.wrong.length > 0).length
   const summary = isAsExpected(r)
-    ? paint.green('as expected: every answer and every finding is what the scenario says')
+    ? paint.green(`as expected: ${namedText(r)}`)
     : paint.red(
         `not as expected: ${counted(wrongSteps, 'answer')}, ${counted(r.wrongFindings.length, 'finding')}`,
       )

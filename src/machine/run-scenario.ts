@@ -19,6 +19,8 @@ export interface StepResult {
   /** Records [from, end) that the step left. */
   readonly from: number
   readonly end: number
+  /** Whether the scenario says what the answer is. */
+  readonly isNamed: boolean
   /** What the answer has other than the scenario expects: one sentence each. */
   readonly wrong: readonly string[]
 }
@@ -110,6 +112,7 @@ export function runScenario(scenario: Scenario, { rules, ...options }: RunOption
       answer,
       from,
       end: machine.log.length,
+      isNamed: expect !== undefined,
       wrong: expect === undefined ? [] : unexpected(answer, expect),
     }
   })
