@@ -67,13 +67,15 @@ function callSection(call: CallDecl): string {
   ].join('\n')
 }
 
-const versionText = (ranges: readonly VersionRange[]): string =>
-  ranges
+const versionText = (ranges: readonly VersionRange[]): string => {
+  if (ranges.length === 0) return 'in no release'
+  return ranges
     .map(({ since, until }) =>
       `${since === undefined ? '' : `from ${since} `}${until === undefined ? '' : `before ${until}`}`.trim(),
     )
     .map((t) => (t === '' ? 'all' : t))
     .join('; ')
+}
 
 const erratumSection = (e: Erratum): string =>
   [

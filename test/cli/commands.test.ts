@@ -99,6 +99,12 @@ describe('the program', () => {
   })
 })
 
+describe('errata', () => {
+  it('says of one that no release has that there is none', async () => {
+    expect((await run(['errata', 'B10'])).out).toContain('defect; linux, in no release; evidence: source')
+  })
+})
+
 describe('decode', () => {
   it.each([
     [['tce', '0x1234003'], { word: 'TCE', raw: '0x1234003', rest: '0x0' }],

@@ -24,14 +24,16 @@ function found(id: string): Erratum {
 }
 
 /** `linux from 3.10 before 5.11`, for each stretch of versions. */
-export const versionsText = ({ family, versions }: Erratum): string =>
-  versions
+export const versionsText = ({ family, versions }: Erratum): string => {
+  if (versions.length === 0) return `${family}, in no release`
+  return versions
     .map(({ since, until }) =>
       [family, since === undefined ? '' : `from ${since}`, until === undefined ? '' : `before ${until}`]
         .filter((w) => w !== '')
         .join(' '),
     )
     .join('; ')
+}
 
 const textOf = (e: Erratum, io: Io): string =>
   [
