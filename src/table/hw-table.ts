@@ -37,6 +37,8 @@ export interface HwTable {
    * @returns 0, or -ENOMEM where a level was missing and there is no memory for it
    */
   xchg(entry: number, hpaPage: number, dir: DmaDir): number
+  /** Whether all levels down to an entry are there: a swap needs no memory then. */
+  reaches(entry: number): boolean
   /**
    * Swaps that go on with one another are one record from here on, which comes with `endRun` at the latest. Until
    * then the levels are changed through this table only, and `kill` is not asked for.

@@ -141,6 +141,10 @@ export class MultiLevelTable implements HwTable {
     return ERRNO_CODES.OK
   }
 
+  reaches(entry: number): boolean {
+    return this.#tces.find(entry - this.offset, false)
+  }
+
   kill(entry: number, count: number): void {
     const users = this.#users
     const told = this.#tellsFirstOnly ? Math.min(1, users.length) : users.length

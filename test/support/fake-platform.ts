@@ -60,6 +60,10 @@ export class FakeTable implements HwTable {
     return 0
   }
 
+  reaches(entry: number): boolean {
+    return this.levels === 1 || this.#hardware.has(this.#leafOf(entry))
+  }
+
   beginRun(): void {
     if (this.isRunning) throw new Error('a run in a run')
     this.isRunning = true
