@@ -542,6 +542,196 @@ static void append_records(long operations)
     measure(append_pass, operations);
 }
 
+/* ---- hardware tables: levels of big-endian words, and a mirror with the user addresses ------------------- */
+
+#define GUEST_PAGES (1 << 14)
+#define GUEST_UA 0x100000000ull
+#define ENTRY_PERM 3ull
+
+struct tree {
+    uint64_t *root;
+    int levels, shift;
+};
+
+static struct tree tces, view;
+
+static uint64_t *new_level(int shift)
+{
+    void *p = NULL;
+    if (posix_memalign(&p, 4096, 8ul << shift) != 0)
+        exit(1);
+    memset(p, 0, 8ul << shift);
+    return p;
+}
+
+/* The slot of an entry; NULL where a level is missing and none is made. */
+static inline uint64_t *slot_of(const struct tree *t, uint64_t entry, int makes)
+{
+    uint64_t mask = (1ull << t->shift) - 1;
+    uint64_t *level = t->root;
+    for (int n = t->levels - 1; n > 0; n--) {
+        uint64_t *at = &level[(entry >> (n * t->shift)) & mask];
+        if (*at == 0) {
+            if (!makes)
+                return NULL;
+            *at = __builtin_bswap64((uint64_t)(uintptr_t)new_level(t->shift) | ENTRY_PERM);
+        }
+        level = (uint64_t *)(uintptr_t)(__builtin_bswap64(*at) & ~0xfffull);
+    }
+    return &level[entry & mask];
+}
+
+/* Memory that is registered: sorted by user address. */
+struct region {
+    uint64_t ua, pages, *hpas;
+    _Atomic uint64_t mapped;
+};
+
+static struct region *regions;
+static long region_count;
+
+static inline struct region *find_region(uint64_t ua)
+{
+    long low = 0, high = region_count;
+    while (low < high) {
+        long middle = (low + high) >> 1;
+        if (regions[middle].ua + (regions[middle].pages << PAGE_SHIFT) <= ua)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < region_count && regions[low].ua <= ua ? &regions[low] : NULL;
+}
+
+static OUT_OF_LINE int map_pages(uint64_t entry, uint64_t ua, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++, ua += 1ull << PAGE_SHIFT) {
+        uint64_t *user = slot_of(&view, entry + i, 1);
+        struct region *r = find_region(ua);
+        if (user == NULL || r == NULL)
+            return -1;
+        atomic_fetch_add(&r->mapped, 1);
+        uint64_t hpa = r->hpas[(ua - r->ua) >> PAGE_SHIFT];
+        _Atomic uint64_t *slot = (_Atomic uint64_t *)slot_of(&tces, entry + i, 1);
+        uint64_t old = atomic_exchange(slot, __builtin_bswap64(hpa | ENTRY_PERM));
+        if (old != 0)
+            return -1;
+        *user = __builtin_bswap64(ua);
+    }
+    return 0;
+}
+
+static OUT_OF_LINE int unmap_pages(uint64_t entry, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t *user = slot_of(&view, entry + i, 0);
+        if (user == NULL)
+            continue;
+        _Atomic uint64_t *slot = (_Atomic uint64_t *)slot_of(&tces, entry + i, 0);
+        if (atomic_exchange(slot, 0) == 0)
+            continue;
+        struct region *r = find_region(__builtin_bswap64(*user));
+        if (r == NULL)
+            return -1;
+        atomic_fetch_sub(&r->mapped, 1);
+        *user = 0;
+    }
+    return 0;
+}
+
+static uint64_t ua_of(uint64_t entry)
+{
+    return GUEST_UA + ((entry & (GUEST_PAGES - 1)) << PAGE_SHIFT);
+}
+
+/* A table of so many entries in so many levels, and a guest of 1 GiB in so many regions. */
+static void make_tables(long log2_entries, long levels, long count)
+{
+    int shift = (int)((log2_entries + levels - 1) / levels);
+    tces = (struct tree){ new_level(shift), (int)levels, shift };
+    view = (struct tree){ new_level(shift), (int)levels, shift };
+    region_count = count;
+    regions = memory((size_t)count * sizeof *regions);
+    uint64_t pages = GUEST_PAGES / (uint64_t)count;
+    for (long i = 0; i < count; i++) {
+        regions[i].ua = GUEST_UA + (uint64_t)i * (pages << PAGE_SHIFT);
+        regions[i].pages = pages;
+        regions[i].hpas = memory(pages * 8);
+        regions[i].mapped = 1;
+        for (uint64_t p = 0; p < pages; p++)
+            regions[i].hpas[p] = ((uint64_t)i * pages + p + 64) << PAGE_SHIFT;
+    }
+}
+
+static uint64_t call_pages, call_places;
+
+static uint32_t vfio_map_pass(long operations)
+{
+    uint32_t sum = 0;
+    for (long i = 0; i < operations / (long)call_pages; i++) {
+        uint64_t entry = (uint64_t)i % call_places * call_pages;
+        sum += (uint32_t)(map_pages(entry, ua_of(entry), call_pages) + 1) + (uint32_t)regions[0].mapped;
+        sum += (uint32_t)(unmap_pages(entry, call_pages) + 1) + (uint32_t)regions[0].mapped;
+    }
+    return sum;
+}
+
+static void vfio_map(long operations, long log2_entries, long levels, long pages)
+{
+    make_tables(log2_entries, levels, 1);
+    call_pages = (uint64_t)pages;
+    call_places = GUEST_PAGES / call_pages < 1024 ? GUEST_PAGES / call_pages : 1024;
+    measure(vfio_map_pass, operations < pages ? pages : operations);
+}
+
+/* ---- a registration: a page table is walked, each page counted, an array filled --------------------------- */
+
+static uint32_t *page_leaves[64];
+static _Atomic uint32_t *pins;
+static uint64_t register_pages;
+
+static OUT_OF_LINE uint32_t *register_memory(uint64_t count)
+{
+    uint32_t *frames = malloc(count * 4);
+    for (uint64_t i = 0; i < count; i++) {
+        uint32_t frame = page_leaves[i >> 10][i & 1023] >> 3;
+        atomic_fetch_add(&pins[frame], 1);
+        frames[i] = frame;
+    }
+    return frames;
+}
+
+static OUT_OF_LINE void unregister_memory(uint32_t *frames, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        atomic_fetch_sub(&pins[frames[i]], 1);
+    free(frames);
+}
+
+static uint32_t register_pass(long operations)
+{
+    uint32_t sum = 0;
+    for (long i = 0; i < operations / (long)register_pages; i++) {
+        uint32_t *frames = register_memory(register_pages);
+        sum += frames != NULL;
+        unregister_memory(frames, register_pages);
+        sum += 1;
+    }
+    return sum;
+}
+
+static void registration(long operations, long pages)
+{
+    register_pages = (uint64_t)pages;
+    pins = memory((size_t)(pages + 64) * 4);
+    for (long i = 0; i < pages; i++) {
+        if ((i & 1023) == 0)
+            page_leaves[i >> 10] = memory(4096);
+        page_leaves[i >> 10][i & 1023] = (uint32_t)(i + 64) << 3 | 7;
+    }
+    measure(register_pass, operations < pages ? pages : operations);
+}
+
 /* ---- whole processes -------------------------------------------------------------------------------------- */
 
 /* The output of the process goes through a pipe that is read to its end, as `| cat >/dev/null` would. */
@@ -621,6 +811,10 @@ int main(int argc, char **argv)
         alloc(operations, a, b, c, d);
     else if (strcmp(name, "append") == 0)
         append_records(operations);
+    else if (strcmp(name, "vfio-map") == 0)
+        vfio_map(operations, a, b, c);
+    else if (strcmp(name, "register") == 0)
+        registration(operations, a);
     else {
         fprintf(stderr, "floors: no floor is called %s\n", name);
         return 2;

@@ -6,6 +6,7 @@ import { MACHINE } from './machine.ts'
 import { PARSE } from './parse.ts'
 import { RECORDS } from './records.ts'
 import { TRANSLATE } from './translate.ts'
+import { VFIO } from './vfio.ts'
 
 /** All loops, in the order of the table. */
-export const GROUPS: readonly CaseGroup[] = [TRANSLATE, HCALLS, ALLOCATOR, RECORDS, DMA, MACHINE, PARSE]
+export const GROUPS: readonly CaseGroup[] = [TRANSLATE, HCALLS, ALLOCATOR, RECORDS, DMA, MACHINE, PARSE, VFIO]
