@@ -109,6 +109,26 @@ export class HostMemory implements BusMemory {
     return this.storeU64le(page, offset, swap32(lo), swap32(hi))
   }
 
+  /** Stores a word and answers in `wordHi` and `wordLo` what was there before. */
+  swapU64be(page: number, offset: number, hi: number, lo: number): boolean {
+    const chunk = this.#chunk(page)
+    if (chunk === undefined || this.#journal.on) {
+      this.loadU64be(page, offset)
+      const { wordHi, wordLo } = this
+      const isThere = this.storeU64be(page, offset, hi, lo)
+      this.wordHi = wordHi
+      this.wordLo = wordLo
+      return isThere
+    }
+    const { data } = chunk
+    const at = ((page & (CHUNK_PAGES - 1)) << 10) + (offset >>> 2)
+    this.wordHi = swap32(data[at] as number)
+    this.wordLo = swap32(data[at + 1] as number)
+    data[at] = swap32(hi)
+    data[at + 1] = swap32(lo)
+    return true
+  }
+
   storeU64le(page: number, offset: number, hi: number, lo: number): boolean {
     if (page >= this.pages) return false
     let chunk = this.#chunk(page)
@@ -117,8 +137,14 @@ export class HostMemory implements BusMemory {
       chunk = this.#makeChunk(page)
     }
     const at = ((page & (CHUNK_PAGES - 1)) << 10) + (offset >>> 2)
-    chunk.cells.set(at, lo)
-    chunk.cells.set(at + 1, hi)
+    if (this.#journal.on) {
+      chunk.cells.set(at, lo)
+      chunk.cells.set(at + 1, hi)
+    } else {
+      // What `Cells.set` does where nobody keeps an undo log.
+      chunk.data[at] = lo
+      chunk.data[at + 1] = hi
+    }
     return true
   }
 

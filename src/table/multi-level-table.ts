@@ -12,6 +12,8 @@ import { SwapRun } from './swap-run.ts'
 import { TCE_BYTES, TCE_PERM, TCE_READ, TCE_WRITE } from './tce-entry.ts'
 
 const SET = KIND['hw.set']
+/** Pages of 4 KiB in 2^32 bytes. */
+const PAGES_OF_4_GIB = 2 ** 20
 /** Whoever caches entries of a table: the PEs that it is programmed into. */
 export interface TableUser {
   /** Forgets absolute entries [entry, entry + count). */
@@ -135,8 +137,8 @@ export class MultiLevelTable implements HwTable {
       return ERRNO_CODES.OK
     }
     const perm = (dir & TCE_WRITE) !== 0 ? dir | TCE_READ : dir
-    this.#replace(slot, Math.floor(hpaPage / 0x10_0000) | 0, (hpaPage << 12) | perm)
-    this.oldHpaPage = (this.tceHi >>> 0) * 0x10_0000 + (this.tceLo >>> 12)
+    this.#replace(slot, (hpaPage / PAGES_OF_4_GIB) | 0, (hpaPage << 12) | perm)
+    this.oldHpaPage = (this.tceHi >>> 0) * PAGES_OF_4_GIB + (this.tceLo >>> 12)
     this.oldDir = (this.tceLo & TCE_PERM) as DmaDir
     return ERRNO_CODES.OK
   }
@@ -269,12 +271,11 @@ export class MultiLevelTable implements HwTable {
   #replace(slot: number, hi: number, lo: number): void {
     const memory = this.#memory
     const { slotPage, slotOffset } = this.#tces
-    memory.loadU64be(slotPage, slotOffset)
+    memory.swapU64be(slotPage, slotOffset, hi, lo)
     const { wordHi, wordLo } = memory
     this.tceHi = wordHi
     this.tceLo = wordLo
     if ((wordHi | wordLo | hi | lo) === 0) return
-    memory.storeU64be(slotPage, slotOffset, hi, lo)
     if (!this.#stage.log.on || this.#run.takes(slot, wordHi, wordLo, hi, lo)) return
     this.#record()
     this.#run.start(slot, wordHi, wordLo, hi, lo)

@@ -4,15 +4,16 @@ class WordRow {
   lo = 0
   /** log2 of what each next word is more; -1 where all are the same. */
   step = -1
+  /** The word that goes on with a row of two and more. */
+  nextHi = 0
+  nextLo = 0
   readonly #pageShift: number
   readonly #pageHi: number
   readonly #pageLo: number
-  #nextHi = 0
-  #nextLo = 0
 
   constructor(pageShift: number) {
     this.#pageShift = pageShift
-    this.#pageLo = pageShift < 32 ? 1 << pageShift : 0
+    this.#pageLo = pageShift < 32 ? 2 ** pageShift : 0
     this.#pageHi = pageShift < 32 ? 0 : 1 << (pageShift - 32)
   }
 
@@ -20,26 +21,31 @@ class WordRow {
     this.hi = hi
     this.lo = lo
     this.step = -1
-    this.#moveOn(hi, lo)
+    this.nextHi = hi
+    this.nextLo = lo
   }
 
-  /** Whether a word goes on with the row; the second one decides how. */
-  fits(hi: number, lo: number, isSecond: boolean): boolean {
-    if ((this.step < 0 || isSecond) && lo === this.lo && hi === this.hi) return true
-    return (this.step >= 0 || isSecond) && lo === this.#nextLo && hi === this.#nextHi
+  /** log2 of what a second word is more than the first, -1 for the same word; -2 where it does not go on. */
+  stepTo(hi: number, lo: number): number {
+    if (lo === this.lo && hi === this.hi) return -1
+    const low = (this.lo >>> 0) + this.#pageLo
+    const high = (this.hi + this.#pageHi + (low > 0xffff_ffff ? 1 : 0)) | 0
+    return lo === (low | 0) && hi === high ? this.#pageShift : -2
   }
 
-  /** A word that fits is part of the row. */
-  add(hi: number, lo: number): void {
-    if (lo === this.lo && hi === this.hi) return
-    this.step = this.#pageShift
-    this.#moveOn(hi, lo)
+  /** One word more, the next one. */
+  moveOn(): void {
+    if (this.step < 0) return
+    const low = (this.nextLo >>> 0) + this.#pageLo
+    this.nextLo = low | 0
+    this.nextHi = (this.nextHi + this.#pageHi + (low > 0xffff_ffff ? 1 : 0)) | 0
   }
 
-  #moveOn(hi: number, lo: number): void {
-    const low = (lo >>> 0) + (this.#pageLo >>> 0)
-    this.#nextLo = low | 0
-    this.#nextHi = (hi + this.#pageHi + (low > 0xffff_ffff ? 1 : 0)) | 0
+  /** The second word, `step` more than the first. */
+  second(step: number): void {
+    this.step = step
+    this.moveOn()
+    this.moveOn()
   }
 }
 
@@ -70,12 +76,23 @@ export class SwapRun {
   /** Whether a swap goes on with the run; it is then part of it. */
   takes(entry: number, beforeHi: number, beforeLo: number, hi: number, lo: number): boolean {
     const { count, before, after } = this
-    if (count === 0 || entry !== this.first + count) return false
-    const isSecond = count === 1
-    if (!before.fits(beforeHi, beforeLo, isSecond) || !after.fits(hi, lo, isSecond)) return false
-    before.add(beforeHi, beforeLo)
-    after.add(hi, lo)
-    this.count++
+    if (entry !== this.first + count) return false
+    if (count < 2) return count === 1 && this.#takesSecond(beforeHi, beforeLo, hi, lo)
+    if (lo !== after.nextLo || hi !== after.nextHi) return false
+    if (beforeLo !== before.nextLo || beforeHi !== before.nextHi) return false
+    before.moveOn()
+    after.moveOn()
+    this.count = count + 1
+    return true
+  }
+
+  #takesSecond(beforeHi: number, beforeLo: number, hi: number, lo: number): boolean {
+    const beforeStep = this.before.stepTo(beforeHi, beforeLo)
+    const step = this.after.stepTo(hi, lo)
+    if (beforeStep < -1 || step < -1) return false
+    this.before.second(beforeStep)
+    this.after.second(step)
+    this.count = 2
     return true
   }
 }

@@ -10,7 +10,12 @@ const page = fc.constantFrom(...PAGES)
 const word = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n })
 
 const op = fc.oneof(
-  fc.record({ kind: fc.constantFrom('u64be', 'u64le'), page, offset: fc.nat(8).map((n) => n * 8), word }),
+  fc.record({
+    kind: fc.constantFrom('u64be', 'u64le', 'u64swap'),
+    page,
+    offset: fc.nat(8).map((n) => n * 8),
+    word,
+  }),
   fc.record({ kind: fc.constantFrom('u32be', 'u32le'), page, offset: fc.nat(16).map((n) => n * 4), word }),
   fc.record({ kind: fc.constant('bytes'), page, offset: fc.nat(90), data: fc.uint8Array({ maxLength: 90 }) }),
   fc.record({ kind: fc.constant('zero'), page }),
@@ -26,7 +31,12 @@ function apply(memory: HostMemory, o: Op): void {
     if (o.to !== o.page) memory.copyPages(o.page, o.to, 1)
   } else if ('word' in o) {
     const [hi, lo] = [hiOf(o.word), loOf(o.word)]
-    if (o.kind === 'u64be') memory.storeU64be(o.page, o.offset, hi, lo)
+    if (o.kind === 'u64swap') {
+      memory.loadU64be(o.page, o.offset)
+      const { wordHi, wordLo } = memory
+      expect(memory.swapU64be(o.page, o.offset, hi, lo)).toBe(true)
+      expect([memory.wordHi, memory.wordLo]).toEqual([wordHi, wordLo])
+    } else if (o.kind === 'u64be') memory.storeU64be(o.page, o.offset, hi, lo)
     else if (o.kind === 'u64le') memory.storeU64le(o.page, o.offset, hi, lo)
     else if (o.kind === 'u32be') memory.storeU32be(o.page, o.offset, lo)
     else memory.storeU32le(o.page, o.offset, lo)

@@ -1,9 +1,9 @@
 import { ERRNO_CODES } from '../../bits/codes.ts'
 import { assert } from '../../bits/errors.ts'
-import { pageOf } from '../../bits/u64.ts'
+import { POWERS_OF_TWO, pageOf } from '../../bits/u64.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
 import type { Host } from '../../memory/host.ts'
-import { PAGE_4K_SHIFT } from '../../memory/host-memory.ts'
+import { PAGE_4K_BYTES, PAGE_4K_SHIFT } from '../../memory/host-memory.ts'
 import type { Task } from '../../memory/locked-vm.ts'
 import type { ProcessWatcher } from '../../memory/process.ts'
 import { KIND } from '../../trace/event.ts'
@@ -69,7 +69,8 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   readonly #host: Host
   readonly #table: RegionTable
   readonly #pageShift: number
-  readonly #subShift: number
+  /** 4 KiB pages of a system page. */
+  readonly #subPages: number
   readonly #pageBytes: number
   /** Interned name of the process that had the last record, and its address space. */
   #named: AddressSpace | undefined
@@ -89,7 +90,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     this.#host = host
     this.#table = new RegionTable(host.journal, host.pageShift)
     this.#pageShift = host.pageShift
-    this.#subShift = host.pageShift - PAGE_4K_SHIFT
+    this.#subPages = 2 ** (host.pageShift - PAGE_4K_SHIFT)
     this.#pageBytes = host.pageBytes
     this.#carriesShift = has?.('X8') ?? false
     this.#answersCount = has?.('partial-pin-count') ?? false
@@ -146,8 +147,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     const region = table.at(mm, uaPage)
     if (region === NO_REGION) return NO_REGION
     const offset = uaLo & (this.#pageBytes - 1)
-    const left = table.uaPageOf(region) + table.pagesOf(region) - uaPage
-    return offset + bytes <= left * this.#pageBytes ? region : NO_REGION
+    return offset + bytes <= (table.end - uaPage) * this.#pageBytes ? region : NO_REGION
   }
 
   put(region: number): number {
@@ -210,33 +210,32 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   toHpa(region: number, uaHi: number, uaLo: number, pageShift: number): number {
     const table = this.#table
     const index = this.#indexOf(region, uaHi, uaLo)
-    if (index < 0 || pageShift > table.pageShiftOf(region)) return EFAULT
+    if (index < 0 || pageShift > table.pageShift) return EFAULT
     const sub = (uaLo & (this.#pageBytes - 1)) >>> PAGE_4K_SHIFT
-    const devicePage = table.devicePageOf(region)
+    const { devicePage } = table
     this.hpaPage =
       devicePage === NO_REGION
-        ? this.#host.frames.hostPage(table.frameOf(region, index)) + sub
-        : devicePage + index * 2 ** this.#subShift + sub
+        ? this.#host.frames.hostPage(table.frameAt(index)) + sub
+        : devicePage + index * this.#subPages + sub
     return OK
   }
 
   markDirty(region: number, uaHi: number, uaLo: number): void {
     const index = this.#indexOf(region, uaHi, uaLo)
-    if (index >= 0 && !this.#table.isDevice(region)) this.#table.setDirty(region, index)
+    if (index >= 0 && this.#table.devicePage === NO_REGION) this.#table.setDirty(index)
   }
 
   /** Whether the host page behind a user address was marked since it was registered. */
   isDirty(region: number, uaHi: number, uaLo: number): boolean {
     const index = this.#indexOf(region, uaHi, uaLo)
-    return index >= 0 && !this.#table.isDevice(region) && this.#table.isDirty(region, index)
+    return index >= 0 && this.#table.devicePage === NO_REGION && this.#table.isDirty(index)
   }
 
   deviceBytes(mm: AddressSpace, hpaPage: number, pageShift: number): number {
-    const subPages = 2 ** this.#subShift
-    const region = this.#table.deviceAt(mm, hpaPage, subPages)
+    const region = this.#table.deviceAt(mm, hpaPage, this.#subPages)
     if (region === NO_REGION) return 0
-    const left = this.#table.devicePageOf(region) + this.#table.pagesOf(region) * subPages - hpaPage
-    return Math.min(2 ** pageShift, left * 2 ** PAGE_4K_SHIFT)
+    const left = this.#table.devicePageOf(region) + this.#table.pagesOf(region) * this.#subPages - hpaPage
+    return Math.min(POWERS_OF_TWO[pageShift] as number, left * PAGE_4K_BYTES)
   }
 
   isUsed(mm: AddressSpace): boolean {
@@ -324,9 +323,9 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   /** Place of a user address in a region, or below 0 outside. */
   #indexOf(region: number, uaHi: number, uaLo: number): number {
     const table = this.#table
-    if (!table.has(region)) return -1
-    const index = pageOf(uaHi, uaLo, this.#pageShift) - table.uaPageOf(region)
-    return index < table.pagesOf(region) ? index : -1
+    if (!table.focus(region)) return -1
+    const uaPage = pageOf(uaHi, uaLo, this.#pageShift)
+    return uaPage < table.end ? uaPage - table.start : -1
   }
 
   #assertAligned(words: bigint): void {

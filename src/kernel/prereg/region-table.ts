@@ -10,6 +10,8 @@ const REGIONS_MAX = 2 ** 20
 
 /** No region, or none of the kind. */
 export const NO_REGION = -1
+/** The number of no region, and not NO_REGION either. */
+const NOTHING = -2
 
 // Cells of a region.
 const USED = 0
@@ -54,16 +56,20 @@ export class RegionTable {
   readonly #cells: Cells
   readonly #numbers: Bitmap
   /** Frames of each region. */
-  readonly #frames: Cells[] = []
+  readonly #frameCells: Cells[] = []
   readonly #mms: (AddressSpace | undefined)[] = []
   readonly #spaces = new Map<AddressSpace, Space>()
   #lastMm: AddressSpace | undefined
   #lastSpace: Space | undefined
-  // The region that `at` found last, and its pages: mappings mostly come in a row.
-  #hitMm: AddressSpace | undefined
-  #hitStart = 0
-  #hitEnd = 0
-  #hit = NO_REGION
+  /** Of the region that `at` or `focus` found last, because mappings mostly come in a row: its pages, and what it backs. */
+  start = 0
+  end = 0
+  pageShift = 0
+  /** First 4 KiB page of device memory, or NO_REGION. */
+  devicePage = NO_REGION
+  #frames: Cells | undefined
+  #mm: AddressSpace | undefined
+  #region = NOTHING
   #rollbacks = 0
 
   /** @param pageShift log2 of the system page */
@@ -111,7 +117,7 @@ export class RegionTable {
     const space = this.#makeSpace(this.mmOf(region))
     const uaPage = this.uaPageOf(region)
     space.map.erase(uaPage, uaPage + pages)
-    this.#hitMm = undefined
+    this.#region = NOTHING
     const isDevice = this.isDevice(region)
     if (isDevice) this.#dropDevice(space, region)
     const frames = new Int32Array(isDevice ? 0 : pages)
@@ -126,17 +132,24 @@ export class RegionTable {
 
   /** The region that holds a page of user memory, or NO_REGION. */
   at(mm: AddressSpace, uaPage: number): number {
-    const { rollbacks } = this.#journal
-    const isFresh = mm === this.#hitMm && rollbacks === this.#rollbacks
-    if (isFresh && uaPage >= this.#hitStart && uaPage < this.#hitEnd) return this.#hit
+    if (this.#isFresh() && mm === this.#mm && uaPage >= this.start && uaPage < this.end) return this.#region
     const map = this.#spaceOf(mm)?.map
     if (map === undefined || !map.next(uaPage) || map.start > uaPage) return NO_REGION
-    this.#hitMm = mm
-    this.#hitStart = map.start
-    this.#hitEnd = map.end
-    this.#hit = map.value
-    this.#rollbacks = rollbacks
+    this.#look(map.value)
     return map.value
+  }
+
+  /** Looks at a region; false where there is none of this number. */
+  focus(region: number): boolean {
+    if (region === this.#region && this.#isFresh()) return true
+    if (!this.has(region)) return false
+    this.#look(region)
+    return true
+  }
+
+  /** The frame behind a page of the region that is looked at. */
+  frameAt(index: number): number {
+    return (((this.#frames as Cells).data[index] as number) >>> FRAME_SHIFT) - 1
   }
 
   overlaps(mm: AddressSpace, uaPage: number, endPage: number): boolean {
@@ -151,7 +164,7 @@ export class RegionTable {
   /** The newest region of device memory that holds a 4 KiB page of the host, or NO_REGION. */
   deviceAt(mm: AddressSpace, hpaPage: number, subPages: number): number {
     const devices = this.#spaceOf(mm)?.devices
-    if (devices === undefined) return NO_REGION
+    if (devices === undefined || devices.length === 0) return NO_REGION
     for (let i = devices.length - 1; i >= 0; i--) {
       const region = devices[i] as number
       const into = hpaPage - this.devicePageOf(region)
@@ -180,7 +193,7 @@ export class RegionTable {
   }
 
   mappedOf(region: number): number {
-    return this.has(region) ? this.#cells.get(region * STRIDE + MAPPED) : 0
+    return this.focus(region) ? this.#cells.get(region * STRIDE + MAPPED) : 0
   }
 
   setMapped(region: number, mapped: number): void {
@@ -217,23 +230,35 @@ export class RegionTable {
     return numberOf(this.#cells.get(at + 1), this.#cells.get(at)) - 1
   }
 
-  /** Frame behind the page at an index of a region. */
-  frameOf(region: number, index: number): number {
-    return ((this.#frames[region] as Cells).get(index) >>> FRAME_SHIFT) - 1
-  }
-
-  setDirty(region: number, index: number): void {
-    const frames = this.#frames[region] as Cells
+  /** The page at an index of the region that is looked at was written by a device. */
+  setDirty(index: number): void {
+    const frames = this.#frames as Cells
     frames.set(index, frames.get(index) | DIRTY)
   }
 
-  isDirty(region: number, index: number): boolean {
-    return ((this.#frames[region] as Cells).get(index) & DIRTY) !== 0
+  isDirty(index: number): boolean {
+    return ((this.#frames as Cells).get(index) & DIRTY) !== 0
+  }
+
+  /** Whether what was looked at is still so: going back may change it. */
+  #isFresh(): boolean {
+    return this.#region !== NOTHING && this.#rollbacks === this.#journal.rollbacks
+  }
+
+  #look(region: number): void {
+    this.#region = region
+    this.#rollbacks = this.#journal.rollbacks
+    this.#mm = this.mmOf(region)
+    this.start = this.uaPageOf(region)
+    this.end = this.start + this.pagesOf(region)
+    this.pageShift = this.pageShiftOf(region)
+    this.devicePage = this.devicePageOf(region)
+    this.#frames = this.#framesOf(region)
   }
 
   #framesOf(region: number): Cells {
-    this.#frames[region] ??= new Cells(this.#journal, keyOf('region', 'frames', region))
-    return this.#frames[region]
+    this.#frameCells[region] ??= new Cells(this.#journal, keyOf('region', 'frames', region))
+    return this.#frameCells[region]
   }
 
   #spaceOf(mm: AddressSpace): Space | undefined {

@@ -1,4 +1,4 @@
-import { hiOfPage, loOfPage } from '../../bits/u64.ts'
+import { POWERS_OF_TWO } from '../../bits/u64.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
 import type { Host } from '../../memory/host.ts'
 import type { DmaDir, HwTable } from '../../table/hw-table.ts'
@@ -6,6 +6,8 @@ import type { MmIommu } from '../mm-port.ts'
 import type { SpaprErrata } from './spapr-errata.ts'
 
 const PAGE_4K_SHIFT = 12
+/** Pages of 4 KiB in 2^32 bytes. */
+const PAGES_OF_4_GIB = 2 ** (32 - PAGE_4K_SHIFT)
 const WRITES = 2
 
 /** What the driver for containers works with. */
@@ -71,16 +73,17 @@ export class SpaprMapping {
   /** Clears entries, mapped or not, and makes caches forget all of them. */
   clear(table: HwTable, mm: AddressSpace, entry: number, count: number): void {
     const skips = table.levels > 1 && table.hasUserView
+    const usesView = this.#isV2 || skips
     this.#beginRun(table)
     for (let at = entry; at < entry + count; at++) {
-      if (skips && !table.userSlot(at, false)) {
+      const hasSlot = usesView && table.userSlot(at, false)
+      if (skips && !hasSlot) {
         at += Math.max(table.userGap(at), 1) - 1
         continue
       }
       if (table.xchg(at, 0, 0) !== 0 || table.oldDir === 0) continue
-      const { oldHpaPage: hpaPage, oldDir } = table
-      if (this.#isV2) this.#forget(table, mm, at, oldDir)
-      else this.#unpin(mm, hpaPage)
+      if (!this.#isV2) this.#unpin(mm, table.oldHpaPage)
+      else if (hasSlot) this.#forget(table, mm, table.oldDir)
     }
     this.#endRun(table)
     table.kill(entry, count)
@@ -98,27 +101,27 @@ export class SpaprMapping {
 
   #useRegistered(table: HwTable, mm: AddressSpace, entry: number, page: number, dir: DmaDir): BuildResult {
     const { host, memory, errata } = this.#parts
-    const hi = hiOfPage(page, PAGE_4K_SHIFT)
-    const lo = loOfPage(page, PAGE_4K_SHIFT)
+    const { pageShift } = table
+    const pageBytes = POWERS_OF_TWO[pageShift] as number
+    const hi = (page / PAGES_OF_4_GIB) | 0
+    const lo = page << PAGE_4K_SHIFT
     const hasSlot = table.userSlot(entry, true)
     if (!hasSlot && !errata.followsNull) return 'no-memory'
-    const region = memory.lookup(mm, hi, lo, 2 ** table.pageShift)
-    if (region < 0 || memory.toHpa(region, hi, lo, table.pageShift) !== 0) return 'not-registered'
+    const region = memory.lookup(mm, hi, lo, pageBytes)
+    if (region < 0 || memory.toHpa(region, hi, lo, pageShift) !== 0) return 'not-registered'
     const { hpaPage } = memory
-    const deviceBytes = memory.deviceBytes(mm, hpaPage, table.pageShift)
+    const deviceBytes = memory.deviceBytes(mm, hpaPage, pageShift)
     const isContained =
-      deviceBytes > 0
-        ? deviceBytes === 2 ** table.pageShift
-        : host.frames.compoundShift(hpaPage) >= table.pageShift
+      deviceBytes > 0 ? deviceBytes === pageBytes : host.frames.compoundShift(hpaPage) >= pageShift
     if (!isContained) return 'not-contained'
     if (memory.mappedInc(region) !== 0) return errata.stopsEarly ? 'stopped-early' : 'region-going'
     if (table.xchg(entry, hpaPage, dir) !== 0) {
-      if (errata.countsWrongRegion) this.#forget(table, mm, entry, 0)
-      else memory.mappedDec(region)
+      if (!errata.countsWrongRegion) memory.mappedDec(region)
+      else if (hasSlot) this.#forget(table, mm, 0)
       return 'no-memory'
     }
-    if (table.oldDir !== 0) this.#forget(table, mm, entry, table.oldDir)
     if (!hasSlot) return 'null-pointer'
+    if (table.oldDir !== 0) this.#forget(table, mm, table.oldDir)
     table.setUser(hi, lo)
     return 'done'
   }
@@ -142,13 +145,12 @@ export class SpaprMapping {
     return 'done'
   }
 
-  /** The region that an entry showed has one mapping less, and the entry no user address. */
-  #forget(table: HwTable, mm: AddressSpace, entry: number, oldDir: DmaDir): void {
-    if (!table.userSlot(entry, false)) return
+  /** The region that the slot found last showed has one mapping less, and the slot no user address. */
+  #forget(table: HwTable, mm: AddressSpace, oldDir: DmaDir): void {
     const { memory } = this.#parts
-    const { userHi, userLo } = table
-    const region = memory.lookup(mm, userHi, userLo, 2 ** table.pageShift)
-    if (region >= 0 && memory.toHpa(region, userHi, userLo, table.pageShift) === 0) {
+    const { pageShift, userHi, userLo } = table
+    const region = memory.lookup(mm, userHi, userLo, POWERS_OF_TWO[pageShift] as number)
+    if (region >= 0 && memory.toHpa(region, userHi, userLo, pageShift) === 0) {
       if ((oldDir & WRITES) !== 0) memory.markDirty(region, userHi, userLo)
       memory.mappedDec(region)
     }

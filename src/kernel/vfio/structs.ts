@@ -70,7 +70,22 @@ export const STRUCTS = {
   },
 } as const satisfies Record<string, StructDecl>
 
-const viewOf = (data: Uint8Array) => new DataView(data.buffer, data.byteOffset, data.byteLength)
+function load(view: DataView, at: number, { offset, bytes }: StructField): bigint {
+  return bytes === 4 ? BigInt(view.getUint32(at + offset, true)) : view.getBigUint64(at + offset, true)
+}
+
+function store(view: DataView, at: number, { offset, bytes }: StructField, value: bigint): void {
+  if (bytes === 4) view.setUint32(at + offset, Number(value), true)
+  else view.setBigUint64(at + offset, value, true)
+}
+
+/** Members that are not named stay 0. */
+function encode(view: DataView, decl: StructDecl, values: Readonly<Record<string, Value>>): void {
+  for (const field of decl.fields) {
+    const value = values[field.name] as bigint | undefined
+    if (value !== undefined) store(view, 0, field, value)
+  }
+}
 
 /**
  * Bytes of a structure from named values; members that are not named are 0.
@@ -79,23 +94,8 @@ const viewOf = (data: Uint8Array) => new DataView(data.buffer, data.byteOffset, 
  */
 export function encodeStruct(decl: StructDecl, values: Readonly<Record<string, Value>>): Uint8Array {
   const data = new Uint8Array(decl.bytes)
-  const view = viewOf(data)
-  for (const { name, offset, bytes } of decl.fields) {
-    const value = (values[name] ?? 0n) as bigint
-    if (bytes === 4) view.setUint32(offset, Number(value), true)
-    else view.setBigUint64(offset, value, true)
-  }
+  encode(new DataView(data.buffer), decl, values)
   return data
-}
-
-/** The members of a structure by name. */
-export function decodeStruct(decl: StructDecl, data: Uint8Array): Record<string, bigint> {
-  const view = viewOf(data)
-  const out: Record<string, bigint> = {}
-  for (const { name, offset, bytes } of decl.fields) {
-    out[name] = bytes === 4 ? BigInt(view.getUint32(offset, true)) : view.getBigUint64(offset, true)
-  }
-  return out
 }
 
 /**
@@ -109,54 +109,54 @@ export class UserStruct {
   readonly #decl: StructDecl
   readonly #mm: AddressSpace
   readonly #pointer: bigint | undefined
-  readonly #user: Uint8Array
-  readonly #kernel: Uint8Array
+  /** The caller's copy, and behind it the kernel's. One view of both: making one costs more than a copy. */
+  readonly #data: Uint8Array
+  readonly #view: DataView
 
   constructor(decl: StructDecl, mm: AddressSpace, args: Readonly<Record<string, Value>>) {
     this.#decl = decl
     this.#mm = mm
     this.#pointer = args['arg'] as bigint | undefined
-    this.#user = encodeStruct(decl, args)
-    this.#kernel = new Uint8Array(decl.bytes)
+    this.#data = new Uint8Array(2 * decl.bytes)
+    this.#view = new DataView(this.#data.buffer)
+    encode(this.#view, decl, args)
   }
 
   /** copy_from_user of the first bytes; false is -EFAULT. */
   copyIn(bytes: number): boolean {
-    const into = this.#kernel.subarray(0, bytes)
-    if (this.#pointer !== undefined) return this.#mm.read(this.#pointer, into).moved === bytes
-    into.set(this.#user.subarray(0, bytes))
+    const at = this.#decl.bytes
+    if (this.#pointer === undefined) this.#data.copyWithin(at, 0, bytes)
+    else return this.#mm.read(this.#pointer, this.#data.subarray(at, at + bytes)).moved === bytes
     return true
   }
 
   /** copy_to_user of the first bytes; false is -EFAULT. */
   copyOut(bytes: number): boolean {
-    const from = this.#kernel.subarray(0, bytes)
-    if (this.#pointer !== undefined) return this.#mm.write(this.#pointer, from).moved === bytes
-    this.#user.set(from)
+    const at = this.#decl.bytes
+    if (this.#pointer === undefined) this.#data.copyWithin(0, at, at + bytes)
+    else return this.#mm.write(this.#pointer, this.#data.subarray(at, at + bytes)).moved === bytes
     return true
   }
 
   /** A member of the kernel's copy. */
   get(name: string): bigint {
-    const { offset, bytes } = this.#field(name)
-    const view = viewOf(this.#kernel)
-    return bytes === 4 ? BigInt(view.getUint32(offset, true)) : view.getBigUint64(offset, true)
+    return load(this.#view, this.#decl.bytes, this.#field(name))
   }
 
   set(name: string, value: bigint): void {
-    const { offset, bytes } = this.#field(name)
-    const view = viewOf(this.#kernel)
-    if (bytes === 4) view.setUint32(offset, Number(value), true)
-    else view.setBigUint64(offset, value, true)
+    store(this.#view, this.#decl.bytes, this.#field(name), value)
   }
 
   /** What the caller finds in its copy now, of the members that are named; nothing where it cannot read it. */
   outputs(names: readonly string[]): Record<string, bigint> {
-    const data = this.#user
-    if (this.#pointer !== undefined && this.#mm.read(this.#pointer, data).moved !== data.length) return {}
-    return Object.fromEntries(
-      Object.entries(decodeStruct(this.#decl, data)).filter(([n]) => names.includes(n)),
-    )
+    const out: Record<string, bigint> = {}
+    const { bytes, fields } = this.#decl
+    if (this.#pointer !== undefined) {
+      const data = this.#data.subarray(0, bytes)
+      if (this.#mm.read(this.#pointer, data).moved !== bytes) return out
+    }
+    for (const field of fields) if (names.includes(field.name)) out[field.name] = load(this.#view, 0, field)
+    return out
   }
 
   #field(name: string): StructField {

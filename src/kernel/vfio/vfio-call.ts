@@ -5,10 +5,14 @@ import type { Process } from '../../memory/process.ts'
 import { KIND } from '../../trace/event.ts'
 import type { VfioContainer } from './container.ts'
 import type { VfioGroup } from './group.ts'
-import { isStop, type Outcome, unknown } from './outcome.ts'
+import { isStop, type Outcome, type Stop, unknown } from './outcome.ts'
 import type { SpaprContainer } from './spapr-container.ts'
 import { type StructDecl, UserStruct } from './structs.ts'
 import type { Vfio } from './vfio.ts'
+
+/** Arguments that the record of a call has room for, and their lanes. */
+const SHOWN_MAX = 4
+type Lanes = [number, number, number, number, number, number, number, number]
 
 type Values = Readonly<Record<string, Value>>
 
@@ -64,18 +68,18 @@ export class StructCall extends VfioCall {
 type Body<D extends CallDecl> = (call: VfioCall) => Outcome<RuleOf<D> | 'no-such-process'>
 
 /** Ends a call: the record of its answer, and the answer. */
-function finish(vfio: Vfio, decl: CallDecl, outcome: Outcome<string>, call: VfioCall | undefined): Answer {
+function finish(vfio: Vfio, decl: CallDecl, place: number | Stop, call: VfioCall | undefined): Answer {
   const { stage } = vfio.processes.host
-  if (isStop(outcome)) {
+  if (typeof place !== 'number') {
     const { log, cause } = stage
-    if (outcome.stop === 'unmodelled') {
-      log.append(KIND.unmodelled, cause, log.names.intern(outcome.why), stage.line)
-      return unmodelled(outcome.why)
+    const { stop, why } = place
+    if (stop === 'unmodelled') {
+      log.append(KIND.unmodelled, cause, log.names.intern(why), stage.line)
+      return unmodelled(why)
     }
-    log.append(KIND.dead, cause, log.names.intern('kernel'), log.names.intern(outcome.why))
-    return dead(outcome.why)
+    log.append(KIND.dead, cause, log.names.intern('kernel'), log.names.intern(why))
+    return dead(why)
   }
-  const place = (rulesOf(decl) as Readonly<Record<string, number>>)[outcome] as number
   return answerOf(decl, place, { outputs: call?.outputs ?? {}, free: call?.free ?? [] })
 }
 
@@ -89,16 +93,21 @@ export function vfioHandler<D extends CallDecl>(
   const { stage } = vfio.processes.host
   const tags = stage.tag(decl)
   const rules = rulesOf(decl) as Readonly<Record<string, number>>
-  const shown = Object.keys(decl.args).filter((name) => ['u32', 'u64'].includes(decl.args[name]?.type ?? ''))
+  const shown = Object.keys(decl.args)
+    .filter((name) => ['u32', 'u64'].includes(decl.args[name]?.type ?? ''))
+    .slice(0, SHOWN_MAX)
+  const lanes = new Array<number>(2 * SHOWN_MAX).fill(0)
   const outputs = Object.keys(decl.outputs ?? {})
   return {
     decl,
     run(args: Values): Answer {
-      const lanes = shown.slice(0, 4).flatMap((name) => {
-        const word = (args[name] ?? 0n) as bigint
-        return [loOf(word), hiOf(word)]
-      })
-      const before = stage.enter(tags, ...lanes)
+      for (let i = 0; i < shown.length; i++) {
+        const word = (args[shown[i] as string] ?? 0n) as bigint
+        lanes[2 * i] = loOf(word)
+        lanes[2 * i + 1] = hiOf(word)
+      }
+      const [l0, h0, l1, h1, l2, h2, l3, h3] = lanes as Lanes
+      const before = stage.enter(tags, l0, h0, l1, h1, l2, h2, l3, h3)
       const process = vfio.processes.find(args['process'] as string | undefined)
       const call =
         process === undefined
@@ -109,13 +118,14 @@ export function vfioHandler<D extends CallDecl>(
       const outcome = call === undefined ? 'no-such-process' : body(call)
       if (call instanceof StructCall && outputs.length > 0)
         Object.assign(call.outputs, call.struct.outputs(outputs))
-      const answer = finish(vfio, decl, outcome, call)
-      if (isStop(outcome)) {
+      const place = isStop(outcome) ? outcome : (rules[outcome] as number)
+      const answer = finish(vfio, decl, place, call)
+      if (typeof place !== 'number') {
         stage.cause = before
         return answer
       }
       const out = (answer.outputs[outputs[0] ?? ''] ?? 0n) as bigint
-      stage.leave(tags, before, rules[outcome] as number, loOf(out), hiOf(out))
+      stage.leave(tags, before, place, loOf(out), hiOf(out))
       return answer
     },
   }
