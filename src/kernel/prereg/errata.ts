@@ -31,6 +31,20 @@ export const PREREG_ERRATA = declareErrata([
     scenario: 'scenarios/errata/partial-pin-count.yaml',
   },
   {
+    id: 'page-shift-unchecked',
+    title: 'a region backs IOMMU pages of every size',
+    kind: 'quirk',
+    family: 'linux',
+    versions: [{ since: '4.2', until: '4.18' }],
+    wrong:
+      'A region knows nothing of page sizes: the address of its memory is told for IOMMU pages that are larger than the pages behind it. VFIO looks at each page itself, and answers -EPERM.',
+    right: 'Such an IOMMU page has no address in the region: VFIO answers -EINVAL.',
+    source:
+      'Linux v4.9 arch/powerpc/mm/mmu_context_iommu.c and v6.1 arch/powerpc/mm/book3s64/iommu_api.c, mm_iommu_ua_to_hpa; changed by 76fa4975f3ed (v4.18), which later releases of older series may have',
+    evidence: 'source',
+    scenario: 'scenarios/errata/page-shift-unchecked.yaml',
+  },
+  {
     id: 'overlap-before-charge',
     title: 'overlap is looked for before memory is charged and pinned',
     kind: 'change',

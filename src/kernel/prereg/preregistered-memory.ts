@@ -29,7 +29,7 @@ export const EMPTY_WARNING = 'vmalloc: nothing is asked for'
 
 export interface PreregisteredMemoryOptions {
   readonly host: Host
-  /** Whether an erratum is switched on (`X8`, `partial-pin-count`, `overlap-before-charge`). */
+  /** Whether an erratum is switched on: those of `PREREG_ERRATA`. */
   readonly has?: (erratum: string) => boolean
   /** Asked before each allocation of the kernel's own: false makes that allocation fail. */
   readonly onAllocate?: () => boolean
@@ -82,6 +82,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   readonly #carriesShift: boolean
   readonly #answersCount: boolean
   readonly #looksFirst: boolean
+  readonly #backsAnyShift: boolean
   readonly #onAllocate: (() => boolean) | undefined
   readonly #onFirstMapping: (() => boolean) | undefined
 
@@ -95,6 +96,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     this.#carriesShift = has?.('X8') ?? false
     this.#answersCount = has?.('partial-pin-count') ?? false
     this.#looksFirst = has?.('overlap-before-charge') ?? false
+    this.#backsAnyShift = has?.('page-shift-unchecked') ?? false
     this.#onAllocate = onAllocate
     this.#onFirstMapping = onFirstMapping
   }
@@ -210,7 +212,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   toHpa(region: number, uaHi: number, uaLo: number, pageShift: number): number {
     const table = this.#table
     const index = this.#indexOf(region, uaHi, uaLo)
-    if (index < 0 || pageShift > table.pageShift) return EFAULT
+    if (index < 0 || (pageShift > table.pageShift && !this.#backsAnyShift)) return EFAULT
     const sub = (uaLo & (this.#pageBytes - 1)) >>> PAGE_4K_SHIFT
     const { devicePage } = table
     this.hpaPage =

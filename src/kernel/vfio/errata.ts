@@ -94,6 +94,19 @@ export const VFIO_ERRATA = declareErrata([
     scenario: 'scenarios/errata/x14-unmap-past-window.yaml',
   },
   {
+    id: 'B9-vfio',
+    title: 'caches are told of each entry alone',
+    kind: 'quirk',
+    family: 'linux',
+    versions: [{ since: '4.2', until: '5.4' }],
+    wrong:
+      'Every entry that VFIO_IOMMU_MAP_DMA, VFIO_IOMMU_UNMAP_DMA or the end of a window changes, or finds empty, makes a kill of its own: one call of firmware each, where a PHB4 needs one for all.',
+    right: 'One kill for the whole range, after its last entry.',
+    source: `Linux v5.1 and v5.4 ${SPAPR}, tce_iommu_clear, tce_iommu_build_v2: v5.4 swaps without kills (xchg_no_kill)`,
+    evidence: 'source',
+    scenario: 'scenarios/errata/b9-vfio-kill-each-entry.yaml',
+  },
+  {
     id: 'B10',
     title: 'memory is unregistered by a part of it',
     kind: 'defect',

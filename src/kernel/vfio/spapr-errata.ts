@@ -14,6 +14,7 @@ export interface SpaprErrata {
   readonly followsNull: boolean
   readonly usesKernelTables: boolean
   readonly isEager: boolean
+  readonly killsEach: boolean
 }
 
 export const spaprErrata = ({ has }: Profile): SpaprErrata => ({
@@ -29,4 +30,5 @@ export const spaprErrata = ({ has }: Profile): SpaprErrata => ({
   followsNull: has('null-user-slot'),
   usesKernelTables: has('v1-kernel-tables'),
   isEager: has('eager-default-window'),
+  killsEach: has('B9-vfio'),
 })

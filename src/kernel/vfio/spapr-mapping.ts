@@ -65,7 +65,7 @@ export class SpaprMapping {
     }
     this.#endRun(table)
     if (result === 'null-pointer') return result
-    if (result === 'done' || result === 'stopped-early') table.kill(entry, count)
+    if (result === 'done' || result === 'stopped-early') this.#kill(table, entry, count)
     else this.clear(table, mm, entry, made)
     return result
   }
@@ -81,22 +81,34 @@ export class SpaprMapping {
         at += Math.max(table.userGap(at), 1) - 1
         continue
       }
-      if (table.xchg(at, 0, 0) !== 0 || table.oldDir === 0) continue
+      if (this.#swap(table, at, 0, 0) !== 0 || table.oldDir === 0) continue
       if (!this.#isV2) this.#unpin(mm, table.oldHpaPage)
       else if (hasSlot) this.#forget(table, mm, table.oldDir)
     }
     this.#endRun(table)
-    table.kill(entry, count)
+    this.#kill(table, entry, count)
   }
 
+  /** Where caches are told of each entry, so are records: swaps of a row are none. */
   #beginRun(table: HwTable): void {
     this.#parts.memory.beginRun()
-    table.beginRun()
+    if (!this.#parts.errata.killsEach) table.beginRun()
   }
 
   #endRun(table: HwTable): void {
     this.#parts.memory.endRun()
-    table.endRun()
+    if (!this.#parts.errata.killsEach) table.endRun()
+  }
+
+  /** Makes caches forget a range, unless each of its entries did so. */
+  #kill(table: HwTable, entry: number, count: number): void {
+    if (!this.#parts.errata.killsEach) table.kill(entry, count)
+  }
+
+  #swap(table: HwTable, entry: number, hpaPage: number, dir: DmaDir): number {
+    const code = table.xchg(entry, hpaPage, dir)
+    if (code === 0 && this.#parts.errata.killsEach) table.kill(entry, 1)
+    return code
   }
 
   #useRegistered(table: HwTable, mm: AddressSpace, entry: number, page: number, dir: DmaDir): BuildResult {
@@ -115,7 +127,7 @@ export class SpaprMapping {
       deviceBytes > 0 ? deviceBytes === pageBytes : host.frames.compoundShift(hpaPage) >= pageShift
     if (!isContained) return 'not-contained'
     if (memory.mappedInc(region) !== 0) return errata.stopsEarly ? 'stopped-early' : 'region-going'
-    if (table.xchg(entry, hpaPage, dir) !== 0) {
+    if (this.#swap(table, entry, hpaPage, dir) !== 0) {
       if (!errata.countsWrongRegion) memory.mappedDec(region)
       else if (hasSlot) this.#forget(table, mm, 0)
       return 'no-memory'
@@ -137,7 +149,7 @@ export class SpaprMapping {
       if (!errata.leaksSmallPage) mm.unpin(userPage, 1, this.#frames)
       return 'not-contained'
     }
-    if (table.xchg(entry, firstPage + (page - userPage * 2 ** subShift), dir) !== 0) {
+    if (this.#swap(table, entry, firstPage + (page - userPage * 2 ** subShift), dir) !== 0) {
       mm.unpin(userPage, 1, this.#frames)
       return 'no-memory'
     }
