@@ -684,6 +684,193 @@ static void vfio_map(long operations, long log2_entries, long levels, long pages
     measure(vfio_map_pass, operations < pages ? pages : operations);
 }
 
+/* ---- guest pages: so many entries are put, then cleared ---------------------------------------------------- */
+
+static uint32_t put_clear_pass(long operations)
+{
+    uint32_t sum = 0;
+    for (long i = 0; i < operations / 2 / (long)call_pages; i++) {
+        uint64_t entry = ((uint64_t)i & (call_places - 1)) * call_pages;
+        sum += (uint32_t)(map_pages(entry, ua_of(entry), call_pages) + 1) + (uint32_t)regions[0].mapped;
+        sum += (uint32_t)(unmap_pages(entry, call_pages) + 1) + (uint32_t)regions[0].mapped;
+    }
+    return sum;
+}
+
+static void put_clear(long operations, long log2_entries, long levels, long count, long places)
+{
+    make_tables(log2_entries, levels, 1);
+    call_pages = (uint64_t)count;
+    call_places = (uint64_t)places;
+    measure(put_clear_pass, operations < 2 * count ? 2 * count : operations);
+}
+
+/* ---- many live entries: one of them goes and comes again --------------------------------------------------- */
+
+#define DATA_PAGES 512
+
+static void make_live(uint64_t live)
+{
+    for (uint64_t entry = 0; entry < live; entry++)
+        map_pages(entry, ua_of(entry & (DATA_PAGES - 1)), 1);
+}
+
+/* Random entries of all that are live, or of `few` that are spread over them. */
+static void make_entries(long operations, uint32_t live, uint32_t few)
+{
+    make_victims(operations, few == 0 ? live : few);
+    for (long i = 0; few != 0 && i <= pattern_mask; i++)
+        victims[i] *= live / few;
+}
+
+static uint32_t remap_pass(long operations)
+{
+    uint32_t sum = 0;
+    for (long i = 0; i < operations; i++) {
+        uint64_t entry = victims[i & pattern_mask];
+        unmap_pages(entry, 1);
+        sum += (uint32_t)regions[0].mapped;
+        if (map_pages(entry, ua_of(entry & (DATA_PAGES - 1)), 1) == 0)
+            sum += (uint32_t)regions[0].mapped;
+    }
+    return sum;
+}
+
+static void remap(long operations, long log2_entries, long levels, long live, long few)
+{
+    make_tables(log2_entries, levels, 1);
+    make_live((uint64_t)live);
+    make_entries(operations, (uint32_t)live, (uint32_t)few);
+    measure(remap_pass, operations);
+}
+
+/* ---- DMA: a cache of TCEs (a hash with chains, the oldest entry makes room), else a walk; then the data ---- */
+
+struct cached {
+    uint64_t page, tce;
+    uint32_t chain, older, newer;
+};
+
+static struct cached *cache;
+static uint32_t *cache_buckets, cache_shift, cache_used, cache_max, cache_newest, cache_oldest;
+static uint8_t *data_pages;
+
+static inline uint32_t bucket_of(uint64_t page)
+{
+    return (uint32_t)((page * 0x9e3779b97f4a7c15ull) >> (64 - cache_shift));
+}
+
+static void leave_order(uint32_t row)
+{
+    uint32_t older = cache[row].older, newer = cache[row].newer;
+    if (newer != 0)
+        cache[newer].older = older;
+    else
+        cache_newest = older;
+    if (older != 0)
+        cache[older].newer = newer;
+    else
+        cache_oldest = newer;
+}
+
+static void join_order(uint32_t row)
+{
+    cache[row].older = cache_newest;
+    cache[row].newer = 0;
+    if (cache_newest != 0)
+        cache[cache_newest].newer = row;
+    else
+        cache_oldest = row;
+    cache_newest = row;
+}
+
+static uint32_t fill_row(uint64_t page, uint64_t tce)
+{
+    uint32_t row;
+    if (cache_max != 0 && cache_used == cache_max) {
+        row = cache_oldest;
+        leave_order(row);
+        uint32_t *at = &cache_buckets[bucket_of(cache[row].page)];
+        while (*at != row)
+            at = &cache[*at].chain;
+        *at = cache[row].chain;
+    } else
+        row = ++cache_used;
+    uint32_t bucket = bucket_of(page);
+    cache[row].page = page;
+    cache[row].tce = tce;
+    cache[row].chain = cache_buckets[bucket];
+    cache_buckets[bucket] = row;
+    if (cache_max != 0)
+        join_order(row);
+    return row;
+}
+
+static OUT_OF_LINE int dma_read(uint64_t address, uint8_t *into)
+{
+    uint64_t page = (address - BUS_OFFSET) >> PAGE_SHIFT;
+    uint32_t row = cache_buckets[bucket_of(page)];
+    while (row != 0 && cache[row].page != page)
+        row = cache[row].chain;
+    if (row == 0) {
+        uint64_t *slot = slot_of(&tces, page, 0);
+        if (slot == NULL || (__builtin_bswap64(*slot) & ENTRY_PERM) == 0)
+            return 1;
+        row = fill_row(page, __builtin_bswap64(*slot));
+    } else if (cache_max != 0 && cache_newest != row) {
+        leave_order(row);
+        join_order(row);
+    }
+    uint64_t tce = cache[row].tce;
+    if ((tce & 1) == 0)
+        return 1;
+    uint64_t hpa = (tce & ~0xffffull) | (address & 0xffff);
+    memcpy(into, data_pages + (hpa - (64ull << PAGE_SHIFT)), 8);
+    return 0;
+}
+
+static uint64_t place_in(uint64_t page)
+{
+    return page * 0x48 & 0xff8;
+}
+
+static uint32_t hw_dma_one(uint64_t entry)
+{
+    uint8_t bytes[8];
+    int code = dma_read(BUS_OFFSET + (entry << PAGE_SHIFT) + place_in(entry & (DATA_PAGES - 1)), bytes);
+    return (uint32_t)code + bytes[3];
+}
+
+static uint32_t hw_dma_pass(long operations)
+{
+    uint32_t sum = 0;
+    for (long i = 0; i < operations; i++)
+        sum += hw_dma_one(victims[i & pattern_mask]);
+    return sum;
+}
+
+static void hw_dma(long operations, const long *n)
+{
+    long log2_entries = n[0], levels = n[1], live = n[3], few = n[4];
+    cache_max = (uint32_t)n[2];
+    make_tables(log2_entries, levels, 1);
+    make_live((uint64_t)live);
+    uint32_t rows = cache_max == 0 ? (uint32_t)live : cache_max;
+    for (cache_shift = 6; 1ul << cache_shift < rows;)
+        cache_shift++;
+    cache = memory((rows + 1) * sizeof *cache);
+    cache_buckets = memory(4ul << cache_shift);
+    data_pages = memory((size_t)DATA_PAGES << PAGE_SHIFT);
+    for (uint64_t page = 0; page < DATA_PAGES; page++) {
+        uint64_t word = __builtin_bswap64(page << 32 | (uint32_t)~page);
+        memcpy(data_pages + (page << PAGE_SHIFT) + place_in(page), &word, 8);
+    }
+    for (uint64_t entry = 0; entry < (uint64_t)live; entry++)
+        hw_dma_one(entry);
+    make_entries(operations, (uint32_t)live, (uint32_t)few);
+    measure(hw_dma_pass, operations);
+}
+
 /* ---- a registration: a page table is walked, each page counted, an array filled --------------------------- */
 
 static uint32_t *page_leaves[64];
@@ -813,6 +1000,12 @@ int main(int argc, char **argv)
         append_records(operations);
     else if (strcmp(name, "vfio-map") == 0)
         vfio_map(operations, a, b, c);
+    else if (strcmp(name, "put-clear") == 0)
+        put_clear(operations, a, b, c, d);
+    else if (strcmp(name, "remap") == 0)
+        remap(operations, a, b, c, d);
+    else if (strcmp(name, "hw-dma") == 0)
+        hw_dma(operations, (const long[]){ a, b, c, d, number(argc, argv, 7) });
     else if (strcmp(name, "register") == 0)
         registration(operations, a);
     else {

@@ -24,17 +24,22 @@ import { KIND } from '../src/trace/event.ts'
 import { RecordLog } from '../src/trace/record-log.ts'
 import { Stage } from '../src/trace/stage.ts'
 import { check } from './case.ts'
-import { PAGE_SHIFT } from './patterns.ts'
+import { PAGE_SHIFT, placeIn } from './patterns.ts'
 
 /** Records that are kept: a ring that a second-level cache holds. */
 const KEEP_RECORDS = 1 << 15
 const RAM_BYTES = 2 ** 37
 const MEMORY_BYTES_MAX = 2 ** 31
+const SMALL_PAGE_SHIFT = 12
+const HUGE_SHIFT = 21
 const GROUP = 2
 const V2 = 7n
 /** Where QEMU has the memory of its guest, and how much of it: 1 GiB. */
 export const GUEST_UA = 0x1_0000_0000n
 export const GUEST_PAGES = 1 << 14
+export const GUEST_BYTES = GUEST_PAGES * 2 ** PAGE_SHIFT
+/** Pages of the guest that cases of DMA use: so few that what they hold stays in a cache. */
+export const DATA_PAGES = 512
 export const PAGE_BYTES = BigInt(1 << PAGE_SHIFT)
 /** Bus address of window 1. */
 export const WINDOW_BUS = 1n << 59n
@@ -44,6 +49,8 @@ export interface HwStandOptions {
   readonly records: boolean
   /** Entries of the TCE cache; no bound where it is left out. */
   readonly cacheEntries?: number
+  /** A host of 4 KiB pages, with the memory of the guest in huge pages: its tables can have four levels. */
+  readonly hasSmallPages?: boolean
 }
 
 export interface WindowOptions {
@@ -68,13 +75,13 @@ export class HwStand {
   readonly #handlers: ReadonlyMap<CallDecl, CallHandler>
   readonly #records: boolean
 
-  constructor({ records, cacheEntries }: HwStandOptions) {
+  constructor({ records, cacheEntries, hasSmallPages = false }: HwStandOptions) {
     const { stage, log } = this
     this.#records = records
     this.host = new Host({
       stage,
       journal: new Journal(),
-      pageShift: PAGE_SHIFT,
+      pageShift: hasSmallPages ? SMALL_PAGE_SHIFT : PAGE_SHIFT,
       ramBytes: RAM_BYTES,
       maxBytes: MEMORY_BYTES_MAX,
     })
@@ -101,14 +108,14 @@ export class HwStand {
     const vfio = new Vfio({ processes, memory, profile, groups, hasEeh: true })
     this.mapping = new SpaprMapping({ host, memory, errata: spaprErrata(profile) }, true)
     this.#handlers = new Map(vfioHandlers(vfio).map((h) => [h.decl, h]))
-    this.mmap(GUEST_UA, BigInt(GUEST_PAGES) * PAGE_BYTES)
+    this.mmap(GUEST_UA, BigInt(GUEST_BYTES), hasSmallPages ? HUGE_SHIFT : 0)
     this.fd = this.#opened('/dev/vfio/vfio')
     this.call(VFIO_GROUP_SET_CONTAINER, { fd: this.#opened(`/dev/vfio/${GROUP}`), container: this.fd })
     this.call(VFIO_SET_IOMMU, { fd: this.fd, type: V2 })
   }
 
-  mmap(address: bigint, bytes: bigint): void {
-    const request = { address, bytes, read: true, write: true, fixed: true, noreplace: false, hugeShift: 0 }
+  mmap(address: bigint, bytes: bigint, hugeShift = 0): void {
+    const request = { address, bytes, read: true, write: true, fixed: true, noreplace: false, hugeShift }
     this.qemu.mm.mmap(request)
   }
 
@@ -133,7 +140,7 @@ export class HwStand {
     this.call(VFIO_IOMMU_SPAPR_REGISTER_MEMORY, {
       fd,
       vaddr: GUEST_UA,
-      bytes: BigInt(GUEST_PAGES) * PAGE_BYTES,
+      bytes: BigInt(GUEST_BYTES),
     })
     this.call(VFIO_IOMMU_SPAPR_TCE_CREATE, {
       fd,
@@ -145,6 +152,29 @@ export class HwStand {
     const table = this.pe.tables[1] as MultiLevelTable
     check(table.levels === levels && table.entries === 2 ** log2Entries, 'the window is as asked for')
     return table
+  }
+
+  /** The region of the guest's memory. */
+  get region(): number {
+    return this.memory.find(this.qemu.mm, GUEST_UA, BigInt(GUEST_BYTES))
+  }
+
+  /** Maps entries [0, live) to the first pages of the guest again and again; each of these begins with its number. */
+  fill(table: MultiLevelTable, live: number): void {
+    const { mapping, memory, qemu, log, region } = this
+    const isOn = log.on
+    log.on = false
+    for (let from = 0; from < live; from += DATA_PAGES) {
+      const count = Math.min(DATA_PAGES, live - from)
+      const built = mapping.build(table, qemu.mm, table.offset + from, uaPageOf(0), count, 3)
+      check(built === 'done', 'entries are live')
+    }
+    for (let page = 0; page < DATA_PAGES; page++) {
+      const code = memory.toHpa(region, Number(GUEST_UA >> 32n), page << PAGE_SHIFT, PAGE_SHIFT)
+      check(code === 0, 'a page is in memory')
+      this.host.memory.storeU64be(memory.hpaPage, placeIn(page), page, ~page)
+    }
+    log.on = isOn
   }
 
   #opened(path: string): bigint {

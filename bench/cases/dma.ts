@@ -3,6 +3,7 @@ import type { DmaRequest } from '../../src/hw/dma-request.ts'
 import { DmaSpace } from '../../src/hw/dma-space.ts'
 import { SpaprHcalls } from '../../src/kernel/qemu/spapr-hcalls.ts'
 import { KIND } from '../../src/trace/event.ts'
+import type { RecordLog } from '../../src/trace/record-log.ts'
 import { type CaseGroup, check, type SetUp, type Work } from '../case.ts'
 import { type Addresses, BUS_HI, busAddresses, PAGE_SHIFT, PERM, placeIn } from '../patterns.ts'
 import { dynamicWindow, Stand } from '../stand.ts'
@@ -35,7 +36,7 @@ export function mappedBus(watching: Watching): { stand: Stand; space: DmaSpace; 
   return { stand, judge, space: new DmaSpace({ unit: 'phb0', tables: [table], memory, stage, journal }) }
 }
 
-export function requestOf(stand: Stand): Writable<DmaRequest> {
+export function requestOf(stand: { readonly log: RecordLog }): Writable<DmaRequest> {
   const device = stand.log.names.intern('edu0')
   return { device, hi: 0, lo: 0, buffer: new Uint8Array(64), at: 0, bytes: BYTES, isWrite: false }
 }

@@ -1,7 +1,10 @@
 import type { CaseGroup } from '../case.ts'
 import { ALLOCATOR } from './allocator.ts'
 import { DMA } from './dma.ts'
+import { FLAT } from './flat.ts'
 import { HCALLS } from './hcalls.ts'
+import { HW_DMA } from './hw-dma.ts'
+import { KVM } from './kvm.ts'
 import { MACHINE } from './machine.ts'
 import { PARSE } from './parse.ts'
 import { RECORDS } from './records.ts'
@@ -9,4 +12,16 @@ import { TRANSLATE } from './translate.ts'
 import { VFIO } from './vfio.ts'
 
 /** All loops, in the order of the table. */
-export const GROUPS: readonly CaseGroup[] = [TRANSLATE, HCALLS, ALLOCATOR, RECORDS, DMA, MACHINE, PARSE, VFIO]
+export const GROUPS: readonly CaseGroup[] = [
+  TRANSLATE,
+  HCALLS,
+  ALLOCATOR,
+  RECORDS,
+  DMA,
+  MACHINE,
+  PARSE,
+  VFIO,
+  KVM,
+  HW_DMA,
+  FLAT,
+]
