@@ -27,8 +27,9 @@ const remap =
   (where: Where, live: number, log2Entries: number): SetUp =>
   (operations) => {
     const stand = new HwStand({ records: true })
-    const { mapping, memory, qemu, region } = stand
+    const { mapping, memory, qemu } = stand
     const table = stand.ready({ levels: LEVELS, log2Entries })
+    const { region } = stand
     stand.fill(table, live)
     check(memory.mappedOf(region) === live + 1, 'all entries are live')
     const { at, mask } = entriesOf(where)(operations, live)
