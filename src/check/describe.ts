@@ -8,6 +8,10 @@ export interface WindowFacts {
   readonly liobn: number
   readonly pageShift: number
   readonly busOffset: bigint
+  /** What stands for the LIOBN in words, where there is none. */
+  readonly place?: string | undefined
+  /** Addresses go through it as they are. */
+  readonly isBypass?: boolean
 }
 
 /** Where the records that are described stand: their log, and the windows they speak of. */
@@ -21,8 +25,10 @@ const NO_CAUSE = -1
 const CAUSES_MAX = 64
 
 /** Bus address of the first byte of an entry. */
-export const busAddress = (window: WindowFacts, entry: number): bigint =>
-  BigInt.asUintN(64, window.busOffset + (BigInt(entry) << BigInt(window.pageShift)))
+export const busAddress = (
+  window: { readonly busOffset: bigint; readonly pageShift: number },
+  entry: number,
+): bigint => BigInt.asUintN(64, window.busOffset + (BigInt(entry) << BigInt(window.pageShift)))
 
 /** Entries of a window as people look for them: by bus address, LIOBN and index. */
 export function placeText(scene: Scene, number: number, first: number, count: number): string {
@@ -31,7 +37,7 @@ export function placeText(scene: Scene, number: number, first: number, count: nu
   if (window === undefined) return `${index} of window ${number}`
   const bus = hex(busAddress(window, first))
   const from = count === 1 ? bus : `${bus} + ${bytesText(count * 2 ** window.pageShift)}`
-  return `bus address ${from} (LIOBN ${hex(window.liobn)}, ${index})`
+  return `bus address ${from} (${window.place ?? `LIOBN ${hex(window.liobn)}`}, ${index})`
 }
 
 /** Calls above a record, innermost first: seq of each kept `call.enter`. */
@@ -121,6 +127,8 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
     const does = e.need === 0 ? 'used' : (['used', 'read at', 'wrote to', 'updated'][e.need & 3] as string)
     const tried = e.need === 0 ? 'tried' : `tried to ${directionText(e.need)} at`
     const place = placeText(scene, e.window, e.entry, 1)
+    if (scene.windows.find(e.window)?.isBypass === true)
+      return `${who} ${does} bus address ${hex(e.address)} and reached memory ${hex(e.gpa)} without a table`
     if (e.allowed !== 1) return `${who} ${tried} ${place} and was refused`
     return `${who} ${does} ${place} and reached memory ${hex(e.gpa)}`
   },
@@ -146,15 +154,29 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
     `memory ${hex(e.gpa)} + ${bytesText(Number(e.bytes))}${e.owner === '' ? '' : ` of ${e.owner}`} ${e.present === 1 ? 'appears' : 'goes'}`,
   'memory.write': (e) => `software wrote ${counted(e.bytes, 'byte')} at ${e.space} ${hex(e.address)}`,
   'memory.corrupt': (e) =>
-    `${e.what} went astray: ${counted(e.bytes, 'byte')} at ${e.space} ${hex(e.address)} are undefined from now on`,
-  'hw.set': (e) => {
+    `${e.what} ${e.table === 0 ? '' : `of entry ${BigInt.asIntN(64, e.entry)} of hardware table ${e.table} `}` +
+    `went astray: ${counted(e.bytes, 'byte')} at ${e.space} ${hex(e.address)} are undefined from now on`,
+  'hw.table': (e) =>
+    `hardware table ${e.table} is made for bus address ${hex(e.busOffset)}: ` +
+    `${counted(e.entries, 'entry', 'entries')} of ${bytesText(2 ** e.pageShift)} in ${counted(e.levels, 'level')}` +
+    (e.charged === 0 ? '' : `, ${bytesText(e.charged)} charged`),
+  'hw.ref': (e) =>
+    `${e.holder || 'somebody'} ${e.delta > 0 ? 'holds' : 'lets go of'} hardware table ${e.table}: ` +
+    (e.references === 0 ? 'it is freed' : counted(e.references, 'reference')),
+  'hw.set': (e, scene, seq) => {
+    const who = doer(scene.log, seq, 'the kernel')
     const { table, entry, count } = e
-    if (count === 1) return `entry ${entry} of hardware table ${table}: ${hex(e.before)} became ${hex(e.tce)}`
+    const index = count === 1 ? `entry ${entry}` : `entries ${entry} to ${entry + count - 1}`
+    const what = `${index} of hardware table ${table}`
     const before = `${hex(e.before)}${stepText(count, e.beforeStep)}`
-    return `entries ${entry} to ${entry + count - 1} of hardware table ${table} became ${hex(e.tce)}${stepText(count, e.step)}; they were ${before}`
+    const perm = Number(e.tce & 3n)
+    if (perm === 0) return `${who} cleared ${what}; before: ${before}`
+    const memory = `${hex(e.tce & ~3n)}${stepText(count, e.step)}`
+    const over = (e.before & 3n) === 0n ? '' : `; before: ${before}`
+    return `${who} set ${what} to memory ${memory}: devices may ${directionText(perm)}${over}`
   },
   'hw.window': (e) =>
-    `window ${e.window} of PE ${e.pe} of ${e.unit} ${e.tve === 0n ? 'goes' : `is set to ${hex(e.tve)}`}${e.table === 0 ? '' : `, hardware table ${e.table}`}`,
+    `window ${e.index} of PE ${e.pe} of ${e.unit} ${e.tve === 0n ? 'goes' : `is set to ${hex(e.tve)}`}${e.table === 0 ? '' : `, hardware table ${e.table}`}`,
   'hw.fill': (e) =>
     `${e.unit} remembers for PE ${e.pe} that bus address ${hex(e.address)} + ${bytesText(2 ** e.pageShift)} has ${hex(e.tce)}`,
   'hw.store': (e) =>

@@ -93,6 +93,8 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
   readonly #phb: IodaPhb
   /** TVEs, two cells (low, high) each. */
   readonly #tves: Cells
+  /** Number of each window's life, 0 while it does nothing. It tells records apart: no state of the machine. */
+  readonly #lives: number[]
   readonly #frozen: Cells
   readonly #tve = new TveFields()
 
@@ -111,11 +113,9 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
     this.maxLevels = platform.hasSegments ? 0 : 5
     this.tables = [null, null]
     this.ops = platform.hasSegments ? null : new IodaGroupOps(this, phb)
-    this.#tves = new Cells(
-      host.journal,
-      keyOf('tve', this.name),
-      2 * (platform.hasSegments ? Math.max(1, segments) : 2),
-    )
+    const windows = platform.hasSegments ? Math.max(1, segments) : 2
+    this.#tves = new Cells(host.journal, keyOf('tve', this.name), 2 * windows)
+    this.#lives = new Array<number>(windows).fill(0)
     this.#frozen = new Cells(host.journal, keyOf('pe-frozen', this.name), 1)
   }
 
@@ -135,8 +135,15 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
   setTve(window: number, tve: bigint, table: number): void {
     this.#tves.set(window * 2, loOf(tve))
     this.#tves.set(window * 2 + 1, hiOf(tve))
-    const { log, cause } = this.#phb.host.stage
-    log.append(KIND['hw.window'], cause, this.#phb.unit, this.pe, window, loOf(tve), hiOf(tve), table)
+    const { host, tables, unit } = this.#phb
+    const before = this.#lives[window] as number
+    const life = tve === 0n ? 0 : tables.nextTable()
+    this.#lives[window] = life
+    host.journal.change(keyOf('window-life', this.name, window), 0, 0, () => {
+      this.#lives[window] = before
+    })
+    const { log, cause } = host.stage
+    log.append(KIND['hw.window'], cause, unit, this.pe, window, loOf(tve), hiOf(tve), table, life)
   }
 
   /** The table of a window changes, for whoever asks `tables`; references are the caller's. */
@@ -349,7 +356,7 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
     const hasLeaf = this.perm !== 0 || fault === DMA_FAULT.NONE
     const at = log.begin(TRANSLATE, cause)
     const { lanes } = log
-    lanes[at] = this.tables[this.#phb.platform.hasSegments ? 0 : this.window]?.number ?? 0
+    lanes[at] = this.#lives[this.window] as number
     lanes[at + 1] = loOfNumber(this.entry)
     lanes[at + 2] = hiOfNumber(this.entry)
     lanes[at + 3] = lo | 0

@@ -12,6 +12,8 @@ import { bypassTve, tableTve, WINDOW_1_BASE } from './ioda-tve.ts'
 import { FIRMWARE_PARAMETER } from './tce-kills.ts'
 
 const { OK } = ERRNO_CODES
+/** Who holds the tables that the kernel made for itself. */
+const KERNEL = 'kernel'
 const DEFAULT_LEVELS = 2
 /** log2 of the bytes that the allocator's bitmap of a default window may take, in bits. */
 const DEFAULT_ENTRIES_SHIFT_MAX = BLOCK_BYTES_SHIFT_MAX + 3
@@ -56,7 +58,7 @@ export class IodaGroupOps implements TableGroupOps {
     if (tve === undefined) return FIRMWARE_PARAMETER
     this.#pe.setTve(window, tve, table.number)
     table.link(this.#pe)
-    table.get()
+    table.get(this.#pe.name)
     this.#pe.setTable(window, table)
     this.#phb.kills.pe(this.#pe.pe)
     return OK
@@ -69,7 +71,7 @@ export class IodaGroupOps implements TableGroupOps {
     if (!(table instanceof MultiLevelTable)) return OK
     table.unlink(this.#pe)
     this.#pe.setTable(window, null)
-    table.put()
+    table.put(this.#pe.name)
     return OK
   }
 
@@ -77,7 +79,7 @@ export class IodaGroupOps implements TableGroupOps {
     const own = this.#pe.tables[0] ?? null
     this.#setBypass(false)
     this.unsetWindow(0)
-    own?.put()
+    own?.put(KERNEL)
     return OK
   }
 
@@ -85,7 +87,7 @@ export class IodaGroupOps implements TableGroupOps {
   releaseOwnership(): void {
     const table = this.#create(0, this.#defaultTable(), false)
     if (typeof table === 'number') return
-    if (this.setWindow(0, table) !== OK) table.put()
+    if (this.setWindow(0, table) !== OK) table.put(KERNEL)
     this.#setBypass(true)
   }
 

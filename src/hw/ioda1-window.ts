@@ -32,7 +32,7 @@ export function openSegments(phb: IodaPhb, pe: IodaPe): number {
   })
   if (typeof table === 'number') return table
   table.link(pe)
-  table.get()
+  table.get(pe.name)
   pe.setTable(0, table)
   for (let i = 0; i < pe.segments; i++) {
     const tablePage = table.rootPage + (i * levelBytes) / 2 ** PAGE_4K_SHIFT

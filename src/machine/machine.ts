@@ -52,6 +52,9 @@ export class Machine {
     this.log.emit('run.begin', null, { source: options.source ?? '', profile: profile.name })
   }
 
+  /** Who acts where an operation names no process, as records name it. */
+  defaultActor = 'guest'
+
   /** Adds what a unit answers to. A call that two units answer is the first one's. */
   register(handlers: readonly CallHandler[]): void {
     for (const handler of handlers) {
@@ -76,7 +79,7 @@ export class Machine {
     const { stage } = this
     stage.line = operation.line ?? 0
     stage.cpu = operation.by?.cpu ?? 0
-    stage.by = this.log.names.intern(`${operation.by?.process ?? 'guest'}:${stage.cpu}`)
+    stage.by = this.log.names.intern(`${operation.by?.process ?? this.defaultActor}:${stage.cpu}`)
     stage.cause = -1
     this.actAs(operation.by?.process)
     const handler =

@@ -1,5 +1,6 @@
 import { describe, type Scene, type WindowFacts } from '../check/describe.ts'
 import { lineOf } from '../check/evidence.ts'
+import type { EventFields } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 
 /**
@@ -14,10 +15,15 @@ export class Narrator {
 
   constructor(log: RecordLog) {
     const windows = new Map<number, WindowFacts>()
+    const tables = new Map<number, EventFields<'hw.table'>>()
     for (let seq = log.firstKept; seq < log.length; seq++) {
-      if (log.kindOf(seq) !== 'window.open') continue
+      const kind = log.kindOf(seq)
+      if (kind !== 'window.open' && kind !== 'hw.table' && kind !== 'hw.window') continue
       const { event } = log.read(seq)
       if (event.kind === 'window.open') windows.set(event.window, event)
+      else if (event.kind === 'hw.table') tables.set(event.table, event)
+      else if (event.kind === 'hw.window' && event.window !== 0)
+        windows.set(event.window, windowOfPe(event, tables.get(event.table)))
     }
     this.#scene = { log, windows: { find: (number) => windows.get(number) } }
   }
@@ -27,3 +33,15 @@ export class Narrator {
     return { seq, line: lineOf(this.#scene.log, seq), text: describe(this.#scene, seq) }
   }
 }
+
+/** A window of a PE; without a table addresses go through it as they are. */
+const windowOfPe = (
+  { pe, unit }: EventFields<'hw.window'>,
+  table: EventFields<'hw.table'> | undefined,
+): WindowFacts => ({
+  liobn: 0,
+  pageShift: table?.pageShift ?? 12,
+  busOffset: table?.busOffset ?? 0n,
+  place: `PE ${pe} of ${unit}`,
+  isBypass: table === undefined,
+})

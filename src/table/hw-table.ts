@@ -66,9 +66,13 @@ export interface HwTable {
   /** The kernel's allocator has them back. */
   unclaim?(): void
 
-  /** it_kref: container, each linked group and each KVM attachment hold one. The last `put` frees the table. */
-  get(): void
-  put(): void
+  /**
+   * it_kref: container, each linked group and each KVM attachment hold one. The last `put` frees the table.
+   *
+   * @param holder whose reference it is, as records name it
+   */
+  get(holder: string): void
+  put(holder: string): void
   readonly references: number
 }
 

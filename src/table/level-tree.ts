@@ -36,6 +36,8 @@ export class LevelTree {
   slotPage = NO_PAGE
   slotOffset = 0
   strayAddress = 0n
+  /** The index that was to be found there. */
+  strayIndex = 0
   /** Where `find` ended at a missing level: slots of all leaves that are missing with it. */
   missingSlots = 0
   readonly #parts: LevelParts
@@ -112,6 +114,7 @@ export class LevelTree {
     }
     if (index < 0 || index >= this.#capacity) {
       this.slotPage = NO_PAGE
+      this.strayIndex = index
       this.strayAddress = BigInt.asUintN(64, BigInt(page) * 4096n + BigInt(rest) * BigInt(TCE_BYTES))
       return true
     }

@@ -1,7 +1,7 @@
 import { ERRNO_CODES } from '../bits/codes.ts'
 import { assert } from '../bits/errors.ts'
 import { Cells, keyOf } from '../bits/state.ts'
-import { hiOfNumber, loOfNumber } from '../bits/u64.ts'
+import { hiOf, hiOfNumber, loOf, loOfNumber } from '../bits/u64.ts'
 import type { HostMemory } from '../memory/host-memory.ts'
 import { KIND } from '../trace/event.ts'
 import type { Stage } from '../trace/stage.ts'
@@ -12,6 +12,8 @@ import { SwapRun } from './swap-run.ts'
 import { TCE_BYTES, TCE_PERM, TCE_READ, TCE_WRITE } from './tce-entry.ts'
 
 const SET = KIND['hw.set']
+const TABLE = KIND['hw.table']
+const REF = KIND['hw.ref']
 /** Pages of 4 KiB in 2^32 bytes. */
 const PAGES_OF_4_GIB = 2 ** 20
 /** Whoever caches entries of a table: the PEs that it is programmed into. */
@@ -22,7 +24,7 @@ export interface TableUser {
 
 /** What the hardware tables of a host share. */
 export interface HwTableParts extends LevelParts {
-  /** The number of the next table: one counter for the machine. */
+  /** The number of the next table, or of the next life of a window: one counter for the machine, guests included. */
   readonly nextTable: () => number
   /** The kernel stops at an assertion of its own; nothing is done then. */
   readonly onBug?: (why: string) => void
@@ -116,11 +118,14 @@ export class MultiLevelTable implements HwTable {
   static create(parts: HwTableParts, shape: HwTableShape): MultiLevelTable | number {
     const tces = LevelTree.create(parts, shape.geometry)
     if (tces === undefined) return ERRNO_CODES.ENOMEM
-    if (!shape.hasUserView) return new MultiLevelTable(parts, shape, tces, undefined)
-    const view = LevelTree.create(parts, shape.geometry)
-    if (view !== undefined) return new MultiLevelTable(parts, shape, tces, view)
-    tces.free()
-    return ERRNO_CODES.ENOMEM
+    const view = shape.hasUserView ? LevelTree.create(parts, shape.geometry) : undefined
+    if (shape.hasUserView && view === undefined) {
+      tces.free()
+      return ERRNO_CODES.ENOMEM
+    }
+    const table = new MultiLevelTable(parts, shape, tces, view)
+    table.#recordNew(shape.busOffset)
+    return table
   }
 
   xchg(entry: number, hpaPage: number, dir: DmaDir): number {
@@ -225,17 +230,31 @@ export class MultiLevelTable implements HwTable {
     return this.#references.get(0)
   }
 
-  get(): void {
-    assert(this.references > 0, `table ${this.number} lives`)
-    this.#references.set(0, this.references + 1)
+  get(holder: string): void {
+    this.#refer(holder, 1)
   }
 
-  put(): void {
-    assert(this.references > 0, `table ${this.number} lives`)
-    this.#references.set(0, this.references - 1)
+  put(holder: string): void {
+    this.#refer(holder, -1)
     if (this.references > 0) return
     this.#tces.free()
     this.#view?.free()
+  }
+
+  #refer(holder: string, delta: 1 | -1): void {
+    assert(this.references > 0, `table ${this.number} lives`)
+    this.#references.set(0, this.references + delta)
+    const { log, cause } = this.#stage
+    log.append(REF, cause, this.number, delta, this.references, log.names.intern(holder))
+  }
+
+  #recordNew(busOffset: bigint): void {
+    const { log, cause } = this.#stage
+    const { number, pageShift, levels, entries, allocatedBytes: bytes } = this
+    const [lo, hi] = [loOf(busOffset), hiOf(busOffset)]
+    const [entriesLo, entriesHi] = [loOfNumber(entries), hiOfNumber(entries)]
+    const [bytesLo, bytesHi] = [loOfNumber(bytes), hiOfNumber(bytes)]
+    log.append(TABLE, cause, number, pageShift, levels, lo, hi, entriesLo, entriesHi, bytesLo, bytesHi)
   }
 
   /** A PE uses the table from now on; it hears of `kill` before those that were there. */
@@ -307,7 +326,9 @@ export class MultiLevelTable implements HwTable {
   #corrupt(tree: LevelTree, what: string): void {
     this.#record()
     const { log, cause } = this.#stage
-    const fields = { space: 'hpa', address: tree.strayAddress, bytes: TCE_BYTES, what }
+    const { strayAddress: address, strayIndex } = tree
+    const place = { table: this.number, entry: BigInt.asUintN(64, BigInt(strayIndex)) }
+    const fields = { space: 'hpa', address, bytes: TCE_BYTES, what, ...place }
     log.emit('memory.corrupt', cause < 0 ? null : cause, fields)
   }
 }

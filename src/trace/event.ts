@@ -31,8 +31,8 @@ function declareEvents<const E extends Readonly<Record<string, EventDecl>>>(even
  * entries is one record.
  *
  * Common words: `line` is the line of the input (log or scenario) that led to it, 0 where there is none;
- * `window` is the number of a window's life (a LIOBN that is used again gets a new one); an `entry` counts
- * from the start of its window; `how` says how the value is known: 0 seen, 1 inferred, 2 unknown.
+ * `window` is the number of a window's life, of a guest (`window.open`) or of a PE (`hw.window`): one that is made
+ * anew gets a new one, and no two have the same; an `entry` counts from the start of its window or table; `how` says how the value is known: 0 seen, 1 inferred, 2 unknown.
  */
 export const EVENTS = declareEvents({
   'run.begin': {
@@ -156,8 +156,8 @@ export const EVENTS = declareEvents({
     fields: { space: 'name', address: 'u64', bytes: 'u32' },
   },
   'memory.corrupt': {
-    doc: 'Software computed an address outside what it meant (`what`) and would have written `bytes` there: what lies there is undefined from now on.',
-    fields: { space: 'name', address: 'u64', bytes: 'u32', what: 'name' },
+    doc: 'Software computed an address outside what it meant (`what`) and would have written `bytes` there: what lies there is undefined from now on. Of a hardware table `table` (0 for none) it was to be the slot `entry`, a signed number.',
+    fields: { space: 'name', address: 'u64', bytes: 'u32', what: 'name', table: 'u32', entry: 'u64' },
   },
   'hw.set': {
     doc: 'Entries [entry, entry + count) of a hardware TCE table, counted from the start of the window, are written: the first held `before` and each next one 2^beforeStep more (all the same for step -1); the first holds `tce` now and each next one 2^step more. Caches may still hold what was there.',
@@ -171,9 +171,24 @@ export const EVENTS = declareEvents({
       step: 'shift',
     },
   },
+  'hw.table': {
+    doc: 'A hardware TCE table is made, with one reference: that of who made it. `busOffset` is the bus address of its first entry, `charged` the bytes that a process pays for it, 0 for a table of the kernel.',
+    fields: {
+      table: 'u32',
+      pageShift: 'u32',
+      levels: 'u32',
+      busOffset: 'u64',
+      entries: 'page',
+      charged: 'page',
+    },
+  },
+  'hw.ref': {
+    doc: 'A reference of a hardware table comes (`delta` 1) or goes (-1): whose it is, and how many there are now. With the last one the table is freed.',
+    fields: { table: 'u32', delta: 'i32', references: 'u32', holder: 'name' },
+  },
   'hw.window': {
-    doc: 'A PHB is told what window `window` of a PE does from now on: the TVE, and the hardware table behind it (0 for none).',
-    fields: { unit: 'name', pe: 'u32', window: 'u32', tve: 'u64', table: 'u32' },
+    doc: 'A PHB is told what the window number `index` of a PE (of P7IOC: its segment) does from now on: the TVE, and the hardware table behind it (0 for none). `window` is the number of the life that begins; a TVE of 0 ends the one before, and begins none.',
+    fields: { unit: 'name', pe: 'u32', index: 'u32', tve: 'u64', table: 'u32', window: 'u32' },
   },
   'hw.fill': {
     doc: 'A PHB read the TCE of a page for a DMA of a PE, and remembers it.',

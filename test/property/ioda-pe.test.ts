@@ -95,7 +95,7 @@ function naiveDma(w: World, s: Step, data: Uint8Array): { moved: number; bytes: 
 function close(w: World, window: number): void {
   const table = w.tables[window]!
   expect(w.pe.ops?.unsetWindow(window)).toBe(0)
-  table.put()
+  table.put('vfio')
   w.tables[window] = w.open(window)
   for (const key of [...w.naive.tces.keys()]) if (key.startsWith(`${window}:`)) w.naive.tces.delete(key)
   w.naive.cache.clear()

@@ -152,7 +152,7 @@ describe.each([1, 2, 4])('a table of %i levels', (levels) => {
         const before = { hash: journal.hash, free: host.frames.free, contents: contents(table, slots) }
         const mark = journal.mark()
         for (const s of second) if (isPlain(table, s)) apply(table, naive, s)
-        table.put()
+        table.put('vfio')
         journal.rollback(mark)
         expect(table.references).toBe(1)
         expect({ hash: journal.hash, free: host.frames.free, contents: contents(table, slots) }).toEqual(

@@ -3,7 +3,7 @@ import { DMA_FAULT } from '../../src/hw/dma-space.ts'
 import type { HwTable } from '../../src/table/hw-table.ts'
 import type { MultiLevelTable } from '../../src/table/multi-level-table.ts'
 import { eventsOf } from '../support/host.ts'
-import { dma, makePhb, openWindow } from '../support/ioda.ts'
+import { dma, makePhb, openWindow, windowOf } from '../support/ioda.ts'
 
 const GIB = 1n << 30n
 const BASE_64 = 1n << 59n
@@ -81,14 +81,14 @@ describe('set_window and unset_window', () => {
     const tve = (BigInt(table.rootPage) << 16n) | (1n << 13n) | (5n << 8n) | 5n
     const name = 'phb0'
     expect(eventsOf(m, 'hw.window', 'hw.firmware', 'hw.kill')).toMatchObject([
-      { kind: 'hw.window', unit: name, pe: 5, window: 1, tve, table: table.number },
+      { kind: 'hw.window', unit: name, pe: 5, index: 1, tve, table: table.number },
       { kind: 'hw.firmware', unit: name, call: 126, scope: 1, pe: 5, count: 0, code: 0 },
       { kind: 'hw.kill', scope: 1, pe: 5 },
     ])
     expect(ops.unsetWindow(1)).toBe(0)
     expect([pe.tables, table.references, used(m)]).toEqual([[null, null], 1, 2])
     expect(dma(pe, BASE_64, 4).fault).toBe(DMA_FAULT.OUTSIDE)
-    table.put()
+    table.put('vfio')
     expect(used(m)).toBe(0)
   })
 
@@ -146,7 +146,11 @@ describe('ownership', () => {
     const bytes = new Uint8Array(4)
     m.host.memory.readPage(0x8000, 0, bytes, 0, 4)
     expect(String.fromCharCode(...bytes)).toBe('here')
-    expect(eventsOf(m, 'dma.translate').at(-1)).toMatchObject({ window: 0, gpa: 0x800_0000n, perm: 3 })
+    expect(eventsOf(m, 'dma.translate').at(-1)).toMatchObject({
+      window: windowOf(m),
+      gpa: 0x800_0000n,
+      perm: 3,
+    })
     expect(dma(pe, BASE_64 + (1n << 28n), 4)).toMatchObject({ moved: 0, fault: DMA_FAULT.OUTSIDE })
   })
 

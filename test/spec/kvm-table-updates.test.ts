@@ -132,7 +132,8 @@ describe('T9: real mode meets a level that is missing', () => {
     s.host.memory.loadU64be(s.table.rootPage, 0)
     const leaf = (BigInt(s.host.memory.wordHi) << 32n) | BigInt(s.host.memory.wordLo >>> 0)
     const address = BigInt.asUintN(64, (leaf & ~0xfffn) + 0xffff_f808_0000_0020n * 8n)
-    const corrupt = { kind: 'memory.corrupt', space: 'hpa', address, bytes: 8, what: 'tce' }
+    const place = { table: s.table.number, entry: 0xffff_f808_0000_0020n }
+    const corrupt = { kind: 'memory.corrupt', space: 'hpa', address, bytes: 8, what: 'tce', ...place }
     expect(eventsOf(s, 'memory.corrupt')).toEqual(strays === 0 ? [] : [corrupt])
     expect(range(0, 256, s.slots)).toEqual(mappedPage(0n))
     expect(range(0x2000, 0x100, s.slots)).toEqual(EMPTY_PAGE)

@@ -175,7 +175,7 @@ export class FakeGroup implements TableGroup {
       setWindow: (window, table) => {
         if (this.answers.setWindow !== undefined) return this.answers.setWindow
         this.tables[window] = table as FakeTable
-        table.get()
+        table.get(this.name)
         return 0
       },
       unsetWindow: (window) => {

@@ -10,7 +10,8 @@ import type { IodaPe } from '../../src/hw/ioda-pe.ts'
 import { IodaPhb, type IodaPhbOptions } from '../../src/hw/ioda-phb.ts'
 import { Life } from '../../src/hw/life.ts'
 import type { MultiLevelTable } from '../../src/table/multi-level-table.ts'
-import { makeHost } from './host.ts'
+import type { EventFields } from '../../src/trace/event.ts'
+import { eventsOf, makeHost, type TestHost } from './host.ts'
 
 /** A host of 64 KiB pages with one PHB, and the ways to use it. */
 export function makePhb(
@@ -76,3 +77,7 @@ export function makeEdu(options: Parameters<typeof makePhb>[0] = {}) {
   }
   return { ...m, pe, edu, run }
 }
+
+/** The number of the window's life that a PE was given last. */
+export const windowOf = (m: TestHost): number =>
+  (eventsOf(m, 'hw.window').at(-1) as EventFields<'hw.window'>).window

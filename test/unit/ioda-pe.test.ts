@@ -3,7 +3,7 @@ import { DMA_FAULT } from '../../src/hw/dma-space.ts'
 import type { IodaPe } from '../../src/hw/ioda-pe.ts'
 import { openSegments } from '../../src/hw/ioda1-window.ts'
 import { eventsOf } from '../support/host.ts'
-import { dma, makePhb, openWindow } from '../support/ioda.ts'
+import { dma, makePhb, openWindow, windowOf } from '../support/ioda.ts'
 
 const OK = 0
 const DECODE_ERROR = 2
@@ -38,7 +38,7 @@ describe('a DMA through a window', () => {
     expect(text(bytes)).toBe('efgh')
     expect(eventsOf(m, 'dma.translate')).toHaveLength(4)
     expect(eventsOf(m, 'dma.translate')[0]).toMatchObject({
-      window: table.number,
+      window: windowOf(m),
       entry: 0,
       address: BASE_64 + 0xfffcn,
       gpa: HPA + 0xfffcn,

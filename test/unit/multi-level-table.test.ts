@@ -260,12 +260,12 @@ describe('a table of several levels', () => {
       table.xchg(entry, H, 3)
       table.userSlot(entry, true)
     }
-    table.get()
-    table.put()
+    table.get('vfio')
+    table.put('vfio')
     expect([table.references, used(host) > 10]).toEqual([1, true])
-    table.put()
+    table.put('vfio')
     expect([table.references, used(host)]).toEqual([0, 0])
-    expect(() => table.put()).toThrow('model bug')
+    expect(() => table.put('vfio')).toThrow('model bug')
   })
 })
 
@@ -326,6 +326,14 @@ describe('the userspace view', () => {
 describe('an index that leaves the table', () => {
   const stray = (table: MultiLevelTable, slot: bigint) =>
     BigInt.asUintN(64, BigInt(table.rootPage) * 4096n + slot * 8n)
+  const strayTce = (table: MultiLevelTable, slot: bigint) => ({
+    kind: 'memory.corrupt',
+    space: 'hpa',
+    bytes: 8,
+    what: 'tce',
+    table: table.number,
+    entry: BigInt.asUintN(64, slot),
+  })
 
   it('is computed and not written: behind a flat table, and before it', () => {
     const { host, table } = make(FLAT, { busOffset: BASE_64 })
@@ -333,8 +341,8 @@ describe('an index that leaves the table', () => {
     expect(swap(table, FIRST + 0x4_0000, H, 3)).toEqual([0, 0, 0])
     expect(swap(table, FIRST - 1, H, 3)).toEqual([0, 0, 0])
     expect(corrupt(host)).toEqual([
-      { kind: 'memory.corrupt', space: 'hpa', address: stray(table, 0x4_0000n), bytes: 8, what: 'tce' },
-      { kind: 'memory.corrupt', space: 'hpa', address: stray(table, -1n), bytes: 8, what: 'tce' },
+      { ...strayTce(table, 0x4_0000n), address: stray(table, 0x4_0000n) },
+      { ...strayTce(table, -1n), address: stray(table, -1n) },
     ])
     expect(host.journal.hash).toBe(hash)
   })
@@ -350,7 +358,7 @@ describe('an index that leaves the table', () => {
     host.host.memory.loadU64be(table.rootPage, 0)
     const leaf = BigInt(host.host.memory.wordLo & ~0xfff)
     const address = BigInt.asUintN(64, leaf + 0xffff_f808_0000_0020n * 8n)
-    expect(corrupt(host)).toEqual([{ kind: 'memory.corrupt', space: 'hpa', address, bytes: 8, what: 'tce' }])
+    expect(corrupt(host)).toEqual([{ ...strayTce(table, 0xffff_f808_0000_0020n), address }])
     table.load(FIRST)
     expect(table.tceLo).toBe(3)
   })

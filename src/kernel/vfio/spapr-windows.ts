@@ -56,11 +56,13 @@ export class SpaprWindows {
   readonly #mapping: SpaprMapping
   readonly #tables: Held<readonly (HwTable | null)[]>
   readonly #isPending: Held<boolean>
+  readonly #name: string
   #newest = 0
 
   constructor(parts: SpaprParts, mapping: SpaprMapping, place: { journal: Journal; name: string }) {
     this.#parts = parts
     this.#mapping = mapping
+    this.#name = place.name
     this.#tables = new Held<readonly (HwTable | null)[]>(
       place.journal,
       `${place.name} tables`,
@@ -189,7 +191,7 @@ export class SpaprWindows {
 
   #free(table: HwTable, mm: AddressSpace): void {
     const pages = Math.floor(table.allocatedBytes / this.#parts.host.pageBytes)
-    table.put()
+    table.put(this.#name)
     mm.locked.sub(pages)
   }
 }

@@ -45,6 +45,7 @@ function createHost(machine: Machine, description: PowernvDescription) {
   const processes = new ProcessTable(host)
   for (const { name, ...task } of description.processes) processes.spawn(name, task)
   const first = description.processes[0]?.name
+  machine.defaultActor = first ?? 'kernel'
   machine.actAs = (name = first) => {
     processes.actor = name ?? ''
   }

@@ -85,15 +85,23 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
     ],
     'memory.write': [{ space: 'ua', address: 0x1000n, bytes: 8 }, 'software wrote 8 bytes at ua 0x1000'],
     'memory.corrupt': [
-      { space: 'hpa', address: 0x2000n, bytes: 8, what: 'tce' },
-      'tce went astray: 8 bytes at hpa 0x2000 are undefined from now on',
+      { space: 'hpa', address: 0x2000n, bytes: 8, what: 'tce', table: 3, entry: (1n << 64n) - 2n },
+      'tce of entry -2 of hardware table 3 went astray: 8 bytes at hpa 0x2000 are undefined from now on',
     ],
     'hw.set': [
       { table: 3, entry: 2, count: 1, before: 0x5003n, beforeStep: -1, tce: 0n, step: -1 },
-      'entry 2 of hardware table 3: 0x5003 became 0x0',
+      'the kernel cleared entry 2 of hardware table 3; before: 0x5003',
+    ],
+    'hw.table': [
+      { table: 3, pageShift: 16, levels: 2, busOffset: 1n << 59n, entries: 16_384, charged: 0x4_0000 },
+      'hardware table 3 is made for bus address 0x800000000000000: 16384 entries of 64 KiB in 2 levels, 256 KiB charged',
+    ],
+    'hw.ref': [
+      { table: 3, delta: -1, references: 0, holder: 'container 1' },
+      'container 1 lets go of hardware table 3: it is freed',
     ],
     'hw.window': [
-      { unit: 'phb0', pe: 5, window: 1, tve: 0x100_0000n, table: 3 },
+      { unit: 'phb0', pe: 5, index: 1, tve: 0x100_0000n, table: 3, window: 4 },
       'window 1 of PE 5 of phb0 is set to 0x1000000, hardware table 3',
     ],
     'hw.fill': [
@@ -195,7 +203,7 @@ describe('records in words', () => {
       (seq) => new Narrator(log).tell(seq).text,
     )
     expect(told).toEqual([
-      'entries 2 to 5 of hardware table 3 became 0x0, all the same; they were 0x5003 and on, 64 KiB apart',
+      'the kernel cleared entries 2 to 5 of hardware table 3; before: 0x5003 and on, 64 KiB apart',
       '4 mappings of region 1, 9 pages of vmm at 0x1000, go (used 1, mapped 2)',
     ])
   })
