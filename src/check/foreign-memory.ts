@@ -5,7 +5,8 @@ import type { RecordLog } from '../trace/record-log.ts'
 import { busAddress, isFree } from './describe.ts'
 import { because } from './evidence.ts'
 import type { FindingKey } from './finding-list.ts'
-import { ListedChecker } from './listed-checker.ts'
+import { HostIsolation } from './host-isolation.ts'
+import { type CheckerOptions, ListedChecker } from './listed-checker.ts'
 import { INFERRED, LIVE, NO_RECORD } from './lives.ts'
 import { MappedMemory, type Mapping, mappingsOf } from './mapped-memory.ts'
 import { ownersText, PageOwners, type PageSpan } from './page-owners.ts'
@@ -57,6 +58,8 @@ interface Draft {
  * page must not hold pages of two owners. In every window, memory outside the partition is foreign; a direct
  * window exposes all that is inside, by design.
  *
+ * Entries of hardware tables and frames of the host: see `HostIsolation`.
+ *
  * What is found in a window without grants waits for the end: the window may turn out to be a direct one.
  */
 export class ForeignMemory extends ListedChecker {
@@ -68,15 +71,24 @@ export class ForeignMemory extends ListedChecker {
     'dma.grant',
     'dma.direct',
     'window.close',
+    'hw.set',
   ]
   readonly #pages = new PageOwners()
+  readonly #host: HostIsolation
   /** What windows that are not direct map; undefined until the first page has an owner. */
   #mapped: MappedMemory | undefined
   #deferred: { readonly moment: Moment; readonly draft: Draft }[] = []
 
+  constructor(options: CheckerOptions) {
+    super(options)
+    this.#host = new HostIsolation(this.windows, this.list)
+    options.uses.watchReach(this.#host)
+  }
+
   see(log: RecordLog, seq: number): void {
     const kind = log.kindNumberOf(seq)
     if (kind === KIND['tce.set']) this.#set(log, seq)
+    else if (kind === KIND['hw.set']) this.#host.set(log, seq)
     else if (kind === KIND['dma.grant']) this.#granted(log, seq)
     else if (kind === KIND['page.own']) this.#owned(log, seq)
     else if (kind === KIND['memory.slot']) this.#slot(log, seq)
@@ -252,7 +264,9 @@ export class ForeignMemory extends ListedChecker {
 
   /** Pages change hands: nobody else may still have them mapped. */
   #owned(log: RecordLog, seq: number): void {
-    if (log.names.word(log.slot(seq, OWN.space)) !== 'gpa') return
+    const space = log.names.word(log.slot(seq, OWN.space))
+    if (space === 'hpa') this.#host.own(log, seq)
+    if (space !== 'gpa') return
     if (this.#mapped === undefined) {
       this.#mapped = new MappedMemory()
       for (const window of this.windows.all()) if (!window.isDirect) this.#mapped.window(log, window, 1)

@@ -1,6 +1,6 @@
 import { declareRules } from './rule.ts'
 
-/** Promises of the host kernel about the memory of its processes. */
+/** Promises of the host kernel about the memory of its processes, its hardware tables and what devices reach. */
 export const HOST_RULES = declareRules([
   {
     id: 'leak-pin',
@@ -33,6 +33,37 @@ export const HOST_RULES = declareRules([
     needs: ['region.put', 'call.return'],
     broken: 'scenarios/rules/orphaned-region-broken.yaml',
     kept: 'scenarios/rules/orphaned-region-kept.yaml',
+  },
+  {
+    id: 'stale-tce',
+    title: 'A PHB remembers what the table no longer has',
+    promise:
+      'When the call that changes or clears hardware TCEs returns, or a window changes, no PHB still holds an entry from before.',
+    advice:
+      'A device reaches the old memory until the entry is dropped, whoever has it by then. Look for a kill that is missing, that names other pages, or that does not go to every PE with this table.',
+    needs: ['hw.set', 'hw.fill', 'hw.kill', 'call.return'],
+    broken: 'scenarios/rules/stale-tce-broken.yaml',
+    kept: 'scenarios/rules/stale-tce-kept.yaml',
+  },
+  {
+    id: 'table-reference-leak',
+    title: 'A hardware table is never freed',
+    promise:
+      'A hardware table that no PE uses and whose maker is gone has no references: it is freed, with its memory.',
+    advice: 'Look for a reference that is taken and not given back, or an owner that forgot its table.',
+    needs: ['hw.table', 'hw.ref'],
+    broken: 'scenarios/rules/table-reference-leak-broken.yaml',
+    kept: 'scenarios/rules/table-reference-leak-kept.yaml',
+  },
+  {
+    id: 'host-memory-corruption',
+    title: 'An index leaves its hardware table, and memory of the host is overwritten',
+    promise: 'Whatever is computed from an index lies inside the levels of its table.',
+    advice:
+      'Check the whole range against the window before the first entry is written. The model writes nothing there: on a real host anything can follow.',
+    needs: ['hw.table', 'hw.set'],
+    broken: 'scenarios/rules/host-memory-corruption-broken.yaml',
+    kept: 'scenarios/rules/host-memory-corruption-kept.yaml',
   },
 ])
 

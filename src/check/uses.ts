@@ -19,6 +19,11 @@ export interface Use {
   readonly isAllowed: boolean
 }
 
+/** Wants to see every translation that led a device to memory through a hardware table. */
+export interface ReachWatcher {
+  reached(log: RecordLog, seq: number, window: WindowShadow): void
+}
+
 /** Wants to judge the translations that are not plainly granted and allowed. */
 export interface UseWatcher {
   used(use: Use): void
@@ -35,8 +40,12 @@ export class Uses implements RecordSink {
   /** Of these, through windows that are not open as far as the log shows: nobody can judge them. */
   stray = 0
   strayRefused = 0
+  /** Of these, through windows of PEs. */
+  hardware = 0
+  hardwareRefused = 0
   readonly #windows: WindowShadows
   readonly #watchers: UseWatcher[] = []
+  readonly #reachWatchers: ReachWatcher[] = []
 
   constructor(windows: WindowShadows) {
     this.#windows = windows
@@ -44,6 +53,10 @@ export class Uses implements RecordSink {
 
   watch(watcher: UseWatcher): void {
     this.#watchers.push(watcher)
+  }
+
+  watchReach(watcher: ReachWatcher): void {
+    this.#reachWatchers.push(watcher)
   }
 
   see(log: RecordLog, seq: number): void {
@@ -57,6 +70,14 @@ export class Uses implements RecordSink {
       this.stray++
       if (!isAllowed) this.strayRefused++
       return
+    }
+    if (window.hardware !== undefined) {
+      this.hardware++
+      if (!isAllowed) this.hardwareRefused++
+      if (window.isBypass) return
+      if (isAllowed)
+        for (let i = 0; i < this.#reachWatchers.length; i++)
+          (this.#reachWatchers[i] as ReachWatcher).reached(log, seq, window)
     }
     const lives = window.grants ?? window.tce
     const state = lives.stateAt(lanes[row + ENTRY + 1] as number, lanes[row + ENTRY] as number)

@@ -1,6 +1,7 @@
 import { numberOf, wordOf } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
+import { type HardwareTable, HardwareTables } from './hardware-tables.ts'
 import { EVER, INFERRED, LIVE, Lives, NO_RECORD, RESERVED, UNKNOWN } from './lives.ts'
 
 const OPEN = slotMap('window.open')
@@ -10,7 +11,9 @@ const GRANT = slotMap('dma.grant')
 const TAKE = slotMap('alloc.take')
 const DIRECT = slotMap('dma.direct')
 const ADD = slotMap('device.add')
+const HW_WINDOW = slotMap('hw.window')
 const TCE_SET = KIND['tce.set']
+const HW_SET = KIND['hw.set']
 
 /** `pool` of an `alloc.take` of entries that are reserved from the start. */
 const POOL_RESERVED = 5
@@ -22,6 +25,13 @@ const CONFIRMS = 1
 const CONTRADICTS = 2
 const HOW_INFERRED = 1
 const HOW_UNKNOWN = 2
+
+/** Of a window of a PE: which it is, and the table behind it; none where addresses go through as they are. */
+export interface HardwarePlace {
+  readonly pe: number
+  readonly index: number
+  readonly table: HardwareTable | undefined
+}
 
 /** What records say of one window's life: its shape, and the lives of its entries. */
 export class WindowShadow {
@@ -38,6 +48,10 @@ export class WindowShadow {
   readonly openedBy: number
   /** Translations in the table: a life begins with a live TCE and ends with a clear one. */
   readonly tce: Lives
+  /** A window of a PE, not of a guest. Several may share a table, and then its lives. */
+  readonly hardware: HardwarePlace | undefined
+  /** In words what stands for the LIOBN where there is none. */
+  readonly place: string | undefined
   /** Grants of the DMA API; none where there was no grant yet, and then the live TCE is the grant. */
   grants: Lives | undefined
   /** Entries that the allocator has marked as used; none where the window has no allocator. */
@@ -56,6 +70,8 @@ export class WindowShadow {
     entries: number
     unit: number
     openedBy: number
+    hardware?: HardwarePlace
+    place?: string
   }) {
     this.number = shape.number
     this.liobn = shape.liobn
@@ -65,7 +81,14 @@ export class WindowShadow {
     this.entries = shape.entries
     this.unit = shape.unit
     this.openedBy = shape.openedBy
-    this.tce = new Lives(shape.entries)
+    this.hardware = shape.hardware
+    this.place = shape.place
+    this.tce = shape.hardware?.table?.tce ?? new Lives(shape.entries)
+  }
+
+  /** A window of a PE without a table: the kernel's own way to all memory. */
+  get isBypass(): boolean {
+    return this.hardware !== undefined && this.hardware.table === undefined
   }
 
   /** It maps memory as a whole, without grants for single entries. */
@@ -123,11 +146,21 @@ export class WindowShadows implements RecordSink {
     'alloc.take',
     'alloc.free',
     'device.add',
+    'hw.table',
+    'hw.ref',
+    'hw.set',
+    'hw.window',
   ]
+  /** The hardware tables, and all windows of PEs that lead to one or bypass them. */
+  readonly hardware = new HardwareTables()
   readonly #open = new Map<number, WindowShadow>()
   readonly #unitOf = new Map<number, number>()
   /** The same by number, where numbers are small: for what runs with every DMA. */
   readonly #dense: (WindowShadow | undefined)[] = []
+  /** What each window of a PE does now, by unit, PE and index. */
+  readonly #programmed = new Map<string, WindowShadow>()
+  /** Windows of PEs whose number is large. */
+  readonly #far = new Map<number, WindowShadow>()
   /** Table updates seen. */
   updates = 0
   readonly #update: Mutable<TceUpdate> = {
@@ -143,12 +176,12 @@ export class WindowShadows implements RecordSink {
   }
   #updateSeq = NO_RECORD
 
-  /** The window of a number, or undefined where it is closed or was never opened. */
+  /** The window of a number, of a guest or of a PE, or undefined where it is closed or was never opened. */
   find(number: number): WindowShadow | undefined {
-    return number < DENSE_NUMBERS ? this.#dense[number] : this.#open.get(number)
+    return number < DENSE_NUMBERS ? this.#dense[number] : (this.#open.get(number) ?? this.#far.get(number))
   }
 
-  /** Open windows, oldest first. */
+  /** Open windows of guests, oldest first. */
   all(): Iterable<WindowShadow> {
     return this.#open.values()
   }
@@ -166,10 +199,54 @@ export class WindowShadows implements RecordSink {
   see(log: RecordLog, seq: number): void {
     const kind = log.kindNumberOf(seq)
     if (kind === TCE_SET) this.#set(log, seq)
+    else if (kind === HW_SET || kind === KIND['hw.table'] || kind === KIND['hw.ref'])
+      this.hardware.see(log, seq)
+    else if (kind === KIND['hw.window']) this.#program(log, seq)
     else if (kind === KIND['window.open']) this.#opened(log, seq)
     else if (kind === KIND['device.add']) this.#unitOf.set(log.slot(seq, ADD.device), log.slot(seq, ADD.unit))
     else if (kind === KIND['dma.direct']) for (const w of this.directOf(log, seq)) w.directBy = seq
     else this.#change(kind, log, seq)
+  }
+
+  /** The window that a `hw.window` record is about, as it was before it; or undefined. */
+  programmed(log: RecordLog, seq: number): WindowShadow | undefined {
+    return this.#programmed.get(placeOf(log, seq))
+  }
+
+  #program(log: RecordLog, seq: number): void {
+    const before = this.programmed(log, seq)
+    if (before !== undefined) this.#unprogram(before, seq)
+    const number = log.slot(seq, HW_WINDOW.window) >>> 0
+    if (number === 0) {
+      this.#programmed.delete(placeOf(log, seq))
+      return
+    }
+    const table = this.hardware.find(log.slot(seq, HW_WINDOW.table) >>> 0)
+    const [unit, pe] = [log.slot(seq, HW_WINDOW.unit), log.slot(seq, HW_WINDOW.pe) >>> 0]
+    const window = new WindowShadow({
+      number,
+      liobn: 0,
+      pageShift: table?.pageShift ?? 12,
+      busOffset: table?.busOffset ?? 0n,
+      entries: table?.entries ?? 0,
+      unit,
+      openedBy: seq,
+      hardware: { pe, index: log.slot(seq, HW_WINDOW.index) >>> 0, table },
+      place: `PE ${pe} of ${log.names.word(unit)}`,
+    })
+    table?.windows.push(window)
+    this.#programmed.set(placeOf(log, seq), window)
+    if (number < DENSE_NUMBERS) this.#dense[number] = window
+    else this.#far.set(number, window)
+  }
+
+  #unprogram(window: WindowShadow, seq: number): void {
+    if (window.number < DENSE_NUMBERS) this.#dense[window.number] = undefined
+    this.#far.delete(window.number)
+    const table = window.hardware?.table
+    if (table === undefined) return
+    table.windows.splice(table.windows.indexOf(window), 1)
+    table.unlinkedBy = seq
   }
 
   #opened(log: RecordLog, seq: number): void {
@@ -274,6 +351,10 @@ export class WindowShadows implements RecordSink {
     }
   }
 }
+
+/** Which window of which PE a `hw.window` record is about. */
+const placeOf = (log: RecordLog, seq: number): string =>
+  `${log.slot(seq, HW_WINDOW.unit)} ${log.slot(seq, HW_WINDOW.pe)} ${log.slot(seq, HW_WINDOW.index)}`
 
 /** The number in two neighbouring slots of a record. */
 export const pageSlot = (log: RecordLog, seq: number, slot: number): number =>

@@ -316,7 +316,9 @@ export class LedgerCounter implements RecordSink {
       allowed: shadow.allowed,
       refused: shadow.refused,
     }))
-    const { stray, strayRefused } = this.#uses
+    const { stray, strayRefused, hardware, hardwareRefused } = this.#uses
+    const others = stray + hardware
+    const othersRefused = strayRefused + hardwareRefused
     const sum = (of: (row: WindowLedger) => number) => windows.reduce((n, row) => n + of(row), 0)
     const shadows = [...this.#rows.values()].map((row) => row.shadow)
     const { reachableBytes, unknownPages } = reachableMemory(this.#log, shadows)
@@ -341,8 +343,8 @@ export class LedgerCounter implements RecordSink {
         reads: this.#requests - this.#writes,
         writes: this.#writes,
         bytes: this.#bytes,
-        allowed: sum((w) => w.allowed) + stray - strayRefused,
-        refused: sum((w) => w.refused) + strayRefused,
+        allowed: sum((w) => w.allowed) + others - othersRefused,
+        refused: sum((w) => w.refused) + othersRefused,
         outsideWindows: this.#misses,
         byDevice: this.#byDevice(),
       },
