@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { encodeStruct } from '../../src/kernel/user-struct.ts'
 import {
   CLOSE,
   MMAP_DEVICE,
@@ -11,7 +12,7 @@ import {
   VFIO_SET_IOMMU,
 } from '../../src/kernel/vfio/calls.ts'
 import { VFIO_IOMMU_ENABLE, VFIO_IOMMU_MAP_DMA } from '../../src/kernel/vfio/spapr-calls.ts'
-import { encodeStruct, STRUCTS } from '../../src/kernel/vfio/structs.ts'
+import { STRUCTS } from '../../src/kernel/vfio/structs.ts'
 import { PROC_EXIT, PROC_FORK } from '../../src/memory/proc-calls.ts'
 import { testRules } from '../support/rule-table.ts'
 import { attached, DEVICE, makeVfio, PAGE, registered, UA } from '../support/vfio.ts'

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { encodeStruct } from '../../src/kernel/user-struct.ts'
 import {
   CLOSE,
   MMAP_DEVICE,
@@ -15,7 +16,7 @@ import {
   VFIO_IOMMU_SPAPR_TCE_CREATE,
   VFIO_IOMMU_SPAPR_TCE_REMOVE,
 } from '../../src/kernel/vfio/spapr-calls.ts'
-import { encodeStruct, STRUCTS } from '../../src/kernel/vfio/structs.ts'
+import { STRUCTS } from '../../src/kernel/vfio/structs.ts'
 import { FakeGroup, kernelTableGroup } from '../support/fake-platform.ts'
 import { testRules } from '../support/rule-table.ts'
 import { attached, DEVICE, makeVfio, PAGE, registered, UA, type VfioWorld } from '../support/vfio.ts'

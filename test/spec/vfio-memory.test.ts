@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { U64_MAX } from '../../src/bits/u64.ts'
+import { encodeStruct } from '../../src/kernel/user-struct.ts'
 import { VFIO_GROUP_SET_CONTAINER, VFIO_SET_IOMMU } from '../../src/kernel/vfio/calls.ts'
 import {
   VFIO_IOMMU_DISABLE,
@@ -10,7 +11,7 @@ import {
   VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY,
   VFIO_IOMMU_UNMAP_DMA,
 } from '../../src/kernel/vfio/spapr-calls.ts'
-import { encodeStruct, STRUCTS } from '../../src/kernel/vfio/structs.ts'
+import { STRUCTS } from '../../src/kernel/vfio/structs.ts'
 import { FakeGroup } from '../support/fake-platform.ts'
 import { testRules } from '../support/rule-table.ts'
 import { attached, makeVfio, PAGE, registered, UA, type VfioWorld } from '../support/vfio.ts'

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest'
+import { encodeStruct } from '../../src/kernel/user-struct.ts'
 import { VFIO_GROUP_SET_CONTAINER } from '../../src/kernel/vfio/calls.ts'
 import {
   VFIO_IOMMU_MAP_DMA,
   VFIO_IOMMU_SPAPR_TCE_CREATE,
   VFIO_IOMMU_SPAPR_TCE_REMOVE,
 } from '../../src/kernel/vfio/spapr-calls.ts'
-import { encodeStruct, STRUCTS } from '../../src/kernel/vfio/structs.ts'
+import { STRUCTS } from '../../src/kernel/vfio/structs.ts'
 import { FakeGroup } from '../support/fake-platform.ts'
 import { testRules } from '../support/rule-table.ts'
 import { attached, PAGE, registered, UA, type VfioWorld } from '../support/vfio.ts'

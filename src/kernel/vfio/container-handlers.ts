@@ -1,9 +1,11 @@
 import type { CallHandler } from '../../bits/answer.ts'
 import type { CallDecl, RuleOf } from '../../bits/call.ts'
 import type { DmaDir } from '../../table/hw-table.ts'
+import type { Outcome } from '../outcome.ts'
+import type { ProcessCall, StructCall } from '../process-call.ts'
+import type { StructDecl } from '../user-struct.ts'
 import { VFIO_CHECK_EXTENSION, VFIO_GET_API_VERSION, VFIO_SET_IOMMU } from './calls.ts'
 import { SPAPR_TCE_IOMMU, SPAPR_TCE_V2_IOMMU, VFIO_EEH } from './container.ts'
-import type { Outcome } from './outcome.ts'
 import {
   VFIO_IOMMU_DISABLE,
   VFIO_IOMMU_ENABLE,
@@ -16,16 +18,16 @@ import {
   VFIO_IOMMU_UNMAP_DMA,
 } from './spapr-calls.ts'
 import type { SpaprContainer } from './spapr-container.ts'
-import { STRUCTS, type StructDecl } from './structs.ts'
+import { STRUCTS } from './structs.ts'
 import type { Vfio } from './vfio.ts'
-import { containerOf, driverOf, type StructCall, type VfioCall, vfioHandler } from './vfio-call.ts'
+import { containerOf, driverOf, vfioHandler } from './vfio-call.ts'
 
 const ACCESS = 3n
 /** Bytes of VFIO_IOMMU_SPAPR_TCE_GET_INFO without the members for dynamic windows. */
 const INFO_SHORT_BYTES = 16
 const HAS_DDW = 1n
 
-function checkExtension(vfio: Vfio, call: VfioCall): RuleOf<typeof VFIO_CHECK_EXTENSION> {
+function checkExtension(vfio: Vfio, call: ProcessCall): RuleOf<typeof VFIO_CHECK_EXTENSION> {
   const container = containerOf(vfio, call)
   if (typeof container === 'string') return container
   const extension = call.u64('extension')
@@ -161,7 +163,7 @@ function driverHandler<D extends CallDecl>(
 }
 
 /** The driver of a call that only v1 containers know, or why it is not asked. */
-function v1DriverOf(vfio: Vfio, call: VfioCall) {
+function v1DriverOf(vfio: Vfio, call: ProcessCall) {
   const driver = driverOf(vfio, call)
   return typeof driver === 'object' && 'isV2' in driver && driver.isV2 ? 'not-v1' : driver
 }

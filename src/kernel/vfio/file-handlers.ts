@@ -1,5 +1,7 @@
 import type { CallHandler, Value } from '../../bits/answer.ts'
 import type { RuleOf } from '../../bits/call.ts'
+import { type Outcome, unknown } from '../outcome.ts'
+import type { ProcessCall } from '../process-call.ts'
 import { vfioIoctlNumber } from './call-parts.ts'
 import {
   CLOSE,
@@ -11,20 +13,24 @@ import {
   VFIO_SET_IOMMU,
 } from './calls.ts'
 import type { VfioContainer } from './container.ts'
-import { type Outcome, unknown } from './outcome.ts'
 import type { Vfio } from './vfio.ts'
-import { type VfioCall, vfioHandler } from './vfio-call.ts'
+import { vfioHandler } from './vfio-call.ts'
 
 const CONTAINER_PATH = '/dev/vfio/vfio'
 const GROUP_PATH = /^\/dev\/vfio\/(0|[1-9][0-9]{0,8})$/
 
-function open(vfio: Vfio, call: VfioCall): RuleOf<typeof OPEN> {
+function open(vfio: Vfio, call: ProcessCall): RuleOf<typeof OPEN> {
   const { files } = vfio
   const { name } = call.process
   const path = call.text('path')
   if (!files.hasRoom(name)) return 'too-many-files'
   if (path === CONTAINER_PATH) {
     call.handOut(files.open(name, vfio.createContainer()).fd)
+    return 'done'
+  }
+  const served = files.targetAt(path)
+  if (served !== undefined) {
+    call.handOut(files.open(name, served).fd)
     return 'done'
   }
   const group = vfio.group(Number(GROUP_PATH.exec(path)?.[1] ?? -1))
@@ -36,7 +42,7 @@ function open(vfio: Vfio, call: VfioCall): RuleOf<typeof OPEN> {
   return 'done'
 }
 
-function close(vfio: Vfio, call: VfioCall): RuleOf<typeof CLOSE> {
+function close(vfio: Vfio, call: ProcessCall): RuleOf<typeof CLOSE> {
   const file = vfio.files.find(call.process.name, call.number('fd'))
   if (file === undefined) return 'bad-fd'
   const isLast = file.holders === 1
@@ -44,17 +50,19 @@ function close(vfio: Vfio, call: VfioCall): RuleOf<typeof CLOSE> {
   return isLast ? 'done' : 'held'
 }
 
-function mmap(vfio: Vfio, call: VfioCall): RuleOf<typeof MMAP_DEVICE> {
+function mmap(vfio: Vfio, call: ProcessCall): Outcome<RuleOf<typeof MMAP_DEVICE>> {
   const { name } = call.process
   const file = vfio.files.find(name, call.number('fd'))
   if (file === undefined) return 'bad-fd'
-  if (file.target.kind !== 'device') return 'not-mappable'
+  const { kind } = file.target
+  if (kind === 'vcpu' || kind === 'tce-table') return unknown(`mmap_device of a file of KVM (${kind})`)
+  if (kind !== 'device') return 'not-mappable'
   if (vfio.files.mapping(name, call.text('map')) !== undefined) return 'name-taken'
   vfio.files.map(name, call.text('map'), file)
   return 'done'
 }
 
-function munmap(vfio: Vfio, call: VfioCall): RuleOf<typeof MUNMAP_DEVICE> {
+function munmap(vfio: Vfio, call: ProcessCall): RuleOf<typeof MUNMAP_DEVICE> {
   const { name } = call.process
   if (vfio.files.mapping(name, call.text('map')) === undefined) return 'not-mapped'
   vfio.files.unmap(name, call.text('map'))
@@ -62,7 +70,7 @@ function munmap(vfio: Vfio, call: VfioCall): RuleOf<typeof MUNMAP_DEVICE> {
 }
 
 /** An ioctl that the model does not declare. */
-function unknownIoctl(vfio: Vfio, call: VfioCall): Outcome<RuleOf<typeof RAW_IOCTL>> {
+function unknownIoctl(vfio: Vfio, call: ProcessCall): Outcome<RuleOf<typeof RAW_IOCTL>> {
   const target = vfio.files.find(call.process.name, call.number('fd'))?.target
   if (target === undefined) return 'bad-fd'
   const cmd = call.number('cmd')

@@ -1,6 +1,8 @@
 import type { CallHandler } from '../../bits/answer.ts'
 import type { RuleOf } from '../../bits/call.ts'
 import type { Process } from '../../memory/process.ts'
+import type { Outcome } from '../outcome.ts'
+import type { ProcessCall, StructCall } from '../process-call.ts'
 import {
   VFIO_GROUP_GET_DEVICE_FD,
   VFIO_GROUP_GET_STATUS,
@@ -9,10 +11,9 @@ import {
 } from './calls.ts'
 import type { VfioContainer } from './container.ts'
 import { VfioDevice, type VfioGroup } from './group.ts'
-import type { Outcome } from './outcome.ts'
 import { STRUCTS } from './structs.ts'
 import type { Vfio } from './vfio.ts'
-import { groupOf, type StructCall, type VfioCall, vfioHandler } from './vfio-call.ts'
+import { groupOf, vfioHandler } from './vfio-call.ts'
 
 function getStatus(group: VfioGroup, call: StructCall): RuleOf<typeof VFIO_GROUP_GET_STATUS> {
   const { struct } = call
@@ -52,7 +53,7 @@ function textAt(
   return 'name-too-long'
 }
 
-function getDevice(vfio: Vfio, group: VfioGroup, call: VfioCall): RuleOf<typeof VFIO_GROUP_GET_DEVICE_FD> {
+function getDevice(vfio: Vfio, group: VfioGroup, call: ProcessCall): RuleOf<typeof VFIO_GROUP_GET_DEVICE_FD> {
   const { process, args } = call
   const most = vfio.processes.host.pageBytes
   let name = call.text('name')

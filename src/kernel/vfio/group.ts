@@ -3,10 +3,10 @@ import { assert } from '../../bits/errors.ts'
 import { Held } from '../../bits/held.ts'
 import type { Journal } from '../../bits/state.ts'
 import type { TableGroup } from '../../table/hw-table.ts'
+import type { FileTarget, GroupFile, OpenFile } from '../files.ts'
+import type { Outcome } from '../outcome.ts'
 import type { VFIO_GROUP_SET_CONTAINER, VFIO_GROUP_UNSET_CONTAINER } from './calls.ts'
 import type { VfioContainer } from './container.ts'
-import type { FileTarget, OpenFile } from './files.ts'
-import type { Outcome } from './outcome.ts'
 
 const VIABLE = 1n
 const CONTAINER_SET = 2n
@@ -25,7 +25,7 @@ export interface VfioGroupOptions {
  * or KVM holds it; the last holder takes it out of its container.
  * (Linux v6.12 drivers/vfio/group.c)
  */
-export class VfioGroup implements FileTarget {
+export class VfioGroup implements GroupFile {
   readonly kind = 'group'
   readonly number: number
   readonly table: TableGroup

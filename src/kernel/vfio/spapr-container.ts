@@ -6,8 +6,8 @@ import { hiOf, loOf, U64_MAX } from '../../bits/u64.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
 import type { Process } from '../../memory/process.ts'
 import type { DmaDir, HwTable, TableGroup, TableGroupOps } from '../../table/hw-table.ts'
+import { firmwareOutcome, type Outcome, unknown } from '../outcome.ts'
 import type { VFIO_SET_IOMMU } from './calls.ts'
-import { firmwareOutcome, type Outcome, unknown } from './outcome.ts'
 import type {
   VFIO_IOMMU_ENABLE,
   VFIO_IOMMU_MAP_DMA,

@@ -4,7 +4,7 @@ import type { Journal } from '../../bits/state.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
 import type { Task } from '../../memory/locked-vm.ts'
 import type { HwTable, TableGroup, TableGroupOps } from '../../table/hw-table.ts'
-import { firmwareOutcome, isStop, type Outcome, unknown } from './outcome.ts'
+import { firmwareOutcome, isStop, type Outcome, unknown } from '../outcome.ts'
 import type { SpaprMapping, SpaprParts } from './spapr-mapping.ts'
 
 /** Windows of a container: the one at bus address 0, and the one at 1 << 59. */

@@ -1,138 +1,41 @@
-import { type Answer, answerOf, type CallHandler, dead, unmodelled, type Value } from '../../bits/answer.ts'
-import { type CallDecl, type RuleOf, rulesOf } from '../../bits/call.ts'
-import { hiOf, loOf } from '../../bits/u64.ts'
-import type { Process } from '../../memory/process.ts'
-import { KIND } from '../../trace/event.ts'
+import type { CallHandler } from '../../bits/answer.ts'
+import type { CallDecl } from '../../bits/call.ts'
+import type { FileKind } from '../files.ts'
+import { type Outcome, unknown } from '../outcome.ts'
+import { type Body, type ProcessCall, processHandler } from '../process-call.ts'
+import type { StructDecl } from '../user-struct.ts'
 import type { VfioContainer } from './container.ts'
 import type { VfioGroup } from './group.ts'
-import { isStop, type Outcome, type Stop, unknown } from './outcome.ts'
 import type { SpaprContainer } from './spapr-container.ts'
-import { type StructDecl, UserStruct } from './structs.ts'
 import type { Vfio } from './vfio.ts'
 
-/** Arguments that the record of a call has room for, and their lanes. */
-const SHOWN_MAX = 4
-type Lanes = [number, number, number, number, number, number, number, number]
+const OWN_KINDS: readonly FileKind[] = ['container', 'group', 'device']
 
-type Values = Readonly<Record<string, Value>>
-
-/** A call under way: who makes it, with what, and what it hands out. */
-export class VfioCall {
-  readonly process: Process
-  readonly args: Values
-  /** Outputs by name; those that the kernel was free to choose are in `free`. */
-  readonly outputs: Record<string, Value> = {}
-  readonly free: string[] = []
-
-  constructor(process: Process, args: Values) {
-    this.process = process
-    this.args = args
-  }
-
-  u64(name: string): bigint {
-    return this.args[name] as bigint
-  }
-
-  /** A descriptor or other number. */
-  number(name: string): number {
-    return Number(this.u64(name))
-  }
-
-  text(name: string): string {
-    return this.args[name] as string
-  }
-
-  /** The caller gets a descriptor. */
-  handOut(fd: number): void {
-    this.outputs['fd'] = BigInt(fd)
-    this.free.push('fd')
-  }
+/** Whether an ioctl came to a file that is not VFIO's. */
+function isForeign({ files }: Vfio, call: ProcessCall): boolean {
+  const target = files.find(call.process.name, call.number('fd'))?.target
+  return target !== undefined && !OWN_KINDS.includes(target.kind)
 }
 
-/** A call with the structure that it points to. */
-export class StructCall extends VfioCall {
-  readonly struct: UserStruct
-
-  constructor(process: Process, args: Values, decl: StructDecl) {
-    super(process, args)
-    this.struct = new UserStruct(decl, process.mm, args)
-  }
-
-  /** copy_from_user and the check of argsz, as every ioctl with such a structure begins. */
-  copyIn(bytes: number): 'bad-pointer' | 'argsz-short' | 'done' {
-    if (!this.struct.copyIn(bytes)) return 'bad-pointer'
-    return this.struct.get('argsz') < BigInt(bytes) ? 'argsz-short' : 'done'
-  }
-}
-
-type Body<D extends CallDecl> = (call: VfioCall) => Outcome<RuleOf<D> | 'no-such-process'>
-
-/** Ends a call: the record of its answer, and the answer. */
-function finish(vfio: Vfio, decl: CallDecl, place: number | Stop, call: VfioCall | undefined): Answer {
-  const { stage } = vfio.processes.host
-  if (typeof place !== 'number') {
-    const { log, cause } = stage
-    const { stop, why } = place
-    if (stop === 'unmodelled') {
-      log.append(KIND.unmodelled, cause, log.names.intern(why), stage.line)
-      return unmodelled(why)
-    }
-    log.append(KIND.dead, cause, log.names.intern('kernel'), log.names.intern(why))
-    return dead(why)
-  }
-  return answerOf(decl, place, { outputs: call?.outputs ?? {}, free: call?.free ?? [] })
-}
-
-/** A handler of one call with the records of its beginning and end. A structure's outputs are what the caller finds in it afterwards. */
-export function vfioHandler<D extends CallDecl>(
+/** A handler of one call of VFIO. */
+export const vfioHandler = <D extends CallDecl>(
   vfio: Vfio,
   decl: D,
   body: Body<D>,
   struct?: StructDecl,
-): CallHandler {
-  const { stage } = vfio.processes.host
-  const tags = stage.tag(decl)
-  const rules = rulesOf(decl) as Readonly<Record<string, number>>
-  const shown = Object.keys(decl.args)
-    .filter((name) => ['u32', 'u64'].includes(decl.args[name]?.type ?? ''))
-    .slice(0, SHOWN_MAX)
-  const lanes = new Array<number>(2 * SHOWN_MAX).fill(0)
-  const outputs = Object.keys(decl.outputs ?? {})
-  return {
+): CallHandler =>
+  processHandler(
+    vfio.processes,
     decl,
-    run(args: Values): Answer {
-      for (let i = 0; i < shown.length; i++) {
-        const word = (args[shown[i] as string] ?? 0n) as bigint
-        lanes[2 * i] = loOf(word)
-        lanes[2 * i + 1] = hiOf(word)
-      }
-      const [l0, h0, l1, h1, l2, h2, l3, h3] = lanes as Lanes
-      const before = stage.enter(tags, l0, h0, l1, h1, l2, h2, l3, h3)
-      const process = vfio.processes.find(args['process'] as string | undefined)
-      const call =
-        process === undefined
-          ? undefined
-          : struct === undefined
-            ? new VfioCall(process, args)
-            : new StructCall(process, args, struct)
-      const outcome = call === undefined ? 'no-such-process' : body(call)
-      if (call instanceof StructCall && outputs.length > 0)
-        Object.assign(call.outputs, call.struct.outputs(outputs))
-      const place = isStop(outcome) ? outcome : (rules[outcome] as number)
-      const answer = finish(vfio, decl, place, call)
-      if (typeof place !== 'number') {
-        stage.cause = before
-        return answer
-      }
-      const out = (answer.outputs[outputs[0] ?? ''] ?? 0n) as bigint
-      stage.leave(tags, before, place, loOf(out), hiOf(out))
-      return answer
-    },
-  }
-}
+    (call) =>
+      decl.verb === 'ioctl' && isForeign(vfio, call)
+        ? unknown(`${decl.name} on a file that is not of VFIO`)
+        : body(call),
+    struct,
+  )
 
 /** The container behind the descriptor of a call, or the rule that refuses. */
-export function containerOf(vfio: Vfio, call: VfioCall): VfioContainer | 'bad-fd' | 'wrong-file' {
+export function containerOf(vfio: Vfio, call: ProcessCall): VfioContainer | 'bad-fd' | 'wrong-file' {
   const target = vfio.files.find(call.process.name, call.number('fd'))?.target
   if (target === undefined) return 'bad-fd'
   return target.kind === 'container' ? (target as VfioContainer) : 'wrong-file'
@@ -141,7 +44,7 @@ export function containerOf(vfio: Vfio, call: VfioCall): VfioContainer | 'bad-fd
 /** The driver of the container behind the descriptor of a call, which works for the caller; or why it does not. */
 export function driverOf(
   vfio: Vfio,
-  call: VfioCall,
+  call: ProcessCall,
 ): SpaprContainer | Outcome<'bad-fd' | 'wrong-file' | 'no-driver' | 'other-process'> {
   const target = vfio.files.find(call.process.name, call.number('fd'))?.target
   if (target === undefined) return 'bad-fd'
@@ -155,7 +58,7 @@ export function driverOf(
 /** The group behind the descriptor of a call. A container hands calls that are not its own to its driver. */
 export function groupOf(
   vfio: Vfio,
-  call: VfioCall,
+  call: ProcessCall,
 ): VfioGroup | 'bad-fd' | 'wrong-file' | 'no-driver' | 'other-process' {
   const target = vfio.files.find(call.process.name, call.number('fd'))?.target
   if (target === undefined) return 'bad-fd'

@@ -1,4 +1,4 @@
-import { ERRNO_CODES } from '../../bits/codes.ts'
+import { ERRNO_CODES } from '../bits/codes.ts'
 
 /** A call that ends in no rule of its declaration: the kernel stopped, or the model does not know. */
 export interface Stop {

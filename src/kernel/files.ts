@@ -1,15 +1,25 @@
-import { Held } from '../../bits/held.ts'
-import { type Journal, keyOf } from '../../bits/state.ts'
+import { Held } from '../bits/held.ts'
+import { type Journal, keyOf } from '../bits/state.ts'
+import type { TableGroup } from '../table/hw-table.ts'
 
 /** Files that a process may have open (Linux: soft limit of RLIMIT_NOFILE). */
 export const FILES_MAX = 1024
 /** Descriptors 0 to 2 are the terminal's. */
 const FIRST_FD = 3
 
+/** Files of VFIO, and files of KVM. */
+export type FileKind = 'container' | 'group' | 'device' | 'kvm' | 'vm' | 'vcpu' | 'kvm-vfio' | 'tce-table'
+
 /** What is behind a file: told when its last holder is gone. */
 export interface FileTarget {
-  readonly kind: 'container' | 'group' | 'device'
+  readonly kind: FileKind
   released(): void
+}
+
+/** A group of VFIO, as KVM sees it. */
+export interface GroupFile extends FileTarget {
+  readonly kind: 'group'
+  readonly table: TableGroup
 }
 
 /**
@@ -63,10 +73,21 @@ export class FileTable {
   readonly #journal: Journal
   readonly #files = new Map<string, Held<ProcessFiles>>()
   readonly #opened: Held<number>
+  readonly #paths = new Map<string, () => FileTarget>()
 
   constructor(journal: Journal) {
     this.#journal = journal
     this.#opened = new Held(journal, 'files opened', 0, (n) => n)
+  }
+
+  /** A path that processes can open: `make` is what each open file of it is. */
+  serve(path: string, make: () => FileTarget): void {
+    this.#paths.set(path, make)
+  }
+
+  /** What opening a path that is served leads to. */
+  targetAt(path: string): FileTarget | undefined {
+    return this.#paths.get(path)?.()
   }
 
   /** Whether a process has a descriptor left. */
