@@ -1,5 +1,12 @@
 import { bytesText, counted } from '../check/words.ts'
-import type { CacheLedger, HostLedger, PeLedger, ProcessLedger, RegionLedger } from './host-ledger.ts'
+import type {
+  CacheLedger,
+  HostLedger,
+  PeLedger,
+  ProcessLedger,
+  RegionLedger,
+  TableLedger,
+} from './host-ledger.ts'
 import { table } from './layout.ts'
 
 type Section = readonly [title: string, lines: readonly string[]]
@@ -39,6 +46,36 @@ const regionLines = (regions: readonly RegionLedger[], columns: number): string[
     { indent: 2, right: [2, 3, 4, 5], columns },
   )
 
+const TABLE_HEAD = [
+  'bus address',
+  'page',
+  'entries',
+  'levels',
+  'charged',
+  'mapped',
+  'unmapped',
+  'peak',
+  'live',
+  '',
+]
+
+const tableLines = (tables: readonly TableLedger[], columns: number): string[] =>
+  table(
+    [
+      TABLE_HEAD,
+      ...tables.map((t) => [
+        t.busOffset,
+        bytesText(t.pageBytes),
+        String(t.entries),
+        String(t.levels),
+        bytesText(t.chargedBytes),
+        ...[t.mapped, t.unmapped, t.peakPages, t.livePages].map(String),
+        [t.pes.join(', '), t.isFreed ? '' : 'still there'].filter((w) => w !== '').join('; '),
+      ]),
+    ],
+    { indent: 2, right: [1, 2, 3, 4, 5, 6, 7, 8], columns },
+  )
+
 const CACHE_HEAD = ['PHB', 'fills', 'kills: pages', 'PE', 'all', 'made room', 'stores', 'firmware calls']
 
 const cacheLines = (caches: readonly CacheLedger[]): string[] =>
@@ -66,10 +103,11 @@ const peLines = (pes: readonly PeLedger[], columns: number): string[] =>
 
 /** What a POWER host shows, as sections of a ledger; those without content have no lines. */
 export function hostSections(host: HostLedger, columns: number): readonly Section[] {
-  const { processes, regions, caches, pes } = host
+  const { processes, regions, tables, caches, pes } = host
   return [
     ['locked and pinned memory', processes.length === 0 ? [] : processLines(processes)],
     ['preregistered memory', regions.length === 0 ? [] : regionLines(regions, columns)],
+    ['hardware tables', tables.length === 0 ? [] : tableLines(tables, columns)],
     ['TCE caches', caches.length === 0 ? [] : cacheLines(caches)],
     ['frozen PEs', peLines(pes, columns)],
   ]

@@ -1,4 +1,4 @@
-import { hex, numberOf } from '../bits/u64.ts'
+import { hex, numberOf, wordOf } from '../bits/u64.ts'
 import { LiveRegions } from '../check/live-regions.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
@@ -6,6 +6,10 @@ import type { RecordLog, RecordSink } from '../trace/record-log.ts'
 const LOCKED = slotMap('mm.locked')
 const PIN = slotMap('mm.pin')
 const REGION = slotMap('region.new')
+const TABLE = slotMap('hw.table')
+const SET = slotMap('hw.set')
+const REF = slotMap('hw.ref')
+const WINDOW = slotMap('hw.window')
 const FILL = slotMap('hw.fill')
 const KILL = slotMap('hw.kill')
 const STORE = slotMap('hw.store')
@@ -34,6 +38,25 @@ export interface RegionLedger {
   readonly used: number
   readonly mapped: number
   readonly mappedPeak: number
+}
+
+/** A hardware TCE table that a process paid for, or in which something was mapped. */
+export interface TableLedger {
+  readonly table: number
+  /** PEs that it was programmed into. */
+  readonly pes: readonly string[]
+  readonly busOffset: string
+  readonly pageBytes: number
+  readonly entries: number
+  readonly levels: number
+  readonly chargedBytes: number
+  /** Entries that got a permission, and those that lost theirs. */
+  readonly mapped: number
+  readonly unmapped: number
+  /** Live entries: the most at one time, and at the end. */
+  readonly peakPages: number
+  readonly livePages: number
+  readonly isFreed: boolean
 }
 
 /** What software and devices did to the TCE cache of a PHB. */
@@ -65,9 +88,13 @@ export interface PeLedger {
 export interface HostLedger {
   readonly processes: readonly ProcessLedger[]
   readonly regions: readonly RegionLedger[]
+  readonly tables: readonly TableLedger[]
   readonly caches: readonly CacheLedger[]
   readonly pes: readonly PeLedger[]
 }
+
+/** Permission bits of a TCE. */
+const PERM = 3
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 /** A row whose name is interned until it is shown. */
@@ -77,7 +104,7 @@ type Row<T, N extends keyof T> = Mutable<Omit<T, N>> & { readonly name: number }
 const [PAGES, PE, ALL] = [0, 1, 2]
 
 /**
- * Counts what records say of a POWER host: locked and pinned memory, regions, TCE caches, frozen PEs.
+ * Counts what records say of a POWER host: locked and pinned memory, regions, tables, TCE caches, frozen PEs.
  *
  * @example
  * const host = new HostCounter()
@@ -93,6 +120,10 @@ export class HostCounter implements RecordSink {
     'region.get',
     'region.put',
     'region.map',
+    'hw.table',
+    'hw.set',
+    'hw.ref',
+    'hw.window',
     'hw.fill',
     'hw.kill',
     'hw.store',
@@ -103,6 +134,7 @@ export class HostCounter implements RecordSink {
   readonly #processes = new Map<number, Row<ProcessLedger, 'process'>>()
   readonly #regions = new Map<number, Row<RegionLedger, 'process'>>()
   readonly #live = new LiveRegions()
+  readonly #tables = new Map<number, Mutable<TableLedger> & { pes: string[] }>()
   readonly #caches = new Map<number, Row<CacheLedger, 'unit'>>()
   readonly #pes = new Map<string, Row<PeLedger, 'unit' | 'why'> & { why: number }>()
   #log: RecordLog | undefined
@@ -110,6 +142,18 @@ export class HostCounter implements RecordSink {
   see(log: RecordLog, seq: number): void {
     this.#log = log
     switch (log.kindNumberOf(seq)) {
+      case KIND['hw.set']:
+        this.#set(log, seq)
+        return
+      case KIND['hw.table']:
+        this.#made(log, seq)
+        return
+      case KIND['hw.ref']:
+        this.#referred(log, seq)
+        return
+      case KIND['hw.window']:
+        this.#programmed(log, seq)
+        return
       case KIND['mm.locked']:
         this.#locked(log, seq)
         return
@@ -176,6 +220,49 @@ export class HostCounter implements RecordSink {
     row.mappedPeak = Math.max(row.mappedPeak, row.mapped)
   }
 
+  #made(log: RecordLog, seq: number): void {
+    const at = (slot: number) => log.slot(seq, slot)
+    const table = at(TABLE.table)
+    this.#tables.set(table, {
+      table,
+      pes: [],
+      busOffset: hex(wordOf(at(TABLE.busOffset + 1), at(TABLE.busOffset))),
+      pageBytes: 2 ** at(TABLE.pageShift),
+      entries: numberOf(at(TABLE.entries + 1), at(TABLE.entries)),
+      levels: at(TABLE.levels),
+      chargedBytes: numberOf(at(TABLE.charged + 1), at(TABLE.charged)),
+      mapped: 0,
+      unmapped: 0,
+      peakPages: 0,
+      livePages: 0,
+      isFreed: false,
+    })
+  }
+
+  #set(log: RecordLog, seq: number): void {
+    const row = this.#tables.get(log.slot(seq, SET.table))
+    if (row === undefined) return
+    const count = numberOf(log.slot(seq, SET.count + 1), log.slot(seq, SET.count))
+    const wasLive = (log.slot(seq, SET.before) & PERM) !== 0
+    const isLive = (log.slot(seq, SET.tce) & PERM) !== 0
+    if (isLive) row.mapped += count
+    else if (wasLive) row.unmapped += count
+    row.livePages += (isLive ? count : 0) - (wasLive ? count : 0)
+    if (row.livePages > row.peakPages) row.peakPages = row.livePages
+  }
+
+  #referred(log: RecordLog, seq: number): void {
+    const row = this.#tables.get(log.slot(seq, REF.table))
+    if (row !== undefined && log.slot(seq, REF.references) === 0) row.isFreed = true
+  }
+
+  #programmed(log: RecordLog, seq: number): void {
+    const row = this.#tables.get(log.slot(seq, WINDOW.table))
+    if (row === undefined) return
+    const pe = `${log.names.word(log.slot(seq, WINDOW.unit))} PE ${log.slot(seq, WINDOW.pe)}`
+    if (!row.pes.includes(pe)) row.pes.push(pe)
+  }
+
   #cache(name: number): Row<CacheLedger, 'unit'> {
     let row = this.#caches.get(name)
     if (row === undefined) {
@@ -220,6 +307,9 @@ export class HostCounter implements RecordSink {
         process: word(name),
         ...row,
       })),
+      tables: [...this.#tables.values()]
+        .filter((t) => t.chargedBytes > 0 || t.mapped > 0)
+        .map((t) => ({ ...t, pes: [...t.pes] })),
       caches: [...this.#caches.values()].map(({ name, ...row }) => ({ unit: word(name), ...row })),
       pes: [...this.#pes.values()].map(({ name, why, ...row }) => ({
         unit: word(name),

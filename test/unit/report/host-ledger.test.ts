@@ -34,6 +34,31 @@ describe('the ledger of a POWER host', () => {
     ])
   })
 
+  it('has the tables that were paid for, with what was mapped in them', () => {
+    const [table, ...others] = tour('vfio-container').host.tables
+    expect(others).toEqual([])
+    expect(table).toEqual({
+      table: expect.any(Number),
+      pes: ['phb0 PE 1'],
+      busOffset: '0x0',
+      pageBytes: 4096,
+      entries: 524288,
+      levels: 1,
+      chargedBytes: 8 << 20,
+      mapped: 32,
+      unmapped: 32,
+      peakPages: 32,
+      livePages: 0,
+      isFreed: true,
+    })
+    // The one that was cancelled was never made, and the one that was refused is not there.
+    expect(tour('vfio-windows').host.tables.map((t) => [t.busOffset, t.pageBytes, t.levels])).toEqual([
+      ['0x0', 65536, 1],
+      ['0x800000000000000', 65536, 2],
+      ['0x800000000000000', 1 << 21, 1],
+    ])
+  })
+
   it('counts a registration that two containers share as one region', () => {
     const { processes, regions } = tour('vfio-shared-registration').host
     expect(regions.map((r) => [r.pages, r.used])).toEqual([[384, 0]])
@@ -84,7 +109,7 @@ describe('the ledger of a POWER host', () => {
     expect(titles('vfio-container').slice(0, 3)).toEqual([
       'locked and pinned memory',
       'preregistered memory',
-      'TCE caches',
+      'hardware tables',
     ])
   })
 
