@@ -62,6 +62,22 @@ export class StructCall extends ProcessCall {
   }
 }
 
+/** Arguments that say how a structure comes, not what is asked: records show them last. */
+const HEADER: readonly string[] = ['arg', 'argsz', 'flags']
+
+/** Names of the arguments that records show: addresses and sizes before the head of a structure. */
+function shownOf({ args }: CallDecl): readonly string[] {
+  const words = Object.keys(args).filter((name) => ['u32', 'u64'].includes(args[name]?.type ?? ''))
+  const isHead = (name: string) => HEADER.includes(name)
+  return [...words.filter((name) => !isHead(name)), ...words.filter(isHead)].slice(0, SHOWN_MAX)
+}
+
+/** Arguments by name; those in a structure as the caller has them in its memory. */
+function askedOf(call: ProcessCall | undefined, args: Values, names: readonly string[]): Values {
+  if (!(call instanceof StructCall) || args['arg'] === undefined) return args
+  return { ...args, ...call.struct.outputs(names) }
+}
+
 /** What a call does: the rule that ends it. */
 export type Body<D extends CallDecl> = (call: ProcessCall) => Outcome<RuleOf<D> | 'no-such-process'>
 
@@ -90,21 +106,12 @@ export function processHandler<D extends CallDecl>(
   const { stage } = processes.host
   const tags = stage.tag(decl)
   const rules = rulesOf(decl) as Readonly<Record<string, number>>
-  const shown = Object.keys(decl.args)
-    .filter((name) => ['u32', 'u64'].includes(decl.args[name]?.type ?? ''))
-    .slice(0, SHOWN_MAX)
+  const shown = shownOf(decl)
   const lanes = new Array<number>(2 * SHOWN_MAX).fill(0)
   const outputs = Object.keys(decl.outputs ?? {})
   return {
     decl,
     run(args: Values): Answer {
-      for (let i = 0; i < shown.length; i++) {
-        const word = (args[shown[i] as string] ?? 0n) as bigint
-        lanes[2 * i] = loOf(word)
-        lanes[2 * i + 1] = hiOf(word)
-      }
-      const [l0, h0, l1, h1, l2, h2, l3, h3] = lanes as Lanes
-      const before = stage.enter(tags, l0, h0, l1, h1, l2, h2, l3, h3)
       const process = processes.find(args['process'] as string | undefined)
       const call =
         process === undefined
@@ -112,6 +119,14 @@ export function processHandler<D extends CallDecl>(
           : struct === undefined
             ? new ProcessCall(process, args)
             : new StructCall(process, args, struct)
+      const asked = askedOf(call, args, shown)
+      for (let i = 0; i < shown.length; i++) {
+        const word = (asked[shown[i] as string] ?? 0n) as bigint
+        lanes[2 * i] = loOf(word)
+        lanes[2 * i + 1] = hiOf(word)
+      }
+      const [l0, h0, l1, h1, l2, h2, l3, h3] = lanes as Lanes
+      const before = stage.enter(tags, l0, h0, l1, h1, l2, h2, l3, h3)
       const outcome = call === undefined ? 'no-such-process' : body(call)
       if (call instanceof StructCall && outputs.length > 0)
         Object.assign(call.outputs, call.struct.outputs(outputs))
