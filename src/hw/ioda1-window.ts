@@ -2,7 +2,7 @@ import { ERRNO_CODES } from '../bits/codes.ts'
 import { assert } from '../bits/errors.ts'
 import { ceilLog2 } from '../bits/u64.ts'
 import { MultiLevelTable } from '../table/multi-level-table.ts'
-import { TCE_BYTES } from '../table/tce-entry.ts'
+import { TCE_BYTES, TCE_BYTES_SHIFT } from '../table/tce-entry.ts'
 import { type IodaPe, SEGMENT_SHIFT } from './ioda-pe.ts'
 import type { IodaPhb } from './ioda-phb.ts'
 import { tableTve } from './ioda-tve.ts'
@@ -22,8 +22,10 @@ export function openSegments(phb: IodaPhb, pe: IodaPe): number {
   const segmentEntries = 2 ** (SEGMENT_SHIFT - pageShift)
   const levelBytes = segmentEntries * TCE_BYTES
   const entries = pe.segments * segmentEntries
+  // The least that the allocator gives out is a page.
+  const levelShift = Math.max(ceilLog2(BigInt(entries)), phb.host.pageShift - TCE_BYTES_SHIFT)
   const table = MultiLevelTable.create(phb.tables, {
-    geometry: { entries, levelShift: ceilLog2(BigInt(entries)), levels: 1 },
+    geometry: { entries, levelShift, levels: 1 },
     pageShift,
     busOffset: BigInt(pe.tce32Start),
     allocatedBytes: 0,

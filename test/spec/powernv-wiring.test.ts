@@ -22,12 +22,12 @@ const hostOf = (input: Partial<PowernvInput> = {}) =>
 const call = (m: Machine, verb: Verb, name: string, args: Record<string, Value> = {}, process?: string) =>
   m.perform({ verb, call: name, args, ...(process !== undefined && { by: { process } }) })
 
-/** Opens a v2 container with group 0 in it, maps 16 MiB of memory for the process, and gives both descriptors. */
-function attach(m: Machine): { fd: bigint; group: bigint } {
+/** Opens a container, v2 unless said otherwise, with group 0 in it, maps 16 MiB of memory for the process, and gives both descriptors. */
+function attach(m: Machine, type = 7n): { fd: bigint; group: bigint } {
   const fd = call(m, 'proc', 'open', { path: '/dev/vfio/vfio' }).outputs['fd'] as bigint
   const group = call(m, 'proc', 'open', { path: '/dev/vfio/0' }).outputs['fd'] as bigint
   call(m, 'ioctl', 'VFIO_GROUP_SET_CONTAINER', { fd: group, container: fd })
-  call(m, 'ioctl', 'VFIO_SET_IOMMU', { fd, type: 7n })
+  call(m, 'ioctl', 'VFIO_SET_IOMMU', { fd, type })
   call(m, 'proc', 'mmap', { address: UA, bytes: 1n << 24n, read: true, write: true, fixed: true })
   return { fd, group }
 }
@@ -114,6 +114,38 @@ describe('a POWER host', () => {
     expect(counts.filter((n) => n > 1)).toEqual([])
     expect(counts.filter((n) => n === 1).length).toBeGreaterThan(3)
     expect([counts.at(-1), refusals()]).toEqual([0, 0])
+  })
+
+  it('lets the first mapping that is injected meet a region on its way out, and no other', () => {
+    const rulesOf = (regionGoing: number): string[] => {
+      const m = createMachine(hostOf({ inject: { regionGoing } }))
+      const { fd } = open(m)
+      const at = (iova: bigint) => map(m, fd, iova, UA).rule
+      const rules = [at(0n), at(0x1_0000n)]
+      call(m, 'ioctl', 'VFIO_IOMMU_UNMAP_DMA', { fd, iova: 0n, bytes: 0x2_0000n })
+      return [...rules, at(0n)]
+    }
+    expect(rulesOf(1)).toEqual(['region-going', 'done', 'done'])
+    expect(rulesOf(2)).toEqual(['done', 'done', 'region-going'])
+    expect(rulesOf(3)).toEqual(['done', 'done', 'done'])
+  })
+
+  it('gives a P7IOC tables of 64 KiB pages where its description says so', () => {
+    const device = { name: 'old', kind: 'edu', dmaMask: WORD } as const
+    const m = createMachine(
+      hostOf({
+        profile: 'linux-6.1',
+        phbs: [{ platform: 'P7IOC', pageShifts: [16], pes: [{ firstSegment: 1, devices: [device] }] }],
+      }),
+    )
+    const { fd } = attach(m, 2n)
+    call(m, 'ioctl', 'VFIO_IOMMU_ENABLE', { fd })
+    const iova = 0x1000_0000n
+    expect(map(m, fd, iova + 0x1000n, UA).rule).toBe('iova-unaligned-returns-1')
+    expect(map(m, fd, iova + 0x3_0000n, UA).rule).toBe('done')
+    call(m, 'mem', 'write', { space: 'ua', address: UA + 0xfff0n, data: 'end' })
+    const read = call(m, 'dma', 'read', { device: 'old', iova: iova + 0x3_fff0n, bytes: 3n })
+    expect(read).toMatchObject({ rule: 'done', outputs: { data: 'end' } })
   })
 
   it('can be travelled in time', () => {

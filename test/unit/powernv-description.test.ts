@@ -66,6 +66,11 @@ describe('the description of a POWER host', () => {
     ],
     ['segments where there are none', [{ pes: [{ segments: 1 }] }], 'PHB4 has no segments'],
     ['no segments on a P7IOC', [{ platform: 'P7IOC', pes: [{ segments: 0 }] }], 'one segment or more'],
+    [
+      'tables of a P7IOC with pages too large for a segment',
+      [{ platform: 'P7IOC', pageShifts: [21, 24] }],
+      '64 KiB at most',
+    ],
     ['too many segments', [{ platform: 'P7IOC', pes: [{ segments: 9 }] }], 'behind the 8 of a P7IOC'],
     [
       'segments that two PEs have',
