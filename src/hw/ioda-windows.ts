@@ -11,7 +11,7 @@ import type { IodaPhb } from './ioda-phb.ts'
 import { bypassTve, tableTve, WINDOW_1_BASE } from './ioda-tve.ts'
 import { FIRMWARE_PARAMETER } from './tce-kills.ts'
 
-const { OK } = ERRNO_CODES
+const { OK, ENOMEM } = ERRNO_CODES
 /** Who holds the tables that the kernel made for itself. */
 const KERNEL = 'kernel'
 const DEFAULT_LEVELS = 2
@@ -93,6 +93,7 @@ export class IodaGroupOps implements TableGroupOps {
 
   #create(window: number, request: TableRequest, hasUserView: boolean): MultiLevelTable | number {
     const { tables } = this.#phb
+    if (tables.onAllocate?.() === false) return ENOMEM
     const geometry = tableGeometry(request, tables.host.pageShift)
     if (typeof geometry === 'number') return geometry
     return MultiLevelTable.create(tables, {

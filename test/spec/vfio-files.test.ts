@@ -27,6 +27,15 @@ function withDevice() {
 }
 
 describe('open', () => {
+  /** An open whose n-th allocation fails; nothing is left of it. */
+  const failing = (n: number, path: string) => {
+    const world = makeVfio({ journal: true })
+    const before = world.journal.hash
+    world.failAllocation(n)
+    const answer = world.call(OPEN, { path })
+    expect(world.journal.hash).toBe(before)
+    return answer
+  }
   testRules(OPEN, {
     'no-such-process': () => [makeVfio().call(OPEN, { process: 'nobody', path: '/dev/null' })],
     'too-many-files': () => {
@@ -34,6 +43,7 @@ describe('open', () => {
       fillFiles(world)
       return [CONTAINER, '/dev/vfio/7'].map((path) => world.call(OPEN, { path }))
     },
+    'no-file-record': () => ['/dev/vfio/7', CONTAINER].map((path) => failing(1, path)),
     'no-such-file': () =>
       ['/dev/vfio/7', '/dev/vfio/00', '/dev/vfio', '/dev/vfio/noiommu-0'].map((path) =>
         makeVfio().call(OPEN, { path }),
@@ -44,6 +54,7 @@ describe('open', () => {
       world.call(CLOSE, { fd: world.groupFd })
       return [again, world.call(OPEN, { path: '/dev/vfio/0' })]
     },
+    'no-container-record': () => [failing(2, CONTAINER)],
     done: () => {
       const world = makeVfio()
       const answers = [CONTAINER, '/dev/vfio/0', CONTAINER].map((path) => world.call(OPEN, { path }))

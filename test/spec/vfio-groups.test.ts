@@ -100,6 +100,20 @@ describe('VFIO_CHECK_EXTENSION', () => {
 })
 
 describe('VFIO_SET_IOMMU', () => {
+  /** Like `setLast`, with the n-th allocation of the call failing; the container has nothing of a driver then. */
+  const setFailing = (type: bigint, tables: readonly FakeGroup[], n: number, profile = 'intended') => {
+    const world = makeVfio({ profile, journal: true, groups: plain(...tables) })
+    const fd = world.container()
+    for (const { group } of tables) {
+      world.call(VFIO_GROUP_SET_CONTAINER, { fd: world.group(group), container: fd })
+    }
+    const before = world.journal.hash
+    world.failAllocation(n)
+    const answer = world.call(VFIO_SET_IOMMU, { fd, type })
+    expect(world.journal.hash).toBe(before)
+    expect(world.call(VFIO_IOMMU_SPAPR_TCE_REMOVE, { fd, start_addr: 0n }).rule).toBe('no-driver')
+    return answer
+  }
   const eager = (answers: FakeGroup['answers'], memlockBytes?: bigint) =>
     setLast(V2, [refusing(answers)], FIRST, memlockBytes).answer
   testRules(VFIO_SET_IOMMU, {
@@ -113,6 +127,7 @@ describe('VFIO_SET_IOMMU', () => {
       return [V2, 1n].map((type) => world.call(VFIO_SET_IOMMU, { fd: world.fd, type }))
     },
     'type-unknown': () => [0n, 1n, 3n, 8n].map((type) => setLast(type, [new FakeGroup()]).answer),
+    'no-driver-record': () => [setFailing(V2, [new FakeGroup()], 1), setFailing(V1, [other(0)], 1, OLD)],
     'no-dynamic-windows': () => [
       setLast(V2, [new FakeGroup({ maxWindows: 0 })]).answer,
       setLast(V2, [lent(0).group]).answer,
@@ -125,6 +140,12 @@ describe('VFIO_SET_IOMMU', () => {
     'groups-differ': () => [
       setLast(V2, [new FakeGroup(), other(1)]).answer,
       setLast(V2, [new FakeGroup(), other(1)], OLD).answer,
+    ],
+    'no-group-record': () => [
+      setFailing(V2, [new FakeGroup()], 2),
+      setFailing(V2, [new FakeGroup(), new FakeGroup({ group: 1 })], 3),
+      setFailing(V2, [lent(0).group], 2, OLD),
+      setFailing(V1, [new FakeGroup()], 2, OLD),
     ],
     'v2-without-windows': () => [setLast(V2, [lent(0).group], OLD).answer],
     'table-cannot-swap': () => [setLast(V1, [lentAnswering(0, -22)], OLD).answer],
@@ -278,6 +299,15 @@ describe('VFIO_GROUP_SET_CONTAINER', () => {
       second([new FakeGroup(), other(1)]),
       second([lent(0).group, new FakeGroup({ group: 1 })], OLD, V1),
     ],
+    'no-group-record': () => {
+      const tables = [new FakeGroup(), refusing({ setWindow: -6 }, 1)] as const
+      const { world, fd, answer } = addLast(V2, tables)
+      world.call(VFIO_IOMMU_SPAPR_TCE_CREATE, { fd, page_shift: 16n, window_bytes: 1n << 30n, levels: 1n })
+      world.failAllocation(1)
+      const refused = answer()
+      expect([tables[1].isOwned, tables[1].tables]).toEqual([false, [null, null]])
+      return [refused]
+    },
     'firmware-refused': () => {
       const bad = refusing({ setWindow: -6 }, 1)
       const { world, fd, answer } = addLast(V2, [new FakeGroup(), bad])
@@ -343,6 +373,11 @@ describe('VFIO_GROUP_UNSET_CONTAINER', () => {
 describe('VFIO_GROUP_GET_DEVICE_FD', () => {
   const open = (world: VfioWorld, fd: bigint, name = DEVICE) =>
     world.call(VFIO_GROUP_GET_DEVICE_FD, { fd, name })
+  /** An opening whose n-th allocation fails. */
+  const failing = (n: number, world: VfioWorld & { readonly groupFd: bigint }, name = DEVICE) => {
+    world.failAllocation(n)
+    return open(world, world.groupFd, name)
+  }
   testRules(VFIO_GROUP_GET_DEVICE_FD, {
     ...groupRows(VFIO_GROUP_GET_DEVICE_FD),
     'bad-pointer': () => {
@@ -358,6 +393,7 @@ describe('VFIO_GROUP_GET_DEVICE_FD', () => {
         open(world, world.groupFd, '0'.repeat(65_536)),
       ]
     },
+    'no-name-copy': () => [failing(1, attached(), 'none'), failing(1, attached())],
     'no-such-device': () => {
       const world = makeVfio()
       const fd = world.group()
@@ -370,12 +406,21 @@ describe('VFIO_GROUP_GET_DEVICE_FD', () => {
       fillFiles(world)
       return [open(world, fd)]
     },
+    'no-device-record': () => {
+      const world = makeVfio()
+      return [failing(2, { ...world, groupFd: world.group() }), failing(2, attached())]
+    },
     'no-iommu': () => {
       const world = makeVfio()
       const fd = world.group()
       const alone = open(world, fd)
       world.call(VFIO_GROUP_SET_CONTAINER, { fd, container: world.container() })
       return [alone, open(world, fd)]
+    },
+    'no-device-memory': () => {
+      const again = attached()
+      open(again, again.groupFd)
+      return [...[3, 4, 5].map((n) => failing(n, attached())), failing(3, again)]
     },
     done: () => {
       const world = attached()

@@ -163,6 +163,11 @@ describe('VFIO_IOMMU_SPAPR_REGISTER_MEMORY', () => {
     limit: () => [
       register(attached({ memlockBytes: PAGE }), UA, 2n * PAGE),
       register(attached({ memlockBytes: PAGE }), NOWHERE & ~0xffffn, 2n * PAGE),
+      ...[1, 2].map((n) => {
+        const world = registered()
+        world.failAllocation(n)
+        return register(world, UA + PAGE, PAGE)
+      }),
     ],
     'partly-pinned': () => {
       const world = attached({ memoryErrata: ['partial-pin-count'] })
@@ -175,6 +180,19 @@ describe('VFIO_IOMMU_SPAPR_REGISTER_MEMORY', () => {
       register(registered(), UA + 255n * PAGE, 2n * PAGE),
     ],
     overlap: () => [register(registered(), UA, PAGE), register(registered(), UA + PAGE, PAGE)],
+    'no-entry-record': () => {
+      const alone = attached()
+      alone.failAllocation(3)
+      const first = register(alone, UA, PAGE)
+      expect([alone.qemu.mm.locked.pages, alone.memory.isUsed(alone.qemu.mm)]).toEqual([0n, false])
+      expect(map(alone, 0n).rule).toBe('not-enabled')
+      const [a, b] = two()
+      register(a, UA, PAGE)
+      b.failAllocation(1)
+      const second = register(b, UA, PAGE)
+      expect([a.qemu.mm.locked.pages, unregister(a, UA, PAGE).rule]).toEqual([1n, 'done'])
+      return [first, second]
+    },
     shared: () => {
       const [a, b] = two()
       register(a, UA, PAGE)

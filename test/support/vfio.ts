@@ -36,9 +36,12 @@ export function makeVfio(options: VfioWorldOptions = {}) {
   const { memlockBytes = UNLIMITED.memlockBytes } = options
   const qemu = processes.spawn('qemu', { memlockBytes, hasIpcLock: false })
   processes.actor = 'qemu'
+  let untilFailure = 0
+  const onAllocate = () => --untilFailure !== 0
   const memory = new PreregisteredMemory({
     host: made.host,
     has: (id) => options.memoryErrata?.includes(id) ?? false,
+    onAllocate,
   })
   const pe = new FakeGroup()
   const groups = options.groups ?? [{ table: pe, devices: [DEVICE] }]
@@ -48,7 +51,12 @@ export function makeVfio(options: VfioWorldOptions = {}) {
     profile: resolveProfile(VFIO_ERRATA, options.profile ?? 'intended'),
     groups,
     hasEeh: true,
+    onAllocate,
   })
+  /** Makes the n-th allocation from now on fail, and no other. */
+  const failAllocation = (n: number) => {
+    untilFailure = n
+  }
   processes.watch(memory)
   const handlers = new Map<CallDecl, CallHandler>(
     [...vfioHandlers(vfio), ...procHandlers(processes)].map((h) => [h.decl, h]),
@@ -72,7 +80,7 @@ export function makeVfio(options: VfioWorldOptions = {}) {
   mmap(UA, (options.pages ?? 256n) * PAGE)
   const container = () => fdOf(call(calls.OPEN, { path: '/dev/vfio/vfio' }))
   const group = (number = 0) => fdOf(call(calls.OPEN, { path: `/dev/vfio/${number}` }))
-  return { ...made, qemu, memory, pe, vfio, call, container, group, mmap, fdOf }
+  return { ...made, qemu, memory, pe, vfio, call, container, group, mmap, fdOf, failAllocation }
 }
 
 export type VfioWorld = ReturnType<typeof makeVfio>

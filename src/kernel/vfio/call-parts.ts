@@ -146,6 +146,11 @@ const BESIDE = [
   },
   { rule: 'groups-differ', code: 'EPERM', when: 'The groups are of platforms that make tables differently.' },
 ] as const
+const NO_GROUP_RECORD = {
+  rule: 'no-group-record',
+  code: 'ENOMEM',
+  when: 'There is no memory for the record that the driver keeps of the group.',
+} as const
 const FIRMWARE_REFUSED = {
   rule: 'firmware-refused',
   code: 'ENXIO',
@@ -155,6 +160,7 @@ const FIRMWARE_REFUSED = {
 /** How attaching groups to a new driver ends. */
 export const ATTACH = [
   ...BESIDE,
+  NO_GROUP_RECORD,
   {
     rule: 'v2-without-windows',
     code: 'EPERM',
@@ -180,4 +186,4 @@ export const ATTACH = [
 ] as const
 
 /** How attaching a further group to a driver ends. */
-export const ATTACH_MORE = [...BESIDE, FIRMWARE_REFUSED] as const
+export const ATTACH_MORE = [...BESIDE, NO_GROUP_RECORD, FIRMWARE_REFUSED] as const

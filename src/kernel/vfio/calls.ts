@@ -34,15 +34,17 @@ export const OPEN = declareCall({
   answers: [
     NO_PROCESS,
     TOO_MANY_FILES,
+    { rule: 'no-file-record', code: 'ENOMEM', when: 'There is no memory for the open file.' },
     { rule: 'no-such-file', code: 'ENOENT', when: 'There is no such file.' },
     {
       rule: 'group-open',
       code: 'EBUSY',
       when: 'The file of the group is still open: by a descriptor, or by a device of it.',
     },
+    { rule: 'no-container-record', code: 'ENOMEM', when: 'There is no memory for the container.' },
     { rule: 'done', code: 'OK', when: 'A new container, or the group.' },
   ],
-  source: CORE,
+  source: `${CORE}; fs/open.c, do_sys_openat2; fs/namei.c, path_openat`,
   doc: 'A process opens a container or a group.',
 })
 
@@ -171,6 +173,7 @@ export const VFIO_SET_IOMMU = declareCall({
     { rule: 'no-group', code: 'EINVAL', when: 'The container has no group.' },
     { rule: 'driver-set', code: 'EINVAL', when: 'The container has a driver.' },
     { rule: 'type-unknown', code: 'ENODEV', when: 'No driver claims the type.' },
+    { rule: 'no-driver-record', code: 'ENOMEM', when: 'There is no memory for the driver’s container.' },
     ...ATTACH,
     { rule: 'done', code: 'OK', when: 'The container has a driver, and all its groups are attached.' },
   ],
@@ -287,6 +290,7 @@ export const VFIO_GROUP_GET_DEVICE_FD = declareCall({
     ...GROUP,
     { rule: 'bad-pointer', code: 'EFAULT', when: 'The name cannot be read up to its end.' },
     { rule: 'name-too-long', code: 'EINVAL', when: 'The name and its end do not fit a system page.' },
+    { rule: 'no-name-copy', code: 'ENOMEM', when: 'There is no memory for a copy of the name.' },
     {
       rule: 'no-such-device',
       code: 'ENODEV',
@@ -294,13 +298,23 @@ export const VFIO_GROUP_GET_DEVICE_FD = declareCall({
     },
     TOO_MANY_FILES,
     {
+      rule: 'no-device-record',
+      code: 'ENOMEM',
+      when: 'There is no memory for what VFIO keeps of this opening.',
+    },
+    {
       rule: 'no-iommu',
       code: 'EINVAL',
       when: 'The group is in no container, or the container has no driver.',
     },
+    {
+      rule: 'no-device-memory',
+      code: 'ENOMEM',
+      when: 'There is no memory for the device’s configuration space (first opening), or for the open file.',
+    },
     { rule: 'done', code: 'OK', when: 'The device is open, and holds the file of its group.' },
   ],
-  source: CORE,
+  source: `${CORE}; drivers/vfio/pci/vfio_pci_config.c, vfio_config_init`,
   doc: 'Opens a device of a group.',
 })
 

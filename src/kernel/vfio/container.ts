@@ -56,6 +56,7 @@ export class VfioContainer implements FileTarget {
     if (this.groups.length === 0) return 'no-group'
     if (this.driver !== null) return 'driver-set'
     if (type !== SPAPR_TCE_IOMMU && type !== SPAPR_TCE_V2_IOMMU) return 'type-unknown'
+    if (!this.#parts.allocates()) return 'no-driver-record'
     const driver = new SpaprContainer(this.#parts, type === SPAPR_TCE_V2_IOMMU, {
       journal: this.#journal,
       name: this.name,

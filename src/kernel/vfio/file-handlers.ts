@@ -24,7 +24,9 @@ function open(vfio: Vfio, call: ProcessCall): RuleOf<typeof OPEN> {
   const { name } = call.process
   const path = call.text('path')
   if (!files.hasRoom(name)) return 'too-many-files'
+  if (!vfio.allocates()) return 'no-file-record'
   if (path === CONTAINER_PATH) {
+    if (!vfio.allocates()) return 'no-container-record'
     call.handOut(files.open(name, vfio.createContainer()).fd)
     return 'done'
   }

@@ -63,9 +63,14 @@ function getDevice(vfio: Vfio, group: VfioGroup, call: ProcessCall): RuleOf<type
     name = read.text
   }
   if (name.length >= most) return 'name-too-long'
+  if (!vfio.allocates()) return 'no-name-copy'
   if (!group.devices.includes(name)) return 'no-such-device'
   if (!vfio.files.hasRoom(process.name)) return 'too-many-files'
+  if (!vfio.allocates()) return 'no-device-record'
   if (group.container === null || group.container.driver === null) return 'no-iommu'
+  // The map of its configuration space, the virtual space itself, and the open file.
+  const records = group.isOpen(name) ? 1 : 3
+  for (let i = 0; i < records; i++) if (!vfio.allocates()) return 'no-device-memory'
   call.handOut(vfio.files.open(process.name, new VfioDevice(name, group)).fd)
   return 'done'
 }

@@ -1,7 +1,7 @@
 import type { RuleOf } from '../../bits/call.ts'
 import { assert } from '../../bits/errors.ts'
 import { Held } from '../../bits/held.ts'
-import type { Journal } from '../../bits/state.ts'
+import { type Journal, keyOf } from '../../bits/state.ts'
 import type { TableGroup } from '../../table/hw-table.ts'
 import type { FileTarget, GroupFile, OpenFile } from '../files.ts'
 import type { Outcome } from '../outcome.ts'
@@ -35,7 +35,8 @@ export class VfioGroup implements GroupFile {
   readonly #driverTakesHardware: boolean
   readonly #container: Held<VfioContainer | null>
   readonly #file: Held<OpenFile | null>
-  readonly #openDevices: Held<number>
+  /** Names, once for each opening. */
+  readonly #openDevices: Held<readonly string[]>
 
   constructor(options: VfioGroupOptions, journal: Journal, driverTakesHardware: boolean) {
     this.table = options.table
@@ -46,7 +47,9 @@ export class VfioGroup implements GroupFile {
     const name = `group ${this.number}`
     this.#container = new Held<VfioContainer | null>(journal, `${name} container`, null, (c) => (c ? 1 : 0))
     this.#file = new Held<OpenFile | null>(journal, `${name} file`, null, (f) => f?.number ?? 0)
-    this.#openDevices = new Held(journal, `${name} devices`, 0, (n) => n)
+    this.#openDevices = new Held<readonly string[]>(journal, `${name} devices`, [], (names) =>
+      names.length === 0 ? 0 : keyOf(...names),
+    )
   }
 
   get container(): VfioContainer | null {
@@ -85,24 +88,30 @@ export class VfioGroup implements GroupFile {
 
   unsetContainer(): RuleOf<typeof VFIO_GROUP_UNSET_CONTAINER> {
     if (this.container === null) return 'not-in-a-container'
-    if (this.#openDevices.value > 0) return 'device-open'
+    if (this.#openDevices.value.length > 0) return 'device-open'
     this.#leave(this.container)
     return 'done'
   }
 
-  /** A device of it is opened: holds its file. */
-  useDevice(): void {
-    this.file?.hold()
-    this.#openDevices.set(this.#openDevices.value + 1)
+  /** Whether somebody has a device of it open. */
+  isOpen(device: string): boolean {
+    return this.#openDevices.value.includes(device)
   }
 
-  closeDevice(): void {
-    this.#openDevices.set(this.#openDevices.value - 1)
+  /** A device of it is opened: holds its file. */
+  useDevice(device: string): void {
+    this.file?.hold()
+    this.#openDevices.set([...this.#openDevices.value, device].sort())
+  }
+
+  closeDevice(device: string): void {
+    const names = this.#openDevices.value
+    this.#openDevices.set(names.toSpliced(names.indexOf(device), 1))
     this.file?.drop()
   }
 
   #leave(container: VfioContainer): void {
-    assert(this.#openDevices.value === 0, 'a group leaves its container without open devices')
+    assert(this.#openDevices.value.length === 0, 'a group leaves its container without open devices')
     container.leave(this, () => this.#releaseHardware())
     this.#container.set(null)
   }
@@ -121,10 +130,10 @@ export class VfioDevice implements FileTarget {
   constructor(name: string, group: VfioGroup) {
     this.name = name
     this.group = group
-    group.useDevice()
+    group.useDevice(name)
   }
 
   released(): void {
-    this.group.closeDevice()
+    this.group.closeDevice(this.name)
   }
 }

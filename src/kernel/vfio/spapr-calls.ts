@@ -231,6 +231,11 @@ export const VFIO_IOMMU_SPAPR_REGISTER_MEMORY = declareCall({
     { rule: 'not-pinnable', code: 'EFAULT', when: 'A page is not mapped, or not for writing.' },
     { rule: 'overlap', code: 'EINVAL', when: 'A registered region of the process overlaps.' },
     {
+      rule: 'no-entry-record',
+      code: 'ENOMEM',
+      when: 'There is no memory for the container’s record of it; the registration is taken back.',
+    },
+    {
       rule: 'shared',
       code: 'OK',
       when: 'The process has registered exactly this range through another container; nothing is charged.',
@@ -308,7 +313,11 @@ export const VFIO_IOMMU_SPAPR_TCE_CREATE = declareCall({
     },
     { rule: 'limit', code: 'ENOMEM', when: 'The table passes RLIMIT_MEMLOCK of the caller.' },
     { rule: 'table-refused', code: 'EINVAL', when: 'Window, page and levels fit no table.' },
-    { rule: 'no-memory', code: 'ENOMEM', when: 'There is no memory for the first level.' },
+    {
+      rule: 'no-memory',
+      code: 'ENOMEM',
+      when: 'There is no memory for the table (before its form is looked at) or its first level.',
+    },
     {
       rule: 'firmware-refused',
       code: 'ENXIO',

@@ -27,12 +27,18 @@ const PAST_TABLE_MAX = 8192
 type FirstOutcome = Outcome<
   Exclude<
     RuleOf<typeof VFIO_SET_IOMMU>,
-    'no-such-process' | 'bad-fd' | 'wrong-file' | 'no-group' | 'driver-set' | 'type-unknown'
+    | 'no-such-process'
+    | 'bad-fd'
+    | 'wrong-file'
+    | 'no-group'
+    | 'driver-set'
+    | 'type-unknown'
+    | 'no-driver-record'
   >
 >
 /** How attaching a further one can end. */
 export type MoreOutcome = Outcome<
-  'no-dynamic-windows' | 'one-group-only' | 'groups-differ' | 'firmware-refused' | 'done'
+  'no-dynamic-windows' | 'one-group-only' | 'groups-differ' | 'no-group-record' | 'firmware-refused' | 'done'
 >
 
 export interface MapRequest {
@@ -123,6 +129,7 @@ export class SpaprContainer {
     if (this.#lacksWindows(group)) return 'no-dynamic-windows'
     if (usesKernelTables ? ops === null : !this.isV2) return 'one-group-only'
     if (this.groups.some((g) => g.ops?.kind !== ops?.kind)) return 'groups-differ'
+    if (!this.#parts.allocates()) return 'no-group-record'
     if (ops === null) return unknown('groups with tables of the kernel in one container')
     const outcome = this.#take(ops)
     if (outcome === 'done') this.#groups.set([group, ...this.groups])
@@ -232,6 +239,10 @@ export class SpaprContainer {
     if (!isShared) region = memory.create(mm, process, ua, bytes)
     if (region < 0 && memory.answer > 0) return 'partly-pinned'
     if (region < 0) return REGISTER_ERRORS[region] ?? 'not-pinnable'
+    if (!this.#parts.allocates()) {
+      memory.put(region)
+      return 'no-entry-record'
+    }
     this.#regions.set([region, ...this.regions])
     this.#isEnabled.set(true)
     return isShared ? 'shared' : 'done'
@@ -300,6 +311,7 @@ export class SpaprContainer {
     const { ops } = group
     const { usesKernelTables, isEager } = this.#parts.errata
     if (this.#lacksWindows(group)) return 'no-dynamic-windows'
+    if (!this.#parts.allocates()) return 'no-group-record'
     if (ops === null && !usesKernelTables)
       return unknown('a container over tables of the kernel, as Linux 6.4 lends them')
     if (ops === null) return this.isV2 ? 'v2-without-windows' : this.#claim(group)

@@ -15,6 +15,8 @@ export interface SpaprParts {
   readonly host: Host
   readonly memory: MmIommu
   readonly errata: SpaprErrata
+  /** Asked before each allocation of VFIO's own: false makes that allocation fail. */
+  readonly allocates: () => boolean
 }
 
 /** How entries could be made; the first that meets trouble ends it. */

@@ -15,6 +15,8 @@ export interface VfioOptions {
   readonly groups: readonly VfioGroupOptions[]
   /** Whether the platform has EEH on: what VFIO_CHECK_EXTENSION says. */
   readonly hasEeh: boolean
+  /** Asked before each allocation of VFIO's own: false makes that allocation fail. */
+  readonly onAllocate?: () => boolean
 }
 
 /**
@@ -22,8 +24,8 @@ export interface VfioOptions {
  * `vfioHandlers` has the calls.
  *
  * Host structures are those of ppc64le. Rules are those since Linux 5.18; groups are there although kernels from 6.0
- * to 6.3 refuse PowerNV devices (they have no answer from a real host). No call fails for want of memory for
- * records of its own.
+ * to 6.3 refuse PowerNV devices (they have no answer from a real host). What calls allocate is that of Linux 6.12:
+ * a release that comes without one of these allocations cannot fail there.
  */
 export class Vfio {
   readonly files: FileTable
@@ -32,6 +34,8 @@ export class Vfio {
   readonly hasEeh: boolean
   /** Before Linux 6.2 a file that is no container is refused with EINVAL. */
   readonly refusesWithEinval: boolean
+  /** Whether there is memory for what a call is about to allocate. */
+  readonly allocates: () => boolean
   readonly #groups: ReadonlyMap<number, VfioGroup>
   readonly #parts: SpaprParts
   readonly #containers: Held<number>
@@ -44,9 +48,10 @@ export class Vfio {
     this.memory = memory
     this.hasEeh = options.hasEeh
     this.refusesWithEinval = profile.has('set-container-einval')
+    this.allocates = options.onAllocate ?? (() => true)
     this.files = new FileTable(host.journal)
     this.#containers = new Held(host.journal, 'containers', 0, (n) => n)
-    this.#parts = { host, memory, errata }
+    this.#parts = { host, memory, errata, allocates: this.allocates }
     this.#groups = new Map(
       options.groups.map((group) => [
         group.table.group,

@@ -128,7 +128,7 @@ export function createPowernv(description: PowernvDescription, options: MachineO
     onAllocate,
     onFirstMapping: () => firstMappings.take(),
   })
-  const vfio = new Vfio({ processes, memory, profile, groups, hasEeh: description.hasEeh })
+  const vfio = new Vfio({ processes, memory, profile, groups, hasEeh: description.hasEeh, onAllocate })
   // Files of a process that ends are closed before the kernel looks for memory that is left.
   processes.watch(memory)
   allocations = new Injection(journal, 'allocation', inject?.alloc)
