@@ -368,6 +368,21 @@ describe('VFIO_GROUP_UNSET_CONTAINER', () => {
     expect([table?.references, table?.live().length, qemu.mm.locked.pages]).toEqual([0, 0, 0n])
     expect(call(VFIO_SET_IOMMU, { fd, type: V2 }).rule).toBe('no-group')
   })
+
+  it.each([
+    ['linux-6.6.50', 16],
+    ['linux-6.6.51', 0],
+    ['linux-6.10', 16],
+    ['linux-6.12.95', 0],
+  ])('%s: a group that leaves another one leaves it %d mappings', (profile, left) => {
+    const world = registered({ profile, groups: plain(new FakeGroup(), new FakeGroup({ group: 1 })) })
+    const { call, fd, groupFd, memory, qemu } = world
+    call(VFIO_GROUP_SET_CONTAINER, { fd: world.group(1), container: fd })
+    call(VFIO_IOMMU_MAP_DMA, { fd, vaddr: UA, iova: 0n, bytes: PAGE })
+    call(VFIO_GROUP_UNSET_CONTAINER, { fd: groupFd })
+    expect(memory.mappedOf(memory.find(qemu.mm, UA, 256n * PAGE))).toBe(1 + left)
+    expect(call(VFIO_IOMMU_MAP_DMA, { fd, vaddr: UA, iova: 0n, bytes: PAGE }).rule).toBe('done')
+  })
 })
 
 describe('VFIO_GROUP_GET_DEVICE_FD', () => {

@@ -174,6 +174,19 @@ export const VFIO_ERRATA = declareErrata([
     scenario: 'scenarios/errata/eager-default-window.yaml',
   },
   {
+    id: 'detach-clears-all',
+    title: 'a group that leaves takes the mappings of all others with it',
+    kind: 'quirk',
+    family: 'linux',
+    versions: [{ since: '6.6.51', until: '6.7' }, { since: '6.10.10' }],
+    wrong:
+      'Every window of the container is cleared before it is taken from the group that leaves: groups that stay keep empty windows, and nobody is told.',
+    right: 'Windows are taken from the group that leaves. What they map stays, for the others.',
+    source: `Linux v6.12 ${SPAPR}, tce_iommu_release_ownership; 4ba2fdff2eb1 (v6.11, in stable 6.6.51 and 6.10.10)`,
+    evidence: 'source',
+    scenario: 'scenarios/errata/detach-clears-all.yaml',
+  },
+  {
     id: 'set-container-einval',
     title: 'a file that is no container is refused with EINVAL',
     kind: 'change',

@@ -141,14 +141,12 @@ export class SpaprContainer {
     this.#groups.set(this.groups.filter((g) => g !== group))
     const { ops } = group
     if (ops !== null) {
+      if (this.#parts.errata.clearsOnDetach) this.#clearAll()
       this.windows.unprogram(ops)
       if (this.#parts.errata.usesKernelTables) ops.releaseOwnership()
       return
     }
-    for (const table of this.windows.tables) {
-      if (table === null || this.mm === null) continue
-      this.#mapping.clear(table, this.mm, table.offset, table.entries)
-    }
+    this.#clearAll()
     this.#unclaim()
   }
 
@@ -283,6 +281,13 @@ export class SpaprContainer {
   #prepare(process: Process): DefaultOutcome {
     if (!this.windows.isPending) return 'done'
     return this.windows.createDefault(this.groups, { mm: this.adopt(process), task: process })
+  }
+
+  #clearAll(): void {
+    for (const table of this.windows.tables) {
+      if (table === null || this.mm === null) continue
+      this.#mapping.clear(table, this.mm, table.offset, table.entries)
+    }
   }
 
   #dropRegions(): void {

@@ -15,6 +15,7 @@ export interface SpaprErrata {
   readonly usesKernelTables: boolean
   readonly isEager: boolean
   readonly killsEach: boolean
+  readonly clearsOnDetach: boolean
 }
 
 export const spaprErrata = ({ has }: Profile): SpaprErrata => ({
@@ -31,4 +32,5 @@ export const spaprErrata = ({ has }: Profile): SpaprErrata => ({
   usesKernelTables: has('v1-kernel-tables'),
   isEager: has('eager-default-window'),
   killsEach: has('B9-vfio'),
+  clearsOnDetach: has('detach-clears-all'),
 })
