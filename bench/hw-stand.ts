@@ -106,7 +106,10 @@ export class HwStand {
     const { memory, pe } = this
     const groups = [{ table: pe, devices: ['0001:01:00.0'] }]
     const vfio = new Vfio({ processes, memory, profile, groups, hasEeh: true })
-    this.mapping = new SpaprMapping({ host, memory, errata: spaprErrata(profile) }, true)
+    this.mapping = new SpaprMapping(
+      { host, memory, errata: spaprErrata(profile), allocates: () => true },
+      true,
+    )
     this.#handlers = new Map(vfioHandlers(vfio).map((h) => [h.decl, h]))
     this.mmap(GUEST_UA, BigInt(GUEST_BYTES), hasSmallPages ? HUGE_SHIFT : 0)
     this.fd = this.#opened('/dev/vfio/vfio')

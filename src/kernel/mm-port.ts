@@ -23,6 +23,11 @@ export interface MmIommu {
   lookup(mm: AddressSpace, uaHi: number, uaLo: number, bytes: number): number
   /** One use less; 0, -ENOENT where there was none, -EBUSY where live mappings keep it (the use stays then). */
   put(region: number): number
+  /**
+   * A holder that will be gone lets go: `put`, but where live mappings of others keep the region their last one gives
+   * it back. Until then it is registered, and whoever registers it again holds it.
+   */
+  leave(region: number): void
   /** Uses of a region: registrations that hold it. */
   usesOf(region: number): number
   /** 1 + live mappings; 0 while it goes. */

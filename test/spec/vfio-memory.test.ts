@@ -1,7 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import { U64_MAX } from '../../src/bits/u64.ts'
 import { encodeStruct } from '../../src/kernel/user-struct.ts'
-import { VFIO_GROUP_SET_CONTAINER, VFIO_SET_IOMMU } from '../../src/kernel/vfio/calls.ts'
+import {
+  VFIO_GROUP_SET_CONTAINER,
+  VFIO_GROUP_UNSET_CONTAINER,
+  VFIO_SET_IOMMU,
+} from '../../src/kernel/vfio/calls.ts'
 import {
   VFIO_IOMMU_DISABLE,
   VFIO_IOMMU_ENABLE,
@@ -279,6 +283,48 @@ describe('VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY', () => {
     map(a, 0n)
     expect(unregister(a, UA, ALL).rule).toBe('done')
     expect(unregister(b, UA, ALL).rule).toBe('in-use')
+  })
+
+  it.each([
+    ['intended', ['done', 'not-held', 'shared'], 0n],
+    ['linux-6.12.95', ['done', 'not-held', 'shared'], 256n],
+  ])('%s: a container that goes first leaves memory to the one that maps it', (profile, rules, left) => {
+    const world = makeVfio({
+      profile,
+      groups: [0, 1].map((group) => ({ table: new FakeGroup({ group }), devices: [] })),
+    })
+    const [a, b] = [0, 1].map((group) => {
+      const [fd, groupFd] = [world.container(), world.group(group)]
+      world.call(VFIO_GROUP_SET_CONTAINER, { fd: groupFd, container: fd })
+      world.call(VFIO_SET_IOMMU, { fd, type: 7n })
+      return { ...world, fd, groupFd }
+    })
+    const locked = () => world.qemu.mm.locked.pages
+    world.mmap(0x2_0000_0000n, PAGE)
+    register(a!, UA, ALL)
+    register(b!, 0x2_0000_0000n, PAGE)
+    expect([map(b!, 0n).rule, map(b!, PAGE).rule, locked()]).toEqual(['done', 'done', 256n + 1n + 128n])
+    world.call(VFIO_GROUP_UNSET_CONTAINER, { fd: a!.groupFd })
+    expect([unmap(b!, 0n).rule, unregister(b!, UA, ALL).rule, register(b!, UA, ALL).rule]).toEqual(rules)
+    expect(locked()).toBe(256n + 1n + 128n)
+    // The one that registers it again has it now, or is one of two holders of whom one is gone.
+    expect([unmap(b!, PAGE).rule, unregister(b!, UA, ALL).rule, locked()]).toEqual([
+      'done',
+      'done',
+      left + 129n,
+    ])
+  })
+
+  it('what nobody holds any more goes with its last mapping', () => {
+    const world = registered()
+    const region = world.memory.find(world.qemu.mm, UA, ALL)
+    world.memory.mappedInc(region)
+    world.memory.mappedInc(region)
+    world.memory.leave(region)
+    world.memory.mappedDec(region)
+    expect([world.memory.usesOf(region), world.qemu.mm.locked.pages]).toEqual([1, 256n])
+    world.memory.mappedDec(region)
+    expect([world.memory.usesOf(region), world.qemu.mm.locked.pages]).toEqual([0, 0n])
   })
 
   // T13

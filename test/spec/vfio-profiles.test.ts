@@ -111,16 +111,17 @@ const HAS: Readonly<Record<string, string>> = {
   'linux-4.2':
     'X3 X4 X6 X9 X10 B9-vfio v1-kernel-tables eager-default-window set-container-einval page-shift-unchecked overlap-before-charge',
   'linux-4.12':
-    'X3 X4 X6 X9 X10 X14 B9-vfio iova-check-returns-1 v1-kernel-tables set-container-einval page-shift-unchecked overlap-before-charge',
+    'X3 X4 X6 X9 X10 X14 B9-vfio iova-check-returns-1 v1-kernel-tables set-container-einval region-lost-at-release page-shift-unchecked overlap-before-charge',
   'linux-4.19':
-    'X3 X4 X6 X9 X10 X14 B9-vfio iova-check-returns-1 null-user-slot v1-kernel-tables set-container-einval overlap-before-charge',
+    'X3 X4 X6 X9 X10 X14 B9-vfio iova-check-returns-1 null-user-slot v1-kernel-tables set-container-einval region-lost-at-release overlap-before-charge',
   'linux-5.4':
-    'X1 X3 X4 X6 X9 X10 X14 iova-check-returns-1 null-user-slot v1-kernel-tables set-container-einval X8 partial-pin-count',
+    'X1 X3 X4 X6 X9 X10 X14 iova-check-returns-1 null-user-slot v1-kernel-tables set-container-einval region-lost-at-release X8 partial-pin-count',
   'linux-5.18':
-    'X1 X3 X4 X6 X9 X10 X14 iova-check-returns-1 null-user-slot v1-kernel-tables set-container-einval X8 partial-pin-count',
+    'X1 X3 X4 X6 X9 X10 X14 iova-check-returns-1 null-user-slot v1-kernel-tables set-container-einval region-lost-at-release X8 partial-pin-count',
   'linux-6.1':
-    'X1 X3 X4 X6 X9 X10 X14 iova-check-returns-1 null-user-slot v1-kernel-tables set-container-einval X8 partial-pin-count',
-  'linux-6.12.95': 'X1 X3 X4 X6 X9 X10 X14 iova-check-returns-1 null-user-slot X8 partial-pin-count',
+    'X1 X3 X4 X6 X9 X10 X14 iova-check-returns-1 null-user-slot v1-kernel-tables set-container-einval region-lost-at-release X8 partial-pin-count',
+  'linux-6.12.95':
+    'X1 X3 X4 X6 X9 X10 X14 iova-check-returns-1 null-user-slot region-lost-at-release detach-clears-all X8 partial-pin-count',
   intended: '',
 }
 

@@ -130,7 +130,8 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   get(mm: AddressSpace, ua: bigint, bytes: bigint): number {
     const region = this.find(mm, ua, bytes)
     if (region === NO_REGION) return NO_REGION
-    this.#table.setUses(region, this.#table.usesOf(region) + 1)
+    if (this.#table.isLeft(region)) this.#table.setLeft(region, false)
+    else this.#table.setUses(region, this.#table.usesOf(region) + 1)
     this.#record(GET, region)
     return region
   }
@@ -176,6 +177,12 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     return OK
   }
 
+  leave(region: number): void {
+    if (this.#table.usesOf(region) === 1 && this.#table.mappedOf(region) > 1)
+      this.#table.setLeft(region, true)
+    else this.put(region)
+  }
+
   usesOf(region: number): number {
     return this.#table.usesOf(region)
   }
@@ -198,6 +205,9 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     if (mapped === 1) this.#recordMappings()
     this.#changeMapped(region, Math.max(1, mapped - 1), -1)
     if (mapped === 1) this.#recordMappings()
+    if (mapped !== 2 || !this.#table.isLeft(region)) return
+    this.#recordMappings()
+    this.put(region)
   }
 
   beginRun(): void {

@@ -21,7 +21,8 @@ const PAGES = 3
 const UA = 4
 const DEVICE_PAGE = 6
 const OWNER = 8
-const STRIDE = 9
+const LEFT = 9
+const STRIDE = 10
 
 /** What the cell of a page behind a region holds: the frame, and whether a device wrote it behind the kernel's back. */
 const DIRTY = 1
@@ -190,6 +191,15 @@ export class RegionTable {
 
   setUses(region: number, uses: number): void {
     this.#cells.set(region * STRIDE + USED, uses)
+  }
+
+  /** Whether its last holder is gone, and its mappings keep it. */
+  isLeft(region: number): boolean {
+    return this.has(region) && this.#cells.get(region * STRIDE + LEFT) !== 0
+  }
+
+  setLeft(region: number, isLeft: boolean): void {
+    this.#cells.set(region * STRIDE + LEFT, isLeft ? 1 : 0)
   }
 
   mappedOf(region: number): number {

@@ -174,19 +174,6 @@ export const VFIO_ERRATA = declareErrata([
     scenario: 'scenarios/errata/eager-default-window.yaml',
   },
   {
-    id: 'detach-clears-all',
-    title: 'a group that leaves takes the mappings of all others with it',
-    kind: 'quirk',
-    family: 'linux',
-    versions: [{ since: '6.6.51', until: '6.7' }, { since: '6.10.10' }],
-    wrong:
-      'Every window of the container is cleared before it is taken from the group that leaves: groups that stay keep empty windows, and nobody is told.',
-    right: 'Windows are taken from the group that leaves. What they map stays, for the others.',
-    source: `Linux v6.12 ${SPAPR}, tce_iommu_release_ownership; 4ba2fdff2eb1 (v6.11, in stable 6.6.51 and 6.10.10)`,
-    evidence: 'source',
-    scenario: 'scenarios/errata/detach-clears-all.yaml',
-  },
-  {
     id: 'set-container-einval',
     title: 'a file that is no container is refused with EINVAL',
     kind: 'change',
@@ -198,5 +185,31 @@ export const VFIO_ERRATA = declareErrata([
       'Linux v6.1 drivers/vfio/vfio_main.c and v6.12 drivers/vfio/group.c, vfio_group_ioctl_set_container',
     evidence: 'source',
     scenario: 'scenarios/errata/set-container-einval.yaml',
+  },
+  {
+    id: 'region-lost-at-release',
+    title: 'a container that goes loses memory that another one maps',
+    kind: 'defect',
+    family: 'linux',
+    versions: [{ since: '4.10' }],
+    wrong:
+      'A container can map what another container of the process has registered. When the one that registered it goes first, the region cannot be given back: the kernel warns, and nobody owns it any more until the process ends.',
+    right: 'The region goes with its last mapping, and who registers it again before has it.',
+    source: `Linux v6.1 ${SPAPR}, tce_iommu_release (WARN_ON of tce_iommu_prereg_free); since 4b6fad7097f8 (v4.10)`,
+    evidence: 'source',
+    scenario: 'scenarios/errata/region-lost-at-release.yaml',
+  },
+  {
+    id: 'detach-clears-all',
+    title: 'a group that leaves takes the mappings of all others with it',
+    kind: 'quirk',
+    family: 'linux',
+    versions: [{ since: '6.6.51', until: '6.7' }, { since: '6.10.10' }],
+    wrong:
+      'Every window of the container is cleared before it is taken from the group that leaves: groups that stay keep empty windows, and nobody is told.',
+    right: 'Windows are taken from the group that leaves. What they map stays, for the others.',
+    source: `Linux v6.12 ${SPAPR}, tce_iommu_release_ownership; 4ba2fdff2eb1 (v6.11, in stable 6.6.51 and 6.10.10)`,
+    evidence: 'source',
+    scenario: 'scenarios/errata/detach-clears-all.yaml',
   },
 ])

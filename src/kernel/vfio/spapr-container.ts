@@ -291,8 +291,12 @@ export class SpaprContainer {
   }
 
   #dropRegions(): void {
-    const { host, memory } = this.#parts
+    const { host, memory, errata } = this.#parts
     for (const region of this.regions) {
+      if (!errata.losesMapped) {
+        memory.leave(region)
+        continue
+      }
       if (memory.put(region) === 0) continue
       const { log, cause } = host.stage
       log.emit('warning', cause, { layer: 'kernel', text: 'tce_iommu_release: a region is still mapped' })

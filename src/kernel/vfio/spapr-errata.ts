@@ -16,6 +16,7 @@ export interface SpaprErrata {
   readonly isEager: boolean
   readonly killsEach: boolean
   readonly clearsOnDetach: boolean
+  readonly losesMapped: boolean
 }
 
 export const spaprErrata = ({ has }: Profile): SpaprErrata => ({
@@ -33,4 +34,5 @@ export const spaprErrata = ({ has }: Profile): SpaprErrata => ({
   isEager: has('eager-default-window'),
   killsEach: has('B9-vfio'),
   clearsOnDetach: has('detach-clears-all'),
+  losesMapped: has('region-lost-at-release'),
 })
