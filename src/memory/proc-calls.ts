@@ -199,4 +199,71 @@ export const PROC_EXIT = declareCall({
   doc: 'A process ends.',
 })
 
-export const PROC_CALLS = [PROC_FORK, PROC_MMAP, PROC_MUNMAP, PROC_MPROTECT, PROC_EXIT] as const
+export const PROC_SETRLIMIT = declareCall({
+  name: 'setrlimit',
+  verb: 'proc',
+  family: 'errno',
+  layer: 'host',
+  args: {
+    process,
+    memlock_bytes: { type: 'u64', doc: 'RLIMIT_MEMLOCK, soft and hard together; all ones is no limit.' },
+  },
+  answers: [
+    NO_PROCESS,
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The limit counts from now on. What is charged stays, and it may be raised: the process has CAP_SYS_RESOURCE.',
+    },
+  ],
+  source: 'Linux v6.1 kernel/sys.c (do_prlimit)',
+  doc: 'A process sets how much memory it may lock. Children inherit it.',
+})
+
+export const PROC_CAPSET = declareCall({
+  name: 'capset',
+  verb: 'proc',
+  family: 'errno',
+  layer: 'host',
+  args: {
+    process,
+    ipc_lock: { type: 'flag', doc: 'CAP_IPC_LOCK, permitted and effective together: no limit counts.' },
+  },
+  answers: [
+    NO_PROCESS,
+    {
+      rule: 'not-permitted',
+      code: 'EPERM',
+      when: 'The process has not got the capability: what was given up does not come back.',
+    },
+    { rule: 'done', code: 'OK', when: 'The process has the capability, or has it no more.' },
+  ],
+  source: 'Linux v6.1 security/commoncap.c (cap_capset)',
+  doc: 'A process gives a capability up, or keeps it. Children inherit it.',
+})
+
+export const PROC_STATUS = declareCall({
+  name: 'status',
+  verb: 'proc',
+  family: 'errno',
+  layer: 'host',
+  args: { process },
+  outputs: {
+    vm_lck_kib: { type: 'u64', doc: 'VmLck: locked_vm, in KiB.' },
+    vm_pin_kib: { type: 'u64', doc: 'VmPin: pinned_vm, in KiB; nothing that is modelled counts there.' },
+  },
+  answers: [NO_PROCESS, { rule: 'done', code: 'OK', when: 'The file is read.' }],
+  source: 'Linux v6.1 fs/proc/task_mmu.c (task_mem)',
+  doc: 'What /proc/PID/status says of locked and pinned memory.',
+})
+
+export const PROC_CALLS = [
+  PROC_FORK,
+  PROC_MMAP,
+  PROC_MUNMAP,
+  PROC_MPROTECT,
+  PROC_EXIT,
+  PROC_SETRLIMIT,
+  PROC_CAPSET,
+  PROC_STATUS,
+] as const

@@ -1,10 +1,22 @@
 import type { CallHandler } from '../bits/answer.ts'
 import { rulesOf } from '../bits/call.ts'
 import { type Args, type Decision, handlerOf } from './handler.ts'
-import { PROC_EXIT, PROC_FORK, PROC_MMAP, PROC_MPROTECT, PROC_MUNMAP } from './proc-calls.ts'
+import {
+  PROC_CAPSET,
+  PROC_EXIT,
+  PROC_FORK,
+  PROC_MMAP,
+  PROC_MPROTECT,
+  PROC_MUNMAP,
+  PROC_SETRLIMIT,
+  PROC_STATUS,
+} from './proc-calls.ts'
 import type { Process, ProcessTable } from './process.ts'
 
 const MMAP_DONE = rulesOf(PROC_MMAP).done
+const SETRLIMIT = rulesOf(PROC_SETRLIMIT)
+const CAPSET = rulesOf(PROC_CAPSET)
+const STATUS = rulesOf(PROC_STATUS)
 /** Every call of a process has this rule first. */
 const NO_PROCESS = rulesOf(PROC_FORK)['no-such-process']
 
@@ -26,6 +38,23 @@ function mmap({ mm }: Process, args: Args): Decision {
   return { place, outputs: { address }, out: address, free: fixed || noreplace ? [] : ['address'] }
 }
 
+function setrlimit(process: Process, args: Args): Decision {
+  process.allow({ memlockBytes: u64(args, 'memlock_bytes'), hasIpcLock: process.hasIpcLock })
+  return { place: SETRLIMIT.done }
+}
+
+function capset(process: Process, args: Args): Decision {
+  const hasIpcLock = isSet(args, 'ipc_lock')
+  if (hasIpcLock && !process.hasIpcLock) return { place: CAPSET['not-permitted'] }
+  process.allow({ memlockBytes: process.memlockBytes, hasIpcLock })
+  return { place: CAPSET.done }
+}
+
+function status({ mm }: Process): Decision {
+  const locked = BigInt.asUintN(64, mm.locked.pages << BigInt(mm.host.pageShift - 10))
+  return { place: STATUS.done, outputs: { vm_lck_kib: locked, vm_pin_kib: 0n }, out: locked }
+}
+
 /** The handlers of all calls of verb `proc`. */
 export function procHandlers(processes: ProcessTable): CallHandler[] {
   const { stage } = processes.host
@@ -45,5 +74,8 @@ export function procHandlers(processes: ProcessTable): CallHandler[] {
       }),
     })),
     make(PROC_EXIT, (process) => ({ place: processes.exit(process) })),
+    make(PROC_SETRLIMIT, setrlimit),
+    make(PROC_CAPSET, capset),
+    make(PROC_STATUS, status),
   ]
 }
