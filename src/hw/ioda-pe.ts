@@ -277,7 +277,7 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
     }
     if (!this.#walk()) return false
     // An entry without permissions is no translation: there is nothing to remember.
-    if ((this.#tceLo & TCE_PERM) === 0) return true
+    if ((this.#tceLo & TCE_PERM) === 0 || !this.#phb.caches) return true
     cache.fill(this.pe, hi, lo, this.#tve.pageShift, this.#tceHi, this.#tceLo)
     const { log, cause } = host.stage
     log.append(KIND['hw.fill'], cause, unit, this.pe, lo, hi, this.#tve.pageShift, this.#tceLo, this.#tceHi)

@@ -18,6 +18,8 @@ export interface IodaPhbOptions {
   readonly freeze?: 'pe' | 'none'
   /** Entries of the TCE cache; no bound where it is left out. */
   readonly cacheEntries?: number
+  /** Whether it remembers TCEs at all; QEMU's do not (Q14). */
+  readonly caches?: boolean
   /** Whether firmware turns kills of pages into kills of the PE; what the platform's firmware does unless said. */
   readonly killsWholePe?: boolean
   /** log2 of the IOMMU pages that firmware lists; those of the platform unless said. */
@@ -52,6 +54,7 @@ export class IodaPhb {
   readonly host: Host
   readonly tables: HwTableParts
   readonly freezes: boolean
+  readonly caches: boolean
   readonly pageShifts: readonly number[]
   readonly m32Base: number
   readonly cache: TceCache
@@ -68,6 +71,7 @@ export class IodaPhb {
     this.host = host
     this.tables = tables
     this.freezes = (options.freeze ?? 'pe') === 'pe'
+    this.caches = options.caches ?? true
     this.pageShifts = options.pageShifts ?? standard.pageShifts
     this.m32Base = options.m32Base ?? M32_BASE
     const { journal, stage } = host

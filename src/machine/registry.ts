@@ -4,6 +4,7 @@ import { bit, bits, type Word, word } from '../bits/word.ts'
 import { RULES } from '../check/rules.ts'
 import { DEVICE_CALLS } from '../hw/edu-calls.ts'
 import { EDU_WORDS } from '../hw/edu-registers.ts'
+import { HW_ERRATA } from '../hw/errata.ts'
 import { TVE } from '../hw/ioda-tve.ts'
 import { KILL_WORDS } from '../hw/tce-kills.ts'
 import { GUEST_CALLS } from '../kernel/guest/calls.ts'
@@ -64,7 +65,13 @@ export const CALLS: readonly CallDecl[] = [
 ]
 
 /** Every deviation that the model knows. */
-export const ERRATA: readonly Erratum[] = [...QEMU_ERRATA, ...GUEST_ERRATA, ...VFIO_ERRATA, ...PREREG_ERRATA]
+export const ERRATA: readonly Erratum[] = [
+  ...QEMU_ERRATA,
+  ...GUEST_ERRATA,
+  ...VFIO_ERRATA,
+  ...PREREG_ERRATA,
+  ...HW_ERRATA,
+]
 
 /** Every log format that can be read. */
 export const LOG_FORMATS: readonly LogFormat[] = READER_FORMATS

@@ -1,5 +1,5 @@
 import { Clock } from '../../bits/clock.ts'
-import { resolveProfile } from '../../bits/errata.ts'
+import { type Profile, resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
 import { Cells, keyOf } from '../../bits/state.ts'
 import { deviceHandlers } from '../../hw/device-handlers.ts'
@@ -63,12 +63,13 @@ function bootPe(phb: IodaPhb, shape: PeDescription): IodaPe {
   return pe
 }
 
-const createPhb = (d: IodaPhbDescription, tables: HwTableParts): IodaPhb =>
+const createPhb = (d: IodaPhbDescription, tables: HwTableParts, profile: Profile): IodaPhb =>
   new IodaPhb({
     name: d.name,
     platform: d.platform,
     tables,
-    freeze: d.freeze,
+    freeze: profile.has('Q13') ? 'none' : d.freeze,
+    caches: !profile.has('Q14'),
     m32Base: d.m32Base,
     ...(d.cacheEntries !== undefined && { cacheEntries: d.cacheEntries }),
     ...(d.pageShifts !== undefined && { pageShifts: d.pageShifts }),
@@ -82,7 +83,7 @@ function createBuses(machine: Machine, description: PowernvDescription, tables: 
   const devices = new Map<string, Edu>()
   const groups: VfioGroupOptions[] = []
   for (const d of description.phbs) {
-    const phb = createPhb(d, tables)
+    const phb = createPhb(d, tables, profile)
     for (const shape of d.pes) {
       const pe = bootPe(phb, shape)
       for (const { name, dmaMask } of shape.devices) {

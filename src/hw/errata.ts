@@ -1,0 +1,36 @@
+import { declareErrata } from '../bits/errata.ts'
+
+const PHBS = 'QEMU 7.2 hw/pci-host/pnv_phb4.c and pnv_phb3.c'
+/** The bare-metal machines with their PHBs. */
+const SINCE_PNV_PHB = [{ since: '5.0' }]
+
+/** Where host bridges of emulated bare-metal machines do not behave as the hardware does. */
+export const HW_ERRATA = declareErrata([
+  {
+    id: 'Q13',
+    title: 'a DMA that fails freezes no PE',
+    kind: 'quirk',
+    family: 'qemu',
+    versions: SINCE_PNV_PHB,
+    wrong:
+      'A PHB of the powernv machines logs a DMA that meets no TCE or no permission; the PE goes on, and software sees no error.',
+    right:
+      'The PE is frozen: registers read as all ones, and no DMA of it gets through until it is recovered.',
+    source: `${PHBS}, translation of a TVE: it writes no PEST entry`,
+    evidence: 'run',
+    scenario: 'scenarios/errata/q13-no-freeze.yaml',
+  },
+  {
+    id: 'Q14',
+    title: 'a PHB remembers no TCE',
+    kind: 'quirk',
+    family: 'qemu',
+    versions: SINCE_PNV_PHB,
+    wrong:
+      'Each DMA reads the TCE from memory, and the TCE kill register does nothing: software that forgets a kill goes unnoticed.',
+    right: 'TCEs are remembered until they are killed.',
+    source: `${PHBS}, translation of a TVE; PHB_TCE_KILL`,
+    evidence: 'source',
+    scenario: 'scenarios/errata/q14-no-tce-cache.yaml',
+  },
+])
