@@ -4,9 +4,15 @@ const HEX = 'hex:'
 export function bytesOf(text: string): Uint8Array {
   if (!text.startsWith(HEX)) return new TextEncoder().encode(text)
   const digits = text.slice(HEX.length).replaceAll(/\s/g, '')
-  return Uint8Array.from({ length: digits.length / 2 }, (_, i) =>
-    Number.parseInt(digits.slice(i * 2, i * 2 + 2), 16),
-  )
+  const bytes = new Uint8Array(digits.length >> 1)
+  for (let i = 0; i < bytes.length; i++) bytes[i] = (digit(digits, i * 2) << 4) | digit(digits, i * 2 + 1)
+  return bytes
+}
+
+/** The value of a hexadecimal digit. */
+function digit(text: string, at: number): number {
+  const code = text.charCodeAt(at)
+  return code < 0x3a ? code - 0x30 : (code | 0x20) - 0x57
 }
 
 /** The text of bytes, the one form that they have: printable ASCII as it is, all else as `hex:` and digits. */

@@ -26,6 +26,28 @@ export const QEMU_TRACE: Coverage = new Set<EventKind>([
   'unmodelled',
 ])
 
+const NOT_OF_A_HOST: readonly EventKind[] = [
+  'window.open',
+  'window.close',
+  'window.move',
+  'tce.set',
+  'tce.seen',
+  'iommu.notify',
+  'dma.grant',
+  'dma.revoke',
+  'dma.direct',
+  'alloc.take',
+  'alloc.free',
+  'memory.slot',
+  'device.remove',
+]
+
+/**
+ * A transcript of kernel answers is re-run on a whole host, so every kind that a host leaves is there. It has no guest:
+ * no driver grants anything, and no LIOBN stands for a window.
+ */
+export const KERNEL_ANSWERS: Coverage = new Set(EVENT_KINDS.filter((kind) => !NOT_OF_A_HOST.includes(kind)))
+
 /** Counts the records of some kinds: what a run has really shown. */
 export class SeenKinds implements RecordSink {
   readonly kinds: readonly EventKind[]

@@ -11,6 +11,3 @@ export const PROFILE_NAMES: readonly string[] = [
   'linux-6.12.95',
   'qemu-7.2+linux-6.1',
 ]
-
-/** The machine whose logs the recordings are. */
-export const DEFAULT_PROFILE = 'qemu-7.2'

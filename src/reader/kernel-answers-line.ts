@@ -34,7 +34,7 @@ export interface AgentLine {
 
 /** What a line of a transcript may be beside a command with its answer. */
 export type AgentLineFault =
-  | { readonly unknown: string }
+  | { readonly unknown: string; readonly isRefused: boolean }
   | { readonly damaged: string; readonly name: AgentCommandName | undefined }
 
 const ARROW = ' => '
@@ -152,8 +152,9 @@ export function readAgentLine(text: string): AgentLine | AgentLineFault | undefi
   const name = blank < 0 ? head : head.slice(0, blank)
   const decl = agentCommandNamed(name)
   if (decl === undefined) {
-    const isAnswer = answerText === REFUSED || VALUE.test(answerText)
-    return isAnswer && NAME.test(name) ? { unknown: name } : undefined
+    const isRefused = answerText === REFUSED
+    const isAnswer = isRefused || VALUE.test(answerText)
+    return isAnswer && NAME.test(name) ? { unknown: name, isRefused } : undefined
   }
   const own = name as AgentCommandName
   const read = readArgs(decl, blank < 0 ? '' : head.slice(blank + 1))

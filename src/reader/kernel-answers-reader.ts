@@ -30,6 +30,8 @@ export type TranscriptEntry =
       readonly seconds: string
       readonly text: string
     }
+  /** A command that no declaration knows, with the answer of an agent that does, or does not either. */
+  | { readonly kind: 'unknown'; readonly line: number; readonly name: string; readonly isRefused: boolean }
   /** A line that was lost; the command that it begins with, if that shows. */
   | { readonly kind: 'damaged'; readonly line: number; readonly name: AgentCommandName | undefined }
 
@@ -187,8 +189,11 @@ export class KernelAnswersReader {
     const line = this.#lines
     const read = readAgentLine(text)
     if (read === undefined) this.#counts.noise++
-    else if ('unknown' in read) this.#unknown.add(read.unknown.slice(0, 100), line)
-    else if ('damaged' in read) this.#damaged(bytes, offsetBytes, read.damaged, read.name)
+    else if ('unknown' in read) {
+      const name = read.unknown.slice(0, 100)
+      this.#unknown.add(name, line)
+      this.#sink.take({ kind: 'unknown', line, name, isRefused: read.isRefused })
+    } else if ('damaged' in read) this.#damaged(bytes, offsetBytes, read.damaged, read.name)
     else {
       this.#counts.events++
       this.#declared.add(read.command.name, line)

@@ -1,6 +1,11 @@
 import { beforeAll, describe, expect, it } from 'vitest'
 import { AGENT_COMMANDS } from '../../src/reader/kernel-answers-format.ts'
-import { formatAgentLine } from '../../src/reader/kernel-answers-line.ts'
+import {
+  agentCommandOf,
+  formatAgentCommand,
+  formatAgentLine,
+  readAgentLine,
+} from '../../src/reader/kernel-answers-line.ts'
 import { KernelAnswersReader, type TranscriptEntry } from '../../src/reader/kernel-answers-reader.ts'
 import { run } from '../cli/run.ts'
 import { answers } from '../log-rows.ts'
@@ -157,14 +162,39 @@ describe('the recorded answers of Linux 6.12.95', () => {
     ])
   })
 
-  it.each([[['replay', RECORDING]], [['replay', RECORDING, '--json']]])(
-    'are known, but %j says that it cannot replay them yet',
-    async (argv) => {
-      expect(await run(argv)).toEqual({
-        code: 3,
-        out: '',
-        err: 'iommulator: the log is a transcript of kernel answers (line 54 is the command open with its answer), which is known but cannot be replayed yet\n',
+  it('are the same commands when they are built from their values', () => {
+    for (const { command } of commands()) {
+      const built = agentCommandOf(command.name, command.args as never)
+      expect(readAgentLine(`${formatAgentCommand(built)} => ? unknown command`)).toMatchObject({
+        command: { name: command.name, args: command.args },
       })
-    },
-  )
+    }
+  })
+
+  it('can be replayed from the command line, as what they are or as what they are said to be', async () => {
+    const guessed = await run(['replay', RECORDING, '--json'])
+    const said = await run([
+      'replay',
+      RECORDING,
+      '--json',
+      '--from',
+      'kernel-answers',
+      '--profile',
+      'linux-6.12.95',
+    ])
+    expect(said).toEqual({ ...guessed, err: '' })
+    expect(guessed.code).toBe(1)
+    expect(JSON.parse(guessed.out)).toMatchObject({
+      schema: 'iommulator/replay/1',
+      from: 'kernel-answers',
+      profile: 'linux-6.12.95',
+      clean: false,
+      log: { lines: 477, events: 340, marks: 19, comments: 12, messages: 99, noise: 6, damaged: 0 },
+      answers: { total: 340, diverged: 0 },
+      divergences: [],
+    })
+    const intended = await run(['replay', RECORDING, '--json', '--profile', 'intended'])
+    expect(intended.code).toBe(1)
+    expect(JSON.parse(intended.out).answers).toMatchObject({ total: 340, diverged: 10 })
+  })
 })

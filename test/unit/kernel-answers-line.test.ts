@@ -77,8 +77,11 @@ describe('a line of a transcript', () => {
   })
 
   it('of an unknown command is named, whoever did not know it', () => {
-    expect(readAgentLine('frobnicate 1 2 => 0')).toEqual({ unknown: 'frobnicate' })
-    expect(readAgentLine('frobnicate => ? unknown command')).toEqual({ unknown: 'frobnicate' })
+    expect(readAgentLine('frobnicate 1 2 => 0')).toEqual({ unknown: 'frobnicate', isRefused: false })
+    expect(readAgentLine('frobnicate => ? unknown command')).toEqual({
+      unknown: 'frobnicate',
+      isRefused: true,
+    })
     const dma = 'dma r 0x0 16 => ? unknown command'
     const read = readAgentLine(dma)
     expect(read).toMatchObject({ command: { name: 'dma' }, answer: undefined })
@@ -158,6 +161,8 @@ describe('the console around the commands', () => {
       '5 message',
       '6 message',
       '7 command',
+      '8 unknown',
+      '9 unknown',
       '10 damaged',
       '11 damaged',
     ])

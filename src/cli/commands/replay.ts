@@ -1,5 +1,6 @@
 import { IommulatorError } from '../../bits/errors.ts'
-import { createReplay, LOG_SOURCES, type LogReplay, type LogSource } from '../../machine/replay/log-replay.ts'
+import { createReplay } from '../../machine/replay/log-replay.ts'
+import { DEFAULT_QEMU, LOG_SOURCES, type LogReplay, type LogSource } from '../../machine/replay/log-source.ts'
 import { replayJson, replayText } from '../../machine/replay/replay-report.ts'
 import { isClean } from '../../machine/replay/result.ts'
 import { DETECT_BYTES, detectLogFormat } from '../../reader/detect.ts'
@@ -8,7 +9,7 @@ import { EXIT } from '../exit.ts'
 import { type Input, openInput } from '../input.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
-import { DEFAULT_PROFILE, PROFILE_NAMES } from '../profiles.ts'
+import { PROFILE_NAMES } from '../profiles.ts'
 
 const PROGRESS_MS = 200
 const SILENT_MS = 1000
@@ -52,14 +53,18 @@ function sourceOf(head: Uint8Array, from: string | undefined, io: Io): LogSource
 
 async function replay(path: string, options: Invocation['options'], io: Io): Promise<LogReplay> {
   const from = options['from'] as string | undefined
-  const profile = (options['profile'] as string | undefined) ?? DEFAULT_PROFILE
+  const profile = options['profile'] as string | undefined
   const input = await openInput(path, io.stdin)
   const head = new Head()
   let running: LogReplay | undefined
   let shown = SILENT_MS
   const start = (): LogReplay => {
     const first = head.take()
-    const made = createReplay({ from: sourceOf(first, from, io), profile, source: input.name })
+    const made = createReplay({
+      from: sourceOf(first, from, io),
+      ...(profile === undefined ? {} : { profile }),
+      source: input.name,
+    })
     made.push(first)
     return made
   }
@@ -89,7 +94,7 @@ export const replayCommand: Command = {
     },
     {
       flags: '--profile <profile>',
-      doc: `the errata of the machine that wrote it (${DEFAULT_PROFILE})`,
+      doc: `the errata of the machine that wrote it (${DEFAULT_QEMU}, or its kernel)`,
       offer: () => PROFILE_NAMES,
     },
     { flags: '--json', doc: 'print one JSON object' },
@@ -97,6 +102,7 @@ export const replayCommand: Command = {
   examples: [
     ['iommulator replay boot.trace.xz', 'answers, translations, findings, and a ledger'],
     ['qemu-system-ppc64 ... 2>&1 | iommulator replay -', 'a machine that runs now'],
+    ['iommulator replay kernel.answers', 'what a real kernel answered to commands'],
     ['iommulator replay boot.trace --json', 'the same as one JSON object'],
   ],
   async run({ positionals: [path = '-'], options }, io) {

@@ -6,33 +6,10 @@ import { QemuTraceReader } from '../../reader/qemu-trace-reader.ts'
 import { LedgerCounter } from '../../report/ledger.ts'
 import { RecordLog } from '../../trace/record-log.ts'
 import { ERRATA } from '../registry.ts'
+import { KernelAnswersReplay } from './kernel-answers-replay.ts'
+import { DEFAULT_QEMU, KEEP_RECORDS, type LogReplay, type ReplayOptions } from './log-source.ts'
 import { QemuReplay } from './qemu-replay.ts'
 import type { ReplayResult } from './result.ts'
-
-/** Logs that can be replayed: what a user calls them, and the id of their format. */
-export const LOG_SOURCES = { qemu: 'qemu-trace' } as const
-export type LogSource = (typeof LOG_SOURCES)[keyof typeof LOG_SOURCES]
-
-/** Records that a replay keeps: what a finding shows must be among them. About 70 MB. */
-const KEEP_RECORDS = 1024 * 1024
-
-export interface ReplayOptions {
-  readonly from: LogSource
-  readonly profile: string
-  /** How the result and the records call the log. */
-  readonly source: string
-  /** Without checkers and ledger: for benches. */
-  readonly bare?: boolean
-}
-
-/** A replay that takes the bytes of a log as they come. */
-export interface LogReplay {
-  push(bytes: Uint8Array): void
-  /** Lines replayed so far that are events. */
-  readonly events: number
-  readonly log: RecordLog
-  end(): ReplayResult
-}
 
 class QemuLogReplay implements LogReplay {
   readonly log: RecordLog
@@ -44,7 +21,7 @@ class QemuLogReplay implements LogReplay {
   #events = 0
 
   constructor(options: ReplayOptions) {
-    this.#options = options
+    this.#options = { profile: DEFAULT_QEMU, ...options }
     this.log = new RecordLog({ keepRecords: KEEP_RECORDS })
     const judge = new Judge()
     this.#counter = new LedgerCounter(judge)
@@ -53,7 +30,7 @@ class QemuLogReplay implements LogReplay {
       judge.attach(this.log)
       this.#counter.attach(this.log)
     }
-    const profile = resolveProfile(ERRATA, options.profile)
+    const profile = resolveProfile(ERRATA, this.#options.profile ?? DEFAULT_QEMU)
     this.log.emit('run.begin', null, { source: options.source, profile: profile.name })
     this.#replay = new QemuReplay(this.log, profile)
     const sink: BatchSink = {
@@ -83,9 +60,11 @@ class QemuLogReplay implements LogReplay {
     const { tally } = this.#replay
     return {
       source: this.#options.source,
-      profile: this.#options.profile,
+      from: this.#options.from,
+      profile: this.#options.profile ?? DEFAULT_QEMU,
       log: summary,
       answers: tally.answers,
+      unjudged: tally.unjudged,
       translations: tally.translations,
       entries: tally.entries,
       assumptions: tally.assumptions,
@@ -108,5 +87,5 @@ class QemuLogReplay implements LogReplay {
  * isClean(replay.end())
  */
 export function createReplay(options: ReplayOptions): LogReplay {
-  return new QemuLogReplay(options)
+  return options.from === 'kernel-answers' ? new KernelAnswersReplay(options) : new QemuLogReplay(options)
 }

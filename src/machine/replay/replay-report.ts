@@ -12,30 +12,49 @@ const SHOWN_MAX = 10
 const share = (part: number, whole: number): string =>
   whole === 0 ? '' : ` (${((part / whole) * 100).toFixed(1)} %)`
 
-const only = (parts: readonly (readonly [count: number, text: string])[]): string =>
-  parts
-    .filter(([count]) => count > 0)
-    .map(([count, text]) => `${count} ${text}`)
-    .join(', ')
+const some = (count: number | undefined, text: string): string[] => ((count ?? 0) > 0 ? [text] : [])
+
+/** What the lines of a log are, beside its events. */
+function logRow({ log, from }: ReplayResult): string[] {
+  const isTranscript = from === 'kernel-answers'
+  const unknown = log.unknown.reduce((n, u) => n + u.count, 0)
+  const kinds = isTranscript
+    ? [
+        counted(log.events, 'answer'),
+        ...some(unknown, `${unknown} of commands that are not declared`),
+        ...some(log.marks, counted(log.marks ?? 0, 'mark')),
+        ...some(log.comments, counted(log.comments ?? 0, 'comment')),
+        ...some(log.messages, counted(log.messages ?? 0, 'kernel message')),
+        ...some(log.noise, `${log.noise} of other programs`),
+      ]
+    : [
+        ...some(log.events, `${log.events} events`),
+        ...some(unknown, `${unknown} of events that are not declared`),
+      ]
+  kinds.push(
+    ...some(log.damaged.count, `${log.damaged.count} damaged`),
+    ...some(log.empty, `${log.empty} empty`),
+  )
+  const cut = log.truncated ? '; the last one has no end' : ''
+  return ['log', `${counted(log.lines, 'line')}: ${kinds.join(', ')}${cut}`]
+}
+
+function answersRow({ answers: a, from }: ReplayResult): string[] {
+  const left = from === 'kernel-answers' ? 'not judged' : 'about windows that the log does not show'
+  const parts = [
+    `${a.total}: ${a.matched} matched${share(a.matched, a.total)}`,
+    `${a.diverged} diverged`,
+    ...(a.unjudged === 0 ? [] : [`${a.unjudged} ${left}`]),
+  ]
+  return ['answers', parts.join(', ')]
+}
 
 function countLines(r: ReplayResult): string[] {
-  const { answers: a, translations: t, entries: e, log } = r
-  const rows = [
-    [
-      'log',
-      `${counted(log.lines, 'line')}: ${only([
-        [log.events, 'events'],
-        [log.unknown.reduce((n, u) => n + u.count, 0), 'of events that are not declared'],
-        [log.damaged.count, 'damaged'],
-        [log.empty, 'empty'],
-      ])}${log.truncated ? '; the last one has no end' : ''}`,
-    ],
-    [
-      'answers',
-      `${a.total}: ${a.matched} matched${share(a.matched, a.total)}, ${a.diverged} diverged${
-        a.unjudged === 0 ? '' : `, ${a.unjudged} about windows that the log does not show`
-      }`,
-    ],
+  const { translations: t, entries: e } = r
+  const rows = [logRow(r), answersRow(r)]
+  if (r.from === 'kernel-answers') return table(rows)
+  return table([
+    ...rows,
     [
       'translations',
       `${t.total}: ${t.explained} explained, ${t.inferred} inferred, ${t.unexplained} unexplained${
@@ -47,8 +66,7 @@ function countLines(r: ReplayResult): string[] {
       `${e.known} seen, ${e.inferred} inferred, ${e.unknown} unknown; of the inferred ones later lines ` +
         `confirmed ${e.confirmed} and contradicted ${e.contradicted}`,
     ],
-  ]
-  return table(rows)
+  ])
 }
 
 /** A bounded list with a title, and how many more there are. */
@@ -73,10 +91,21 @@ function problemLines(r: ReplayResult, paint: Paint): string[] {
       .map((u) => [`  ${u.name}`, String(u.count), `first in line ${u.firstLine}`]),
     { right: [1] },
   )
+  const unjudged = table(
+    r.unjudged
+      .slice(0, SHOWN_MAX)
+      .map((u) => [`  ${u.why}`, String(u.count), `first in line ${u.firstLine}`]),
+    { right: [1] },
+  )
   return [
     ...section(paint.red('divergences'), diverged, r.answers.diverged + r.translations.unexplained),
     ...section(paint.yellow('damaged lines'), damaged, r.log.damaged.count),
-    ...section('events that are not declared', unknown, r.log.unknown.length),
+    ...section(
+      r.from === 'kernel-answers' ? 'commands that are not declared' : 'events that are not declared',
+      unknown,
+      r.log.unknown.length,
+    ),
+    ...section('answers that are not judged', unjudged, r.unjudged.length),
   ]
 }
 
@@ -89,11 +118,18 @@ const assumptionLines = (r: ReplayResult): string[] =>
     r.assumptions.length,
   )
 
+const cleanWords = (r: ReplayResult): string =>
+  r.from !== 'kernel-answers'
+    ? 'every answer and every translation is explained'
+    : r.answers.unjudged === 0
+      ? 'every answer is explained'
+      : 'every answer that can be judged is explained'
+
 /** The report of a replay as text of at most 100 columns. */
 export function replayText(r: ReplayResult, paint: Paint): string {
   const options = { paint, dropped: r.findingsDropped }
   const verdict = isClean(r)
-    ? paint.green('clean: every answer and every translation is explained, and no promise is broken')
+    ? paint.green(`clean: ${cleanWords(r)}, and no promise is broken`)
     : paint.red(
         `not clean: ${counted(r.answers.diverged + r.translations.unexplained, 'divergence')}, ` +
           counted(r.findings.length + r.findingsDropped, 'finding'),
@@ -117,6 +153,7 @@ export function replayJson(r: ReplayResult): object {
   return {
     schema: 'iommulator/replay/1',
     source: r.source,
+    from: r.from,
     profile: r.profile,
     clean: isClean(r),
     log: {
@@ -126,12 +163,16 @@ export function replayJson(r: ReplayResult): object {
       unknown: log.unknown.reduce((n, u) => n + u.count, 0),
       damaged: log.damaged.count,
       empty: log.empty,
+      ...(log.marks === undefined
+        ? {}
+        : { marks: log.marks, comments: log.comments, messages: log.messages, noise: log.noise }),
       truncated: log.truncated,
       eventsByName: log.declared,
       unknownByName: log.unknown,
       damagedLines: log.damaged.first,
     },
     answers: r.answers,
+    unjudged: r.unjudged,
     translations: r.translations,
     entries: r.entries,
     assumptions: r.assumptions,

@@ -1,7 +1,9 @@
 import type { Finding, Verdict } from '../../check/rule.ts'
+import type { TranscriptSummary } from '../../reader/kernel-answers-reader.ts'
 import type { LogSummary } from '../../reader/log-summary.ts'
 import type { Ledger } from '../../report/ledger.ts'
 import type { KnowledgeCounts } from './knowledge.ts'
+import type { LogSource } from './log-source.ts'
 
 /** A line whose answer or translation the model does not give. */
 export interface Divergence {
@@ -24,18 +26,29 @@ export interface Assumption {
   readonly state: 'open' | 'confirmed' | 'contradicted'
 }
 
+/** Why some answers could not be judged, and where the first of them is. */
+export interface Unjudged {
+  readonly why: string
+  readonly count: number
+  readonly firstLine: number
+}
+
 /** Everything that the replay of a log found out. Plain data. */
 export interface ReplayResult {
   readonly source: string
+  /** The format of the log. */
+  readonly from: LogSource
   readonly profile: string
-  readonly log: LogSummary
+  readonly log: LogSummary & Partial<TranscriptSummary>
   readonly answers: {
     readonly total: number
     readonly matched: number
     readonly diverged: number
-    /** Lines about a window whose shape the log does not show. */
+    /** Lines that rest on something that the log does not show, or that the model does not have. */
     readonly unjudged: number
   }
+  /** Reasons of `answers.unjudged`; none for a trace of QEMU, which has one only: windows whose shape it does not show. */
+  readonly unjudged: readonly Unjudged[]
   readonly translations: {
     readonly total: number
     /** The entry was seen in the log and holds what was used. */

@@ -1,5 +1,5 @@
 import { noCounts } from './knowledge.ts'
-import type { Assumption, Divergence } from './result.ts'
+import type { Assumption, Divergence, Unjudged } from './result.ts'
 
 /** Divergences and assumptions that are kept with their text; more are only counted. */
 export const KEPT_MAX = 200
@@ -20,6 +20,7 @@ export class Tally {
   readonly entries = noCounts()
   readonly divergences: Divergence[] = []
   readonly assumptions: OpenAssumption[] = []
+  readonly #unjudged = new Map<string, { count: number; firstLine: number }>()
 
   diverge(divergence: Divergence): void {
     if (divergence.what === 'answer') this.diverged++
@@ -31,6 +32,21 @@ export class Tally {
     const assumption: OpenAssumption = { line, text, state: 'open' }
     if (this.assumptions.length < KEPT_MAX) this.assumptions.push(assumption)
     return assumption
+  }
+
+  /** An answer is not judged. */
+  leave(why: string, line: number): void {
+    this.unjudgedAnswers++
+    const isNew = !this.#unjudged.has(why)
+    const key = isNew && this.#unjudged.size >= KEPT_MAX ? 'other reasons' : why
+    const counted = this.#unjudged.get(key)
+    if (counted === undefined) this.#unjudged.set(key, { count: 1, firstLine: line })
+    else counted.count++
+  }
+
+  /** Why answers were not judged, in the order in which the reasons came up. */
+  get unjudged(): Unjudged[] {
+    return [...this.#unjudged].map(([why, counted]) => ({ why, ...counted }))
   }
 
   get answers(): { total: number; matched: number; diverged: number; unjudged: number } {

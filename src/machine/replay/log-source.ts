@@ -1,0 +1,31 @@
+import type { RecordLog } from '../../trace/record-log.ts'
+import type { ReplayResult } from './result.ts'
+
+/** Logs that can be replayed: what a user calls them, and the id of their format. */
+export const LOG_SOURCES = { qemu: 'qemu-trace', 'kernel-answers': 'kernel-answers' } as const
+export type LogSource = (typeof LOG_SOURCES)[keyof typeof LOG_SOURCES]
+
+/** Whose errata a trace of QEMU has where nobody says. A transcript of kernel answers names its kernel. */
+export const DEFAULT_QEMU = 'qemu-7.2'
+
+/** Records that a replay keeps: what a finding shows must be among them. About 70 MB. */
+export const KEEP_RECORDS = 1024 * 1024
+
+export interface ReplayOptions {
+  readonly from: LogSource
+  /** Errata of the machine that wrote it; left out, those of the kernel that the log names, or of QEMU 7.2. */
+  readonly profile?: string
+  /** How the result and the records call the log. */
+  readonly source: string
+  /** Without checkers and ledger: for benches. */
+  readonly bare?: boolean
+}
+
+/** A replay that takes the bytes of a log as they come. */
+export interface LogReplay {
+  push(bytes: Uint8Array): void
+  /** Lines replayed so far that are events. */
+  readonly events: number
+  readonly log: RecordLog
+  end(): ReplayResult
+}
