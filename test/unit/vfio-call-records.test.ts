@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { CallDecl } from '../../src/bits/call.ts'
-import * as calls from '../../src/kernel/vfio/spapr-calls.ts'
 import { encodeStruct } from '../../src/kernel/user-struct.ts'
+import * as calls from '../../src/kernel/vfio/spapr-calls.ts'
 import { STRUCTS } from '../../src/kernel/vfio/structs.ts'
 import { PAGE, registered, UA, type VfioWorld } from '../support/vfio.ts'
 

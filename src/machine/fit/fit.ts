@@ -170,7 +170,7 @@ class SetUp {
     const bytes = made.rule === 'done' ? made.cost.chargedBytes : made.chargedBytes
     const charge = {
       formula: this.#chargeText(bytes, made.rule === 'done' ? made.cost.entries : 0),
-      pages: bytes / this.#hostBytes,
+      pages: Math.floor(bytes / this.#hostBytes),
     }
     const charged = this.#charge(charge.pages, limitRule)
     if (charged !== DONE || made.rule === 'done') this.#step(call, about, charged, charge)
