@@ -388,6 +388,22 @@ describe('the host of a transcript', () => {
     ])
   })
 
+  it('has the host bridge that its root port tells', () => {
+    const lines = (port: string, pages: string) => [
+      'ORACLE kernel 6.12.95-64k up 2.00',
+      `ORACLE pci 0001:00:00.0 0x1014:${port} group=`,
+      'ORACLE pci 0001:01:00.0 0x1234:0x11e8 group=0',
+      ...OPEN,
+      `info => 0 flags=0x1 dma32=0x0+0x80000000 pgsizes=${pages} maxwin=2 levels=5`,
+    ]
+    const divergedOf = (port: string, pages: string) => replayText(lines(port, pages).join('\n')).divergences
+    // 4 KiB, 64 KiB and 16 MiB on POWER8; radix pages of 2 MiB and 1 GiB since POWER9.
+    expect(divergedOf('0x03dc', '0x11011000')).toEqual([])
+    expect(divergedOf('0x04c1', '0x40211000')).toEqual([])
+    expect(divergedOf('0x0652', '0x40211000')).toEqual([])
+    expect(divergedOf('0x04c1', '0x11011000')).toHaveLength(1)
+  })
+
   it('leaves out devices that a group cannot have', () => {
     const pci = (address: string, group: string) => `ORACLE pci ${address} 0x1234:0x11e8 group=${group}`
     const r = replayText(
