@@ -142,7 +142,7 @@ export class KernelAnswersReplay implements LogReplay {
       watch: (log) => {
         if (bare === true) return
         this.#judge.attach(log)
-        log.subscribe(this.#counter)
+        this.#counter.attach(log)
       },
     })
     this.#host = { machine, listed }
