@@ -280,6 +280,7 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
     if ((this.#tceLo & TCE_PERM) === 0 || !this.#phb.caches) return true
     cache.fill(this.pe, hi, lo, this.#tve.pageShift, this.#tceHi, this.#tceLo)
     const { log, cause } = host.stage
+    if (!log.on) return true
     log.append(KIND['hw.fill'], cause, unit, this.pe, lo, hi, this.#tve.pageShift, this.#tceLo, this.#tceHi)
     if (cache.evictedPe >= 0) kills.evicted()
     return true

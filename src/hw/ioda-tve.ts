@@ -82,8 +82,14 @@ export class TveFields {
   /** Of a window without a table, in units of 16 MiB. */
   bypassStart = 0
   bypassEnd = 0
+  #hi = 0
+  #lo = 0
 
+  /** Nothing is to be done for the TVE that was read last: mostly it is the one of the DMA before. */
   read(hi: number, lo: number): void {
+    if (hi === this.#hi && lo === this.#lo) return
+    this.#hi = hi
+    this.#lo = lo
     const tableSize = (lo >>> 8) & 31
     const pageSize = lo & 31
     this.isValid = tableSize !== 0

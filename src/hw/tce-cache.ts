@@ -86,8 +86,8 @@ export class TceCache {
   /** Remembers the TCE of a page that is not here. */
   fill(pe: number, hi: number, lo: number, pageShift: number, tceHi: number, tceLo: number): void {
     this.evictedPe = -1
-    if (this.#maxEntries > 0 && this.count >= this.#maxEntries) this.#evict()
-    const row = this.#takeRow()
+    const isFull = this.#maxEntries > 0 && this.count >= this.#maxEntries
+    const row = isFull ? this.#evict() : this.#takeRow()
     const at = (row - 1) * ROW_CELLS
     const rows = this.#rows
     rows.set(at + PE, pe)
@@ -102,9 +102,11 @@ export class TceCache {
     this.#heads.ensure(pe + 1)
     const head = this.#heads.get(pe)
     rows.set(at + PE_NEXT, head)
+    rows.set(at + PE_BEFORE, 0)
     if (head !== 0) rows.set((head - 1) * ROW_CELLS + PE_BEFORE, row)
     this.#heads.set(pe, row)
     if (this.#maxEntries > 0) this.#joinOrder(row)
+    if (isFull) return
     this.#meta.set(COUNT, this.count + 1)
     if (this.count > 1 << this.#meta.get(BUCKET_SHIFT)) this.#moreBuckets()
   }
@@ -185,6 +187,17 @@ export class TceCache {
 
   #remove(row: number): void {
     const rows = this.#rows
+    const at = (row - 1) * ROW_CELLS
+    this.#unlink(row)
+    rows.fill(0, at, at + ROW_CELLS)
+    rows.set(at + CHAIN, this.#meta.get(FREE))
+    this.#meta.set(FREE, row)
+    this.#meta.set(COUNT, this.count - 1)
+  }
+
+  /** Nothing leads to a row any more. */
+  #unlink(row: number): void {
+    const rows = this.#rows
     const { data } = rows
     const at = (row - 1) * ROW_CELLS
     const pe = data[at + PE] as number
@@ -203,13 +216,10 @@ export class TceCache {
     if (before !== 0) rows.set((before - 1) * ROW_CELLS + PE_NEXT, next)
     else this.#heads.set(pe, next)
     if (this.#maxEntries > 0) this.#leaveOrder(row)
-    rows.fill(0, at, at + ROW_CELLS)
-    rows.set(at + CHAIN, this.#meta.get(FREE))
-    this.#meta.set(FREE, row)
-    this.#meta.set(COUNT, this.count - 1)
   }
 
-  #evict(): void {
+  /** The entry used longest ago makes room: its row is for another, which writes all of it. */
+  #evict(): number {
     const row = this.#meta.get(OLDEST)
     const { data } = this.#rows
     const at = (row - 1) * ROW_CELLS
@@ -217,7 +227,8 @@ export class TceCache {
     this.evictedHi = data[at + HI] as number
     this.evictedLo = data[at + LO] as number
     this.evictedShift = data[at + SHIFT] as number
-    this.#remove(row)
+    this.#unlink(row)
+    return row
   }
 
   #joinOrder(row: number): void {
