@@ -3,6 +3,7 @@ import { ALLOCATOR } from './allocator.ts'
 import { DMA } from './dma.ts'
 import { FLAT } from './flat.ts'
 import { HCALLS } from './hcalls.ts'
+import { HOST } from './host.ts'
 import { HW_DMA } from './hw-dma.ts'
 import { KVM } from './kvm.ts'
 import { MACHINE } from './machine.ts'
@@ -23,5 +24,6 @@ export const GROUPS: readonly CaseGroup[] = [
   VFIO,
   KVM,
   HW_DMA,
+  HOST,
   FLAT,
 ]
