@@ -32,6 +32,8 @@ export interface LoopCase {
   readonly setUp: SetUp
   readonly peer: Peer
   readonly goal?: Goal
+  /** Pairs that are enough, where setting up takes long. */
+  readonly pairsMax?: number
 }
 
 /** Cases that share what their peer is and does. */

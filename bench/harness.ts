@@ -69,7 +69,8 @@ const child = <T>(flags: readonly string[], args: readonly string[]): T =>
 
 /** Runs a case against its peer: alternated pairs of fresh processes, then one that measures allocation. */
 export function runLoopCase(loop: LoopCase, options: HarnessOptions): CaseResult {
-  const { floors, pairs, shrink, progress } = options
+  const { floors, shrink, progress } = options
+  const pairs = Math.min(options.pairs, loop.pairsMax ?? options.pairs)
   const operations = Math.max(1, loop.operations >> shrink)
   const { peer } = loop
   const hasPeer = !('floor' in peer) || floors !== undefined

@@ -2,6 +2,7 @@ import { DMA_CODES } from '../bits/codes.ts'
 import { Cells, keyOf } from '../bits/state.ts'
 import { hiOf, hiOfNumber, loOf, loOfNumber, POWERS_OF_TWO, pageOf } from '../bits/u64.ts'
 import type { HwTable, TableGroup, TableGroupOps } from '../table/hw-table.ts'
+import { digitOf } from '../table/level-tree.ts'
 import type { MultiLevelTable, TableUser } from '../table/multi-level-table.ts'
 import { TCE_PERM, TCE_READ, TCE_WRITE } from '../table/tce-entry.ts'
 import { KIND } from '../trace/event.ts'
@@ -294,8 +295,7 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
       return this.#stop(DMA_FAULT.OUTSIDE, WHY.BEYOND)
     let page = tablePage
     for (let level = levels - 1; level >= 0; level--) {
-      const shift = POWERS_OF_TWO[level * levelShift] as number
-      const n = Math.floor(this.#leaf / shift) % (POWERS_OF_TWO[levelShift] as number)
+      const n = digitOf(this.#leaf, level * levelShift, levelShift)
       const at = page + (n >>> PAGE_ENTRIES_SHIFT)
       if (!memory.loadU64be(at, (n & PAGE_ENTRIES_MASK) << 3))
         return this.#stop(DMA_FAULT.REFUSED, WHY.NO_TABLE)
@@ -325,6 +325,12 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
     const { memory } = this.#phb.host
     let page = pageOf(this.hpaHi, this.hpaLo, 12)
     let offset = this.hpaLo & (PAGE_BYTES - 1)
+    if (offset + bytes <= PAGE_BYTES) {
+      const isThere = isWrite
+        ? memory.writePage(page, offset, buffer, at, bytes)
+        : memory.readPage(page, offset, buffer, at, bytes)
+      return isThere ? bytes : 0
+    }
     let done = 0
     while (done < bytes) {
       const piece = Math.min(bytes - done, PAGE_BYTES - offset)

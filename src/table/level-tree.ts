@@ -146,9 +146,10 @@ export class LevelTree {
 }
 
 /** Bits [shift, shift + width) of an index, which is a signed 64-bit word. */
-function digitOf(index: number, shift: number, width: number): number {
-  if (index >= 0 && index <= 0x7fff_ffff && shift < 31) return (index >>> shift) & ((1 << width) - 1)
-  const radix = 1 << width
+export function digitOf(index: number, shift: number, width: number): number {
+  if (index >= 0 && index <= 0x7fff_ffff && shift < 31)
+    return width < 31 ? (index >>> shift) & ((1 << width) - 1) : index >>> shift
+  const radix = POWERS_OF_TWO[width] as number
   const digit = Math.floor(index / (POWERS_OF_TWO[shift] as number)) % radix
   return digit < 0 ? digit + radix : digit
 }

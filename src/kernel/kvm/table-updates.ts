@@ -149,8 +149,8 @@ export class TableUpdates {
     const { hpaPage } = memory
     if (memory.mappedInc(region) !== 0) return H_TOO_HARD
     // Poison of a list is taken for an address, and may have any bits set.
-    const isWhole =
-      (lo & PAGE_4K_MASK) === 0 && hpaPage % (POWERS_OF_TWO[pageShift - PAGE_4K_SHIFT] as number) === 0
+    const pageMask = (POWERS_OF_TWO[pageShift - PAGE_4K_SHIFT] as number) - 1
+    const isWhole = (lo & PAGE_4K_MASK) === 0 && (hpaPage & pageMask) === 0
     if (!isWhole) {
       this.#onBug(UNALIGNED_BUG)
       return NO_ANSWER
