@@ -37,6 +37,17 @@ describe('the program of a transcript', () => {
       ],
     ],
     [
+      'memory with a hole is registered up to it: the answer counts the pages (run on 6.12.95)',
+      [
+        ...OPEN,
+        'anon 0x100000000 0x400000 0x41 => 0',
+        'unmapmem 0x100230000 0x10000 => 0',
+        'register 0x1001f0000 0x210000 => 4',
+        'register 0x100230000 0x20000 => -1 EFAULT',
+        'vmlck => 0 VmLck=0kB VmPin=0kB',
+      ],
+    ],
+    [
       'a container and a group that were never opened are descriptor -1',
       [
         'version => -1 EBADF',

@@ -51,9 +51,10 @@ export function returned(answer: Answer, fields: AgentAnswer['fields'] = {}): Ag
   if (state === 'unmodelled') return unmodelled(rule)
   if (state !== 'done') return { state: 'died', why: rule }
   const number = answerNumber(answer)
-  return number < 0
-    ? answered(-1n, { errno: code, fields, rule })
-    : answered(BigInt(number), { fields, rule })
+  if (number < 0) return answered(-1n, { errno: code, fields, rule })
+  // A call that answers a count has it among its outputs: the pages that REGISTER_MEMORY had pinned.
+  const { pinned = BigInt(number) } = answer.outputs
+  return answered(pinned as bigint, { fields, rule })
 }
 
 export const u64 = (args: AgentArgs, name: string): bigint => (args[name] ?? 0n) as bigint
