@@ -47,13 +47,17 @@ export const ERRNO_CODES = {
   EMFILE: -24,
   ENOSPC: -28,
   ENOTTY: -25,
+  ERANGE: -34,
   EOVERFLOW: -75,
   EBADFD: -77,
   EOPNOTSUPP: -95,
 } as const
 
-/** What an ioctl returns beside 0 and errnos: a truth value, wanted (VFIO_CHECK_EXTENSION) or not (VFIO_IOMMU_MAP_DMA). */
-export const RETURN_CODES = { RETURN_1: 1 } as const
+/**
+ * What an ioctl returns beside 0 and errnos: a truth value, wanted (VFIO_CHECK_EXTENSION) or not (VFIO_IOMMU_MAP_DMA),
+ * or the state of a PE (VFIO_EEH_PE_OP).
+ */
+export const RETURN_CODES = { RETURN_1: 1, RETURN_2: 2, RETURN_4: 4, RETURN_5: 5 } as const
 
 /** What a bus master learns of its access. */
 export const DMA_CODES = {

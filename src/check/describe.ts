@@ -21,6 +21,10 @@ export interface Scene {
 }
 
 const NO_CAUSE = -1
+/** Stop states of a PE, by their bits. */
+const STOPPED: readonly (string | undefined)[] = [undefined, 'MMIO', 'DMA', 'MMIO and DMA']
+const peText = (e: { readonly unit: string; readonly pe: number; readonly phb: number }): string =>
+  e.phb === 1 ? e.unit : `PE ${e.pe} of ${e.unit}`
 /** Causes are followed this far up, so that a damaged log cannot hold anybody up. */
 const CAUSES_MAX = 64
 
@@ -186,7 +190,19 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
   'hw.kill': (e) => `${e.unit} forgets ${killedText(e)}`,
   'pe.freeze': (e) =>
     `${e.unit} freezes PE ${e.pe}: a ${e.write === 1 ? 'write' : 'read'} at bus address ${hex(e.address)}, ${e.why}`,
-  'pe.thaw': (e) => `PE ${e.pe} of ${e.unit} is connected again`,
+  'pe.thaw': (e) => `${STOPPED[e.stops] ?? 'nothing'} of PE ${e.pe} of ${e.unit} goes again`,
+  'pe.stop': (e) => `software freezes PE ${e.pe} of ${e.unit}`,
+  'pe.reset': (e) =>
+    e.reset === 0
+      ? `the reset of PE ${e.pe} of ${e.unit} ends`
+      : `${e.reset === 1 ? 'hot' : 'fundamental'} reset of PE ${e.pe} of ${e.unit}`,
+  'phb.fence': (e) => (e.up === 1 ? `${e.unit} is fenced` : `${e.unit} was reset and is not fenced any more`),
+  'eeh.check': (e) =>
+    `EEH checks ${e.device}: ${e.rule}${e.ignored === 0 ? '' : `, ${counted(e.ignored, 'read')} ignored`}`,
+  'eeh.state': (e) => `EEH state of ${peText(e)} is ${hex(e.state)}`,
+  'eeh.step': (e) =>
+    `EEH recovers ${peText(e)}: ${e.step}, drivers say ${e.result}, ${counted(e.freezes, 'freeze')} within an hour`,
+  'eeh.driver': (e) => `${e.driver} of ${e.device} answers ${e.call} with ${e.answer}`,
   'mm.map': (e) =>
     `${e.process} ${e.present === 1 ? 'maps' : 'unmaps'} ${hex(e.ua)} + ${bytesText(Number(e.bytes))}`,
   'mm.pin': (e) =>

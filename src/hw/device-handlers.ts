@@ -27,6 +27,8 @@ export interface DeviceParts {
   readonly life: Life
   /** Bus address that the driver of a named buffer got last, where drivers are modelled. */
   readonly handleOf?: (buffer: string) => bigint | undefined
+  /** Told of each read of a register that brought all ones, as drivers check them. */
+  readonly onAllOnes?: (device: string) => void
 }
 
 /**
@@ -35,7 +37,7 @@ export interface DeviceParts {
  * @throws IommulatorError ERR_OPERATION where no device has the name, a value does not fit its width, a
  * request names neither or both of a bus address and a buffer, or a write neither its bytes nor how many
  */
-export function deviceHandlers({ devices, stage, life, handleOf }: DeviceParts): CallHandler[] {
+export function deviceHandlers({ devices, stage, life, handleOf, onAllOnes }: DeviceParts): CallHandler[] {
   const handler = (
     decl: CallDecl,
     shown: (args: Args) => readonly bigint[],
@@ -78,10 +80,13 @@ export function deviceHandlers({ devices, stage, life, handleOf }: DeviceParts):
     return device.transfer(iova, Number(lengthOf(args)), isWrite, numberIn(args, 'at'), data)
   }
   return [
-    handler(MMIO_READ, mmioShown, (device, args) => ({
-      rule: device.read(numberIn(args, 'offset'), numberIn(args, 'bytes')),
-      outputs: { value: device.value },
-    })),
+    handler(MMIO_READ, mmioShown, (device, args) => {
+      const bytes = numberIn(args, 'bytes')
+      const rule = device.read(numberIn(args, 'offset'), bytes)
+      const { value } = device
+      if (value === BigInt.asUintN(bytes * 8, -1n)) onAllOnes?.(device.name)
+      return { rule, outputs: { value } }
+    }),
     handler(MMIO_WRITE, mmioShown, (device, args) => ({
       rule: device.write(numberIn(args, 'offset'), numberIn(args, 'bytes'), valueIn(args)),
       outputs: {},

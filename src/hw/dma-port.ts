@@ -6,7 +6,7 @@ export interface DmaPort {
   moved: number
   readonly fault: number
   /** The bus has cut the device off: its registers read as all ones and lose what is written. */
-  readonly isFrozen: boolean
+  readonly isMmioStopped: boolean
   /** One DMA request, with its records. Answers the code that the device sees (`DMA_CODES`). */
   request(request: DmaRequest): number
 }

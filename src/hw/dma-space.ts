@@ -44,7 +44,7 @@ export class DmaSpace implements DmaPort {
   readonly unit: string
   readonly tables: readonly SpaprTceTable[]
   /** An emulated bus cuts nobody off. */
-  readonly isFrozen = false
+  readonly isMmioStopped = false
   /** Results of `translate`: the window and entry met, the permissions there, the start of its page in memory. */
   window: TceWindow | null = null
   entry = OUTSIDE

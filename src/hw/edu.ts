@@ -108,7 +108,7 @@ export class Edu {
   /** A software read. Answers the place of the rule in `MMIO_READ`; the value is left in `value`. */
   read(offset: number, widthBytes: number): number {
     this.value = BigInt.asUintN(widthBytes * 8, -1n)
-    if (this.space.isFrozen) return READ['pe-frozen']
+    if (this.space.isMmioStopped) return READ['pe-frozen']
     if (!isAccess(offset, widthBytes)) {
       this.value = 0n
       return READ['access-refused']
@@ -125,7 +125,7 @@ export class Edu {
 
   /** A software write. Answers the place of the rule in `MMIO_WRITE`. */
   write(offset: number, widthBytes: number, value: bigint): number {
-    if (this.space.isFrozen) return WRITE['pe-frozen']
+    if (this.space.isMmioStopped) return WRITE['pe-frozen']
     if (!isAccess(offset, widthBytes)) return WRITE['access-refused']
     if (offset < EDU_WIDE_OFFSET && widthBytes !== 4) return WRITE['register-narrow']
     const name = this.registers.at(offset)

@@ -12,6 +12,7 @@ import { DMA_FAULT } from './dma-space.ts'
 import type { IodaPhb } from './ioda-phb.ts'
 import { BYPASS_UNIT_SHIFT, TveFields } from './ioda-tve.ts'
 import { IodaGroupOps } from './ioda-windows.ts'
+import { PeStops } from './pe-stops.ts'
 
 const TRANSLATE = KIND['dma.translate']
 const { MEMTX_OK, MEMTX_DECODE_ERROR } = DMA_CODES
@@ -72,6 +73,8 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
   readonly maxLevels: number
   readonly tables: (HwTable | null)[]
   readonly ops: TableGroupOps | null
+  /** What keeps it from its bus: cleared and asked through firmware. */
+  readonly stops: PeStops
   readonly firstSegment: number
   readonly segments: number
   /** Results of `request`. */
@@ -96,7 +99,6 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
   readonly #tves: Cells
   /** Number of each window's life, 0 while it does nothing. It tells records apart: no state of the machine. */
   readonly #lives: number[]
-  readonly #frozen: Cells
   readonly #tve = new TveFields()
 
   constructor({ phb, pe, group, firstSegment, segments }: IodaPeOptions) {
@@ -117,19 +119,11 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
     const windows = platform.hasSegments ? Math.max(1, segments) : 2
     this.#tves = new Cells(host.journal, keyOf('tve', this.name), 2 * windows)
     this.#lives = new Array<number>(windows).fill(0)
-    this.#frozen = new Cells(host.journal, keyOf('pe-frozen', this.name), 1)
+    this.stops = new PeStops(phb, pe)
   }
 
-  get isFrozen(): boolean {
-    return this.#frozen.get(0) !== 0
-  }
-
-  /** The PE is connected again; what its TCEs are does not change. */
-  thaw(): void {
-    if (!this.isFrozen) return
-    this.#frozen.set(0, 0)
-    const { log, cause } = this.#phb.host.stage
-    log.append(KIND['pe.thaw'], cause, this.#phb.unit, this.pe)
+  get isMmioStopped(): boolean {
+    return this.stops.isMmioStopped
   }
 
   /** Programs a TVE (a segment of P7IOC); 0 takes it away. */
@@ -206,7 +200,7 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
   /** The bytes of a request on their way, translation by translation; allocates nothing. Answers the code. */
   access(hi: number, lo: number, buffer: Uint8Array, at: number, bytes: number, isWrite: boolean): number {
     this.moved = 0
-    this.fault = this.isFrozen ? DMA_FAULT.FROZEN : DMA_FAULT.NONE
+    this.fault = this.stops.isDmaStopped ? DMA_FAULT.FROZEN : DMA_FAULT.NONE
     const need = isWrite ? TCE_WRITE : TCE_READ
     for (let done = 0; done < bytes; ) {
       const left = bytes - done
@@ -214,7 +208,7 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
       const atLo = low | 0
       const atHi = (hi + hiOfNumber(low)) | 0
       let piece = 0
-      if (!this.isFrozen) {
+      if (!this.stops.isDmaStopped) {
         let fault = this.translate(atHi, atLo, need)
         this.#recordTranslate(atHi, atLo, need, fault)
         if (fault === DMA_FAULT.NONE) {
@@ -228,7 +222,7 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
       }
       this.moved += piece
       if (piece === 0) {
-        piece = this.isFrozen ? left : Math.min(left, PAGE_BYTES - (atLo & (PAGE_BYTES - 1)))
+        piece = this.stops.isDmaStopped ? left : Math.min(left, PAGE_BYTES - (atLo & (PAGE_BYTES - 1)))
         if (!isWrite) buffer.fill(0, at + done, at + done + piece)
       }
       done += piece
@@ -346,11 +340,7 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
   }
 
   #freeze(hi: number, lo: number, isWrite: boolean): void {
-    if (!this.#phb.freezes) return
-    this.#frozen.set(0, 1)
-    const { log, cause } = this.#phb.host.stage
-    const why = log.names.intern(this.why)
-    log.append(KIND['pe.freeze'], cause, this.#phb.unit, this.pe, lo, hi, isWrite ? 1 : 0, why)
+    if (this.#phb.freezes) this.stops.freeze(hi, lo, isWrite, this.why)
   }
 
   #recordTranslate(hi: number, lo: number, need: number, fault: number): void {

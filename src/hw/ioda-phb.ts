@@ -3,6 +3,7 @@ import type { Host } from '../memory/host.ts'
 import type { HwTableParts } from '../table/multi-level-table.ts'
 import { IodaPe } from './ioda-pe.ts'
 import { IODA_PLATFORMS, type IodaPlatform, type IodaPlatformName } from './ioda-platform.ts'
+import { PhbFence } from './pe-stops.ts'
 import { TceCache } from './tce-cache.ts'
 import { TceKills } from './tce-kills.ts'
 
@@ -59,6 +60,8 @@ export class IodaPhb {
   readonly m32Base: number
   readonly cache: TceCache
   readonly kills: TceKills
+  /** Cuts all PEs off after an error of the PHB itself. */
+  readonly fence: PhbFence
   readonly pes: IodaPe[] = []
 
   constructor(options: IodaPhbOptions) {
@@ -80,6 +83,7 @@ export class IodaPhb {
       name,
       ...(cacheEntries !== undefined && { maxEntries: cacheEntries }),
     })
+    this.fence = new PhbFence(this)
     this.kills = new TceKills({ platform: this.platform, cache: this.cache, stage, unit: name })
   }
 

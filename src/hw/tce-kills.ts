@@ -129,6 +129,11 @@ export class TceKills {
     if (kill === 'memory-register') return
     if (kill === 'page-register') this.#store(KILL_ALL_HI, 0, -1, 1)
     else this.#call(KILL_SCOPE.ALL, 0, -1, 0, 0, 0, 0)
+    this.emptied()
+  }
+
+  /** The whole PHB was reset: nothing of its cache is left. */
+  emptied(): void {
     this.#cache.dropAll()
     this.#record(KILL_SCOPE.ALL, 0, 0, 0, -1, 0)
   }

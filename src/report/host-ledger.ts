@@ -15,6 +15,9 @@ const KILL = slotMap('hw.kill')
 const STORE = slotMap('hw.store')
 const FIRMWARE = slotMap('hw.firmware')
 const FREEZE = slotMap('pe.freeze')
+const THAW = slotMap('pe.thaw')
+/** MMIO and DMA of a PE are stopped. */
+const BOTH_STOPS = 3
 
 /** Pages of a process that the kernel locked or pinned for others, in system pages. */
 export interface ProcessLedger {
@@ -129,6 +132,7 @@ export class HostCounter implements RecordSink {
     'hw.store',
     'hw.firmware',
     'pe.freeze',
+    'pe.stop',
     'pe.thaw',
   ]
   readonly #processes = new Map<number, Row<ProcessLedger, 'process'>>()
@@ -136,7 +140,10 @@ export class HostCounter implements RecordSink {
   readonly #live = new LiveRegions()
   readonly #tables = new Map<number, Mutable<TableLedger> & { pes: string[] }>()
   readonly #caches = new Map<number, Row<CacheLedger, 'unit'>>()
-  readonly #pes = new Map<string, Row<PeLedger, 'unit' | 'why'> & { why: number }>()
+  readonly #pes = new Map<
+    string,
+    Row<PeLedger, 'unit' | 'why' | 'isFrozen'> & { why: number; stops: number }
+  >()
   #log: RecordLog | undefined
 
   see(log: RecordLog, seq: number): void {
@@ -176,6 +183,7 @@ export class HostCounter implements RecordSink {
         this.#cache(log.slot(seq, FIRMWARE.unit)).firmwareCalls++
         return
       case KIND['pe.freeze']:
+      case KIND['pe.stop']:
       case KIND['pe.thaw']:
         this.#frozen(log, seq)
         return
@@ -286,13 +294,16 @@ export class HostCounter implements RecordSink {
     const name = log.slot(seq, FREEZE.unit)
     const pe = log.slot(seq, FREEZE.pe)
     const key = `${name} ${pe}`
+    const kind = log.kindNumberOf(seq)
     let row = this.#pes.get(key)
     if (row === undefined) {
-      row = { name, pe, freezes: 0, isFrozen: false, why: 0 }
+      // What software stops on its way through a reset is no freeze to count.
+      if (kind !== KIND['pe.freeze']) return
+      row = { name, pe, freezes: 0, stops: 0, why: 0 }
       this.#pes.set(key, row)
     }
-    row.isFrozen = log.kindNumberOf(seq) === KIND['pe.freeze']
-    if (!row.isFrozen) return
+    row.stops = kind === KIND['pe.thaw'] ? row.stops & ~log.slot(seq, THAW.stops) : BOTH_STOPS
+    if (kind !== KIND['pe.freeze']) return
     row.freezes++
     row.why = log.slot(seq, FREEZE.why)
   }
@@ -311,9 +322,10 @@ export class HostCounter implements RecordSink {
         .filter((t) => t.chargedBytes > 0 || t.mapped > 0)
         .map((t) => ({ ...t, pes: [...t.pes] })),
       caches: [...this.#caches.values()].map(({ name, ...row }) => ({ unit: word(name), ...row })),
-      pes: [...this.#pes.values()].map(({ name, why, ...row }) => ({
+      pes: [...this.#pes.values()].map(({ name, why, stops, ...row }) => ({
         unit: word(name),
         ...row,
+        isFrozen: stops !== 0,
         why: word(why),
       })),
     }

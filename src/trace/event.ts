@@ -216,10 +216,41 @@ export const EVENTS = declareEvents({
     fields: { unit: 'name', scope: 'u32', pe: 'u32', address: 'u64', pageShift: 'shift', count: 'page' },
   },
   'pe.freeze': {
-    doc: 'A PHB cut a PE off after a DMA (`write` 1: a write) that it could not carry out.',
+    doc: 'A PHB cut a PE off (both stop states latch) after a DMA (`write` 1: a write) that it could not carry out.',
     fields: { unit: 'name', pe: 'u32', address: 'u64', write: 'u32', why: 'name' },
   },
-  'pe.thaw': { doc: 'A PE is connected again.', fields: { unit: 'name', pe: 'u32' } },
+  'pe.thaw': {
+    doc: 'Stop states of a PE are cleared: 1 MMIO, 2 DMA, 3 both.',
+    fields: { unit: 'name', pe: 'u32', stops: 'u32' },
+  },
+  'pe.stop': {
+    doc: 'Software had a PE frozen: both stop states are latched.',
+    fields: { unit: 'name', pe: 'u32' },
+  },
+  'pe.reset': {
+    doc: 'A reset of a PE is asserted (`reset` 1 hot, 3 fundamental) or taken back (0).',
+    fields: { unit: 'name', pe: 'u32', reset: 'u32' },
+  },
+  'phb.fence': {
+    doc: 'A PHB is fenced after an error of its own (1), or a reset of all of it took the fence away (0).',
+    fields: { unit: 'name', up: 'u32' },
+  },
+  'eeh.check': {
+    doc: 'A driver read all ones from a device: the rule by which the kernel tells whether the PE is frozen, and how many reads it has ignored since.',
+    fields: { device: 'name', rule: 'name', ignored: 'u32' },
+  },
+  'eeh.state': {
+    doc: 'What the kernel holds of a PE (bits of EEH_PE_*) changed; `pe` is 0 for the PHB itself where `phb` is 1.',
+    fields: { unit: 'name', pe: 'u32', phb: 'u32', state: 'u32' },
+  },
+  'eeh.step': {
+    doc: 'The kernel recovers a PE: the step that it has taken, and what the drivers have answered so far.',
+    fields: { unit: 'name', pe: 'u32', phb: 'u32', step: 'name', result: 'name', freezes: 'u32' },
+  },
+  'eeh.driver': {
+    doc: 'The kernel called a driver back while it recovers its device: which function, and what the driver answered.',
+    fields: { device: 'name', driver: 'name', call: 'name', answer: 'name' },
+  },
   'mm.map': {
     doc: 'A process maps (1) or unmaps (0) user addresses.',
     fields: { process: 'name', ua: 'u64', bytes: 'u64', present: 'u32' },

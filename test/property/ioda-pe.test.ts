@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { STOP } from '../../src/hw/pe-firmware.ts'
 import type { DmaDir } from '../../src/table/hw-table.ts'
 import type { MultiLevelTable } from '../../src/table/multi-level-table.ts'
 import { dma, makePhb, openWindow } from '../support/ioda.ts'
@@ -113,7 +114,7 @@ function apply(w: World, s: Step): void {
     naive.cache.delete(key)
     naive.cache.delete(keyOf(s.window, s.slot + 1))
   } else if (s.op === 'thaw') {
-    pe.thaw()
+    pe.stops.clearFreeze(STOP.BOTH)
     naive.isFrozen = false
   } else if (s.op === 'close') close(w, s.window)
   else {
@@ -124,7 +125,7 @@ function apply(w: World, s: Step): void {
     expect([moved, code === 0]).toEqual([expected.moved, expected.moved === s.bytes])
     if (s.op === 'read') expect(textOf(buffer)).toBe(textOf(expected.bytes))
   }
-  expect([pe.isFrozen, w.phb.cache.count]).toEqual([naive.isFrozen, naive.cache.size])
+  expect([pe.stops.latched === STOP.BOTH, w.phb.cache.count]).toEqual([naive.isFrozen, naive.cache.size])
 }
 
 const memoryOf = ({ host }: World) =>
@@ -163,7 +164,7 @@ it('windows, tables, cache, memory and frozen PEs go back to a mark', () => {
         memory: memoryOf(w),
         tables: w.pe.tables.map((t) => [t?.number, t?.references]),
         cached: w.phb.cache.count,
-        isFrozen: w.pe.isFrozen,
+        isFrozen: w.pe.stops.latched === STOP.BOTH,
       })
       const before = state()
       const mark = w.journal.mark()

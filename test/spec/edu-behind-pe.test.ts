@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { DMA_READ, DMA_WRITE, MMIO_READ, MMIO_WRITE } from '../../src/hw/edu-calls.ts'
+import { STOP } from '../../src/hw/pe-firmware.ts'
 import { eventsOf } from '../support/host.ts'
 import { makeEdu, openWindow } from '../support/ioda.ts'
 
@@ -39,7 +40,7 @@ describe('an edu device behind a PE', () => {
     expect(m.run(MMIO_READ, {})).toMatchObject({ rule: 'pe-frozen', outputs: { value: 0xffff_ffffn } })
     expect(m.run(MMIO_WRITE, { offset: 4n, value: 7n }).rule).toBe('pe-frozen')
     expect(m.run(DMA_READ, { iova: 0n })).toMatchObject({ rule: 'pe-frozen', outputs: { moved: 0n } })
-    m.pe.thaw()
+    m.pe.stops.clearFreeze(STOP.BOTH)
     expect(m.run(MMIO_READ, {}).outputs['value']).toBe(ID)
     expect(m.run(MMIO_READ, { offset: 4n }).outputs['value']).toBe(0xffff_ffffn)
     expect(m.run(DMA_READ, { iova: 0n }).rule).toBe('done')

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { DMA_FAULT } from '../../src/hw/dma-space.ts'
+import { STOP } from '../../src/hw/pe-firmware.ts'
 import type { HwTable } from '../../src/table/hw-table.ts'
 import type { MultiLevelTable } from '../../src/table/multi-level-table.ts'
 import { eventsOf } from '../support/host.ts'
@@ -160,7 +161,7 @@ describe('ownership', () => {
     expect(ops.takeOwnership()).toBe(0)
     expect([pe.tables, used(m)]).toEqual([[null, null], 0])
     expect(dma(pe, BASE_64, 4).fault).toBe(DMA_FAULT.OUTSIDE)
-    pe.thaw()
+    pe.stops.clearFreeze(STOP.BOTH)
     expect(ops.takeOwnership()).toBe(0)
     ops.releaseOwnership()
     expect([pe.tables[0]?.references, dma(pe, BASE_64, 4).code]).toEqual([2, 0])

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { DMA_FAULT } from '../../src/hw/dma-space.ts'
 import type { IodaPe } from '../../src/hw/ioda-pe.ts'
 import { openSegments } from '../../src/hw/ioda1-window.ts'
+import { STOP } from '../../src/hw/pe-firmware.ts'
 import { eventsOf } from '../support/host.ts'
 import { dma, makePhb, openWindow, windowOf } from '../support/ioda.ts'
 
@@ -94,7 +95,7 @@ describe('what cannot be carried out freezes the PE', () => {
   ])('%s', (_what, iova, fault, why) => {
     const { m, pe } = world()
     expect(dma(pe, iova, 4, 'lost')).toMatchObject({ code: DECODE_ERROR, moved: 0, fault })
-    expect([pe.isFrozen, whyFrozen(m)]).toEqual([true, [why]])
+    expect([pe.stops.latched === STOP.BOTH, whyFrozen(m)]).toEqual([true, [why]])
   })
 
   it('memory that is not there', () => {
@@ -120,8 +121,8 @@ describe('what cannot be carried out freezes the PE', () => {
     expect(dma(pe, 0n, 4)).toMatchObject({ code: DECODE_ERROR, moved: 0, fault: DMA_FAULT.FROZEN })
     expect(eventsOf(m, 'dma.translate')).toHaveLength(before)
     expect(dma(other, 0n, 4, 'good').code).toBe(OK)
-    pe.thaw()
-    pe.thaw()
+    pe.stops.clearFreeze(STOP.BOTH)
+    pe.stops.clearFreeze(STOP.BOTH)
     expect([text(dma(pe, 0n, 4).buffer), eventsOf(m, 'pe.thaw').length]).toEqual(['good', 1])
   })
 
@@ -137,7 +138,7 @@ describe('what cannot be carried out freezes the PE', () => {
       4,
       [0, 0, 0, 0, ...new TextEncoder().encode('data')],
     ])
-    expect([pe.isFrozen, pe.fault, whyFrozen(m)]).toEqual([false, DMA_FAULT.REFUSED, []])
+    expect([pe.stops.latched === STOP.BOTH, pe.fault, whyFrozen(m)]).toEqual([false, DMA_FAULT.REFUSED, []])
     expect(dma(pe, 0n, 4096 + 4, `${'lost'.repeat(1024)}good`)).toMatchObject({ moved: 4 })
     expect(text(dma(pe, 0x1000n, 4).buffer)).toBe('good')
   })
@@ -165,7 +166,7 @@ describe('the TCE cache', () => {
     expect(read(pe, 2)).toBe('p3')
     table.xchg(2, 0, 0)
     table.kill(2, 1)
-    expect([read(pe, 2), pe.isFrozen]).toEqual(['\0\0', true])
+    expect([read(pe, 2), pe.stops.latched === STOP.BOTH]).toEqual(['\0\0', true])
   })
 
   // Vector T10: the pages behind those that were cleared were killed.
@@ -176,7 +177,7 @@ describe('the TCE cache', () => {
     table.kill(4, 4)
     expect(read(pe, 0)).toBe('p0')
     for (let i = 0; i < 4; i++) table.kill(i, 1)
-    expect([read(pe, 0), pe.isFrozen]).toEqual(['\0\0', true])
+    expect([read(pe, 0), pe.stops.latched === STOP.BOTH]).toEqual(['\0\0', true])
   })
 
   it('does not remember an entry without permission', () => {

@@ -76,8 +76,10 @@ describe('the ledger of a POWER host', () => {
     for (const scope of [0, 1, 1, 2, 3]) log.emit('hw.kill', null, { ...kill, scope })
     log.emit('hw.store', null, { unit: 'phb0', offset: 0x210, value: 0n, step: 16, count: 256 })
     log.emit('pe.freeze', null, { ...pe, address: 0n, write: 1, why: 'no permission' })
-    log.emit('pe.thaw', null, pe)
+    log.emit('pe.thaw', null, { ...pe, stops: 3 })
+    log.emit('pe.stop', null, pe)
     log.emit('pe.freeze', null, { ...pe, address: 0n, write: 0, why: 'outside the window' })
+    log.emit('pe.thaw', null, { ...pe, stops: 1 })
     const host = counter.ledger()
     expect(host.caches).toEqual([
       {
