@@ -105,7 +105,7 @@ export class HwStand {
     const profile = resolveProfile(VFIO_ERRATA, 'intended')
     const { memory, pe } = this
     const groups = [{ table: pe, devices: ['0001:01:00.0'] }]
-    const vfio = new Vfio({ processes, memory, profile, groups, hasEeh: true })
+    const vfio = new Vfio({ processes, memory, profile, groups, eeh: null })
     this.mapping = new SpaprMapping(
       { host, memory, errata: spaprErrata(profile), allocates: () => true },
       true,

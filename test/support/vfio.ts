@@ -1,6 +1,7 @@
 import type { Answer, CallHandler, Value } from '../../src/bits/answer.ts'
 import type { CallDecl } from '../../src/bits/call.ts'
 import { resolveProfile } from '../../src/bits/errata.ts'
+import type { EehPort } from '../../src/kernel/eeh-port.ts'
 import { PreregisteredMemory } from '../../src/kernel/prereg/preregistered-memory.ts'
 import * as calls from '../../src/kernel/vfio/calls.ts'
 import { VFIO_ERRATA } from '../../src/kernel/vfio/errata.ts'
@@ -10,6 +11,7 @@ import { VFIO_IOMMU_SPAPR_REGISTER_MEMORY } from '../../src/kernel/vfio/spapr-ca
 import { Vfio } from '../../src/kernel/vfio/vfio.ts'
 import { completeArguments } from '../../src/machine/arguments.ts'
 import { procHandlers } from '../../src/memory/proc-handlers.ts'
+import { eehOver } from './eeh.ts'
 import { FakeGroup } from './fake-platform.ts'
 import { makeHost, UNLIMITED } from './host.ts'
 
@@ -25,6 +27,8 @@ export interface VfioWorldOptions {
   readonly pages?: bigint
   readonly frames?: number
   readonly journal?: boolean
+  /** Error handling of PCI; left out, it is on and finds nothing wrong. */
+  readonly eeh?: EehPort | null
   /** Errata of preregistered memory. */
   readonly memoryErrata?: readonly string[]
 }
@@ -50,7 +54,13 @@ export function makeVfio(options: VfioWorldOptions = {}) {
     memory,
     profile: resolveProfile(VFIO_ERRATA, options.profile ?? 'intended'),
     groups,
-    hasEeh: true,
+    eeh:
+      options.eeh === undefined
+        ? eehOver(
+            made.host,
+            groups.map((g) => g.table.group),
+          )
+        : options.eeh,
     onAllocate,
   })
   /** Makes the n-th allocation from now on fail, and no other. */

@@ -21,6 +21,7 @@ import {
   SPAPR,
   TOO_MANY_FILES,
 } from './call-parts.ts'
+import { VFIO_EEH_PE_OP } from './eeh-calls.ts'
 import { SPAPR_CALLS } from './spapr-calls.ts'
 
 /** open of a file below /dev/vfio. */
@@ -333,4 +334,5 @@ export const VFIO_CALLS = [
   VFIO_GROUP_UNSET_CONTAINER,
   VFIO_GROUP_GET_DEVICE_FD,
   ...SPAPR_CALLS,
+  VFIO_EEH_PE_OP,
 ] as const satisfies readonly CallDecl[]

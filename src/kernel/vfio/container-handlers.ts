@@ -34,7 +34,7 @@ function checkExtension(vfio: Vfio, call: ProcessCall): RuleOf<typeof VFIO_CHECK
   const isThere =
     extension === SPAPR_TCE_IOMMU ||
     extension === SPAPR_TCE_V2_IOMMU ||
-    (extension === VFIO_EEH && vfio.hasEeh)
+    (extension === VFIO_EEH && vfio.eeh?.isEnabled === true)
   return isThere ? 'supported' : 'unsupported'
 }
 

@@ -81,12 +81,8 @@ function unknownIoctl(vfio: Vfio, call: ProcessCall): Outcome<RuleOf<typeof RAW_
   if (target.kind !== 'container') return 'unknown'
   const { driver } = target as VfioContainer
   if (driver === null) return 'no-driver'
-  if (driver.isOther(call.process)) return 'other-process'
-  return isVfio && vfioIoctlNumber(cmd) === VFIO_EEH_PE_OP ? unknown('VFIO_EEH_PE_OP') : 'unknown'
+  return driver.isOther(call.process) ? 'other-process' : 'unknown'
 }
-
-/** Known by number only: errors of a PHB are not modelled here. */
-const VFIO_EEH_PE_OP = 0x2000_3b79
 
 /** The third argument of an ioctl is a value for these, else a user address. */
 const VALUE_OF: Readonly<Record<string, string>> = {

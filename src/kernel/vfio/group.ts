@@ -3,6 +3,7 @@ import { assert } from '../../bits/errors.ts'
 import { Held } from '../../bits/held.ts'
 import { type Journal, keyOf } from '../../bits/state.ts'
 import type { TableGroup } from '../../table/hw-table.ts'
+import type { EehPort } from '../eeh-port.ts'
 import type { FileTarget, GroupFile, OpenFile } from '../files.ts'
 import type { Outcome } from '../outcome.ts'
 import type { VFIO_GROUP_SET_CONTAINER, VFIO_GROUP_UNSET_CONTAINER } from './calls.ts'
@@ -20,6 +21,12 @@ export interface VfioGroupOptions {
   readonly hasKernelDriver?: boolean
 }
 
+interface GroupParts {
+  /** Whether the hardware changes hands with the driver (before Linux 6.4) and not with the container. */
+  readonly driverTakesHardware: boolean
+  readonly eeh: EehPort | null
+}
+
 /**
  * A group: one file at a time, in one container at a time. Its file lives while a descriptor, an open device of it
  * or KVM holds it; the last holder takes it out of its container.
@@ -31,19 +38,20 @@ export class VfioGroup implements GroupFile {
   readonly table: TableGroup
   readonly devices: readonly string[]
   readonly #hasKernelDriver: boolean
-  /** Whether the hardware changes hands with the driver (before Linux 6.4) and not with the container. */
   readonly #driverTakesHardware: boolean
+  readonly #eeh: EehPort | null
   readonly #container: Held<VfioContainer | null>
   readonly #file: Held<OpenFile | null>
   /** Names, once for each opening. */
   readonly #openDevices: Held<readonly string[]>
 
-  constructor(options: VfioGroupOptions, journal: Journal, driverTakesHardware: boolean) {
+  constructor(options: VfioGroupOptions, journal: Journal, { driverTakesHardware, eeh }: GroupParts) {
     this.table = options.table
     this.number = options.table.group
     this.devices = options.devices
     this.#hasKernelDriver = options.hasKernelDriver ?? false
     this.#driverTakesHardware = driverTakesHardware
+    this.#eeh = eeh
     const name = `group ${this.number}`
     this.#container = new Held<VfioContainer | null>(journal, `${name} container`, null, (c) => (c ? 1 : 0))
     this.#file = new Held<OpenFile | null>(journal, `${name} file`, null, (f) => f?.number ?? 0)
@@ -98,15 +106,18 @@ export class VfioGroup implements GroupFile {
     return this.#openDevices.value.includes(device)
   }
 
-  /** A device of it is opened: holds its file. */
+  /** A device of it is opened: holds its file. The PE changes hands with the first opening of each device. */
   useDevice(device: string): void {
     this.file?.hold()
+    const isFirst = !this.isOpen(device)
     this.#openDevices.set([...this.#openDevices.value, device].sort())
+    if (isFirst) this.#eeh?.opened(this.number)
   }
 
   closeDevice(device: string): void {
     const names = this.#openDevices.value
     this.#openDevices.set(names.toSpliced(names.indexOf(device), 1))
+    if (!this.isOpen(device)) this.#eeh?.released(this.number)
     this.file?.drop()
   }
 

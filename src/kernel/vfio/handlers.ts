@@ -1,11 +1,12 @@
 import type { CallHandler } from '../../bits/answer.ts'
 import { containerHandlers } from './container-handlers.ts'
+import { eehOpHandlers } from './eeh-handlers.ts'
 import { fileHandlers } from './file-handlers.ts'
 import { groupHandlers } from './group-handlers.ts'
 import type { Vfio } from './vfio.ts'
 
 /** All calls that VFIO answers. */
 export function vfioHandlers(vfio: Vfio): CallHandler[] {
-  const ioctls = [...containerHandlers(vfio), ...groupHandlers(vfio)]
+  const ioctls = [...containerHandlers(vfio), ...eehOpHandlers(vfio), ...groupHandlers(vfio)]
   return [...fileHandlers(vfio, ioctls), ...ioctls]
 }

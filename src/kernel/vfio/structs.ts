@@ -46,6 +46,11 @@ export const STRUCTS = {
       u64('start_addr', 32),
     ],
   },
+  eehOp: {
+    name: 'vfio_eeh_pe_op',
+    bytes: 40,
+    fields: [...HEAD, u32('op', 8), u32('type', 16), u32('func', 20), u64('addr', 24), u64('mask', 32)],
+  },
   remove: {
     name: 'vfio_iommu_spapr_tce_remove',
     bytes: 16,

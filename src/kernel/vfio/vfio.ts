@@ -1,6 +1,7 @@
 import type { Profile } from '../../bits/errata.ts'
 import { Held } from '../../bits/held.ts'
 import type { Process, ProcessTable } from '../../memory/process.ts'
+import type { EehPort } from '../eeh-port.ts'
 import { FileTable } from '../files.ts'
 import type { MmIommu } from '../mm-port.ts'
 import { VfioContainer } from './container.ts'
@@ -13,8 +14,8 @@ export interface VfioOptions {
   readonly memory: MmIommu
   readonly profile: Profile
   readonly groups: readonly VfioGroupOptions[]
-  /** Whether the platform has EEH on: what VFIO_CHECK_EXTENSION says. */
-  readonly hasEeh: boolean
+  /** Error handling of PCI; null where no group has a PE that the kernel looks after. */
+  readonly eeh: EehPort | null
   /** Asked before each allocation of VFIO's own: false makes that allocation fail. */
   readonly onAllocate?: () => boolean
 }
@@ -31,7 +32,7 @@ export class Vfio {
   readonly files: FileTable
   readonly processes: ProcessTable
   readonly memory: MmIommu
-  readonly hasEeh: boolean
+  readonly eeh: EehPort | null
   /** Before Linux 6.2 a file that is no container is refused with EINVAL. */
   readonly refusesWithEinval: boolean
   /** Whether there is memory for what a call is about to allocate. */
@@ -46,7 +47,7 @@ export class Vfio {
     const errata = spaprErrata(profile)
     this.processes = processes
     this.memory = memory
-    this.hasEeh = options.hasEeh
+    this.eeh = options.eeh
     this.refusesWithEinval = profile.has('set-container-einval')
     this.allocates = options.onAllocate ?? (() => true)
     this.files = new FileTable(host.journal)
@@ -55,7 +56,10 @@ export class Vfio {
     this.#groups = new Map(
       options.groups.map((group) => [
         group.table.group,
-        new VfioGroup(group, host.journal, errata.usesKernelTables),
+        new VfioGroup(group, host.journal, {
+          driverTakesHardware: errata.usesKernelTables,
+          eeh: options.eeh,
+        }),
       ]),
     )
     processes.watch({
