@@ -64,6 +64,20 @@ export interface GuestRam {
 }
 
 /**
+ * The one VFIO group below a PHB of QEMU, to which it hands on what its guest asks for errors of PCI. Groups of several
+ * containers, or several in one, have none: the kernel does not keep their PEs in step.
+ * (QEMU 7.2 hw/vfio/common.c, vfio_eeh_as_ok)
+ */
+export interface EehBackend {
+  /** What VFIO_EEH_PE_OP answers for the container: a state, 0, a negative errno, or NO_ANSWER. */
+  operate(op: number): number
+  /** Whether a PCI bus of the PHB has a device that VFIO drives. */
+  hasVfioDevice(bus: number): boolean
+  /** Whether there is a device, of whatever kind, at a bus and device and function number. */
+  hasDevice(bus: number, devfn: number): boolean
+}
+
+/**
  * Which life of a window a LIOBN stands for now: 0 where its window is closed. Only records need it; the guest
  * itself cannot see it.
  */

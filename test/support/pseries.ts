@@ -9,6 +9,7 @@ import { LiobnMap } from '../../src/hw/liobn-map.ts'
 import { SpaprPhb } from '../../src/hw/spapr-phb.ts'
 import type { SpaprTceTable } from '../../src/hw/spapr-tce-table.ts'
 import { VioBus, VioDevice } from '../../src/hw/vio-bus.ts'
+import type { EehBackend } from '../../src/kernel/ports.ts'
 import { QEMU_ERRATA } from '../../src/kernel/qemu/errata.ts'
 import { hcallHandlers } from '../../src/kernel/qemu/hcall-handlers.ts'
 import { rtasHandlers } from '../../src/kernel/qemu/rtas-handlers.ts'
@@ -37,6 +38,8 @@ export interface PseriesOptions {
   readonly ramBytes?: number
   /** Undo log and hash from the first write on. */
   readonly hasJournal?: boolean
+  /** The VFIO group of pci0. */
+  readonly eeh?: EehBackend
 }
 
 /** A pseries machine as tests need it: PHB pci0 with DDW, pci1 without, a VIO device, edu0 on pci0. */
@@ -66,7 +69,14 @@ export function pseries(options: PseriesOptions = {}) {
     { stage, journal, life, profile, clock },
   )
   const hcalls = new SpaprHcalls({ stage, life, profile, liobns, memory })
-  const rtas = new SpaprRtas({ stage, life, profile, liobns, phbs: [phb, plain] })
+  const rtas = new SpaprRtas({
+    stage,
+    life,
+    profile,
+    liobns,
+    phbs: [phb, plain],
+    ...(options.eeh && { eehOf: (asked) => (asked === phb ? (options.eeh ?? null) : null) }),
+  })
   phb.reset('power-on')
   plain.reset('power-on')
   vio.reset('power-on')

@@ -1,4 +1,6 @@
 import { type ArgDecl, declareCall } from '../../bits/call.ts'
+import { EEH_RTAS_CALLS } from './eeh-calls.ts'
+import { BUID_UNKNOWN, buid, cfgAddr, nargs, nret } from './rtas-parts.ts'
 
 const SPAPR_IOMMU = 'QEMU 7.2 hw/ppc/spapr_iommu.c'
 const SPAPR_DDW = 'QEMU 7.2 hw/ppc/spapr_rtas_ddw.c'
@@ -166,31 +168,6 @@ export const H_UNKNOWN = declareCall({
   answers: [{ rule: 'opcode-unknown', code: 'H_FUNCTION', when: 'The machine has no such hypercall.' }],
 })
 
-const cfgAddr: ArgDecl = {
-  type: 'u32',
-  doc: 'Configuration address of the device; QEMU does not look at it.',
-  optional: true,
-  initial: 0n,
-}
-const buid: ArgDecl = { type: 'u64', doc: 'Bus unit id of the PHB: two cells, the upper one first.' }
-const nargs = (count: bigint): ArgDecl => ({
-  type: 'u32',
-  doc: 'Count of argument cells that the caller says it passes.',
-  optional: true,
-  initial: count,
-})
-const nret = (count: bigint): ArgDecl => ({
-  type: 'u32',
-  doc: 'Count of cells for results that the caller says it has, the status included.',
-  optional: true,
-  initial: count,
-})
-
-const BUID_UNKNOWN = {
-  rule: 'buid-unknown',
-  code: 'RTAS_OUT_PARAM_ERROR',
-  when: 'No PHB has the bus unit id.',
-} as const
 const DDW_OFF = {
   rule: 'ddw-off',
   code: 'RTAS_OUT_PARAM_ERROR',
@@ -347,5 +324,6 @@ export const QEMU_CALLS = Object.freeze([
   CREATE_PE_DMA_WINDOW,
   REMOVE_PE_DMA_WINDOW,
   RESET_PE_DMA_WINDOW,
+  ...EEH_RTAS_CALLS,
   RTAS_UNKNOWN,
 ])

@@ -11,6 +11,15 @@ import {
   RESET_PE_DMA_WINDOW,
   RTAS_UNKNOWN,
 } from './calls.ts'
+import {
+  CONFIGURE_PE,
+  EEH_RTAS_CALLS,
+  GET_CONFIG_ADDR_INFO2,
+  READ_SLOT_RESET_STATE2,
+  SET_EEH_OPTION,
+  SET_SLOT_RESET,
+  SLOT_ERROR_DETAIL,
+} from './eeh-calls.ts'
 import { largestOf, type SpaprRtas } from './spapr-rtas.ts'
 
 type Args = Readonly<Record<string, Value>>
@@ -23,11 +32,18 @@ const device = (args: Args): number[] => {
   return [cell(args, 'cfg_addr'), hiOf(buid) >>> 0, loOf(buid) >>> 0]
 }
 
+const withOption = (args: Args): number[] => [...device(args), cell(args, 'option')]
+/** Buffers of ibm,slot-error-detail, in their order. */
+const LOGS = ['driver_log', 'driver_log_bytes', 'error_log', 'error_log_bytes']
+
 const NAMES = new Map(
-  [QUERY_PE_DMA_WINDOW, CREATE_PE_DMA_WINDOW, REMOVE_PE_DMA_WINDOW, RESET_PE_DMA_WINDOW].map((d) => [
-    d.nr,
-    d.name,
-  ]),
+  [
+    QUERY_PE_DMA_WINDOW,
+    CREATE_PE_DMA_WINDOW,
+    REMOVE_PE_DMA_WINDOW,
+    RESET_PE_DMA_WINDOW,
+    ...EEH_RTAS_CALLS,
+  ].map((d) => [d.nr, d.name]),
 )
 
 function refuseKnown(args: Args): number[] {
@@ -74,6 +90,21 @@ export function rtasHandlers(rtas: SpaprRtas, life: Life): CallHandler[] {
       () => ({}),
     ),
     handler(RESET_PE_DMA_WINDOW, device, () => ({})),
+    handler(SET_EEH_OPTION, withOption, () => ({})),
+    handler(GET_CONFIG_ADDR_INFO2, withOption, ([info]) => ({ info: word(info) })),
+    handler(READ_SLOT_RESET_STATE2, device, ([state, support, unavailable, recovery]) => ({
+      state: word(state),
+      support: word(support),
+      unavailable_ms: word(unavailable),
+      ...(recovery !== undefined && { recovery: word(recovery) }),
+    })),
+    handler(SET_SLOT_RESET, withOption, () => ({})),
+    handler(CONFIGURE_PE, device, () => ({})),
+    handler(
+      SLOT_ERROR_DETAIL,
+      (args) => [...device(args), ...LOGS.map((name) => cell(args, name)), cell(args, 'option')],
+      () => ({}),
+    ),
     handler(RTAS_UNKNOWN, refuseKnown, () => ({})),
   ]
 }

@@ -7,7 +7,7 @@ import type { SpaprPhb } from '../../hw/spapr-phb.ts'
 import type { SpaprTceTable } from '../../hw/spapr-tce-table.ts'
 import { KIND } from '../../trace/event.ts'
 import type { CallTags, Stage } from '../../trace/stage.ts'
-import { NO_ANSWER, type RtasPort } from '../ports.ts'
+import { type EehBackend, NO_ANSWER, type RtasPort } from '../ports.ts'
 import {
   CREATE_PE_DMA_WINDOW,
   QUERY_PE_DMA_WINDOW,
@@ -15,6 +15,8 @@ import {
   RESET_PE_DMA_WINDOW,
   RTAS_UNKNOWN,
 } from './calls.ts'
+import { eehRtas } from './eeh-rtas.ts'
+import type { Counts } from './rtas-parts.ts'
 
 const QUERY = rulesOf(QUERY_PE_DMA_WINDOW)
 const CREATE = rulesOf(CREATE_PE_DMA_WINDOW)
@@ -38,10 +40,12 @@ export interface RtasParts {
   readonly profile: Profile
   readonly liobns: LiobnMap
   readonly phbs: readonly SpaprPhb[]
+  /** The VFIO group that a PHB has; left out, none has one. */
+  readonly eehOf?: (phb: SpaprPhb) => EehBackend | null
 }
 
 /**
- * The RTAS calls for dynamic DMA windows, as QEMU handles them.
+ * The RTAS calls for dynamic DMA windows and for errors of PCI, as QEMU handles them.
  *
  * `rule` is the place of the last answer in its declaration, `outs` the cells after the status. The order of
  * the checks is part of the interface. (QEMU 7.2 hw/ppc/spapr_rtas_ddw.c)
@@ -76,6 +80,15 @@ export class SpaprRtas implements RtasPort {
     add(CREATE_PE_DMA_WINDOW, (args, counts) => this.#create(args, counts))
     add(REMOVE_PE_DMA_WINDOW, (args, counts) => this.#remove(args, counts))
     add(RESET_PE_DMA_WINDOW, (args, counts) => this.#reset(args, counts))
+    const eeh = eehRtas({
+      phbOf: (args) => this.#phbOf(args),
+      backendOf: (phb) => parts.eehOf?.(phb) ?? null,
+      handOut: (cells) => {
+        this.outs = cells
+      },
+      doNotKnow: (why) => this.#doNotKnow(why),
+    })
+    for (const [decl, run] of eeh) add(decl, run)
   }
 
   call(token: number, args: readonly number[], nret: number): readonly number[] {
@@ -200,12 +213,6 @@ export class SpaprRtas implements RtasPort {
     this.notKnown = why
     return NOT_KNOWN
   }
-}
-
-/** How many cells a caller says it passes and has room for. */
-export interface Counts {
-  readonly nargs: number
-  readonly nret: number
 }
 
 /** TCEs of the largest window in the cells of a query's answer. */
