@@ -3,10 +3,10 @@
 /** All keys may be left out, or be undefined. */
 export type Loose<T> = { readonly [K in keyof T]?: T[K] | undefined }
 
-/** What kinds of bus master a machine can have, and the DMA mask that each has unless the description says another. */
+/** What kinds of bus master a machine can have, and the DMA mask and PCI ID that each has unless the description says another. */
 export const DEVICE_KINDS = Object.freeze({
   /** The teaching device of QEMU (hw/misc/edu.c, 7.2): one DMA engine, 28 address bits unless told otherwise. */
-  edu: { dmaMask: 0x0fff_ffffn },
+  edu: { dmaMask: 0x0fff_ffffn, pciId: 0x1234_11e8 },
 } as const)
 export type DeviceKind = keyof typeof DEVICE_KINDS
 

@@ -7,6 +7,8 @@ import { EDU_WORDS } from '../hw/edu-registers.ts'
 import { HW_ERRATA } from '../hw/errata.ts'
 import { TVE } from '../hw/ioda-tve.ts'
 import { KILL_WORDS } from '../hw/tce-kills.ts'
+import { EEH_CALLS } from '../kernel/eeh/calls.ts'
+import { EEH_ERRATA } from '../kernel/eeh/errata.ts'
 import { GUEST_CALLS } from '../kernel/guest/calls.ts'
 import { GUEST_ERRATA } from '../kernel/guest/errata.ts'
 import { PREREG_ERRATA } from '../kernel/prereg/errata.ts'
@@ -58,6 +60,7 @@ export const CALLS: readonly CallDecl[] = [
   ...QEMU_CALLS,
   ...GUEST_CALLS,
   ...VFIO_CALLS,
+  ...EEH_CALLS,
   ...DEVICE_CALLS,
   ...MEM_CALLS,
   ...PROC_CALLS,
@@ -71,6 +74,7 @@ export const ERRATA: readonly Erratum[] = [
   ...VFIO_ERRATA,
   ...PREREG_ERRATA,
   ...HW_ERRATA,
+  ...EEH_ERRATA,
 ]
 
 /** Every log format that can be read. */

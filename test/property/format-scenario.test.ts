@@ -185,6 +185,14 @@ const machine: fc.Arbitrary<PseriesInput> = fc.record(
   { requiredKeys: [] },
 )
 
+const answer = fc.constantFrom('CAN_RECOVER' as const, 'NEED_RESET' as const, 'DISCONNECT' as const)
+const driver = fc.record(
+  { name, errorDetected: answer, mmioEnabled: answer, slotReset: answer, hasResume: fc.boolean() },
+  { requiredKeys: ['name'] },
+)
+const hostDevice = fc
+  .tuple(device, fc.record({ pciId: fc.nat(0xffff_ffff), driver }, { requiredKeys: [] }))
+  .map(([d, more]) => ({ ...d, ...more }))
 const ioda = fc.record(
   {
     platform: fc.constantFrom('PHB3' as const, 'PHB4' as const, 'P7IOC' as const),
@@ -193,9 +201,10 @@ const ioda = fc.record(
     pageShifts: fc.subarray([12, 16, 24], { minLength: 1 }),
     killsWholePe: fc.boolean(),
     m32Base: fc.constant(1 << 30),
-    pes: fc.array(fc.record({ hasKernelDriver: fc.boolean(), devices: fc.array(device, { maxLength: 2 }) }), {
-      maxLength: 3,
-    }),
+    pes: fc.array(
+      fc.record({ hasKernelDriver: fc.boolean(), devices: fc.array(hostDevice, { maxLength: 2 }) }),
+      { maxLength: 3 },
+    ),
   },
   { requiredKeys: [] },
 )
@@ -206,6 +215,7 @@ const powernv: fc.Arbitrary<PowernvInput> = fc.record(
     ramBytes: fc.constantFrom(1n << 26n, 1n << 33n),
     hostPageShift: fc.constantFrom(12 as const, 16 as const),
     hasEeh: fc.boolean(),
+    tickMs: fc.integer({ min: 1, max: 5000 }),
     processes: fc.array(
       fc.record({ name, memlockBytes: pages, hasIpcLock: fc.boolean() }, { requiredKeys: ['name'] }),
       { minLength: 1, maxLength: 3 },

@@ -16,6 +16,7 @@ describe('the description of a POWER host', () => {
       hostPageShift: 16,
       cpus: 1,
       hasEeh: true,
+      tickMs: 1000,
       processes: [{ name: 'qemu', memlockBytes: 0xffff_ffff_ffff_ffffn, hasIpcLock: false }],
       phbs: [
         {

@@ -8,6 +8,7 @@ import type { IodaPe } from '../../hw/ioda-pe.ts'
 import { IodaPhb } from '../../hw/ioda-phb.ts'
 import { openSegments } from '../../hw/ioda1-window.ts'
 import { Life } from '../../hw/life.ts'
+import { eehHandlers } from '../../kernel/eeh/handlers.ts'
 import { PreregisteredMemory } from '../../kernel/prereg/preregistered-memory.ts'
 import type { VfioGroupOptions } from '../../kernel/vfio/group.ts'
 import { vfioHandlers } from '../../kernel/vfio/handlers.ts'
@@ -25,9 +26,11 @@ import { windowCounter } from '../window-counter.ts'
 import {
   type IodaPhbDescription,
   type PeDescription,
+  type PeDeviceDescription,
   type PowernvDescription,
   pciAddress,
 } from './description.ts'
+import { createEeh } from './eeh-wiring.ts'
 
 /** Bytes that the contents of modelled memory may take. */
 const CONTENTS_BYTES_MAX = 2 ** 31
@@ -76,14 +79,19 @@ const createPhb = (d: IodaPhbDescription, tables: HwTableParts, profile: Profile
     ...(d.killsWholePe !== undefined && { killsWholePe: d.killsWholePe }),
   })
 
+/** A device without a driver of the host is there for processes, by VFIO. */
+const isForProcesses = (device: PeDeviceDescription): boolean => device.driver === undefined
+
 /** The PHBs with their PEs and devices, as after the kernel has booted, and the groups that VFIO hands out. */
 function createBuses(machine: Machine, description: PowernvDescription, tables: HwTableParts, life: Life) {
   const { stage, journal, profile } = machine
   const clock = new Clock(new Cells(journal, keyOf('clock')))
   const devices = new Map<string, Edu>()
   const groups: VfioGroupOptions[] = []
+  const phbs: IodaPhb[] = []
   for (const d of description.phbs) {
     const phb = createPhb(d, tables, profile)
+    phbs.push(phb)
     for (const shape of d.pes) {
       const pe = bootPe(phb, shape)
       for (const { name, dmaMask } of shape.devices) {
@@ -92,12 +100,12 @@ function createBuses(machine: Machine, description: PowernvDescription, tables: 
       }
       groups.push({
         table: pe,
-        devices: shape.devices.map((device) => pciAddress(d, shape, device)),
-        hasKernelDriver: shape.hasKernelDriver,
+        devices: shape.devices.filter(isForProcesses).map((device) => pciAddress(d, shape, device)),
+        hasKernelDriver: shape.hasKernelDriver || !shape.devices.every(isForProcesses),
       })
     }
   }
-  return { clock, devices, groups }
+  return { clock, devices, groups, phbs }
 }
 
 /**
@@ -120,7 +128,8 @@ export function createPowernv(description: PowernvDescription, options: MachineO
     onAllocate,
     onBug: (why) => life.die(why),
   }
-  const { clock, devices, groups } = createBuses(machine, description, tables, life)
+  const { clock, devices, groups, phbs } = createBuses(machine, description, tables, life)
+  const eeh = createEeh(machine, description, { host, clock, phbs })
   const { inject } = description
   const firstMappings = new Injection(journal, 'first mapping', inject?.regionGoing)
   const memory = new PreregisteredMemory({
@@ -129,16 +138,17 @@ export function createPowernv(description: PowernvDescription, options: MachineO
     onAllocate,
     onFirstMapping: () => firstMappings.take(),
   })
-  const vfio = new Vfio({ processes, memory, profile, groups, hasEeh: description.hasEeh, onAllocate })
+  const vfio = new Vfio({ processes, memory, profile, groups, eeh, onAllocate })
   // Files of a process that ends are closed before the kernel looks for memory that is left.
   processes.watch(memory)
   allocations = new Injection(journal, 'allocation', inject?.alloc)
   machine.register([
     ...vfioHandlers(vfio),
-    ...deviceHandlers({ devices, stage, life }),
+    ...eehHandlers(eeh, stage),
+    ...deviceHandlers({ devices, stage, life, onAllOnes: (device) => eeh.readAllOnes(device) }),
     ...memHandlers(processes, undefined),
     ...procHandlers(processes),
-    tickHandler(machine, clock, [...devices.values()]),
+    tickHandler(machine, clock, [...devices.values(), eeh]),
   ])
   return machine
 }

@@ -1,4 +1,5 @@
 import type { IodaPlatformName } from '../../hw/ioda-platform.ts'
+import type { EehDriver } from '../../kernel/eeh/eeh-device.ts'
 import {
   Claims,
   DEVICE_KINDS,
@@ -17,7 +18,7 @@ interface ProcessDescription {
 }
 
 /** A device below a PE. */
-interface PeDeviceDescription {
+export interface PeDeviceDescription {
   /** How operations and reports call it; no two devices of a machine share a name. */
   readonly name: string
   readonly kind: DeviceKind
@@ -27,6 +28,10 @@ interface PeDeviceDescription {
   readonly function: number
   /** The bus addresses that the hardware can form. */
   readonly dmaMask: bigint
+  /** PCI vendor << 16 | device: error handling treats some in a way of their own. */
+  readonly pciId: number
+  /** The driver of the host that is bound to it; left out, VFIO hands the device to processes. */
+  readonly driver?: EehDriver
 }
 
 /** A partitionable endpoint: one PCI bus, and one IOMMU group. */
@@ -92,6 +97,8 @@ export interface PowernvDescription {
   readonly cpus: number
   /** Whether the platform has EEH switched on. */
   readonly hasEeh: boolean
+  /** Milliseconds of a tick: time-outs of error handling are in real time. */
+  readonly tickMs: number
   readonly processes: readonly ProcessDescription[]
   readonly phbs: readonly IodaPhbDescription[]
   readonly inject?: Injections
@@ -119,6 +126,7 @@ export const POWERNV_DEFAULTS = Object.freeze({
   hostPageShift: 16,
   cpus: 1,
   hasEeh: true,
+  tickMs: 1000,
   process: 'qemu',
   memlockBytes: (1n << 64n) - 1n,
   hasIpcLock: false,
@@ -147,6 +155,8 @@ const peOf = (given: PeInput, at: number, group: number, isP7: boolean): PeDescr
     slot: d.slot ?? slot,
     function: d.function ?? 0,
     dmaMask: d.dmaMask ?? DEVICE_KINDS[d.kind].dmaMask,
+    pciId: d.pciId ?? DEVICE_KINDS[d.kind].pciId,
+    ...(d.driver && { driver: d.driver }),
   })),
 })
 
@@ -177,6 +187,7 @@ export function completePowernv(given: PowernvInput): PowernvDescription {
     hostPageShift: given.hostPageShift ?? POWERNV_DEFAULTS.hostPageShift,
     cpus: given.cpus ?? POWERNV_DEFAULTS.cpus,
     hasEeh: given.hasEeh ?? POWERNV_DEFAULTS.hasEeh,
+    tickMs: given.tickMs ?? POWERNV_DEFAULTS.tickMs,
     processes: (given.processes ?? [{ name: POWERNV_DEFAULTS.process }]).map((p) => ({
       name: p.name,
       memlockBytes: p.memlockBytes ?? POWERNV_DEFAULTS.memlockBytes,

@@ -1,17 +1,41 @@
 import type { Erratum } from '../../bits/errata.ts'
 import { DEVICE_KINDS, type DeviceKind } from '../description-parts.ts'
-import { bytesAmong, choice, count, map, optional, required, text, word } from '../schema/schema.ts'
+import { bytesAmong, choice, count, flag, map, optional, required, text, word } from '../schema/schema.ts'
 import { nameText } from './call-schema.ts'
 
+const DRIVER_ANSWERS = ['NONE', 'CAN_RECOVER', 'NEED_RESET', 'DISCONNECT', 'RECOVERED'] as const
 const KINDS = Object.keys(DEVICE_KINDS) as DeviceKind[]
 
-/** A bus master in a slot of a PCI bus. */
-export const deviceSchema = map('a device', {
+const deviceKeys = {
   name: required(nameText('name'), 'How steps and reports call it.'),
   kind: required(choice('kind of device', KINDS), 'What it is.'),
   slot: optional(count('slot', 0, 31), 'PCI device number; its place in the list if left out.'),
   function: optional(count('function', 0, 7), 'PCI function number.'),
   dmaMask: optional(word('dmaMask'), 'Bus addresses that the hardware can form.'),
+} as const
+
+/** A bus master in a slot of a PCI bus. */
+export const deviceSchema = map('a device', deviceKeys)
+
+const answer = (key: string) => optional(choice(key, DRIVER_ANSWERS), 'What this function answers.')
+
+/** A bus master of a host whose kernel handles errors of PCI. */
+export const hostDeviceSchema = map('a device', {
+  ...deviceKeys,
+  pciId: optional(
+    count('pciId', 0, 0xffff_ffff),
+    'PCI vendor << 16 | device: error handling treats some in a way of their own.',
+  ),
+  driver: optional(
+    map('a driver', {
+      name: required(nameText('name'), 'How reports call it.'),
+      errorDetected: answer('errorDetected'),
+      mmioEnabled: answer('mmioEnabled'),
+      slotReset: answer('slotReset'),
+      resume: optional(flag('resume'), 'Whether it wants to be told that all is well again.'),
+    }),
+    'The driver of the host, and what its functions for error handling answer; those left out it does not have. Without a driver the device is there for processes, by VFIO.',
+  ),
 })
 
 /** Exactly the texts that `resolveProfile` takes with these errata. */

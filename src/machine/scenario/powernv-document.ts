@@ -1,11 +1,29 @@
+import { DEVICE_KINDS } from '../description-parts.ts'
 import {
   type IodaPhbDescription,
   type PeDescription,
+  type PeDeviceDescription,
   POWERNV_DEFAULTS,
   type PowernvDescription,
 } from '../powernv/description.ts'
 import { deviceDocument } from './device-document.ts'
 import { amount, type DocumentMap, present, unless } from './document-value.ts'
+
+const hostDeviceDocument = (d: PeDeviceDescription): DocumentMap => ({
+  ...deviceDocument(d),
+  ...present({
+    pciId: unless(d.pciId, DEVICE_KINDS[d.kind].pciId),
+    driver:
+      d.driver &&
+      present({
+        name: d.driver.name,
+        errorDetected: d.driver.errorDetected,
+        mmioEnabled: d.driver.mmioEnabled,
+        slotReset: d.driver.slotReset,
+        resume: d.driver.hasResume,
+      }),
+  }),
+})
 
 const peDocument = (pe: PeDescription, isP7: boolean): DocumentMap =>
   present({
@@ -15,7 +33,7 @@ const peDocument = (pe: PeDescription, isP7: boolean): DocumentMap =>
     firstSegment: isP7 ? pe.firstSegment : undefined,
     segments: isP7 ? pe.segments : undefined,
     kernelDriver: unless(pe.hasKernelDriver, false),
-    devices: pe.devices.length === 0 ? undefined : pe.devices.map(deviceDocument),
+    devices: pe.devices.length === 0 ? undefined : pe.devices.map(hostDeviceDocument),
   })
 
 const phbDocument = (phb: IodaPhbDescription): DocumentMap =>
@@ -40,6 +58,7 @@ export const powernvDocument = (m: PowernvDescription): DocumentMap =>
     hostPageShift: unless(m.hostPageShift, POWERNV_DEFAULTS.hostPageShift),
     cpus: unless(m.cpus, POWERNV_DEFAULTS.cpus),
     eeh: unless(m.hasEeh, POWERNV_DEFAULTS.hasEeh),
+    tickMs: unless(m.tickMs, POWERNV_DEFAULTS.tickMs),
     processes: m.processes.map((p) => {
       const memlock = unless(p.memlockBytes, POWERNV_DEFAULTS.memlockBytes)
       return present({

@@ -1,10 +1,17 @@
 import type { Erratum } from '../../bits/errata.ts'
 import { floorLog2 } from '../../bits/u64.ts'
 import { IODA_PLATFORMS, type IodaPlatformName } from '../../hw/ioda-platform.ts'
+import type { EehDriver } from '../../kernel/eeh/eeh-device.ts'
 import type { PowernvInput } from '../powernv/description.ts'
 import { bytes, choice, count, flag, type Infer, list, map, optional, required } from '../schema/schema.ts'
 import { nameText } from './call-schema.ts'
-import { deviceSchema, PROFILE_DOC, pageSizeAmong, profileSchema, RAM_MOST } from './machine-schema-parts.ts'
+import {
+  hostDeviceSchema,
+  PROFILE_DOC,
+  pageSizeAmong,
+  profileSchema,
+  RAM_MOST,
+} from './machine-schema-parts.ts'
 
 const PLATFORMS = Object.keys(IODA_PLATFORMS) as IodaPlatformName[]
 
@@ -24,7 +31,7 @@ const pe = map('a PE', {
   firstSegment: optional(count('firstSegment', 0, 7), 'P7IOC: its first segment of 256 MiB.'),
   segments: optional(count('segments', 0, 8), 'P7IOC: how many segments; 1 if left out.'),
   kernelDriver: optional(flag('kernelDriver'), 'A driver of the host uses another device of the group.'),
-  devices: optional(list('devices', deviceSchema, { maxItems: 256 }), 'Bus masters of the PE.'),
+  devices: optional(list('devices', hostDeviceSchema, { maxItems: 256 }), 'Bus masters of the PE.'),
 })
 
 const phb = map('a PHB', {
@@ -68,6 +75,10 @@ export const powernvSchema = (errata: readonly Erratum[]) =>
       hostPageShift: optional(choice('hostPageShift', [12, 16]), 'PAGE_SHIFT of the kernel.'),
       cpus: optional(count('cpus', 1, 2048), 'CPUs.'),
       eeh: optional(flag('eeh'), 'Whether the platform has EEH switched on; so if left out.'),
+      tickMs: optional(
+        count('tickMs', 1, 3_600_000),
+        'Milliseconds of a tick, for the time-outs of EEH; 1000 if left out.',
+      ),
       processes: optional(
         list('processes', process, { minItems: 1, maxItems: 64 }),
         'Processes that are there from the start; the first one acts where a step names none. qemu if left out.',
@@ -92,6 +103,13 @@ export const powernvSchema = (errata: readonly Erratum[]) =>
     },
   )
 
+type DriverDocument = NonNullable<Infer<typeof hostDeviceSchema>['driver']>
+
+const driverOf = ({ resume, ...driver }: DriverDocument): EehDriver => ({
+  ...driver,
+  ...(resume !== undefined && { hasResume: resume }),
+})
+
 type PowernvDocument = Infer<ReturnType<typeof powernvSchema>>
 
 /** The description that a checked document of a POWER host stands for. */
@@ -109,7 +127,11 @@ export function powernvInput(doc: PowernvDocument): PowernvInput {
     phbs: phbs?.map(({ pageSizes, pes, ...p }) => ({
       ...p,
       pageShifts: pageSizes?.map((s) => floorLog2(s)),
-      pes: pes?.map(({ kernelDriver, ...one }) => ({ ...one, hasKernelDriver: kernelDriver })),
+      pes: pes?.map(({ kernelDriver, devices, ...one }) => ({
+        ...one,
+        hasKernelDriver: kernelDriver,
+        devices: devices?.map(({ driver, ...d }) => ({ ...d, driver: driver && driverOf(driver) })),
+      })),
     })),
   }
 }
