@@ -1,4 +1,5 @@
 import type { CallDecl } from '../../bits/call.ts'
+import { VFIO_EEH_PE_OP } from '../../kernel/vfio/eeh-calls.ts'
 import {
   VFIO_IOMMU_DISABLE,
   VFIO_IOMMU_ENABLE,
@@ -24,8 +25,6 @@ import {
   unmodelled,
 } from './kernel-answers-said.ts'
 
-/** Answered where the host's EEH is modelled. */
-const EEH_PE_OP = { verb: 'ioctl', name: 'VFIO_EEH_PE_OP' } as const
 /** Bytes that the agent may pin at once: the model has a frame for each page. */
 const PIN_BYTES_MAX = 1n << 34n
 
@@ -98,6 +97,6 @@ export function spaprRuns(call: ProcessCall, fd: () => bigint) {
       })
       return returned(answer, { unmappedBytes: outputOf(answer, 'bytes') })
     },
-    eeh: oneCall(call, EEH_PE_OP, (args) => ({ fd: fd(), op: u32(args, 'op') })),
+    eeh: oneCall(call, VFIO_EEH_PE_OP, (args) => ({ fd: fd(), op: u32(args, 'op') })),
   }
 }
