@@ -13,6 +13,11 @@ const CHUNK_BYTES = CHUNK_CELLS * 4
 const DIRECTORY_SHIFT = 12
 const DIRECTORY_CHUNKS = 1 << DIRECTORY_SHIFT
 
+/** Pages of which `HostMemory.cellsOf` has the words: those of one stretch of so many. */
+export const CELLS_PAGES = CHUNK_PAGES
+/** Where a page begins in `HostMemory.cellsOf`. */
+export const cellOf = (page: number): number => (page & (CHUNK_PAGES - 1)) << 10
+
 const ENGINE_IS_LITTLE_ENDIAN = new Uint8Array(new Int32Array([1]).buffer)[0] === 1
 
 /** 2 MiB: the cells, and two views of their bytes. */
@@ -83,6 +88,14 @@ export class HostMemory implements BusMemory {
     return true
   }
 
+  /**
+   * The words around a page, for who goes through many of them: the first of the page stands at `cellOf(page)`, two
+   * lanes each, in the order of memory. Undefined where all of them are 0 still, or an undo log must see each change.
+   */
+  cellsOf(page: number): Int32Array | undefined {
+    return this.#journal.on ? undefined : this.#chunk(page)?.data
+  }
+
   loadWords(page: number, count: number, into: Int32Array): boolean {
     const chunk = this.#chunk(page)
     if (chunk === undefined) {
@@ -107,26 +120,6 @@ export class HostMemory implements BusMemory {
 
   storeU64be(page: number, offset: number, hi: number, lo: number): boolean {
     return this.storeU64le(page, offset, swap32(lo), swap32(hi))
-  }
-
-  /** Stores a word and answers in `wordHi` and `wordLo` what was there before. */
-  swapU64be(page: number, offset: number, hi: number, lo: number): boolean {
-    const chunk = this.#chunk(page)
-    if (chunk === undefined || this.#journal.on) {
-      this.loadU64be(page, offset)
-      const { wordHi, wordLo } = this
-      const isThere = this.storeU64be(page, offset, hi, lo)
-      this.wordHi = wordHi
-      this.wordLo = wordLo
-      return isThere
-    }
-    const { data } = chunk
-    const at = ((page & (CHUNK_PAGES - 1)) << 10) + (offset >>> 2)
-    this.wordHi = swap32(data[at] as number)
-    this.wordLo = swap32(data[at + 1] as number)
-    data[at] = swap32(hi)
-    data[at + 1] = swap32(lo)
-    return true
   }
 
   storeU64le(page: number, offset: number, hi: number, lo: number): boolean {

@@ -1,7 +1,7 @@
-import { POWERS_OF_TWO } from '../bits/u64.ts'
+import { POWERS_OF_TWO, swap32 } from '../bits/u64.ts'
 import { NO_FRAME } from '../memory/frame-table.ts'
 import type { Host } from '../memory/host.ts'
-import type { HostMemory } from '../memory/host-memory.ts'
+import { CELLS_PAGES, cellOf, type HostMemory } from '../memory/host-memory.ts'
 import { TCE_BYTES, TCE_BYTES_SHIFT, TCE_PERM } from './tce-entry.ts'
 
 /** A level in pages of 4 KiB: entries in each, and the shift and mask that find one. */
@@ -10,6 +10,8 @@ const PAGE_ENTRIES_MASK = (1 << PAGE_ENTRIES_SHIFT) - 1
 /** log2 of the most bytes that the host hands out in one piece, for host pages of 4 KiB and of 64 KiB. */
 export const BLOCK_BYTES_SHIFT_MAX = 24
 export const NO_PAGE = -1
+/** A level of no more entries lies in one stretch of words, because levels begin at multiples of their size. */
+const CELLS_ENTRIES = CELLS_PAGES << PAGE_ENTRIES_SHIFT
 
 /** Where levels come from. */
 export interface LevelParts {
@@ -40,6 +42,9 @@ export class LevelTree {
   strayIndex = 0
   /** Where `find` ended at a missing level: slots of all leaves that are missing with it. */
   missingSlots = 0
+  /** The word that `load` or `swap` found. */
+  hi = 0
+  lo = 0
   readonly #parts: LevelParts
   readonly #memory: HostMemory
   readonly #levels: number
@@ -48,9 +53,13 @@ export class LevelTree {
   /** Slots that the levels can tell apart. */
   readonly #capacity: number
   #keepsLeaf = false
-  // The leaf that was found last, and the slot of its first entry.
+  // The leaf that was found last, the slot of its first entry, and its words where they can be had.
   #leafPage = NO_PAGE
   #leafStart = 0
+  #cells: Int32Array | undefined
+  #leafCell = 0
+  /** Where the slot found last lies in them. */
+  #cell = 0
 
   private constructor(parts: LevelParts, { levels, levelShift }: LevelShape, rootPage: number) {
     this.#parts = parts
@@ -72,6 +81,7 @@ export class LevelTree {
   keepLeaf(on: boolean): void {
     this.#keepsLeaf = on
     this.#leafPage = NO_PAGE
+    this.#cells = undefined
   }
 
   /** Finds the slot of an index. False where a level is missing (and not `alloc`, or no memory for it). */
@@ -79,7 +89,39 @@ export class LevelTree {
     const into = index - this.#leafStart
     if (this.#leafPage === NO_PAGE || into < 0 || into >= this.#levelEntries) return this.#walk(index, alloc)
     this.#setSlot(this.#leafPage, into)
+    this.#cell = this.#leafCell + 2 * into
     return true
+  }
+
+  /** Reads the slot that was found last. */
+  load(): void {
+    const cells = this.#cells
+    if (cells === undefined) {
+      const memory = this.#memory
+      memory.loadU64be(this.slotPage, this.slotOffset)
+      this.hi = memory.wordHi
+      this.lo = memory.wordLo
+      return
+    }
+    this.hi = swap32(cells[this.#cell] as number)
+    this.lo = swap32(cells[this.#cell + 1] as number)
+  }
+
+  /** Writes the slot that was found last. */
+  store(hi: number, lo: number): void {
+    const cells = this.#cells
+    if (cells === undefined) {
+      this.#memory.storeU64be(this.slotPage, this.slotOffset, hi, lo)
+      return
+    }
+    cells[this.#cell] = swap32(hi)
+    cells[this.#cell + 1] = swap32(lo)
+  }
+
+  /** Reads it and writes it. */
+  swap(hi: number, lo: number): void {
+    this.load()
+    this.store(hi, lo)
   }
 
   /** All levels are free. */
@@ -112,6 +154,7 @@ export class LevelTree {
       if (page === NO_PAGE) return false
       memory.storeU64be(at, offset, page >>> 20, (page << 12) | TCE_PERM)
     }
+    this.#cells = undefined
     if (index < 0 || index >= this.#capacity) {
       this.slotPage = NO_PAGE
       this.strayIndex = index
@@ -121,6 +164,9 @@ export class LevelTree {
     if (this.#keepsLeaf) {
       this.#leafPage = page
       this.#leafStart = index - rest
+      if (this.#levelEntries <= CELLS_ENTRIES) this.#cells = memory.cellsOf(page)
+      this.#leafCell = cellOf(page)
+      this.#cell = this.#leafCell + 2 * rest
     }
     this.#setSlot(page, rest)
     return true

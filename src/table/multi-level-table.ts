@@ -2,7 +2,6 @@ import { ERRNO_CODES } from '../bits/codes.ts'
 import { assert } from '../bits/errors.ts'
 import { Cells, keyOf } from '../bits/state.ts'
 import { hiOf, hiOfNumber, loOf, loOfNumber } from '../bits/u64.ts'
-import type { HostMemory } from '../memory/host-memory.ts'
 import { KIND } from '../trace/event.ts'
 import type { Stage } from '../trace/stage.ts'
 import type { DmaDir, HwTable } from './hw-table.ts'
@@ -74,7 +73,6 @@ export class MultiLevelTable implements HwTable {
   tceHi = 0
   tceLo = 0
   readonly #parts: HwTableParts
-  readonly #memory: HostMemory
   readonly #stage: Stage
   readonly #tces: LevelTree
   readonly #view: LevelTree | undefined
@@ -103,7 +101,6 @@ export class MultiLevelTable implements HwTable {
     this.hasUserView = shape.hasUserView
     this.rootPage = tces.rootPage
     this.#parts = parts
-    this.#memory = parts.host.memory
     this.#stage = parts.host.stage
     this.#tces = tces
     this.#view = view
@@ -163,10 +160,10 @@ export class MultiLevelTable implements HwTable {
     this.tceHi = 0
     this.tceLo = 0
     if (!this.#tces.find(entry - this.offset, false) || this.#tces.slotPage === NO_PAGE) return
-    const memory = this.#memory
-    memory.loadU64be(this.#tces.slotPage, this.#tces.slotOffset)
-    this.tceHi = memory.wordHi
-    this.tceLo = memory.wordLo
+    const tces = this.#tces
+    tces.load()
+    this.tceHi = tces.hi
+    this.tceLo = tces.lo
   }
 
   beginRun(): void {
@@ -203,10 +200,9 @@ export class MultiLevelTable implements HwTable {
     this.userLo = 0
     if (view === undefined || !view.find(entry - this.offset, alloc)) return false
     if (view.slotPage === NO_PAGE) return true
-    const memory = this.#memory
-    memory.loadU64be(view.slotPage, view.slotOffset)
-    this.userHi = memory.wordHi
-    this.userLo = memory.wordLo
+    view.load()
+    this.userHi = view.hi
+    this.userLo = view.lo
     return true
   }
 
@@ -214,7 +210,7 @@ export class MultiLevelTable implements HwTable {
     const view = this.#view
     assert(view !== undefined, 'a slot was found')
     if (view.slotPage === NO_PAGE) this.#corrupt(view, 'userspace address')
-    else this.#memory.storeU64be(view.slotPage, view.slotOffset, hi, lo)
+    else view.store(hi, lo)
   }
 
   /** Where a level above the leaves is missing, so are all of its leaves: the kernel passes over one after the other. */
@@ -288,10 +284,9 @@ export class MultiLevelTable implements HwTable {
    * that stays so is no news.
    */
   #replace(slot: number, hi: number, lo: number): void {
-    const memory = this.#memory
-    const { slotPage, slotOffset } = this.#tces
-    memory.swapU64be(slotPage, slotOffset, hi, lo)
-    const { wordHi, wordLo } = memory
+    const tces = this.#tces
+    tces.swap(hi, lo)
+    const { hi: wordHi, lo: wordLo } = tces
     this.tceHi = wordHi
     this.tceLo = wordLo
     if ((wordHi | wordLo | hi | lo) === 0) return

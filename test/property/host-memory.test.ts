@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Journal } from '../../src/bits/state.ts'
-import { hiOf, loOf, wordOf } from '../../src/bits/u64.ts'
-import { HostMemory } from '../../src/memory/host-memory.ts'
+import { hiOf, loOf, swap32, wordOf } from '../../src/bits/u64.ts'
+import { cellOf, HostMemory } from '../../src/memory/host-memory.ts'
 
 /** First pages of chunks all over 52 bits, with a page on either side of a border. */
 const PAGES = [0, 511, 512, 2 ** 21 - 1, 2 ** 31 - 1, 2 ** 31, 2 ** 40 - 1]
@@ -11,7 +11,7 @@ const word = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n })
 
 const op = fc.oneof(
   fc.record({
-    kind: fc.constantFrom('u64be', 'u64le', 'u64swap'),
+    kind: fc.constantFrom('u64be', 'u64le', 'cells'),
     page,
     offset: fc.nat(8).map((n) => n * 8),
     word,
@@ -31,12 +31,12 @@ function apply(memory: HostMemory, o: Op): void {
     if (o.to !== o.page) memory.copyPages(o.page, o.to, 1)
   } else if ('word' in o) {
     const [hi, lo] = [hiOf(o.word), loOf(o.word)]
-    if (o.kind === 'u64swap') {
-      memory.loadU64be(o.page, o.offset)
-      const { wordHi, wordLo } = memory
-      expect(memory.swapU64be(o.page, o.offset, hi, lo)).toBe(true)
-      expect([memory.wordHi, memory.wordLo]).toEqual([wordHi, wordLo])
-    } else if (o.kind === 'u64be') memory.storeU64be(o.page, o.offset, hi, lo)
+    const cells = o.kind === 'cells' ? memory.cellsOf(o.page) : undefined
+    if (cells !== undefined) {
+      const at = cellOf(o.page) + o.offset / 4
+      cells[at] = swap32(hi)
+      cells[at + 1] = swap32(lo)
+    } else if (o.kind === 'u64be' || o.kind === 'cells') memory.storeU64be(o.page, o.offset, hi, lo)
     else if (o.kind === 'u64le') memory.storeU64le(o.page, o.offset, hi, lo)
     else if (o.kind === 'u32be') memory.storeU32be(o.page, o.offset, lo)
     else memory.storeU32le(o.page, o.offset, lo)
@@ -50,7 +50,8 @@ function applyNaive(pages: Map<number, Uint8Array>, o: Op): void {
   if ('data' in o) bytes.set(o.data, o.offset)
   else if ('to' in o) pages.get(o.to)!.set(bytes)
   else if (!('word' in o)) bytes.fill(0)
-  else if (o.kind.startsWith('u64')) view.setBigUint64(o.offset, o.word, o.kind === 'u64le')
+  else if (o.kind.startsWith('u64') || o.kind === 'cells')
+    view.setBigUint64(o.offset, o.word, o.kind === 'u64le')
   else view.setUint32(o.offset, Number(o.word & 0xffff_ffffn), o.kind === 'u32le')
 }
 

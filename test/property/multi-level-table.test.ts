@@ -22,8 +22,8 @@ interface Naive {
   readonly users: Map<number, number>
 }
 
-function make(levels: number) {
-  const test = makeHost({ frames: 20_000, journal: true })
+function make(levels: number, journal = true) {
+  const test = makeHost({ frames: 20_000, journal })
   const geometry = tableGeometry({ pageShift: 12, windowBytes: 1n << 30n, levels }, 12)
   if (typeof geometry === 'number') throw new Error('no such table')
   const table = MultiLevelTable.create(
@@ -105,16 +105,24 @@ describe.each([1, 2, 4])('a table of %i levels', (levels) => {
       dir: fc.constantFrom(0, 1, 3 as const),
       pages: fc.constantFrom(0, 1, 2),
       inRun: fc.boolean(),
+      journal: fc.boolean(),
     })
     fc.assert(
       fc.property(fc.array(row, { maxLength: 12 }), (rows) => {
-        const made = make(levels)
+        const made = make(levels, rows[0]?.journal)
         const { table, log } = made
+        const users = new Map<number, number>()
         for (const { slot: at, count, hpaPage, dir, pages, inRun } of rows) {
           if (inRun) table.beginRun()
           const before = sets(log)
-          for (let i = 0; i < count; i++)
-            table.xchg(table.offset + at + i, dir === 0 ? 0 : hpaPage + i * pages, dir)
+          for (let i = 0; i < count; i++) {
+            const entry = table.offset + at + i
+            expect(table.userSlot(entry, true)).toBe(true)
+            expect([table.userHi, table.userLo]).toEqual([0, users.get(entry) ?? 0])
+            table.xchg(entry, dir === 0 ? 0 : hpaPage + i * pages, dir)
+            table.setUser(0, hpaPage + i)
+            users.set(entry, hpaPage + i)
+          }
           if (inRun) table.endRun()
           if (inRun && pages === 1 && rows.length === 1) expect(sets(log) - before).toBe(dir === 0 ? 0 : 1)
         }
