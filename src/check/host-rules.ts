@@ -17,7 +17,7 @@ export const HOST_RULES = declareRules([
     id: 'locked-vm-balance',
     title: 'locked_vm is not what was charged',
     promise:
-      'locked_vm of a process is the sum of what was charged and not given back, covers every registered region, and is 0 when nobody holds the address space any more.',
+      'The locked_vm of a process is the sum of what was charged and not given back, covers every registered region, and is 0 when nobody holds the address space any more.',
     advice:
       'Too much charged makes later calls fail with ENOMEM, too little lets a process pin more than its limit. Look for an error path after the charge.',
     needs: ['mm.locked'],

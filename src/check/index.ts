@@ -5,11 +5,16 @@ import { DeviceUse } from './device-use.ts'
 import { DoubleMap } from './double-map.ts'
 import { ForeignMemory } from './foreign-memory.ts'
 import { LeakMapping } from './leak-mapping.ts'
+import { LeakPin } from './leak-pin.ts'
 import type { CheckerOptions } from './listed-checker.ts'
+import { LockedVmBalance } from './locked-vm-balance.ts'
 import { NotModelled } from './not-modelled.ts'
+import { OrphanedRegion } from './orphaned-region.ts'
 import { OutOfTable } from './out-of-table.ts'
 import type { Checker } from './rule.ts'
 import { RULES, type RuleId } from './rules.ts'
+import { StaleTce } from './stale-tce.ts'
+import { TableReferenceLeak } from './table-reference-leak.ts'
 import { UnmapMiss } from './unmap-miss.ts'
 
 /** Who judges each rule. A rule without a checker does not compile. */
@@ -22,6 +27,12 @@ const CHECKERS: Readonly<Record<RuleId, new (options: CheckerOptions) => Checker
   'leak-mapping': LeakMapping,
   'allocator-drift': AllocatorDrift,
   'out-of-table': OutOfTable,
+  'leak-pin': LeakPin,
+  'locked-vm-balance': LockedVmBalance,
+  'orphaned-region': OrphanedRegion,
+  'stale-tce': StaleTce,
+  'table-reference-leak': TableReferenceLeak,
+  'host-memory-corruption': OutOfTable,
   unmodelled: NotModelled,
 }
 

@@ -2,11 +2,11 @@ import { hex, numberOf, pageOf } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { because } from './evidence.ts'
-import type { HostRuleId } from './host-rules.ts'
 import { ListedChecker } from './listed-checker.ts'
 import { type LiveRegion, LiveRegions, regionText } from './live-regions.ts'
 import { NO_RECORD } from './lives.ts'
 import { PinCounts } from './pin-counts.ts'
+import type { RuleId } from './rules.ts'
 import { counted } from './words.ts'
 
 const RULE = 'leak-pin'
@@ -36,7 +36,7 @@ interface Fault {
  * mappings that go without having come. The system page is that of the host frames that were taken.
  */
 export class LeakPin extends ListedChecker {
-  readonly rules: readonly HostRuleId[] = [RULE]
+  readonly rules: readonly RuleId[] = [RULE]
   readonly kinds: readonly EventKind[] = [
     'page.own',
     'mm.pin',
@@ -86,9 +86,12 @@ export class LeakPin extends ListedChecker {
       pins.pin(from, end, seq)
       return
     }
-    const missing = count - pins.unpin(from, end)
+    // A v1 container knows the frame and not the address: any page of the process can be meant.
+    if (from === 0) pins.unpinSomewhere(count)
+    const missing = from === 0 ? Math.max(0, Math.min(count, -pins.left)) : count - pins.unpin(from, end)
     if (missing > 0) {
-      const message = `${counted(missing, 'page')} of ${log.names.word(process)} from ${this.#at(from)} on were unpinned and not pinned`
+      const place = from === 0 ? '' : ` from ${this.#at(from)} on`
+      const message = `${counted(missing, 'page')} of ${log.names.word(process)}${place} were unpinned and not pinned`
       this.#report(log, { process, message, seqs: [seq] })
     }
     const ending = this.#endings.find((e) => e.region.process === process && e.from < end && from < e.end)
@@ -127,10 +130,12 @@ export class LeakPin extends ListedChecker {
     const pins = this.#pins.get(process)
     const first = pins?.first()
     this.#pins.delete(process)
-    if (pins === undefined || first === undefined) return
+    if (pins === undefined || first === undefined || pins.left <= 0) return
     const regions = this.#regions.of(process).map((r) => `; ${regionText(log, r)} is still registered`)
     const more = regions.length > 1 ? ` and ${counted(regions.length - 1, 'other')}` : ''
-    const message = `${counted(pins.pages, 'page')} of ${log.names.word(process)} from ${this.#at(first.page)} on stay pinned with its address space gone${regions[0] ?? ''}${more}`
+    const place = pins.isLoose ? '' : ` from ${this.#at(first.page)} on`
+    const pages = pins.isLoose ? pins.left : pins.pages
+    const message = `${counted(pages, 'page')} of ${log.names.word(process)}${place} stay pinned with its address space gone${regions[0] ?? ''}${more}`
     this.#report(log, { process, message, seqs: [first.record, seq] })
   }
 

@@ -2,7 +2,6 @@ import type { EventKind } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import type { Scene } from './describe.ts'
 import { FindingList } from './finding-list.ts'
-import type { HostRuleId } from './host-rules.ts'
 import type { Checker, Finding } from './rule.ts'
 import type { RuleId } from './rules.ts'
 import type { Uses } from './uses.ts'
@@ -17,7 +16,7 @@ export interface CheckerOptions {
 
 /** A checker that reads the shared shadow and keeps its findings in a list. */
 export abstract class ListedChecker implements Checker {
-  abstract readonly rules: readonly (RuleId | HostRuleId)[]
+  abstract readonly rules: readonly RuleId[]
   abstract readonly kinds: readonly EventKind[]
   protected readonly windows: WindowShadows
   protected readonly list: FindingList

@@ -2,10 +2,10 @@ import { U64_MAX, wordOf } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { because } from './evidence.ts'
-import type { HostRuleId } from './host-rules.ts'
 import { ListedChecker } from './listed-checker.ts'
 import { LiveRegions, regionText } from './live-regions.ts'
 import { NO_RECORD } from './lives.ts'
+import type { RuleId } from './rules.ts'
 import { counted } from './words.ts'
 
 const RULE = 'locked-vm-balance'
@@ -31,7 +31,7 @@ interface Fault {
 
 /** Judges `locked-vm-balance` for each process, at each change and at the end of its address space. */
 export class LockedVmBalance extends ListedChecker {
-  readonly rules: readonly HostRuleId[] = [RULE]
+  readonly rules: readonly RuleId[] = [RULE]
   readonly kinds: readonly EventKind[] = ['mm.locked', 'mm.free', 'region.new', 'region.put']
   readonly #accounts = new Map<number, Account>()
   readonly #regions = new LiveRegions()

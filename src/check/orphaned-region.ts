@@ -1,10 +1,10 @@
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { because } from './evidence.ts'
-import type { HostRuleId } from './host-rules.ts'
 import { ListedChecker } from './listed-checker.ts'
 import { type LiveRegion, LiveRegions, regionText } from './live-regions.ts'
 import { NO_RECORD } from './lives.ts'
+import type { RuleId } from './rules.ts'
 
 const RULE = 'orphaned-region'
 const PUT = slotMap('region.put')
@@ -22,7 +22,7 @@ interface Refusal {
  * say so, its caller believes it gone. A region that is there when its address space goes had no owner either.
  */
 export class OrphanedRegion extends ListedChecker {
-  readonly rules: readonly HostRuleId[] = [RULE]
+  readonly rules: readonly RuleId[] = [RULE]
   readonly kinds: readonly EventKind[] = [
     'region.new',
     'region.get',

@@ -3,7 +3,6 @@ import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { callsAbove } from './describe.ts'
 import { because } from './evidence.ts'
-import type { HostRuleId } from './host-rules.ts'
 import { ListedChecker } from './listed-checker.ts'
 import { NO_RECORD } from './lives.ts'
 import type { RuleId } from './rules.ts'
@@ -24,7 +23,7 @@ const ENTER = slotMap('call.enter')
  * nobody, and is out of the table all the same.
  */
 export class OutOfTable extends ListedChecker {
-  readonly rules: readonly (RuleId | HostRuleId)[] = [RULE, CORRUPTION]
+  readonly rules: readonly RuleId[] = [RULE, CORRUPTION]
   readonly kinds: readonly EventKind[] = ['tce.set', 'hw.set', 'memory.corrupt']
 
   see(log: RecordLog, seq: number): void {

@@ -4,21 +4,41 @@ import { RangeMap } from '../bits/range-map.ts'
 export class PinCounts {
   readonly #counts = new RangeMap()
   readonly #pinnedBy = new RangeMap()
+  #total = 0
+  #loose = 0
 
   /** Pages that are pinned at least once. */
   get pages(): number {
     return this.#counts.pages
   }
 
+  /** Pins that are left, those taken back at a place that is not known counted out; below 0 where there were fewer. */
+  get left(): number {
+    return this.#total - this.#loose
+  }
+
+  /** Whether pins were taken back that could have been of any page. */
+  get isLoose(): boolean {
+    return this.#loose > 0
+  }
+
+  /** Pins are taken back, and the log does not say of which pages. */
+  unpinSomewhere(count: number): void {
+    this.#loose += count
+  }
+
   /** Pages [from, end) are pinned once more by a record. */
   pin(from: number, end: number, record: number): void {
     this.#pinnedBy.set(from, end, record)
     this.#change(from, end, 1)
+    this.#total += end - from
   }
 
   /** Pages [from, end) are pinned once less. Answers how many of them were pinned. */
   unpin(from: number, end: number): number {
-    return this.#change(from, end, -1)
+    const pinned = this.#change(from, end, -1)
+    this.#total -= pinned
+    return pinned
   }
 
   /** The first stretch of pinned pages: where it starts, how many pages, and the record that pinned it last. */

@@ -1,3 +1,4 @@
+import { HOST_RULES } from './host-rules.ts'
 import { declareRules } from './rule.ts'
 
 /** Every promise that records are judged by. */
@@ -86,6 +87,7 @@ export const RULES = declareRules([
     broken: 'scenarios/rules/out-of-table-broken.yaml',
     kept: 'scenarios/rules/out-of-table-kept.yaml',
   },
+  ...HOST_RULES,
   {
     id: 'unmodelled',
     title: 'The model does not know',

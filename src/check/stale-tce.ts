@@ -4,9 +4,9 @@ import type { RecordLog } from '../trace/record-log.ts'
 import { CACHED, CachedTces } from './cached-tces.ts'
 import { requestOf } from './describe.ts'
 import { because } from './evidence.ts'
-import type { HostRuleId } from './host-rules.ts'
 import { type CheckerOptions, ListedChecker } from './listed-checker.ts'
 import { NO_RECORD } from './lives.ts'
+import type { RuleId } from './rules.ts'
 import type { ReachWatcher } from './uses.ts'
 import type { WindowShadow } from './window-shadow.ts'
 import { counted } from './words.ts'
@@ -55,7 +55,7 @@ interface Held {
  * a window changes while its PE has something cached.
  */
 export class StaleTce extends ListedChecker implements ReachWatcher {
-  readonly rules: readonly HostRuleId[] = [RULE]
+  readonly rules: readonly RuleId[] = [RULE]
   readonly kinds: readonly EventKind[] = ['hw.set', 'hw.window', 'hw.fill', 'hw.kill', 'call.return']
   /** By interned name of the PHB, then by PE. */
   readonly #caches = new Map<number, (CachedTces | undefined)[]>()
@@ -99,8 +99,8 @@ export class StaleTce extends ListedChecker implements ReachWatcher {
     const device = requestOf(log, seq)?.device || 'a device'
     const memory = hex(BigInt.asUintN(64, wordAt(log, seq, T.gpa)))
     const message =
-      `${device} ${does} memory ${memory} by a TCE that ${log.names.word(window.unit)} still holds: ` +
-      `${placeText(cache, page)} has another in the table`
+      `${device} ${does} memory ${memory} by a TCE that ${log.names.word(window.unit)} holds and ` +
+      `the table no longer has, at ${placeText(cache, page)}`
     this.list.add({ rule: RULE, message, because: because(this.scene(log), by, ended, seq), inferred: false })
   }
 

@@ -2,9 +2,9 @@ import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { because } from './evidence.ts'
 import { type HardwareTable, processOf } from './hardware-tables.ts'
-import type { HostRuleId } from './host-rules.ts'
 import { ListedChecker } from './listed-checker.ts'
 import { NO_RECORD } from './lives.ts'
+import type { RuleId } from './rules.ts'
 import { counted } from './words.ts'
 
 const RULE = 'table-reference-leak'
@@ -14,13 +14,37 @@ const END = slotMap('run.end')
 /**
  * Judges `table-reference-leak`: a hardware table with references although no window of a PE leads to it and its
  * maker is gone. That of a process is judged when nobody holds its address space any more, which is after its
- * files were closed; one of the kernel at the end of the run, and at a settled end every other too.
+ * files were closed; one of the kernel when the call returns in which the last PE gave it up, unless somebody else
+ * holds it; at the end of the run those that are left, of processes if the end is settled.
  */
 export class TableReferenceLeak extends ListedChecker {
-  readonly rules: readonly HostRuleId[] = [RULE]
-  readonly kinds: readonly EventKind[] = ['mm.free', 'run.end']
+  readonly rules: readonly RuleId[] = [RULE]
+  readonly kinds: readonly EventKind[] = ['hw.window', 'call.return', 'mm.free', 'run.end']
+  /** Tables of the kernel that may have lost their last window. */
+  #unlinked: HardwareTable[] = []
 
   see(log: RecordLog, seq: number): void {
+    const kind = log.kindNumberOf(seq)
+    if (kind === KIND['hw.window']) this.#program(log, seq)
+    else if (kind !== KIND['call.return']) this.#end(log, seq)
+    else if (this.#unlinked.length > 0) this.#returned(log, seq)
+  }
+
+  #program(log: RecordLog, seq: number): void {
+    const table = this.windows.programmed(log, seq)?.hardware?.table
+    if (table?.isKernels === true) this.#unlinked.push(table)
+  }
+
+  #returned(log: RecordLog, seq: number): void {
+    const tables = this.#unlinked
+    this.#unlinked = []
+    for (const table of tables) {
+      const isHeld = [...table.holders.values()].some((n) => n > 0)
+      if (table.windows.length === 0 && table.references > 0 && !isHeld) this.#report(log, seq, table)
+    }
+  }
+
+  #end(log: RecordLog, seq: number): void {
     const isEnd = log.kindNumberOf(seq) === KIND['run.end']
     const isSettled = isEnd && log.slot(seq, END.settled) === 1
     const process = isEnd ? '' : log.names.word(log.slot(seq, FREE.process))

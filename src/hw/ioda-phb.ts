@@ -1,3 +1,4 @@
+import type { Profile } from '../bits/errata.ts'
 import { assert } from '../bits/errors.ts'
 import type { Host } from '../memory/host.ts'
 import type { HwTableParts } from '../table/multi-level-table.ts'
@@ -27,6 +28,8 @@ export interface IodaPhbOptions {
   readonly pageShifts?: readonly number[]
   /** Bus address of the 32-bit MMIO region: DMA window 0 may be so large. */
   readonly m32Base?: number
+  /** Whose errata the kernel has; none where it is left out. */
+  readonly profile?: Profile
 }
 
 /** What a new PE is. */
@@ -56,6 +59,8 @@ export class IodaPhb {
   readonly tables: HwTableParts
   readonly freezes: boolean
   readonly caches: boolean
+  /** Erratum unlinked-window. */
+  readonly forgetsLinks: boolean
   readonly pageShifts: readonly number[]
   readonly m32Base: number
   readonly cache: TceCache
@@ -73,6 +78,7 @@ export class IodaPhb {
     this.unit = host.stage.log.names.intern(name)
     this.host = host
     this.tables = tables
+    this.forgetsLinks = options.profile?.has('unlinked-window') ?? false
     this.freezes = (options.freeze ?? 'pe') === 'pe'
     this.caches = options.caches ?? true
     this.pageShifts = options.pageShifts ?? standard.pageShifts

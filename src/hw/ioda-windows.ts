@@ -42,7 +42,10 @@ export class IodaGroupOps implements TableGroupOps {
     return this.#create(window, { pageShift, windowBytes, levels }, true)
   }
 
-  /** -1, as firmware answers, for a window that the PHB cannot do: nothing is programmed or linked then. */
+  /**
+   * -1, as firmware answers, for a window that the PHB cannot do, and -ENOMEM where there is no memory for the link
+   * between table and PE: nothing is programmed or linked then.
+   */
   setWindow(window: number, table: HwTable): number {
     assert(table instanceof MultiLevelTable, 'the table is one that a PHB can walk')
     const levelEntries = table.levels > 1 ? 2 ** table.levelShift : table.entries
@@ -56,10 +59,14 @@ export class IodaGroupOps implements TableGroupOps {
       this.#phb.platform.pageShifts,
     )
     if (tve === undefined) return FIRMWARE_PARAMETER
+    const hasLink = this.#phb.tables.onAllocate?.() ?? true
+    if (!hasLink && !this.#phb.forgetsLinks) return ERRNO_CODES.ENOMEM
     this.#pe.setTve(window, tve, table.number)
-    table.link(this.#pe)
-    table.get(this.#pe.name)
-    this.#pe.setTable(window, table)
+    if (hasLink) {
+      table.link(this.#pe)
+      table.get(this.#pe.name)
+      this.#pe.setTable(window, table)
+    }
     this.#phb.kills.pe(this.#pe.pe)
     return OK
   }

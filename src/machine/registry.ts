@@ -5,6 +5,7 @@ import { RULES } from '../check/rules.ts'
 import { DEVICE_CALLS } from '../hw/edu-calls.ts'
 import { EDU_WORDS } from '../hw/edu-registers.ts'
 import { HW_ERRATA } from '../hw/errata.ts'
+import { IODA_ERRATA } from '../hw/ioda-errata.ts'
 import { TVE } from '../hw/ioda-tve.ts'
 import { KILL_WORDS } from '../hw/tce-kills.ts'
 import { EEH_CALLS } from '../kernel/eeh/calls.ts'
@@ -74,6 +75,7 @@ export const ERRATA: readonly Erratum[] = [
   ...VFIO_ERRATA,
   ...PREREG_ERRATA,
   ...HW_ERRATA,
+  ...IODA_ERRATA,
   ...EEH_ERRATA,
 ]
 

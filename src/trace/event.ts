@@ -256,7 +256,7 @@ export const EVENTS = declareEvents({
     fields: { process: 'name', ua: 'u64', bytes: 'u64', present: 'u32' },
   },
   'mm.pin': {
-    doc: 'Pages of a process are pinned (delta above 0) or unpinned.',
+    doc: 'Pages of a process are pinned (delta above 0) or unpinned. `ua` is 0 where who unpins knows the frames only.',
     fields: { process: 'name', ua: 'u64', count: 'page', delta: 'i32' },
   },
   'mm.locked': {

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { Prng } from '../../src/bits/prng.ts'
 import { WHOLE_MACHINE } from '../../src/check/coverage.ts'
 import { Judge } from '../../src/check/judge.ts'
+import { RULES } from '../../src/check/rules.ts'
 import { RecordLog } from '../../src/trace/record-log.ts'
 
 const ENTRIES = 512
@@ -172,8 +173,8 @@ describe('a perfect driver', () => {
     driver.end()
     expect(driver.judge.findings).toEqual([])
     expect(driver.judge.dropped).toBe(0)
-    expect(driver.judge.verdicts(WHOLE_MACHINE).map((v) => v.state)).toEqual(new Array(9).fill('kept'))
-    expect(driver.judge.verdicts(WHOLE_MACHINE).map((v) => v.skipped)).toEqual(new Array(9).fill(0))
+    expect(driver.judge.verdicts(WHOLE_MACHINE).map((v) => v.state)).toEqual(RULES.map(() => 'kept'))
+    expect(driver.judge.verdicts(WHOLE_MACHINE).map((v) => v.skipped)).toEqual(RULES.map(() => 0))
   })
 })
 

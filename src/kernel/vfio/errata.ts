@@ -16,6 +16,7 @@ export const VFIO_ERRATA = declareErrata([
     source: `Linux v6.1 ${SPAPR}, tce_iommu_unregister_pages`,
     evidence: 'run',
     scenario: 'scenarios/errata/x1-unregister-while-mapped.yaml',
+    finding: 'orphaned-region',
   },
   {
     id: 'X3',
@@ -42,6 +43,7 @@ export const VFIO_ERRATA = declareErrata([
     source: `Linux v6.1 ${SPAPR}, tce_iommu_build_v2`,
     evidence: 'source',
     scenario: 'scenarios/errata/x4-swap-refused.yaml',
+    finding: 'leak-pin',
   },
   {
     id: 'X6',
@@ -55,6 +57,7 @@ export const VFIO_ERRATA = declareErrata([
     source: `Linux v6.1 ${SPAPR}, tce_iommu_ioctl; arch/powerpc/include/asm/iommu.h, iommu_tce_put_param_check`,
     evidence: 'source',
     scenario: 'scenarios/errata/x6-map-past-window.yaml',
+    finding: 'host-memory-corruption',
   },
   {
     id: 'X9',
@@ -67,6 +70,7 @@ export const VFIO_ERRATA = declareErrata([
     source: `Linux v6.1 ${SPAPR}, tce_iommu_build`,
     evidence: 'source',
     scenario: 'scenarios/errata/x9-small-page-pinned.yaml',
+    finding: 'leak-pin',
   },
   {
     id: 'X10',
@@ -79,6 +83,7 @@ export const VFIO_ERRATA = declareErrata([
     source: `Linux v6.1 ${SPAPR}, tce_iommu_create_table`,
     evidence: 'run',
     scenario: 'scenarios/errata/x10-failed-create-charged.yaml',
+    finding: 'locked-vm-balance',
   },
   {
     id: 'X14',
@@ -92,6 +97,7 @@ export const VFIO_ERRATA = declareErrata([
       'Linux v6.12 arch/powerpc/kernel/iommu.c, iommu_tce_check_ioba; v4.9 (iommu_tce_clear_param_check) and 6.1.192 count the pages. The hypercalls of KVM share the helper.',
     evidence: 'run',
     scenario: 'scenarios/errata/x14-unmap-past-window.yaml',
+    finding: 'host-memory-corruption',
   },
   {
     id: 'B9-vfio',
@@ -198,6 +204,7 @@ export const VFIO_ERRATA = declareErrata([
     source: `Linux v6.1 ${SPAPR}, tce_iommu_release (WARN_ON of tce_iommu_prereg_free); since 4b6fad7097f8 (v4.10)`,
     evidence: 'source',
     scenario: 'scenarios/errata/region-lost-at-release.yaml',
+    finding: 'orphaned-region',
   },
   {
     id: 'detach-clears-all',

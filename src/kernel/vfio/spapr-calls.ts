@@ -316,7 +316,7 @@ export const VFIO_IOMMU_SPAPR_TCE_CREATE = declareCall({
     {
       rule: 'no-memory',
       code: 'ENOMEM',
-      when: 'There is no memory for the table (before its form is looked at) or its first level.',
+      when: 'There is no memory for the table (before its form is looked at), its first level, or its link to a group.',
     },
     {
       rule: 'firmware-refused',

@@ -134,6 +134,7 @@ export class SpaprWindows {
       if (code === 0) continue
       for (const group of groups) group.ops?.unsetWindow(window)
       this.#free(table, payer.mm)
+      if (code === ERRNO_CODES.ENOMEM) return 'no-memory'
       return firmwareOutcome(code, 'firmware-refused')
     }
     this.put(window, table)

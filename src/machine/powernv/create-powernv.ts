@@ -74,6 +74,7 @@ const createPhb = (d: IodaPhbDescription, tables: HwTableParts, profile: Profile
     freeze: profile.has('Q13') ? 'none' : d.freeze,
     caches: !profile.has('Q14'),
     m32Base: d.m32Base,
+    profile,
     ...(d.cacheEntries !== undefined && { cacheEntries: d.cacheEntries }),
     ...(d.pageShifts !== undefined && { pageShifts: d.pageShifts }),
     ...(d.killsWholePe !== undefined && { killsWholePe: d.killsWholePe }),

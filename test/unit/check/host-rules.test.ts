@@ -119,6 +119,27 @@ describe('rules of the host', () => {
 })
 
 describe('leak-pin', () => {
+  it('pins that are taken back at a place that is not known count for any page', () => {
+    const w = new HostWorld(['leak-pin'])
+    w.pin(2, 1)
+    w.pin(1, 1)
+    w.pin(1, -1, { ua: 0n })
+    w.pin(1, -1, { ua: 0n })
+    expect(w.found()).toEqual([])
+    w.free()
+    expect(w.messages('leak-pin')).toEqual(['1 page of vmm stay pinned with its address space gone'])
+  })
+
+  it('and all of them, or more than were there', () => {
+    const w = new HostWorld(['leak-pin'])
+    w.pin(2, 1)
+    w.pin(2, -1, { ua: 0n })
+    expect(w.found()).toEqual([])
+    w.pin(3, -1, { ua: 0n })
+    w.free()
+    expect(w.messages('leak-pin')).toEqual(['3 pages of vmm were unpinned and not pinned'])
+  })
+
   it('pages that stay pinned with the address space gone', () => {
     const w = new HostWorld(['leak-pin'])
     const pin = w.pin(4, 1)

@@ -42,7 +42,7 @@ describe('stale-tce', () => {
     w.dma(w.pe, 0x10n, 4, 'more')
     const [held, used] = w.found().filter((f) => f.rule === 'stale-tce')
     expect(used?.message).toBe(
-      `a device wrote memory 0x${w.page.toString(16)}010 by a TCE that phb0 still holds: bus address 0x0 of PE 5 has another in the table`,
+      `a device wrote memory 0x${w.page.toString(16)}010 by a TCE that phb0 holds and the table no longer has, at bus address 0x0 of PE 5`,
     )
     expect([held?.times, used?.times]).toEqual([1, 2])
     const kinds = (seqs: readonly { seq: number }[] | undefined) => seqs?.map(({ seq }) => w.log.kindOf(seq))

@@ -101,21 +101,27 @@ describe('verdicts as text', () => {
     const w = broken()
     w.use(9, { window: 8 })
     expect(verdictsText(w.judge.verdicts(QEMU_TRACE))).toEqual([
-      'use-after-unmap  broken        1 value not shown by the log, not judged',
-      'dma-not-granted  kept          1 value not shown by the log, not judged',
-      'foreign-memory   cannot judge  needs records of page.own',
-      'double-map       kept',
-      'unmap-miss       kept',
-      'leak-mapping     cannot judge  needs records of device.remove',
-      'allocator-drift  cannot judge  needs records of alloc.take',
-      'out-of-table     kept',
-      'unmodelled       kept',
+      'use-after-unmap         broken        1 value not shown by the log, not judged',
+      'dma-not-granted         kept          1 value not shown by the log, not judged',
+      'foreign-memory          cannot judge  needs records of page.own',
+      'double-map              kept',
+      'unmap-miss              kept',
+      'leak-mapping            cannot judge  needs records of device.remove',
+      'allocator-drift         cannot judge  needs records of alloc.take',
+      'out-of-table            kept',
+      'leak-pin                cannot judge  needs records of mm.pin',
+      'locked-vm-balance       cannot judge  needs records of mm.locked',
+      'orphaned-region         cannot judge  needs records of region.put',
+      'stale-tce               cannot judge  needs records of hw.set, hw.fill, hw.kill',
+      'table-reference-leak    cannot judge  needs records of hw.table, hw.ref',
+      'host-memory-corruption  cannot judge  needs records of hw.table, hw.set',
+      'unmodelled              kept',
     ])
   })
 
   it('states are painted', () => {
     const painted = verdictsText(broken().judge.verdicts(QEMU_TRACE), { paint: TAGS })
-    expect(painted[0]).toBe('use-after-unmap  <red>broken</red>')
+    expect(painted[0]).toBe('use-after-unmap         <red>broken</red>')
     expect(painted[2]).toContain('<yellow>cannot judge</yellow>  needs')
     expect(painted.map(untagged)).toEqual(verdictsText(broken().judge.verdicts(QEMU_TRACE)))
   })
