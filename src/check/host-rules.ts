@@ -35,6 +35,17 @@ export const HOST_RULES = declareRules([
     kept: 'scenarios/rules/orphaned-region-kept.yaml',
   },
   {
+    id: 'range-mismatch',
+    title: 'A call answered no error and did something else',
+    promise:
+      'A call that answers no error has mapped, registered or given back exactly the range that it was asked for.',
+    advice:
+      'Callers take every answer that is not below 0 for success: check it for 0. Devices fault at what was not mapped, and what was given back by mistake must be registered anew.',
+    needs: ['call.return', 'hw.set'],
+    broken: 'scenarios/rules/range-mismatch-broken.yaml',
+    kept: 'scenarios/rules/range-mismatch-kept.yaml',
+  },
+  {
     id: 'stale-tce',
     title: 'A PHB remembers what the table no longer has',
     promise:

@@ -11,6 +11,7 @@ import { LockedVmBalance } from './locked-vm-balance.ts'
 import { NotModelled } from './not-modelled.ts'
 import { OrphanedRegion } from './orphaned-region.ts'
 import { OutOfTable } from './out-of-table.ts'
+import { RangeMismatch } from './range-mismatch.ts'
 import type { Checker } from './rule.ts'
 import { RULES, type RuleId } from './rules.ts'
 import { StaleTce } from './stale-tce.ts'
@@ -30,6 +31,7 @@ const CHECKERS: Readonly<Record<RuleId, new (options: CheckerOptions) => Checker
   'leak-pin': LeakPin,
   'locked-vm-balance': LockedVmBalance,
   'orphaned-region': OrphanedRegion,
+  'range-mismatch': RangeMismatch,
   'stale-tce': StaleTce,
   'table-reference-leak': TableReferenceLeak,
   'host-memory-corruption': OutOfTable,

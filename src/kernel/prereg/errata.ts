@@ -29,6 +29,7 @@ export const PREREG_ERRATA = declareErrata([
     source: `${SOURCE}; since 7a3a4d763837 (v5.1), in pieces of 2^21 pages`,
     evidence: 'source',
     scenario: 'scenarios/errata/partial-pin-count.yaml',
+    finding: 'range-mismatch',
   },
   {
     id: 'page-shift-unchecked',

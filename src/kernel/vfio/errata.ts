@@ -30,6 +30,7 @@ export const VFIO_ERRATA = declareErrata([
     source: `Linux v6.1 ${SPAPR}, tce_iommu_build_v2`,
     evidence: 'source',
     scenario: 'scenarios/errata/x3-map-stops-early.yaml',
+    finding: 'range-mismatch',
   },
   {
     id: 'X4',
@@ -124,6 +125,7 @@ export const VFIO_ERRATA = declareErrata([
     source: 'First version of the patches for VFIO SPAPR v2 (Linux v4.2), as discussed in review',
     evidence: 'source',
     scenario: 'scenarios/errata/b10-unregister-part.yaml',
+    finding: 'range-mismatch',
   },
   {
     id: 'iova-check-returns-1',
@@ -138,6 +140,7 @@ export const VFIO_ERRATA = declareErrata([
       'Linux v6.1 arch/powerpc/include/asm/iommu.h, iommu_tce_clear_param_check, iommu_tce_put_param_check',
     evidence: 'source',
     scenario: 'scenarios/errata/iova-check-returns-1.yaml',
+    finding: 'range-mismatch',
   },
   {
     id: 'null-user-slot',

@@ -5,6 +5,7 @@ import type { CheckerOptions } from '../../../src/check/listed-checker.ts'
 import { LockedVmBalance } from '../../../src/check/locked-vm-balance.ts'
 import { OrphanedRegion } from '../../../src/check/orphaned-region.ts'
 import { OutOfTable } from '../../../src/check/out-of-table.ts'
+import { RangeMismatch } from '../../../src/check/range-mismatch.ts'
 import type { Checker } from '../../../src/check/rule.ts'
 import { StaleTce } from '../../../src/check/stale-tce.ts'
 import { TableReferenceLeak } from '../../../src/check/table-reference-leak.ts'
@@ -16,6 +17,7 @@ const CHECKERS: Record<HostRuleId, new (options: CheckerOptions) => Checker> = {
   'leak-pin': LeakPin,
   'locked-vm-balance': LockedVmBalance,
   'orphaned-region': OrphanedRegion,
+  'range-mismatch': RangeMismatch,
   'stale-tce': StaleTce,
   'table-reference-leak': TableReferenceLeak,
   'host-memory-corruption': OutOfTable,

@@ -76,6 +76,7 @@ describe('the judge', () => {
       ['leak-pin', ['mm.pin']],
       ['locked-vm-balance', ['mm.locked']],
       ['orphaned-region', ['region.put']],
+      ['range-mismatch', ['hw.set']],
       ['stale-tce', ['hw.set', 'hw.fill', 'hw.kill']],
       ['table-reference-leak', ['hw.table', 'hw.ref']],
       ['host-memory-corruption', ['hw.table', 'hw.set']],

@@ -112,6 +112,7 @@ describe('verdicts as text', () => {
       'leak-pin                cannot judge  needs records of mm.pin',
       'locked-vm-balance       cannot judge  needs records of mm.locked',
       'orphaned-region         cannot judge  needs records of region.put',
+      'range-mismatch          cannot judge  needs records of hw.set',
       'stale-tce               cannot judge  needs records of hw.set, hw.fill, hw.kill',
       'table-reference-leak    cannot judge  needs records of hw.table, hw.ref',
       'host-memory-corruption  cannot judge  needs records of hw.table, hw.set',
