@@ -2,7 +2,7 @@ import { EVENT_KINDS, type EventKind } from '../trace/event.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
 import { type Coverage, SeenKinds } from './coverage.ts'
 import { checkersFor, RULE_IDS, ruleIds } from './index.ts'
-import type { Checker, Finding, Verdict } from './rule.ts'
+import { type Checker, type Finding, needsOf, type Verdict } from './rule.ts'
 import { RULES, type RuleId } from './rules.ts'
 import { Uses } from './uses.ts'
 import { WindowShadows } from './window-shadow.ts'
@@ -97,9 +97,11 @@ export class Judge implements RecordSink {
    */
   verdicts(coverage: Coverage = this.#shown()): readonly Verdict[] {
     const { findings } = this
-    return RULES.filter(({ id }) => this.#rules.includes(id)).map(({ id, needs }) => {
+    return RULES.filter(({ id }) => this.#rules.includes(id)).map((rule) => {
+      const { id } = rule
       const checker = this.checkers.find((c) => c.rules.includes(id))
-      const missing = [...needs.filter((kind) => !coverage.has(kind)), ...(checker?.missing ?? [])]
+      const unmet = needsOf(rule).filter((kinds) => !kinds.some((kind) => coverage.has(kind)))
+      const missing = [...unmet.map(([kind]) => kind), ...(checker?.missing ?? [])]
       const skipped = checker?.skipped ?? 0
       if (findings.some((f) => f.rule === id)) return { rule: id, state: 'broken', missing: [], skipped }
       return { rule: id, state: missing.length > 0 ? 'cannot judge' : 'kept', missing, skipped }
@@ -116,6 +118,6 @@ export class Judge implements RecordSink {
 }
 
 /** The kinds that rules need, without those that come with every DMA and table update: the shadow counts these. */
-const RARE_NEEDS: readonly EventKind[] = RULES.flatMap((rule): readonly EventKind[] => rule.needs).filter(
+const RARE_NEEDS: readonly EventKind[] = RULES.flatMap((rule) => needsOf(rule).flat()).filter(
   (kind, i, all) => kind !== 'tce.set' && kind !== 'dma.translate' && all.indexOf(kind) === i,
 )

@@ -13,8 +13,8 @@ export interface Rule<Id extends string = string> {
   readonly promise: string
   /** What a reader should do about a finding. */
   readonly advice: string
-  /** Kinds of records without which nothing can be said: the rule then answers `cannot judge`. */
-  readonly needs: readonly EventKind[]
+  /** Kinds of records without which nothing can be said: the rule then answers `cannot judge`. Of a list one will do. */
+  readonly needs: readonly (EventKind | readonly [EventKind, ...EventKind[]])[]
   /** Scenario that breaks it, and one that comes near and keeps it. */
   readonly broken: string
   readonly kept: string
@@ -28,6 +28,10 @@ export const declareRules = <const R extends readonly Rule[]>(rules: R): R => {
   }
   return Object.freeze(rules)
 }
+
+/** What a rule needs, each need with all kinds that meet it. */
+export const needsOf = ({ needs }: Pick<Rule, 'needs'>): readonly (readonly [EventKind, ...EventKind[]])[] =>
+  needs.map((need) => (typeof need === 'string' ? [need] : need))
 
 /** A record that proves a finding: what it shows, in words, and where it came from in the input. */
 export interface Evidence {
@@ -52,7 +56,7 @@ export interface Finding {
 export interface Verdict {
   readonly rule: string
   readonly state: 'kept' | 'broken' | 'cannot judge'
-  /** Which kinds of records were missing. */
+  /** Which kinds of records were missing; of those of which one would do, the first. */
   readonly missing: readonly EventKind[]
   /** Uses and changes that could not be judged, because a log does not show the value. */
   readonly skipped: number

@@ -10,7 +10,7 @@ export const RULES = declareRules([
     advice:
       'Stop the device or its queue before the unmap. If memory was reached, what the device wrote there ' +
       'belongs to the new owner of the page: look at what the unmap left in the table or in a cache.',
-    needs: ['tce.set', 'dma.translate'],
+    needs: [['tce.set', 'hw.set'], 'dma.translate'],
     broken: 'scenarios/rules/use-after-unmap-broken.yaml',
     kept: 'scenarios/rules/use-after-unmap-kept.yaml',
   },
@@ -21,7 +21,7 @@ export const RULES = declareRules([
     advice:
       'Compare the address with those that the DMA API handed out: a wrong offset, a length past the end of ' +
       'the mapping, a physical address given to the device, or a wrong direction at map time.',
-    needs: ['tce.set', 'dma.translate'],
+    needs: [['tce.set', 'hw.set'], 'dma.translate'],
     broken: 'scenarios/rules/dma-not-granted-broken.yaml',
     kept: 'scenarios/rules/dma-not-granted-kept.yaml',
   },
@@ -32,7 +32,7 @@ export const RULES = declareRules([
     advice:
       'Use an IOMMU page no larger than the alignment of the memory that is granted, or grant memory in whole ' +
       'IOMMU pages; unmap before memory is freed or leaves the partition.',
-    needs: ['tce.set', 'page.own'],
+    needs: [['tce.set', 'hw.set'], 'page.own'],
     broken: 'scenarios/rules/foreign-memory-broken.yaml',
     kept: 'scenarios/rules/foreign-memory-kept.yaml',
   },

@@ -4,6 +4,7 @@ import type { Erratum, VersionRange } from '../bits/errata.ts'
 import { ERROR_CODES } from '../bits/errors.ts'
 import { hex } from '../bits/u64.ts'
 import type { Field, Word } from '../bits/word.ts'
+import { needsOf } from '../check/rule.ts'
 import { RULES } from '../check/rules.ts'
 import { COMMANDS } from '../cli/commands/index.ts'
 import { CALLS, ERRATA, LOG_FORMATS, WORDS } from '../machine/registry.ts'
@@ -190,7 +191,9 @@ export async function referencePages(): Promise<Readonly<Record<string, string>>
   const rules = RULES.map(
     (r) =>
       `## ${r.id}\n${r.title}. **Promise:** ${r.promise}\n\n**What to do:** ${r.advice}\n\nNeeds records of: ${
-        r.needs.map((n) => `\`${n}\``).join(', ') || 'any kind'
+        needsOf(r)
+          .map((kinds) => kinds.map((n) => `\`${n}\``).join(' or '))
+          .join(', ') || 'any kind'
       }. Broken by \`${r.broken}\`, kept by \`${r.kept}\`.\n`,
   )
   const errors = Object.entries(ERROR_CODES).map(([code, doc]) => [`\`${code}\``, doc])

@@ -1,6 +1,6 @@
 import { IommulatorError } from '../../bits/errors.ts'
 import { didYouMean } from '../../bits/suggest.ts'
-import type { Rule } from '../../check/rule.ts'
+import { needsOf, type Rule } from '../../check/rule.ts'
 import { RULES } from '../../check/rules.ts'
 import { table, wrapped } from '../../report/layout.ts'
 import type { Command } from '../command.ts'
@@ -24,7 +24,14 @@ const textOf = (rule: Rule, io: Io): string =>
     `${io.paint.bold(rule.id)}  ${rule.title}`,
     ...wrapped('  ', `Promise: ${rule.promise}`),
     ...wrapped('  ', `Advice: ${rule.advice}`),
-    ...wrapped('  ', `Needs records of: ${rule.needs.join(', ') || 'any kind'}`),
+    ...wrapped(
+      '  ',
+      `Needs records of: ${
+        needsOf(rule)
+          .map((kinds) => kinds.join(' or '))
+          .join(', ') || 'any kind'
+      }`,
+    ),
     `  Broken by: ${rule.broken}`,
     `  Kept by:   ${rule.kept}`,
     '',
