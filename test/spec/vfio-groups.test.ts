@@ -158,6 +158,9 @@ describe('VFIO_SET_IOMMU', () => {
     'default-window-limit': () => [eager({ createTable: -12 }, memlock(127n))],
     'default-window-memory': () => [eager({ createTable: -12, setWindow: -6 })],
     'default-window-firmware': () => [eager({ setWindow: -6 })],
+    'no-window-link': () => [
+      setLast(V2, [refusing({ setWindow: -12 }, 0), new FakeGroup({ group: 1 })], FIRST).answer,
+    ],
     'firmware-refused': () => {
       // Before Linux 4.10 the second group finds the window that came with the first one.
       return [setLast(V2, [refusing({ setWindow: -6 }, 0), new FakeGroup({ group: 1 })], FIRST).answer]
@@ -306,6 +309,14 @@ describe('VFIO_GROUP_SET_CONTAINER', () => {
       world.failAllocation(1)
       const refused = answer()
       expect([tables[1].isOwned, tables[1].tables]).toEqual([false, [null, null]])
+      return [refused]
+    },
+    'no-window-link': () => {
+      const bad = refusing({ setWindow: -12 }, 1)
+      const { world, fd, answer } = addLast(V2, [new FakeGroup(), bad])
+      world.call(VFIO_IOMMU_SPAPR_TCE_CREATE, { fd, page_shift: 16n, window_bytes: 1n << 30n, levels: 1n })
+      const refused = answer()
+      expect(bad.isOwned).toBe(false)
       return [refused]
     },
     'firmware-refused': () => {

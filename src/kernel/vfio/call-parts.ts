@@ -151,6 +151,11 @@ const NO_GROUP_RECORD = {
   code: 'ENOMEM',
   when: 'There is no memory for the record that the driver keeps of the group.',
 } as const
+const NO_WINDOW_LINK = {
+  rule: 'no-window-link',
+  code: 'ENOMEM',
+  when: 'There is no memory to link the group with a window that the container has.',
+} as const
 const FIRMWARE_REFUSED = {
   rule: 'firmware-refused',
   code: 'ENXIO',
@@ -182,8 +187,9 @@ export const ATTACH = [
     when: 'v1, and the group has dynamic windows (before Linux 6.4).',
   },
   ...DEFAULT_WINDOW,
+  NO_WINDOW_LINK,
   FIRMWARE_REFUSED,
 ] as const
 
 /** How attaching a further group to a driver ends. */
-export const ATTACH_MORE = [...BESIDE, NO_GROUP_RECORD, FIRMWARE_REFUSED] as const
+export const ATTACH_MORE = [...BESIDE, NO_GROUP_RECORD, NO_WINDOW_LINK, FIRMWARE_REFUSED] as const

@@ -38,7 +38,13 @@ type FirstOutcome = Outcome<
 >
 /** How attaching a further one can end. */
 export type MoreOutcome = Outcome<
-  'no-dynamic-windows' | 'one-group-only' | 'groups-differ' | 'no-group-record' | 'firmware-refused' | 'done'
+  | 'no-dynamic-windows'
+  | 'one-group-only'
+  | 'groups-differ'
+  | 'no-group-record'
+  | 'no-window-link'
+  | 'firmware-refused'
+  | 'done'
 >
 
 export interface MapRequest {
@@ -336,14 +342,14 @@ export class SpaprContainer {
   }
 
   /** Takes the hardware, where the driver does, and programs the windows that are there. */
-  #take(ops: TableGroupOps): Outcome<'firmware-refused' | 'done'> {
+  #take(ops: TableGroupOps): Outcome<'no-window-link' | 'firmware-refused' | 'done'> {
     const { usesKernelTables } = this.#parts.errata
     const taken = usesKernelTables ? ops.takeOwnership() : 0
     if (taken !== 0) return unknown(`take_ownership answers ${taken}`)
     const code = this.windows.program(ops)
     if (code === 0) return 'done'
     if (usesKernelTables) ops.releaseOwnership()
-    return firmwareOutcome(code, 'firmware-refused')
+    return code === ERRNO_CODES.ENOMEM ? 'no-window-link' : firmwareOutcome(code, 'firmware-refused')
   }
 
   /** Linux before 4.10: the 32-bit window comes with the first group. */
