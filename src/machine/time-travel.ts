@@ -15,16 +15,20 @@ import type { Operation } from './operation.ts'
  * travel.goTo(12).journal.hash
  */
 export class TimeTravel {
-  readonly #machine: Machine
+  readonly #make: () => Machine
+  #machine: Machine
   readonly #operations: readonly Operation[]
   /** Log length and undo position before each operation that was performed. */
   readonly #starts: { readonly records: number; readonly mark: number }[] = []
   /** The last operation was taken back in part. */
   #isInside = false
+  /** So was what made the machine: only another one has all of it. */
+  #isBroken = false
   /** Where the machine was left: what somebody did to it since is taken back first. */
   #left = { records: 0, mark: 0 }
 
   constructor(make: () => Machine, operations: readonly Operation[]) {
+    this.#make = make
     this.#machine = make()
     assert(this.#machine.journal.on, 'a machine that travels keeps an undo log')
     this.#operations = operations
@@ -33,6 +37,11 @@ export class TimeTravel {
 
   /** The machine at a record. @throws IommulatorError ERR_STATE_LIMIT when the run has no such record */
   goTo(seq: number): Machine {
+    if (this.#isBroken) {
+      this.#machine = this.#make()
+      this.#isBroken = false
+      this.#leave()
+    }
     const machine = this.#machine
     machine.journal.rollback(this.#left.mark)
     machine.log.truncate(this.#left.records)
@@ -44,7 +53,8 @@ export class TimeTravel {
     if (machine.log.length > seq + 1) {
       machine.journal.rollback(machine.log.markOf(seq))
       machine.log.truncate(seq + 1)
-      this.#isInside = true
+      this.#isInside = this.#starts.length > 0
+      this.#isBroken = !this.#isInside
     }
     this.#leave()
     return machine

@@ -85,3 +85,18 @@ it.each([1, 2, 3])('seed %i: the state at any record is what it was, whichever w
   expect(last.log.length).toBe(original.log.length)
   expect(() => travel.goTo(original.log.length)).toThrow(`none ${original.log.length}`)
 })
+
+it('goes back to before the first operation, and on from there', () => {
+  const chance = new Prng(4)
+  const operations = Array.from({ length: 20 }, () => randomOperation(chance))
+  const make = () => createMachine(DESCRIPTION, { journal: true })
+  const made = make()
+  const boot = made.log.length
+  for (const operation of operations) made.perform(operation)
+  const travel = new TimeTravel(make, operations)
+  for (const seq of [made.log.length - 1, 0, boot - 1, 1, made.log.length - 1]) {
+    expect(travel.goTo(seq).log.length).toBe(seq + 1)
+  }
+  expect(travel.goTo(made.log.length - 1).journal.hash).toBe(made.journal.hash)
+  expect(travel.goTo(boot - 1).journal.hash).toBe(make().journal.hash)
+})
