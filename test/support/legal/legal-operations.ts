@@ -174,7 +174,7 @@ export class LegalOperations {
   #progress(process: NaiveProcess): LegalStep | undefined {
     const files = this.#files(process)
     const containers = this.#containers(process)
-    if (containers.length === 0 || (containers.length < 3 && this.#oneIn(10)))
+    if (containers.length === 0 || (containers.length < 3 && this.#oneIn(6)))
       return this.#step(process, 'proc', 'open', { path: '/dev/vfio/vfio' })
     const closed = this.#host.groups.filter((g) => g.file === null)
     if (closed.length > 0 && this.#oneIn(3))
@@ -187,6 +187,8 @@ export class LegalOperations {
       const one = this.#prng.pick(idle)
       const { fd, container } = this.#prng.pick(containers)
       const { target } = one.file
+      if (this.#oneIn(20))
+        return this.#ioctl(process, 'VFIO_GROUP_SET_CONTAINER', one.fd, { container: one.fd })
       if (target.kind === 'group' && this.#fits(container, target.group))
         return this.#ioctl(process, 'VFIO_GROUP_SET_CONTAINER', one.fd, { container: fd })
     }
@@ -333,7 +335,8 @@ export class LegalOperations {
     const page = this.#pageBytes()
     return this.#ioctl(process, 'VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY', found.fd, {
       vaddr: BigInt(r.page) * page + (this.#oneIn(30) ? page : 0n),
-      bytes: BigInt(r.pages) * page - (this.#oneIn(30) ? 0x100n : 0n),
+      bytes:
+        BigInt(this.#oneIn(12) ? Math.ceil(r.pages / 2) : r.pages) * page - (this.#oneIn(30) ? 0x100n : 0n),
       ...(this.#oneIn(80) && { argsz: 0n }),
     })
   }
@@ -410,8 +413,10 @@ export class LegalOperations {
         huge_shift: BigInt(shift),
       })
     }
+    // Ordinary pages beside huge ones, too.
+    const beside = HUGE_ARENA + BigInt(this.#prng.below(24)) * 2n * MIB
     return this.#step(process, 'proc', 'mmap', {
-      address: ARENA + BigInt(this.#prng.below(ARENA_PAGES)) * page,
+      address: this.#oneIn(8) ? beside : ARENA + BigInt(this.#prng.below(ARENA_PAGES)) * page,
       bytes: BigInt(1 + this.#prng.below(64)) * page,
       read: true,
       write: !this.#oneIn(12),
@@ -457,7 +462,7 @@ export class LegalOperations {
     const any = (): bigint => (files.length === 0 || this.#oneIn(6) ? 99n : this.#prng.pick(files).fd)
     const ofGroup = (): bigint =>
       groups.length === 0 || this.#oneIn(12) ? any() : this.#prng.pick(groups).fd
-    switch (this.#prng.below(16)) {
+    switch (this.#prng.below(18)) {
       case 0: {
         if (containers.length >= CONTAINERS_MAX || !this.#oneIn(2)) break
         return this.#step(process, 'proc', 'open', { path: '/dev/vfio/vfio' })
@@ -520,6 +525,16 @@ export class LegalOperations {
         if (alive.length < 3 || !this.#oneIn(4)) return undefined
         return this.#step(this.#prng.pick(alive), 'proc', 'exit', {})
       }
+      case 15:
+        return this.#step(process, 'proc', 'status', {})
+      case 16: {
+        if (!this.#oneIn(4)) return undefined
+        if (this.#oneIn(3)) return this.#step(process, 'proc', 'capset', { ipc_lock: this.#oneIn(2) })
+        const pages = BigInt(process.locked + this.#prng.below(600))
+        const isAll = process.name === 'vmm' || this.#oneIn(4)
+        const memlock_bytes = isAll ? (1n << 64n) - 1n : pages * this.#pageBytes()
+        return this.#step(process, 'proc', 'setrlimit', { memlock_bytes })
+      }
       default: {
         if (!this.#oneIn(4)) return this.#step(process, 'ioctl', 'VFIO_GET_API_VERSION', { fd: any() })
         if (containers.length === 0) return undefined
@@ -529,7 +544,7 @@ export class LegalOperations {
         const target = group?.file.target
         if (group === undefined || target?.kind !== 'group' || !this.#fits(container, target.group))
           return undefined
-        const other = this.#oneIn(10) ? any() : fd
+        const other = this.#oneIn(3) ? any() : fd
         return this.#ioctl(process, 'VFIO_GROUP_SET_CONTAINER', group.fd, { container: other })
       }
     }

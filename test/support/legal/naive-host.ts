@@ -141,6 +141,18 @@ export class NaiveHost {
       case 'exit':
         this.#exit(process)
         return says('OK')
+      case 'setrlimit':
+        process.limitBytes = args['memlock_bytes'] as bigint
+        return says('OK')
+      case 'capset':
+        if (args['ipc_lock'] === true && !process.hasIpcLock) return says('EPERM')
+        process.hasIpcLock = args['ipc_lock'] === true
+        return says('OK')
+      case 'status':
+        return {
+          code: 'OK',
+          outputs: { vm_lck_kib: (BigInt(process.locked) << BigInt(this.pageShift)) / 1024n },
+        }
       case 'mmap':
         if (seen.rule === 'done' || seen.rule === 'no-huge-pages') this.#mmap(process, args, seen.rule)
         return undefined

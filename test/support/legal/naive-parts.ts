@@ -18,8 +18,8 @@ export interface NaivePage {
 export interface NaiveProcess {
   readonly name: string
   isAlive: boolean
-  readonly limitBytes: bigint
-  readonly hasIpcLock: boolean
+  limitBytes: bigint
+  hasIpcLock: boolean
   /** locked_vm, in pages. */
   locked: number
   pages: Map<number, NaivePage>
