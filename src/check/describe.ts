@@ -199,6 +199,8 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
   'phb.fence': (e) => (e.up === 1 ? `${e.unit} is fenced` : `${e.unit} was reset and is not fenced any more`),
   'eeh.check': (e) =>
     `EEH checks ${e.device}: ${e.rule}${e.ignored === 0 ? '' : `, ${counted(e.ignored, 'read')} ignored`}`,
+  'eeh.interrupt': (e) =>
+    `an error interrupt tells of ${peText(e)}: ${e.handled === 1 ? 'it is isolated' : 'the kernel lets it be'}`,
   'eeh.state': (e) => `EEH state of ${peText(e)} is ${hex(e.state)}`,
   'eeh.step': (e) =>
     `EEH recovers ${peText(e)}: ${e.step}, drivers say ${e.result}, ${counted(e.freezes, 'freeze')} within an hour`,

@@ -4,6 +4,7 @@ import type { Host } from '../memory/host.ts'
 import type { HwTableParts } from '../table/multi-level-table.ts'
 import { IodaPe } from './ioda-pe.ts'
 import { IODA_PLATFORMS, type IodaPlatform, type IodaPlatformName } from './ioda-platform.ts'
+import type { PeFirmware } from './pe-firmware.ts'
 import { PhbFence } from './pe-stops.ts'
 import { TceCache } from './tce-cache.ts'
 import { TceKills } from './tce-kills.ts'
@@ -65,6 +66,11 @@ export class IodaPhb {
   readonly m32Base: number
   readonly cache: TceCache
   readonly kills: TceKills
+  /**
+   * The error interrupt: told which PE a DMA has frozen, or of the fence. Software hears of errors only through this
+   * and through what it reads.
+   */
+  onError: (what: PeFirmware) => void = () => undefined
   /** Cuts all PEs off after an error of the PHB itself. */
   readonly fence: PhbFence
   readonly pes: IodaPe[] = []

@@ -52,6 +52,7 @@ export class PeStops implements PeFirmware {
     this.#cells.set(STOPS, STOP.BOTH)
     const { log, cause } = this.#stage
     log.append(KIND['pe.freeze'], cause, this.unit, this.pe, lo, hi, isWrite ? 1 : 0, log.names.intern(why))
+    this.#phb.onError(this)
   }
 
   /** PHB3 and later do not tell of a reset: the PE is frozen meanwhile. (skiboot hw/phb4.c, phb4_eeh_freeze_status) */
@@ -118,7 +119,9 @@ export class PhbFence implements PeFirmware {
 
   /** The PHB meets an error of its own. */
   raise(): void {
+    if (this.isUp) return
     this.#become(1)
+    this.#phb.onError(this)
   }
 
   state(): number {

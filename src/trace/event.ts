@@ -239,6 +239,10 @@ export const EVENTS = declareEvents({
     doc: 'A driver read all ones from a device: the rule by which the kernel tells whether the PE is frozen, and how many reads it has ignored since.',
     fields: { device: 'name', rule: 'name', ignored: 'u32' },
   },
+  'eeh.interrupt': {
+    doc: 'The kernel handles the error interrupt of a PHB: the PE that was frozen is recovered (`handled` 1), or known already or not its own (0).',
+    fields: { unit: 'name', pe: 'u32', phb: 'u32', handled: 'u32' },
+  },
   'eeh.state': {
     doc: 'What the kernel holds of a PE (bits of EEH_PE_*) changed; `pe` is 0 for the PHB itself where `phb` is 1.',
     fields: { unit: 'name', pe: 'u32', phb: 'u32', state: 'u32' },

@@ -197,6 +197,7 @@ const ioda = fc.record(
   {
     platform: fc.constantFrom('PHB3' as const, 'PHB4' as const, 'P7IOC' as const),
     freeze: fc.constantFrom('pe' as const, 'none' as const),
+    errorInterrupt: fc.boolean(),
     cacheEntries: fc.integer({ min: 1, max: 4096 }),
     pageShifts: fc.subarray([12, 16, 24], { minLength: 1 }),
     killsWholePe: fc.boolean(),

@@ -78,11 +78,41 @@ describe('a POWER host with EEH', () => {
     ])
   })
 
-  it('does not notice without a read, however long it takes', () => {
+  it('is interrupted by the freeze, without a read', () => {
     const m = createMachine(hostOf())
+    badDma(m)
+    expect(state(m)).toMatchObject({ firmware: 0n })
+    const other = createMachine(hostOf())
+    badDma(other)
+    tick(other)
+    expect(kinds(other, 'eeh.interrupt')).toMatchObject([{ unit: 'phb0', pe: 1, phb: 0, handled: 1 }])
+    expect([read(other), state(other)]).toEqual([ID, { firmware: 0x78n, kernel: 0n }])
+  })
+
+  it('lets a PE be that is isolated or passed through when the interrupt is handled', () => {
+    const m = createMachine(hostOf())
+    openDevice(m)
+    badDma(m, 'edu1')
+    badDma(m)
+    state(m)
+    tick(m, 10n)
+    expect(kinds(m, 'eeh.interrupt')).toMatchObject([
+      { pe: 2, handled: 0 },
+      { pe: 1, handled: 0 },
+    ])
+    // Who only asked for the state of a frozen PE has isolated it: nobody recovers it.
+    expect([read(m), read(m, 'edu1')]).toEqual([ALL_ONES, ALL_ONES])
+  })
+
+  it('does not notice without a read where firmware gives no interrupt, however long it takes', () => {
+    const m = createMachine(
+      hostOf({ phbs: [{ errorInterrupt: false, pes: [{ devices: [edu('edu0', CAN_RECOVER)] }] }] }),
+    )
     badDma(m)
     tick(m, 1000n)
     expect([kinds(m, 'eeh.check'), read(m)]).toEqual([[], ALL_ONES])
+    tick(m)
+    expect(read(m)).toBe(ID)
   })
 
   it('takes a register that is all ones for what it is', () => {

@@ -278,3 +278,63 @@ describe('a fenced PHB', () => {
     expect(m.eeh.stateOf(6)).toBe(2)
   })
 })
+
+describe('the error interrupt', () => {
+  it('has a PE recovered once, whoever noticed first', () => {
+    const m = makeEeh()
+    m.freeze()
+    m.eeh.interrupt(m.firmware)
+    m.eeh.readAllOnes('edu0')
+    m.elapse()
+    expect([m.pe.freezes, m.pe.state]).toEqual([1, 0])
+    m.freeze()
+    m.eeh.interrupt(m.firmware)
+    m.eeh.interrupt(m.firmware)
+    m.elapse()
+    expect([m.pe.freezes, m.firmware.stops]).toEqual([2, 0])
+  })
+
+  it('of a fence comes before those of its PEs', () => {
+    const m = makeEeh()
+    m.fence.stops = STOP.BOTH
+    m.eeh.interrupt(m.fence)
+    m.eeh.interrupt(m.firmware)
+    m.elapse()
+    expect(m.eeh.recovery.queue).toEqual([m.phb])
+  })
+
+  it('is nothing to a kernel without EEH, nor from a PE that it does not know', () => {
+    const off = makeEeh({ isEnabled: false })
+    off.freeze()
+    off.eeh.interrupt(off.firmware)
+    off.elapse()
+    expect(off.pe.state).toBe(0)
+    const m = makeEeh()
+    off.eeh.interrupt(m.firmware)
+    off.elapse()
+    expect(m.pe.state).toBe(0)
+  })
+})
+
+describe('what is undone', () => {
+  it('leaves the state as it was, at every tick of a recovery', () => {
+    const m = makeEeh({ devices: [{ name: 'edu0', driver: NEED_RESET }], journal: true })
+    const shown = () => [m.journal.hash, m.pe.state, m.pe.freezes, m.eeh.recovery.step, device(m)?.channel]
+    const stops: { mark: number; shown: unknown }[] = []
+    const note = () => stops.push({ mark: m.journal.mark(), shown: shown() })
+    note()
+    m.freeze()
+    m.eeh.interrupt(m.firmware)
+    note()
+    for (let i = 0; i < 4; i++) {
+      m.elapse()
+      note()
+    }
+    // In one of the ticks the PE only settles.
+    expect(new Set(stops.map((s) => JSON.stringify(s.shown))).size).toBe(stops.length - 1)
+    for (const { mark, shown: then } of stops.reverse()) {
+      m.journal.rollback(mark)
+      expect(shown()).toEqual(then)
+    }
+  })
+})

@@ -24,6 +24,7 @@ describe('the description of a POWER host', () => {
           platform: 'PHB4',
           domain: 0,
           freeze: 'pe',
+          errorInterrupt: true,
           m32Base: 0x8000_0000,
           pes: [
             { pe: 1, group: 0, bus: 1, firstSegment: 0, segments: 0, hasKernelDriver: false, devices: [] },

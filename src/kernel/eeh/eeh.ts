@@ -2,6 +2,8 @@ import { type RuleOf, rulesOf } from '../../bits/call.ts'
 import { ERRNO_CODES } from '../../bits/codes.ts'
 import type { Profile } from '../../bits/errata.ts'
 import { assert } from '../../bits/errors.ts'
+import { Held } from '../../bits/held.ts'
+import { keyOf } from '../../bits/state.ts'
 import { PE_STATE, type PeFirmware } from '../../hw/pe-firmware.ts'
 import type { Host } from '../../memory/host.ts'
 import { KIND } from '../../trace/event.ts'
@@ -45,7 +47,7 @@ export interface EehPeShape {
 
 /**
  * The kernel's error handling of PCI: the PEs that it knows, how it notices that one was frozen, and the thread that
- * recovers it. Notices are lazy: a driver has to read all ones.
+ * recovers it. It notices by the error interrupt of the PHB, where that is wired, and by drivers that read all ones.
  *
  * @example
  * const phb = eeh.addPhb('phb0', fence)
@@ -59,12 +61,18 @@ export class Eeh implements EehPort {
   readonly #options: EehOptions
   readonly #typeInCore: boolean
   readonly #groups = new Map<number, EehPe>()
+  readonly #pes = new Map<PeFirmware, EehPe>()
+  /** Whom error interrupts told of that are still to be handled. */
+  readonly #interrupts: Held<readonly EehPe[]>
   readonly #devices = new Map<string, { readonly device: EehDevice; readonly pe: EehPe | null }>()
 
   constructor(options: EehOptions) {
     this.#options = options
     this.isEnabled = options.isEnabled
     this.#typeInCore = options.profile.has('eeh-type-in-core')
+    this.#interrupts = new Held<readonly EehPe[]>(options.host.journal, 'eeh interrupts', [], (told) =>
+      told.length === 0 ? 0 : keyOf(...told.map((pe) => pe.name)),
+    )
     this.recovery = new Recovery({
       host: options.host,
       tickMs: options.tickMs ?? 1000,
@@ -75,13 +83,16 @@ export class Eeh implements EehPort {
   /** The PE of a PHB: what all others are below. */
   addPhb(name: string, firmware: PeFirmware): EehPe {
     const { host } = this.#options
-    return new EehPe({ name, firmware, type: EEH_TYPE.PHB, parent: null, devices: [] }, host)
+    const pe = new EehPe({ name, firmware, type: EEH_TYPE.PHB, parent: null, devices: [] }, host)
+    this.#pes.set(firmware, pe)
+    return pe
   }
 
   addPe(parent: EehPe, { name, firmware, group, devices = [], type = EEH_TYPE.BUS }: EehPeShape): EehPe {
     const { host } = this.#options
     const own = devices.map((d) => new EehDevice(d, host.journal))
     const pe = new EehPe({ name, firmware, type, parent, devices: own }, host)
+    this.#pes.set(firmware, pe)
     for (const device of own) this.#devices.set(device.name, { device, pe })
     if (group !== undefined) this.#groups.set(group, pe)
     return pe
@@ -122,8 +133,17 @@ export class Eeh implements EehPort {
     return rule
   }
 
+  /** A PHB interrupts the kernel: a PE, or the PHB itself, is frozen. Handled when time passes. */
+  interrupt(what: PeFirmware): void {
+    const pe = this.#pes.get(what)
+    if (pe === undefined || !this.isEnabled) return
+    this.#interrupts.set([...this.#interrupts.value, pe])
+  }
+
   /** Time has passed. */
   elapse(): void {
+    for (const pe of this.#interrupts.value) this.#handleInterrupt(pe)
+    if (this.#interrupts.value.length > 0) this.#interrupts.set([])
     this.recovery.elapse()
   }
 
@@ -178,6 +198,18 @@ export class Eeh implements EehPort {
     return pe
   }
 
+  /** What pnv_eeh_next_error and eeh_handle_special_event make of an error. */
+  #handleInterrupt(pe: EehPe): void {
+    const isLetBe = phbOf(pe).is(EEH_PE.ISOLATED) || pe.is(EEH_PE.ISOLATED) || pe.isPassed
+    const { log, cause } = this.#options.host.stage
+    const { unit, pe: number } = pe.firmware
+    log.append(KIND['eeh.interrupt'], cause, unit, number, pe.isPhb ? 1 : 0, isLetBe ? 0 : 1)
+    if (isLetBe) return
+    pe.firmware.setFreeze()
+    pe.isolate()
+    this.recovery.send(pe)
+  }
+
   #check(known: { device: EehDevice; pe: EehPe | null } | undefined): RuleOf<typeof EEH_CHECK_FAILURE> {
     if (known === undefined || !known.device.isPresent) return 'no-device'
     if (!this.isEnabled) return 'eeh-off'
@@ -202,8 +234,7 @@ export class Eeh implements EehPort {
 
   /** Whether the PHB of a PE is in trouble of which nobody knew (eeh_phb_check_failure). */
   #isPhbLost(pe: EehPe): boolean {
-    let phb = pe
-    while (phb.parent !== null) phb = phb.parent
+    const phb = phbOf(pe)
     if (!phb.isPhb || phb.is(EEH_PE.ISOLATED)) return false
     const state = stateOf(phb)
     if (state === PE_STATE.NOT_SUPPORT || isActive(state)) return false
@@ -217,6 +248,13 @@ export class Eeh implements EehPort {
     const { log, cause } = this.#options.host.stage
     log.emit('warning', cause < 0 ? null : cause, { layer: 'kernel', text })
   }
+}
+
+/** The PE at the top of the tree. */
+function phbOf(pe: EehPe): EehPe {
+  let top = pe
+  while (top.parent !== null) top = top.parent
+  return top
 }
 
 /** The highest PE, below the PHB, that is stopped in part; the PE itself where there is none. */

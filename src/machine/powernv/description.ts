@@ -58,6 +58,11 @@ export interface IodaPhbDescription {
   readonly domain: number
   /** A DMA that cannot be carried out freezes its PE (`pe`), or nothing (`none`). */
   readonly freeze: 'pe' | 'none'
+  /**
+   * A freeze or fence interrupts the kernel; else it is noticed by reads only. (skiboot hw/phb3.c, phb4.c; earlier
+   * versions for PHB4 switch it off: DISABLE_ERR_INTS)
+   */
+  readonly errorInterrupt: boolean
   /** Entries of the TCE cache; no bound where it is left out. */
   readonly cacheEntries?: number
   /**
@@ -132,6 +137,7 @@ export const POWERNV_DEFAULTS = Object.freeze({
   hasIpcLock: false,
   platform: 'PHB4',
   freeze: 'pe',
+  errorInterrupt: true,
   m32Base: 0x8000_0000,
   /** Segments of 256 MiB that a PE of P7IOC gets. */
   segments: 1,
@@ -169,6 +175,7 @@ function phbsOf(given: readonly PhbInput[]): IodaPhbDescription[] {
       platform,
       domain: p.domain ?? at,
       freeze: p.freeze ?? POWERNV_DEFAULTS.freeze,
+      errorInterrupt: p.errorInterrupt ?? POWERNV_DEFAULTS.errorInterrupt,
       ...(p.cacheEntries !== undefined && { cacheEntries: p.cacheEntries }),
       ...(p.pageShifts !== undefined && { pageShifts: [...new Set(p.pageShifts)].sort((a, b) => a - b) }),
       ...(p.killsWholePe !== undefined && { killsWholePe: p.killsWholePe }),

@@ -30,6 +30,7 @@ export function createEeh(
   })
   for (const [i, phb] of phbs.entries()) {
     const top = eeh.addPhb(phb.name, phb.fence)
+    if (description.phbs[i]?.errorInterrupt === true) phb.onError = (what) => eeh.interrupt(what)
     for (const [j, pe] of phb.pes.entries()) {
       const devices = description.phbs[i]?.pes[j]?.devices ?? []
       eeh.addPe(top, {

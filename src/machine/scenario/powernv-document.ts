@@ -42,6 +42,7 @@ const phbDocument = (phb: IodaPhbDescription): DocumentMap =>
     platform: phb.platform,
     domain: phb.domain,
     freeze: unless(phb.freeze, POWERNV_DEFAULTS.freeze),
+    errorInterrupt: unless(phb.errorInterrupt, POWERNV_DEFAULTS.errorInterrupt),
     cacheEntries: phb.cacheEntries,
     pageSizes: phb.pageShifts?.map((shift) => amount(1n << BigInt(shift))),
     killsWholePe: phb.killsWholePe,

@@ -42,6 +42,10 @@ const phb = map('a PHB', {
     choice('freeze', ['pe', 'none']),
     'What a DMA that cannot be carried out freezes: its PE, as hardware does, or nothing.',
   ),
+  errorInterrupt: optional(
+    flag('errorInterrupt'),
+    'A freeze interrupts the kernel; so if left out, else it is noticed by reads of all ones only.',
+  ),
   cacheEntries: optional(
     count('cacheEntries', 1, 1 << 20),
     'Entries of the TCE cache; no bound if left out.',

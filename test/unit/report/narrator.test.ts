@@ -141,6 +141,10 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       { device: 'edu0', rule: 'isolated-before', ignored: 2 },
       'EEH checks edu0: isolated-before, 2 reads ignored',
     ],
+    'eeh.interrupt': [
+      { unit: 'phb0', pe: 5, phb: 0, handled: 1 },
+      'an error interrupt tells of PE 5 of phb0: it is isolated',
+    ],
     'eeh.state': [{ unit: 'phb0', pe: 5, phb: 0, state: 3 }, 'EEH state of PE 5 of phb0 is 0x3'],
     'eeh.step': [
       { unit: 'phb0', pe: 0, phb: 1, step: 'resume', result: 'NONE', freezes: 1 },
