@@ -15,6 +15,7 @@ import { RangeMismatch } from './range-mismatch.ts'
 import type { Checker } from './rule.ts'
 import { RULES, type RuleId } from './rules.ts'
 import { StaleTce } from './stale-tce.ts'
+import { Stopped } from './stopped.ts'
 import { TableReferenceLeak } from './table-reference-leak.ts'
 import { UnmapMiss } from './unmap-miss.ts'
 
@@ -35,6 +36,7 @@ const CHECKERS: Readonly<Record<RuleId, new (options: CheckerOptions) => Checker
   'stale-tce': StaleTce,
   'table-reference-leak': TableReferenceLeak,
   'host-memory-corruption': OutOfTable,
+  stopped: Stopped,
   unmodelled: NotModelled,
 }
 

@@ -89,6 +89,17 @@ export const RULES = declareRules([
   },
   ...HOST_RULES,
   {
+    id: 'stopped',
+    title: 'A part of the machine stopped for good',
+    promise: 'No call makes the kernel or QEMU stop.',
+    advice:
+      'Whoever can make this call can take the machine down. Look at what the answer of an allocation or an ' +
+      'assertion is taken for.',
+    needs: ['dead'],
+    broken: 'scenarios/rules/stopped-broken.yaml',
+    kept: 'scenarios/rules/stopped-kept.yaml',
+  },
+  {
     id: 'unmodelled',
     title: 'The model does not know',
     promise: 'The run meets nothing that the model does not know.',

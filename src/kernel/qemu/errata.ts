@@ -128,6 +128,7 @@ export const QEMU_ERRATA = declareErrata([
     source: SPAPR_DDW,
     evidence: 'run',
     scenario: 'scenarios/errata/q9-abort-by-window.yaml',
+    finding: 'stopped',
   },
   {
     id: 'Q10',
@@ -154,6 +155,7 @@ export const QEMU_ERRATA = declareErrata([
     source: EDU,
     evidence: 'source',
     scenario: 'scenarios/errata/q11-edu-last-byte.yaml',
+    finding: 'stopped',
   },
   {
     id: 'Q12',
@@ -166,6 +168,7 @@ export const QEMU_ERRATA = declareErrata([
     source: EDU,
     evidence: 'source',
     scenario: 'scenarios/errata/q12-edu-abort.yaml',
+    finding: 'stopped',
   },
   {
     id: 'B12',

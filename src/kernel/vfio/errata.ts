@@ -154,6 +154,7 @@ export const VFIO_ERRATA = declareErrata([
     source: `Linux v6.1 ${SPAPR}, tce_iommu_build_v2; on-demand levels since v4.19`,
     evidence: 'source',
     scenario: 'scenarios/errata/null-user-slot.yaml',
+    finding: 'stopped',
   },
   {
     id: 'v1-kernel-tables',

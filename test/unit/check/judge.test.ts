@@ -80,6 +80,7 @@ describe('the judge', () => {
       ['stale-tce', ['hw.set', 'hw.fill', 'hw.kill']],
       ['table-reference-leak', ['hw.table', 'hw.ref']],
       ['host-memory-corruption', ['hw.table', 'hw.set']],
+      ['stopped', ['dead']],
     ])
   })
 

@@ -116,6 +116,7 @@ describe('verdicts as text', () => {
       'stale-tce               cannot judge  needs records of hw.set, hw.fill, hw.kill',
       'table-reference-leak    cannot judge  needs records of hw.table, hw.ref',
       'host-memory-corruption  cannot judge  needs records of hw.table, hw.set',
+      'stopped                 cannot judge  needs records of dead',
       'unmodelled              kept',
     ])
   })
