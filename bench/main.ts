@@ -1,6 +1,7 @@
 /**
- * `npm run bench -- [--only PATTERN] [--quick] [--json FILE] [--against FILE]`: every case against its peer, one
- * table. Exit code 1 where a case is slower than in FILE. The method is in README.md.
+ * `npm run bench -- [--only PATTERN] [--quick] [--json FILE] [--against FILE] [--plot FILE]`: every case against its
+ * peer, one table. Exit code 1 where a case is slower than in FILE. `--plot` draws the cases with many live entries.
+ * The method is in README.md.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -10,6 +11,7 @@ import { Floors } from './floors.ts'
 import { slowerThan } from './gate.ts'
 import { type CaseResult, type HarnessOptions, runLoopCase } from './harness.ts'
 import { LOG_CASE_IDS, type LogResults, runLogCases } from './log-cases.ts'
+import { flatPlot, flatTable } from './plot.ts'
 import { resultTable, toolTable, wrapped } from './table.ts'
 
 const PAIRS = 5
@@ -20,6 +22,7 @@ const { values } = parseArgs({
     only: { type: 'string', default: '' },
     json: { type: 'string' },
     against: { type: 'string' },
+    plot: { type: 'string' },
     quick: { type: 'boolean', default: false },
   },
 })
@@ -60,6 +63,11 @@ for (const note of notes) {
 }
 if (values.json !== undefined) {
   writeFileSync(values.json, `${JSON.stringify({ facts, results, log }, null, 2)}\n`)
+}
+if (values.plot !== undefined) {
+  writeFileSync(values.plot, flatPlot(results))
+  out('')
+  for (const line of flatTable(results)) out(line)
 }
 if (values.against !== undefined) {
   const before = JSON.parse(readFileSync(values.against, 'utf8')) as { results: CaseResult[] }

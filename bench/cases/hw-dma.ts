@@ -40,7 +40,10 @@ export const hwDma =
     }
     // The cache has all that it can have.
     log.on = false
-    for (let entry = 0; entry < live; entry++) check(one(entry) === (entry & 0xff), 'data is read')
+    const used = isHit ? live : Math.min(live, 2 * SMALL_CACHE)
+    let wrong = 0
+    for (let entry = 0; entry < used; entry++) if (one(entry) !== (entry & 0xff)) wrong++
+    check(wrong === 0, 'data is read')
     log.on = records
     check(phb.cache.count === (isHit ? live : SMALL_CACHE), 'the cache is full')
     const { at, mask } = entries(operations, live)
