@@ -1,8 +1,10 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { GROUPS } from '../../bench/cases/index.ts'
-import { Floors } from '../../bench/floors.ts'
+import { Floors, packageRoot } from '../../bench/floors.ts'
 import { slowerThan } from '../../bench/gate.ts'
 import { type CaseResult, goalText, spreadOf } from '../../bench/harness.ts'
+import { flatPlot, flatTable } from '../../bench/plot.ts'
 import { resultTable, TABLE_COLUMNS_MAX, wrapped } from '../../bench/table.ts'
 
 /** So few that nothing is measured: these tests say that the cases do what they claim, not how fast. */
@@ -60,6 +62,25 @@ describe('the table of the bench', () => {
       for (const line of wrapped(note)) expect(line.length).toBeLessThanOrEqual(TABLE_COLUMNS_MAX)
       expect(wrapped(note).join(' ')).toBe(note)
     }
+  })
+})
+
+describe('the plot of many live entries', () => {
+  const root = packageRoot()
+  const recorded = JSON.parse(readFileSync(`${root}/bench/live-entries.json`, 'utf8')) as {
+    results: CaseResult[]
+  }
+
+  it('is that of the recorded run, and so is the table beside it', () => {
+    expect(readFileSync(`${root}/docs/live-entries.svg`, 'utf8')).toBe(flatPlot(recorded.results))
+    const page = readFileSync(`${root}/docs/performance.md`, 'utf8')
+    expect(page).toContain(flatTable(recorded.results).join('\n'))
+  })
+
+  it('has a point for each recorded case and its peer', () => {
+    const cases = recorded.results.filter((r) => r.id.startsWith('flat/'))
+    expect(cases.length).toBeGreaterThan(20)
+    expect(flatPlot(recorded.results).match(/<circle/g)).toHaveLength(2 * cases.length)
   })
 })
 
