@@ -71,7 +71,7 @@ function otherAnswer({ value, errno, fields }: AgentAnswer): AgentAnswer {
 }
 
 describe('a transcript with one answer that is wrong', () => {
-  it.each(['pnv-1', 'pnv-5'])('%s has that divergence, at its line, and no other', (name) => {
+  it.each(['pnv-1', 'pnv-2', 'pnv-5'])('%s has that divergence, at its line, and no other', (name) => {
     const lines = recording.script(name).split('\n')
     const answered = lines.flatMap((text, i) => {
       const read = readAgentLine(text)

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { BEARINGS } from '../../src/machine/replay/kernel-answers-doubt.ts'
 import { createReplay } from '../../src/machine/replay/log-replay.ts'
 import { replayText as reportText } from '../../src/machine/replay/replay-report.ts'
-import type { ReplayResult } from '../../src/machine/replay/result.ts'
+import { isClean, type ReplayResult } from '../../src/machine/replay/result.ts'
 import { AGENT_COMMANDS } from '../../src/reader/kernel-answers-format.ts'
 import { HEAD_LINES, replayLines, replayText } from '../support/transcript.ts'
 
@@ -344,6 +344,16 @@ describe('what is not known', () => {
       replayLines(['anon 0x100000000 0x8000000000 => -1 ENOMEM', 'anon 0x100000000 0x10000 => 0']),
     )
     expect([r.matched, r.diverged, r.unjudged.length]).toEqual([0, [], 2])
+  })
+
+  it('leaves findings that rest on it in doubt', () => {
+    const leak = [...OPEN, ...MEMORY, 'map 0x10000 0x100000000 0x10000 => 0']
+    const unregister = 'unregister 0x100000000 0x1000000 => 0'
+    const sure = replayLines([...leak, unregister])
+    expect(sure.findings.map((f) => [f.rule, f.inferred])).toEqual([['orphaned-region', false]])
+    const doubtful = replayLines([...leak, 'frobnicate => 0', unregister])
+    expect(doubtful.findings.map((f) => [f.rule, f.inferred])).toEqual([['orphaned-region', true]])
+    expect([isClean(sure), isClean(doubtful)]).toEqual([false, false])
   })
 
   it('every command says what it rests on and what it changes', () => {
