@@ -112,6 +112,11 @@ export class FileTable {
     return this.#of(process).value.fds[fd - FIRST_FD] ?? undefined
   }
 
+  /** The file of a kind that has the lowest descriptor of a process. */
+  lowest(process: string, kind: FileKind): OpenFile | undefined {
+    return this.#of(process).value.fds.find((file) => file?.target.kind === kind) ?? undefined
+  }
+
   /** Takes a descriptor away; false where there is none. What it held goes with its last holder. */
   close(process: string, fd: number): boolean {
     const file = this.find(process, fd)

@@ -136,7 +136,8 @@ export function processHandler<D extends CallDecl>(
         stage.cause = before
         return answer
       }
-      const out = (answer.outputs[outputs[0] ?? ''] ?? 0n) as bigint
+      const first = answer.outputs[outputs[0] ?? '']
+      const out = typeof first === 'bigint' ? first : 0n
       stage.leave(tags, before, place, loOf(out), hiOf(out))
       return answer
     },

@@ -12,6 +12,8 @@ import { EEH_CALLS } from '../kernel/eeh/calls.ts'
 import { EEH_ERRATA } from '../kernel/eeh/errata.ts'
 import { GUEST_CALLS } from '../kernel/guest/calls.ts'
 import { GUEST_ERRATA } from '../kernel/guest/errata.ts'
+import { KVM_CALLS } from '../kernel/kvm/calls.ts'
+import { KVM_ERRATA } from '../kernel/kvm/errata.ts'
 import { PREREG_ERRATA } from '../kernel/prereg/errata.ts'
 import { QEMU_CALLS } from '../kernel/qemu/calls.ts'
 import { QEMU_ERRATA } from '../kernel/qemu/errata.ts'
@@ -62,6 +64,7 @@ export const CALLS: readonly CallDecl[] = [
   ...GUEST_CALLS,
   ...VFIO_CALLS,
   ...EEH_CALLS,
+  ...KVM_CALLS,
   ...DEVICE_CALLS,
   ...MEM_CALLS,
   ...PROC_CALLS,
@@ -74,6 +77,7 @@ export const ERRATA: readonly Erratum[] = [
   ...GUEST_ERRATA,
   ...VFIO_ERRATA,
   ...PREREG_ERRATA,
+  ...KVM_ERRATA,
   ...HW_ERRATA,
   ...IODA_ERRATA,
   ...EEH_ERRATA,

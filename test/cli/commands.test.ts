@@ -121,14 +121,23 @@ describe('decode', () => {
   })
 
   it.each([
-    ['hcall', '0x20', 'H_PUT_TCE'],
-    ['hcall', 'h_stuff_tce', 'H_STUFF_TCE'],
     ['rtas', '0x2026', 'ibm,query-pe-dma-window'],
     ['ioctl', '0x20003b71', 'VFIO_IOMMU_MAP_DMA'],
     ['ioctl', '0x3b71', 'VFIO_IOMMU_MAP_DMA'],
     ['ioctl', 'VFIO_SET_IOMMU', 'VFIO_SET_IOMMU'],
   ])('%s %s is %s', async (kind, value, name) => {
     expect((await json('decode', kind, value)).calls.map((c: { name: string }) => c.name)).toEqual([name])
+  })
+
+  it.each([
+    ['0x20', 'H_PUT_TCE'],
+    ['h_stuff_tce', 'H_STUFF_TCE'],
+  ])('hcall %s is %s, of QEMU and of KVM', async (value, name) => {
+    const { calls } = await json('decode', 'hcall', value)
+    expect(calls.map((c: { name: string; layer: string }) => [c.name, c.layer])).toEqual([
+      [name, 'qemu'],
+      [name, 'kvm'],
+    ])
   })
 
   it('shows what an ioctl by number answers, where no number is given', async () => {

@@ -24,13 +24,16 @@ import {
 import { VFIO_EEH_PE_OP } from './eeh-calls.ts'
 import { SPAPR_CALLS } from './spapr-calls.ts'
 
-/** open of a file below /dev/vfio. */
+/** open of a file that has a driver behind it. */
 export const OPEN = declareCall({
   name: 'open',
   verb: 'proc',
   family: 'errno',
   layer: 'kernel',
-  args: { process, path: { type: 'name', doc: '/dev/vfio/vfio, or /dev/vfio/ and the number of a group.' } },
+  args: {
+    process,
+    path: { type: 'name', doc: '/dev/vfio/vfio, /dev/vfio/ and the number of a group, or /dev/kvm.' },
+  },
   outputs: { fd: { type: 'u32', doc: 'The lowest descriptor that is free.' } },
   answers: [
     NO_PROCESS,
@@ -43,10 +46,10 @@ export const OPEN = declareCall({
       when: 'The file of the group is still open: by a descriptor, or by a device of it.',
     },
     { rule: 'no-container-record', code: 'ENOMEM', when: 'There is no memory for the container.' },
-    { rule: 'done', code: 'OK', when: 'A new container, or the group.' },
+    { rule: 'done', code: 'OK', when: 'A new container, the group, or KVM.' },
   ],
   source: `${CORE}; fs/open.c, do_sys_openat2; fs/namei.c, path_openat`,
-  doc: 'A process opens a container or a group.',
+  doc: 'A process opens a container, a group, or KVM.',
 })
 
 export const CLOSE = declareCall({
@@ -101,7 +104,7 @@ export const MUNMAP_DEVICE = declareCall({
     { rule: 'done', code: 'OK', when: 'The mapping is gone, and with it its hold on the file.' },
   ],
   source: 'Linux v6.12 mm/mmap.c, remove_vma',
-  doc: 'A process gives up the mapping of a region of a device.',
+  doc: 'A process gives up the mapping of a region of a device, or of a TCE table of KVM.',
 })
 
 /** An ioctl by its number, in the encoding of powerpc or of other architectures. */

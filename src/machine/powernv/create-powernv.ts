@@ -9,6 +9,8 @@ import { IodaPhb } from '../../hw/ioda-phb.ts'
 import { openSegments } from '../../hw/ioda1-window.ts'
 import { Life } from '../../hw/life.ts'
 import { eehHandlers } from '../../kernel/eeh/handlers.ts'
+import { kvmHandlers } from '../../kernel/kvm/handlers.ts'
+import { Kvm } from '../../kernel/kvm/kvm.ts'
 import { PreregisteredMemory } from '../../kernel/prereg/preregistered-memory.ts'
 import type { VfioGroupOptions } from '../../kernel/vfio/group.ts'
 import { vfioHandlers } from '../../kernel/vfio/handlers.ts'
@@ -34,6 +36,8 @@ import { createEeh } from './eeh-wiring.ts'
 
 /** Bytes that the contents of modelled memory may take. */
 const CONTENTS_BYTES_MAX = 2 ** 31
+/** Host bridges of hosts that have no radix MMU. */
+const BEFORE_POWER9: readonly string[] = ['P7IOC', 'PHB3']
 
 /** The host's memory and the processes that are there from the start; the first one acts where nobody is named. */
 function createHost(machine: Machine, description: PowernvDescription) {
@@ -111,7 +115,7 @@ function createBuses(machine: Machine, description: PowernvDescription, tables: 
 
 /**
  * Wires a bare-metal POWER host: its memory and processes, PHBs with their PEs and devices as after boot,
- * preregistered memory, and VFIO.
+ * preregistered memory, VFIO, and KVM.
  *
  * @throws IommulatorError ERR_MACHINE where the parts do not fit together, ERR_PROFILE for an unknown profile
  */
@@ -140,6 +144,15 @@ export function createPowernv(description: PowernvDescription, options: MachineO
     onFirstMapping: () => firstMappings.take(),
   })
   const vfio = new Vfio({ processes, memory, profile, groups, eeh, onAllocate })
+  const kvm = new Kvm({
+    processes,
+    files: vfio.files,
+    memory,
+    profile,
+    hasV3Mmu: description.phbs.every(({ platform }) => !BEFORE_POWER9.includes(platform)),
+    onAllocate,
+    onBug: (why) => life.die(why),
+  })
   // Files of a process that ends are closed before the kernel looks for memory that is left.
   processes.watch(memory)
   allocations = new Injection(journal, 'allocation', inject?.alloc)
@@ -147,6 +160,7 @@ export function createPowernv(description: PowernvDescription, options: MachineO
     ...vfioHandlers(vfio),
     ...eehHandlers(eeh, stage),
     ...deviceHandlers({ devices, stage, life, onAllOnes: (device) => eeh.readAllOnes(device) }),
+    ...kvmHandlers(kvm),
     ...memHandlers(processes, undefined),
     ...procHandlers(processes),
     tickHandler(machine, clock, [...devices.values(), eeh]),

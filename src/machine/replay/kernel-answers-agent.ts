@@ -5,6 +5,7 @@ import type { AgentCommandName } from '../../reader/kernel-answers-format.ts'
 import type { AgentCommand } from '../../reader/kernel-answers-line.ts'
 import type { Machine } from '../machine.ts'
 import { TICK_ADVANCE } from '../tick-calls.ts'
+import { kvmRuns } from './kernel-answers-kvm.ts'
 import { memoryRuns } from './kernel-answers-memory.ts'
 import {
   type AgentArgs,
@@ -29,10 +30,6 @@ const IO = 0x2000_3b00n
 const { DMA_SRC, DMA_DST, DMA_COUNT, DMA_CMD } = EDU_REGISTERS
 /** Ticks for which the agent waits for the engine. */
 const PATIENCE_TICKS = 5
-const KVM = unmodelled('KVM is not modelled')
-
-/** Where the memory of a guest lies in the agent: none, somewhere of the kernel's choice, or a known place. */
-type GuestRam = 'none' | 'somewhere' | bigint
 
 /**
  * The program that a transcript comes from, on a modelled host: one process, with the variables that it keeps. Each
@@ -53,7 +50,6 @@ export class Agent {
   /** Device whose BAR is mapped; null where mapping it failed. */
   #bar: string | null | undefined
   #mappings = 0
-  #ram: GuestRam = 'none'
   #line = 0
   readonly #call: ProcessCall = ({ verb, name: call }, args) =>
     this.#machine.perform({ verb, call, args, by: { process: this.process }, line: this.#line })
@@ -68,13 +64,9 @@ export class Agent {
       ...this.#files(),
       ...spaprRuns(this.#call, () => this.#fd),
       ...memoryRuns(this.#call),
+      ...kvmRuns(this.#call, (args) => this.#groupFd(args)),
       ...this.#notModelled(),
     }
-  }
-
-  /** Whether its guest's memory is memory that other commands see. */
-  get sharesRam(): boolean {
-    return typeof this.#ram === 'bigint'
   }
 
   /** The device whose registers `dma` uses. */
@@ -214,31 +206,9 @@ export class Agent {
   }
 
   #notModelled() {
-    const kvm = () => KVM
     return {
-      gpoke64: kvm,
-      ram: (args: AgentArgs) => {
-        this.#ram = (args['vaddr'] as bigint | undefined) ?? 'somewhere'
-        return KVM
-      },
       sh: () => unmodelled('a shell is not modelled'),
       quit: () => unmodelled('the agent ends'),
-      kvm,
-      kvmcap: kvm,
-      vmcap: kvm,
-      vm: kvm,
-      radix: kvm,
-      hcall_enable: kvm,
-      vcpu: kvm,
-      tce64: kvm,
-      tce32: kvm,
-      tceclose: kvm,
-      tcedump: kvm,
-      vfiodev: kvm,
-      vfioadd: kvm,
-      vfiodel: kvm,
-      vfiotce: kvm,
-      hcall: kvm,
     }
   }
 }

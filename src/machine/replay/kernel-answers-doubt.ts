@@ -27,13 +27,8 @@ export interface Bearing {
   readonly changes: readonly Topic[]
   /** Where no more than `only` is in doubt, it leaves no more than `changes` in doubt. */
   readonly narrow?: { readonly only: readonly Topic[]; readonly changes: readonly Topic[] }
-  /** A failure leaves all as it was: for commands that the model does not have. */
-  readonly failsClean?: true
-  /** It changes nothing unless this is in doubt: for commands that the model does not have. */
-  readonly onlyIf?: Topic
 }
 
-const NONE: Bearing = { on: [], changes: [] }
 const RELEASES: readonly Topic[] = ['files', 'windows', 'regions', 'entries', 'locked']
 const MAPPING: readonly Topic[] = ['windows', 'entries', 'regions', 'locked']
 
@@ -78,24 +73,24 @@ export const BEARINGS: Readonly<Record<AgentCommandName, Bearing>> = {
   peek: { on: ['ranges', 'memory'], changes: [] },
   gpoke64: { on: ['ranges'], changes: ['memory'] },
   sh: { on: [], changes: ['files', 'device'] },
-  quit: NONE,
-  kvm: NONE,
-  kvmcap: NONE,
-  vmcap: NONE,
-  vm: NONE,
-  radix: NONE,
-  hcall_enable: NONE,
-  ram: { on: [], changes: ['memory'], failsClean: true },
-  vcpu: { on: [], changes: ['memory'] },
-  tce64: { on: [], changes: ['locked'], failsClean: true },
-  tce32: { on: [], changes: ['locked'], failsClean: true },
-  tceclose: { on: [], changes: ['locked'], failsClean: true },
-  tcedump: NONE,
-  vfiodev: NONE,
-  vfioadd: { on: [], changes: ['held'], failsClean: true },
-  vfiodel: { on: [], changes: ['held'], failsClean: true },
-  vfiotce: { on: [], changes: ['attached'], failsClean: true },
-  hcall: { on: [], changes: ['entries', 'regions'], onlyIf: 'attached' },
+  quit: { on: [], changes: [] },
+  kvm: { on: ['files'], changes: ['files'] },
+  kvmcap: { on: ['files'], changes: [] },
+  vmcap: { on: ['files'], changes: [] },
+  vm: { on: ['files'], changes: ['files'] },
+  radix: { on: ['files'], changes: [] },
+  hcall_enable: { on: ['files'], changes: [] },
+  ram: { on: ['files', 'ranges'], changes: ['ranges', 'memory'] },
+  vcpu: { on: ['files', 'ranges'], changes: ['files', 'memory'] },
+  tce64: { on: ['files', 'limits'], changes: ['files', 'locked'] },
+  tce32: { on: ['files', 'limits'], changes: ['files', 'locked'] },
+  tceclose: { on: ['files'], changes: ['files', 'attached', 'locked'] },
+  tcedump: { on: ['files', 'entries'], changes: [] },
+  vfiodev: { on: ['files'], changes: ['files'] },
+  vfioadd: { on: ['files', 'held'], changes: ['held'] },
+  vfiodel: { on: ['files', 'held'], changes: ['held', 'attached'] },
+  vfiotce: { on: ['files', 'held', 'windows'], changes: ['attached'] },
+  hcall: { on: ['files', 'attached', 'regions', 'entries', 'memory'], changes: ['entries', 'regions'] },
 }
 
 /** Why something is not known, and since which line. */

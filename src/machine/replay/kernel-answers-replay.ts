@@ -5,6 +5,7 @@ import { KERNEL_ANSWERS } from '../../check/coverage.ts'
 import { Judge } from '../../check/judge.ts'
 import type { Finding } from '../../check/rule.ts'
 import { PROC_EXIT, PROC_FORK } from '../../memory/proc-calls.ts'
+import type { AnswerValue } from '../../reader/agent-command.ts'
 import type { AgentCommandName } from '../../reader/kernel-answers-format.ts'
 import {
   type AgentAnswer,
@@ -40,11 +41,18 @@ interface Host {
 const answerText = (line: AgentLine): string =>
   formatAgentLine(line).slice(formatAgentCommand(line.command).length + ' => '.length)
 
-const isSame = (a: AgentAnswer, b: AgentAnswer): boolean =>
+const isSameValue = (a: AnswerValue, b: AnswerValue | undefined): boolean =>
+  Array.isArray(a)
+    ? Array.isArray(b) && a.length === b.length && a.every((word, i) => word === b[i])
+    : a === b
+
+const isSame = (a: AgentAnswer, b: AgentAnswer, free: readonly string[] = []): boolean =>
   a.value === b.value &&
   a.errno === b.errno &&
   Object.keys(a.fields).length === Object.keys(b.fields).length &&
-  Object.entries(a.fields).every(([name, value]) => b.fields[name] === value)
+  Object.entries(a.fields).every(([name, value]) =>
+    free.includes(name) ? Object.hasOwn(b.fields, name) : isSameValue(value, b.fields[name]),
+  )
 
 /** Letters, digits and a few marks of a script's name: what a process is called in records. */
 const wordOf = (script: string): string =>
@@ -293,7 +301,7 @@ export class KernelAnswersReplay implements LogReplay {
     if (command.name === 'rlimit') this.#hasRlimit = true
     if (said.state === 'unmodelled') {
       this.#tally.leave(said.why, line)
-      this.#noteUnmodelled(entry, agent, said.isWild === true)
+      this.#noteUnmodelled(entry, said.isWild === true)
     } else if (doubt !== undefined) this.#tally.leave(`rests on ${doubt.text}`, line)
     else if (isMemoryOfHost(entry, said)) {
       this.#tally.leave('rests on how much memory the host has, which the log does not show', line)
@@ -333,9 +341,9 @@ export class KernelAnswersReplay implements LogReplay {
   }
 
   /** What the model does not have may have changed things. */
-  #noteUnmodelled({ command, answer, line }: CommandEntry, agent: Agent, isWild: boolean): void {
+  #noteUnmodelled({ command, line }: CommandEntry, isWild: boolean): void {
     const { name } = command
-    const { changes, failsClean, onlyIf } = BEARINGS[name]
+    const { changes } = BEARINGS[name]
     const cause: Cause = { what: name, line }
     if (isWild) {
       this.#doubts.addAll(cause)
@@ -345,10 +353,7 @@ export class KernelAnswersReplay implements LogReplay {
       this.#doubts.addForEver(changes, cause)
       return
     }
-    const isClean = failsClean === true && (answer?.value ?? 0n) < 0n
-    const isIdle = onlyIf !== undefined && !this.#doubts.has(onlyIf)
-    const isApart = name === 'ram' || ((name === 'vcpu' || name === 'gpoke64') && !agent.sharesRam)
-    if (!isClean && !isIdle && !isApart) this.#doubts.add(changes, cause)
+    this.#doubts.add(changes, cause)
   }
 
   #diverge({ command, answer, line }: CommandEntry, said: Exclude<AgentSaid, { state: 'unmodelled' }>): void {
@@ -368,7 +373,7 @@ export class KernelAnswersReplay implements LogReplay {
 
 const isAsSaid = (said: AgentSaid, answer: AgentAnswer | undefined): boolean =>
   said.state === 'answered'
-    ? answer !== undefined && isSame(said.answer, answer)
+    ? answer !== undefined && isSame(said.answer, answer, said.free)
     : said.state === 'refused' && answer === undefined
 
 /** Whether the kernel refused memory that the model gives: it looks at how much there is. */

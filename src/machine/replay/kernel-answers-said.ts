@@ -13,7 +13,13 @@ const OWN_MEMORY = [
 
 /** What the program would print for a command. */
 export type AgentSaid =
-  | { readonly state: 'answered'; readonly answer: AgentAnswer; readonly rule: string }
+  | {
+      readonly state: 'answered'
+      readonly answer: AgentAnswer
+      readonly rule: string
+      /** Fields that the kernel was free to choose. */
+      readonly free?: readonly string[]
+    }
   /** It does not take the command. */
   | { readonly state: 'refused' }
   /** It prints nothing any more: a signal, or the end of its machine. */

@@ -1,0 +1,329 @@
+import { rulesOf } from '../../bits/call.ts'
+import { H_CODES } from '../../bits/codes.ts'
+import type { Profile } from '../../bits/errata.ts'
+import { hiOfPage, loOfPage, numberOf, pageOf } from '../../bits/u64.ts'
+import { NO_UA } from '../../memory/guest-memory.ts'
+import type { DmaDir } from '../../table/hw-table.ts'
+import { TCE_LIST_BYTES, TCE_LIST_MAX, TCE_PERM } from '../../table/tce-entry.ts'
+import type { MmIommu } from '../mm-port.ts'
+import { NO_ANSWER } from '../ports.ts'
+import type { GuestTceTable } from './guest-tce-table.ts'
+import { KVM_H_GET_TCE, KVM_H_PUT_TCE, KVM_H_PUT_TCE_INDIRECT, KVM_H_STUFF_TCE } from './hcall-calls.ts'
+import type { Kvm } from './kvm.ts'
+import type { KvmVm } from './kvm-vm.ts'
+import { TableUpdates, updateErrata } from './table-updates.ts'
+
+const PUT = rulesOf(KVM_H_PUT_TCE)
+const INDIRECT = rulesOf(KVM_H_PUT_TCE_INDIRECT)
+const STUFF = rulesOf(KVM_H_STUFF_TCE)
+const GET = rulesOf(KVM_H_GET_TCE)
+
+/** What a call answers that the model cannot judge: `why` says what. */
+export const UNMODELLED = -2
+
+const PAGE_SHIFT = 12
+/** First 4 KiB page that no guest has. */
+const PAGES_END = 2 ** 40
+/** Entries that one call may write here: the kernel has no such bound. */
+const PAGES_MAX = 2 ** 24
+const FITS = -1
+
+/** Which deviations the calls have: read once. */
+interface HcallErrata {
+  /** X14 */
+  readonly looksAtFirstPage: boolean
+  /** X2 */
+  readonly mapsPoison: boolean
+  /** B3 */
+  readonly killsBehind: boolean
+  /** B4 */
+  readonly clearsFirst: boolean
+  /** Hash guests enter real mode first: not modelled. */
+  readonly hasRealMode: boolean
+  /** Refusals of hardware tables are not all passed on: not modelled. */
+  readonly ignoresErrors: boolean
+}
+
+const hcallErrata = ({ has }: Profile): HcallErrata => ({
+  looksAtFirstPage: has('X14'),
+  mapsPoison: has('X2'),
+  killsBehind: has('B2') && has('B3'),
+  clearsFirst: has('B4'),
+  hasRealMode: has('real-mode-handlers'),
+  ignoresErrors: has('errors-ignored'),
+})
+
+/** Whether an address in two lanes has bits below 2^pageShift. */
+function isUnaligned(hi: number, lo: number, pageShift: number): boolean {
+  if (pageShift < 32) return (lo & (2 ** pageShift - 1)) !== 0
+  return lo !== 0 || (hi & (2 ** (pageShift - 32) - 1)) !== 0
+}
+
+/**
+ * Hypercalls for TCEs in the kernel, in virtual mode. Arguments are 64-bit registers in two lanes, high first;
+ * results are places of rules, NO_ANSWER where the kernel stopped, or UNMODELLED. Nothing here allocates JavaScript
+ * objects. (Linux v6.1 arch/powerpc/kvm/book3s_64_vio.c)
+ */
+export class KvmHcalls {
+  r4Hi = 0
+  r4Lo = 0
+  /** What the model does not know, after UNMODELLED. */
+  why = ''
+  readonly #kvm: Kvm
+  readonly #memory: MmIommu
+  readonly #errata: HcallErrata
+  readonly #updates = new Map<KvmVm, TableUpdates>()
+  readonly #list = new Int32Array(TCE_LIST_MAX * 2)
+  // The user address that `#translate` found.
+  #uaHi = 0
+  #uaLo = 0
+
+  constructor(kvm: Kvm) {
+    this.#kvm = kvm
+    this.#memory = kvm.memory
+    this.#errata = hcallErrata(kvm.profile)
+  }
+
+  putTce(
+    vm: KvmVm,
+    liobnHi: number,
+    liobnLo: number,
+    iobaHi: number,
+    iobaLo: number,
+    tceHi: number,
+    tceLo: number,
+  ): number {
+    const table = this.#begin(vm, liobnHi, liobnLo)
+    if (!vm.answers(0x20)) return PUT['not-enabled']
+    if (this.#isRealMode(vm)) return UNMODELLED
+    if (table === undefined) return PUT['liobn-unknown']
+    if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return PUT['ioba-unaligned']
+    const entry = pageOf(iobaHi, iobaLo, table.pageShift)
+    if (!this.#isInside(table, entry, 1)) return PUT['ioba-outside']
+    const fault = this.#faultOf(vm, table, tceHi, tceLo, PUT)
+    if (fault !== FITS) return fault
+    const dir = (tceLo & TCE_PERM) as DmaDir
+    const done = this.#write(vm, table, entry, entry, dir, true)
+    if (done !== H_CODES.H_SUCCESS) return done === H_CODES.H_TOO_HARD ? PUT['table-refused'] : done
+    table.store(entry - table.offset, tceHi, tceLo)
+    return PUT.done
+  }
+
+  putTceIndirect(
+    vm: KvmVm,
+    liobnHi: number,
+    liobnLo: number,
+    iobaHi: number,
+    iobaLo: number,
+    listHi: number,
+    listLo: number,
+    npagesHi: number,
+    npagesLo: number,
+  ): number {
+    const table = this.#begin(vm, liobnHi, liobnLo)
+    if (!vm.answers(0x13c)) return INDIRECT['not-enabled']
+    if (this.#isRealMode(vm)) return UNMODELLED
+    if (table === undefined) return INDIRECT['liobn-unknown']
+    const npages = numberOf(npagesHi, npagesLo)
+    if (npages > TCE_LIST_MAX) return INDIRECT['too-many']
+    if ((listLo & (TCE_LIST_BYTES - 1)) !== 0) return INDIRECT['list-unaligned']
+    if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return INDIRECT['ioba-unaligned']
+    const entry = pageOf(iobaHi, iobaLo, table.pageShift)
+    if (!this.#isInside(table, entry, npages)) return INDIRECT['ioba-outside']
+    const listPage = pageOf(listHi, listLo, PAGE_SHIFT)
+    if (listPage >= PAGES_END || vm.memory.uaPageOf(listPage) === NO_UA) return INDIRECT['list-outside-ram']
+    if (npages === 0) return INDIRECT.done
+    const list = this.#list
+    if (!vm.memory.loadWords(listPage, npages, list)) return INDIRECT['list-outside-ram']
+    for (let i = 0; i < npages; i++) {
+      const fault = this.#faultOf(vm, table, list[i * 2] as number, list[i * 2 + 1] as number, INDIRECT)
+      if (fault !== FITS) return fault
+    }
+    return this.#putList(vm, table, entry, npages)
+  }
+
+  stuffTce(
+    vm: KvmVm,
+    liobnHi: number,
+    liobnLo: number,
+    iobaHi: number,
+    iobaLo: number,
+    valueHi: number,
+    valueLo: number,
+    npagesHi: number,
+    npagesLo: number,
+  ): number {
+    const table = this.#begin(vm, liobnHi, liobnLo)
+    if (!vm.answers(0x138)) return STUFF['not-enabled']
+    if (this.#isRealMode(vm)) return UNMODELLED
+    if (table === undefined) return STUFF['liobn-unknown']
+    if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return STUFF['ioba-unaligned']
+    const npages = numberOf(npagesHi, npagesLo)
+    const entry = pageOf(iobaHi, iobaLo, table.pageShift)
+    if (!this.#isInside(table, entry, npages)) return STUFF['ioba-outside']
+    if ((valueLo & TCE_PERM) !== 0) return STUFF['value-grants-access']
+    if (npages > PAGES_MAX) return this.#unknown(`H_STUFF_TCE of more than ${PAGES_MAX} pages`)
+    const updates = this.#updatesOf(vm)
+    const { attachments, pageShift } = table
+    for (let t = 0; t < attachments.length; t++) {
+      const hw = (attachments[t] as (typeof attachments)[number]).table
+      for (let i = 0; i < npages; i++) {
+        if (updates.unmapPage(hw, pageShift, entry + i) === H_CODES.H_SUCCESS) continue
+        if (this.#errata.ignoresErrors) return this.#unknownRefusal()
+        this.#killAll(updates, table, entry, npages)
+        return STUFF['table-refused']
+      }
+    }
+    table.fill(entry - table.offset, npages, valueHi, valueLo)
+    this.#killAll(updates, table, this.#errata.killsBehind ? entry + npages : entry, npages)
+    return STUFF.done
+  }
+
+  getTce(vm: KvmVm, liobnHi: number, liobnLo: number, iobaHi: number, iobaLo: number): number {
+    const table = this.#begin(vm, liobnHi, liobnLo)
+    if (!vm.answers(0x1c)) return GET['not-enabled']
+    if (table === undefined) return GET['liobn-unknown']
+    if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return GET['ioba-unaligned']
+    const entry = pageOf(iobaHi, iobaLo, table.pageShift)
+    if (!this.#isInside(table, entry, 1)) return GET['ioba-outside']
+    table.load(entry - table.offset)
+    this.r4Hi = table.hi
+    this.r4Lo = table.lo
+    return GET.done
+  }
+
+  /** Writes the list, which has been checked: hardware tables first, then the entry, page by page. */
+  #putList(vm: KvmVm, table: GuestTceTable, entry: number, npages: number): number {
+    const list = this.#list
+    const { mapsPoison, clearsFirst } = this.#errata
+    let result: number = H_CODES.H_SUCCESS
+    let place = INDIRECT['table-refused']
+    for (let i = 0; i < npages; i++) {
+      const hi = list[i * 2] as number
+      const lo = list[i * 2 + 1] as number
+      const dir = (lo & TCE_PERM) as DmaDir
+      if (!this.#translate(vm, hi, lo) && mapsPoison) {
+        place = INDIRECT['poison-outside-ram']
+        result = H_CODES.H_TOO_HARD
+        break
+      }
+      result = this.#write(vm, table, entry + i, clearsFirst ? entry : entry + i, dir, false)
+      if (result !== H_CODES.H_SUCCESS) break
+      table.store(entry + i - table.offset, hi, lo)
+    }
+    if (result !== H_CODES.H_SUCCESS && result !== H_CODES.H_TOO_HARD) return result
+    this.#killAll(this.#updatesOf(vm), table, entry, npages)
+    return result === H_CODES.H_SUCCESS ? INDIRECT.done : place
+  }
+
+  /**
+   * Maps or takes back a page, whose user address was found last, in all hardware tables. Where one refuses, `clear` is
+   * cleared there; the tables before it keep what they have.
+   */
+  #write(vm: KvmVm, table: GuestTceTable, entry: number, clear: number, dir: DmaDir, isPut: boolean): number {
+    const { attachments, pageShift } = table
+    const isMapped = dir !== 0 || (!isPut && this.#errata.mapsPoison)
+    for (let t = 0; t < attachments.length; t++) {
+      const hw = (attachments[t] as (typeof attachments)[number]).table
+      const updates = this.#updatesOf(vm)
+      const result = isMapped
+        ? updates.mapPage(hw, pageShift, entry, this.#uaHi, this.#uaLo, dir)
+        : updates.unmapPage(hw, pageShift, entry)
+      if (result === NO_ANSWER) return NO_ANSWER
+      if (isPut) updates.killGuestPages(hw, entry, 1)
+      if (result === H_CODES.H_SUCCESS) continue
+      if (this.#errata.ignoresErrors) return this.#unknownRefusal()
+      updates.clearTce(hw, pageShift, clear)
+      return result
+    }
+    return H_CODES.H_SUCCESS
+  }
+
+  #killAll(updates: TableUpdates, { attachments }: GuestTceTable, entry: number, npages: number): void {
+    for (let t = 0; t < attachments.length; t++) {
+      updates.killGuestPages((attachments[t] as (typeof attachments)[number]).table, entry, npages)
+    }
+  }
+
+  /** The LIOBN is what the guest finds in r4, unless a value takes its place. */
+  #begin(vm: KvmVm, liobnHi: number, liobnLo: number): GuestTceTable | undefined {
+    this.r4Hi = liobnHi
+    this.r4Lo = liobnLo
+    const { tables } = vm
+    for (let i = 0; i < tables.length; i++) {
+      const table = tables[i] as GuestTceTable
+      if (table.liobnLo === liobnLo && table.liobnHi === liobnHi) return table
+    }
+    return undefined
+  }
+
+  /** Whether entries [entry, entry + count) are in the window, as far as the kernel looks. */
+  #isInside(table: GuestTceTable, entry: number, count: number): boolean {
+    const first = entry - table.offset
+    const end = this.#errata.looksAtFirstPage ? first + 1 : first + count
+    return first >= 0 && end <= table.entries
+  }
+
+  /** What is wrong with a TCE that is to be written, as a place of the rules; FITS where nothing is. */
+  #faultOf(
+    vm: KvmVm,
+    table: GuestTceTable,
+    hi: number,
+    lo: number,
+    rules: typeof PUT | typeof INDIRECT,
+  ): number {
+    if ((lo & TCE_PERM) === 0) return FITS
+    if (isUnaligned(hi, lo & ~TCE_PERM, table.pageShift)) {
+      return this.#errata.hasRealMode
+        ? this.#unknown('a TCE that is not aligned, before Linux 5.19')
+        : rules['tce-unaligned']
+    }
+    if (!this.#translate(vm, hi, lo)) return rules['tce-outside-ram']
+    const memory = this.#memory
+    const { attachments } = table
+    for (let t = 0; t < attachments.length; t++) {
+      const { pageShift } = (attachments[t] as (typeof attachments)[number]).table
+      const region = memory.lookup(vm.mm, this.#uaHi, this.#uaLo, 2 ** pageShift)
+      if (region < 0 || memory.toHpa(region, this.#uaHi, this.#uaLo, pageShift) !== 0) {
+        return this.#errata.ignoresErrors ? this.#unknownRefusal() : rules['not-registered']
+      }
+    }
+    return FITS
+  }
+
+  /** The user address of a TCE: all bits but the permissions. False where it begins in no slot. */
+  #translate(vm: KvmVm, hi: number, lo: number): boolean {
+    const page = pageOf(hi, lo, PAGE_SHIFT)
+    const uaPage = page < PAGES_END ? vm.memory.uaPageOf(page) : NO_UA
+    if (uaPage === NO_UA) return false
+    this.#uaHi = hiOfPage(uaPage, PAGE_SHIFT)
+    this.#uaLo = loOfPage(uaPage, PAGE_SHIFT) | (lo & 0xfff & ~TCE_PERM)
+    return true
+  }
+
+  #isRealMode(vm: KvmVm): boolean {
+    if (!this.#errata.hasRealMode || vm.isRadix) return false
+    this.#unknown('hypercalls of a hash guest before Linux 5.19, which enter real mode first')
+    return true
+  }
+
+  #unknownRefusal(): number {
+    return this.#unknown('a refusal of a hardware table before Linux 4.20')
+  }
+
+  #unknown(why: string): number {
+    this.why = why
+    return UNMODELLED
+  }
+
+  #updatesOf(vm: KvmVm): TableUpdates {
+    let updates = this.#updates.get(vm)
+    if (updates === undefined) {
+      const { profile, processes, onBug } = this.#kvm
+      const errata = updateErrata(profile)
+      updates = new TableUpdates({ host: processes.host, memory: this.#memory, mm: vm.mm, errata, onBug })
+      this.#updates.set(vm, updates)
+    }
+    return updates
+  }
+}
