@@ -85,3 +85,52 @@ describe('a deviation', () => {
     expect(noticed(erratum)).toBe(true)
   })
 })
+
+/** What random runs meet of the errata: the rule that finds each, and those that find what comes of it. */
+const FOUND: Readonly<Record<string, readonly [rule: string, ...others: string[]]>> = {
+  X1: ['orphaned-region', 'leak-pin', 'locked-vm-balance'],
+  // An entry behind the table is never cleared: the region behind it stays.
+  X6: [
+    'host-memory-corruption',
+    'out-of-table',
+    'range-mismatch',
+    'orphaned-region',
+    'leak-pin',
+    'locked-vm-balance',
+  ],
+  X10: ['locked-vm-balance'],
+  X14: ['host-memory-corruption', 'out-of-table', 'range-mismatch'],
+  'partial-pin-count': ['range-mismatch'],
+  'iova-check-returns-1': ['range-mismatch'],
+  'region-lost-at-release': ['orphaned-region', 'leak-pin', 'locked-vm-balance'],
+}
+
+describe('kernels', () => {
+  /** The rules that find something in runs of a profile, up to the run in which one that is wanted does. */
+  const found = (profile: string, wanted?: string): Set<string> => {
+    const rules = new Set<string>()
+    for (let seed = 20; seed < (wanted === undefined ? 21 : 30) && !rules.has(wanted ?? ''); seed++) {
+      const run = new LegalRun({ seed, profile, tolerates: true })
+      while (run.performed < EPISODE / 2) run.step()
+      run.end()
+      for (const { rule } of run.judge.findings) rules.add(rule)
+    }
+    return rules
+  }
+
+  it.each(Object.keys(FOUND))('%s alone is found, by rules that it explains', (erratum) => {
+    const [rule, ...others] = FOUND[erratum] ?? ['']
+    const rules = [...found(`intended,${erratum}`, rule)]
+    expect(rules).toContain(rule)
+    expect(rules.filter((one) => one !== rule && !others.includes(one))).toEqual([])
+  })
+
+  it.each(['linux-6.12.95', 'linux-6.1', 'linux-4.2'])('%s: nothing but these is found', (version) => {
+    const explained = new Set(Object.values(FOUND).flat())
+    const rules = [...found(version)]
+    expect(rules.length).toBeGreaterThan(1)
+    expect(rules.filter((rule) => !explained.has(rule))).toEqual([])
+    const without = [version, ...Object.keys(FOUND).map((id) => `-${id}`)].join()
+    expect([...found(without)]).toEqual([])
+  })
+})

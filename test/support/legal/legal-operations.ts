@@ -5,7 +5,7 @@ import { encodeStruct, type StructDecl } from '../../../src/kernel/user-struct.t
 import { SPAPR_CALLS } from '../../../src/kernel/vfio/spapr-calls.ts'
 import { STRUCTS } from '../../../src/kernel/vfio/structs.ts'
 import type { Operation } from '../../../src/machine/operation.ts'
-import type { NaiveHost } from './naive-host.ts'
+import { isMsi, type NaiveHost } from './naive-host.ts'
 import type {
   NaiveContainer,
   NaiveDriver,
@@ -384,6 +384,7 @@ export class LegalOperations {
     // Few places, so that reads meet writes.
     const iova =
       at + BigInt(this.#prng.below(Math.max(1, unit / 4096))) * 4096n + 8n * BigInt(this.#prng.below(2))
+    if (isMsi(iova)) return undefined
     const isWrite = mapping.dir !== 1 && this.#oneIn(2)
     const args: Args = { device: device.name, iova }
     if (isWrite) args['data'] = this.#fresh()

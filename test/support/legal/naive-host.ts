@@ -299,7 +299,8 @@ export class NaiveHost {
     const driver = group?.container?.driver
     if (driver === undefined || driver === null || group?.container?.isLost === true) return undefined
     if (seen.rule === 'pe-frozen') return undefined
-    const hit = this.drivers.translate(driver, op.args['iova'] as bigint)
+    const iova = op.args['iova'] as bigint
+    const hit = isMsi(iova) ? undefined : this.drivers.translate(driver, iova)
     const need = op.call === 'read' ? 1 : 2
     if (hit === undefined || (hit.mapping.dir !== need && hit.mapping.dir !== 3)) {
       // Memory that a device may write it may read as well: hardware has no other way.
@@ -390,6 +391,9 @@ export class NaiveHost {
     }
   }
 }
+
+/** What a PHB takes for message signalled interrupts, whatever is mapped there. */
+export const isMsi = (iova: bigint): boolean => iova >= 0xffff_0000n && iova < 0x1_0000_0000n
 
 /** Eight bytes that were never written. */
 const UNTOUCHED = 'hex:0000000000000000'
