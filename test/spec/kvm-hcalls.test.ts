@@ -8,7 +8,14 @@ import {
   KVM_H_PUT_TCE_INDIRECT,
   KVM_H_STUFF_TCE,
 } from '../../src/kernel/kvm/hcall-calls.ts'
+import { VFIO_GROUP_SET_CONTAINER, VFIO_SET_IOMMU } from '../../src/kernel/vfio/calls.ts'
+import {
+  VFIO_IOMMU_SPAPR_REGISTER_MEMORY,
+  VFIO_IOMMU_SPAPR_TCE_CREATE,
+  VFIO_IOMMU_SPAPR_TCE_REMOVE,
+} from '../../src/kernel/vfio/spapr-calls.ts'
 import { PROC_MMAP } from '../../src/memory/proc-calls.ts'
+import { FakeGroup } from '../support/fake-platform.ts'
 import { eventsOf } from '../support/host.ts'
 import {
   GUEST_BYTES,
@@ -148,6 +155,34 @@ describe('H_PUT_TCE', () => {
       2,
       [0n, 0xdead_000n, PAGE | 1n],
     ])
+  })
+
+  it('changes the table that was attached last first; where one refuses, those before it keep what they got', () => {
+    const world = withAttached({
+      groups: [0, 1].map((group) => ({ table: new FakeGroup({ group }), devices: [] })),
+    })
+    const containerFd = world.container()
+    const groupFd = world.group(1)
+    world.call(VFIO_GROUP_SET_CONTAINER, { fd: groupFd, container: containerFd })
+    world.call(VFIO_SET_IOMMU, { fd: containerFd, type: 7n })
+    world.call(VFIO_IOMMU_SPAPR_REGISTER_MEMORY, { fd: containerFd, vaddr: UA, bytes: GUEST_BYTES })
+    world.call(VFIO_IOMMU_SPAPR_TCE_REMOVE, { fd: containerFd, start_addr: 0n })
+    const window = { page_shift: 16n, window_bytes: 1n << 28n, levels: 1n }
+    world.call(VFIO_IOMMU_SPAPR_TCE_CREATE, { fd: containerFd, ...window })
+    world.call(kvm.KVM_DEV_VFIO_GROUP_ADD, { fd: world.device, group: groupFd })
+    const table = world.tableFd
+    expect(
+      world.call(kvm.KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, { fd: world.device, group: groupFd, table }).rule,
+    ).toBe('done')
+    const [first, second] = [world.hw, (world.vfio.group(1)?.table as FakeGroup).tables[0]!]
+    expect([put(world, 0n, 3n).rule, world.mapped()]).toEqual(['done', 3])
+    first.refuses = 'xchg'
+    expect(put(world, PAGE, 3n).rule).toBe('table-refused')
+    expect([first.live().length, second.live().length, world.tces(0n, 2n)]).toEqual([1, 2, [3n, 0n]])
+    first.refuses = null
+    second.refuses = 'xchg'
+    expect(put(world, 2n * PAGE, 3n).rule).toBe('table-refused')
+    expect([first.live().length, second.live().length]).toEqual([1, 2])
   })
 
   it('X5: what was mapped before a half page failed is cleared, and counted for ever', () => {

@@ -9,6 +9,7 @@ import { OPEN, VFIO_GROUP_SET_CONTAINER, VFIO_SET_IOMMU } from '../../src/kernel
 import { VFIO_ERRATA } from '../../src/kernel/vfio/errata.ts'
 import * as spapr from '../../src/kernel/vfio/spapr-calls.ts'
 import { completeArguments } from '../../src/machine/arguments.ts'
+import type { FakeGroup } from './fake-platform.ts'
 import { makeVfio, UA, type VfioWorldOptions } from './vfio.ts'
 
 type Args = Record<string, Value>
@@ -106,7 +107,7 @@ export function withHardware(options: KvmWorldOptions = {}, more: Args = {}) {
   const made = call(kvm.KVM_CREATE_DEVICE, { fd: vm, type: 4n })
   if (made.code !== 'OK') throw new Error(`${made.rule} instead of a device`)
   const device = made.outputs['device_fd'] as bigint
-  const hw = world.pe.tables[0]
+  const hw = (world.vfio.group(0)?.table as FakeGroup).tables[0]
   if (hw === null || hw === undefined) throw new Error('no hardware table')
   const region = memory.find(qemu.mm, UA, registeredBytes)
   const attach = (table = world.tableFd) =>
