@@ -13,7 +13,8 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
   report: ['bits', 'trace', 'memory', 'table', 'check', 'reader'],
   kernel: ['bits', 'trace', 'memory', 'table', 'hw'],
   machine: ['bits', 'trace', 'memory', 'table', 'check', 'reader', 'hw', 'report', 'kernel'],
-  cli: ['bits', 'trace', 'memory', 'table', 'check', 'reader', 'hw', 'report', 'kernel', 'machine'],
+  peer: ['bits', 'trace', 'memory', 'table', 'check', 'reader', 'hw', 'report', 'kernel', 'machine'],
+  cli: ['bits', 'trace', 'memory', 'table', 'check', 'reader', 'hw', 'report', 'kernel', 'machine', 'peer'],
   scripts: [
     'bits',
     'trace',
@@ -25,12 +26,13 @@ export const FLOORS: Readonly<Record<string, readonly string[]>> = {
     'report',
     'kernel',
     'machine',
+    'peer',
     'cli',
   ],
 }
 
 /** The only floors that may know Node and npm packages: the rest runs in a browser worker. */
-const EDGES = ['cli', 'scripts']
+const EDGES = ['peer', 'cli', 'scripts']
 
 export interface SourceFile {
   readonly path: string

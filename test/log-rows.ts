@@ -31,6 +31,9 @@ export const recording = (name: string): Promise<Uint8Array> => unpacked(`${name
 /** The bytes of the recorded transcript of kernel answers. */
 export const answers = (): Promise<Uint8Array> => unpacked('kernel-6.12-64k.answers.xz')
 
+/** The bytes of the recorded answers to random commands. */
+export const randomAnswers = (): Promise<Uint8Array> => unpacked('kernel-random.answers.xz')
+
 async function unpacked(file: string): Promise<Uint8Array> {
   const pieces: Uint8Array[] = []
   const input = await openInput(`recordings/${file}`, process.stdin)

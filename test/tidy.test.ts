@@ -12,7 +12,7 @@ const UNFINISHED = /\b(TODO|FIXME|XXX)\b/
 const BANS: readonly (readonly [pattern: RegExp, instead: string, except?: RegExp])[] = [
   [/\bDate\.now\b|\bnew Date\b|performance\.now/, 'the machine clock', /src\/(cli|scripts)\//],
   [/\bMath\.random\b/, 'bits/prng'],
-  [/\bset(Timeout|Interval|Immediate)\b/, 'ticks', /src\/cli\//],
+  [/\bset(Timeout|Interval|Immediate)\b/, 'ticks', /src\/(cli|peer)\//],
   [/\bconsole\./, 'the Io of the command'],
   [UNFINISHED, 'an issue, or the work itself'],
   [/@ts-(ignore|expect-error|nocheck)|\bas any\b/, 'a type'],

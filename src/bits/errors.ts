@@ -12,6 +12,7 @@ export const ERROR_CODES = {
   ERR_LOG_FORMAT: 'A log is in none of the known formats.',
   ERR_INPUT: 'A file cannot be read or unpacked.',
   ERR_RULE: 'A rule is named that does not exist.',
+  ERR_PEER: 'A peer (a real kernel or QEMU) is missing, does not start, or went away.',
   ERR_STATE_LIMIT: 'More records, marks or results were asked for than are kept.',
 } as const
 

@@ -53,6 +53,7 @@ export function failure(error: unknown, io: Io): number {
   }
   if (error instanceof IommulatorError) {
     io.err(`iommulator: ${error.message}\n`)
+    if (error.code === 'ERR_PEER') return EXIT.ENVIRONMENT
     return USAGE_ERRORS.includes(error.code) ? EXIT.USAGE : EXIT.INPUT
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error)

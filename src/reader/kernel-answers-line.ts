@@ -171,6 +171,23 @@ export function readAgentLine(text: string): AgentLine | AgentLineFault | undefi
   return typeof answer === 'string' ? { damaged: answer, name: own } : { command, answer }
 }
 
+/**
+ * Reads a command as it is given to the agent. A text says what is wrong with it.
+ *
+ * @example
+ * readAgentCommand('create 16 0x40000000 1')
+ */
+export function readAgentCommand(text: string): AgentCommand | string {
+  const line = text.trim()
+  const blank = line.indexOf(' ')
+  const name = blank < 0 ? line : line.slice(0, blank)
+  const decl = agentCommandNamed(name)
+  if (decl === undefined)
+    return `no command is called "${name}"${didYouMean(name, Object.keys(AGENT_COMMANDS))}`
+  const read = readArgs(decl, blank < 0 ? '' : line.slice(blank + 1))
+  return typeof read === 'string' ? `${name}: ${read}` : { name: name as AgentCommandName, ...read }
+}
+
 function printedField(kind: AnswerKind, value: AnswerValue): string {
   if (typeof value === 'string') return value
   if (typeof value !== 'bigint') return value.map(hex).join(' ')

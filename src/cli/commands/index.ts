@@ -13,6 +13,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./replay.ts')).replayCommand,
   },
   {
+    name: 'connect',
+    summary: 'give a real kernel and the model the same commands',
+    load: async () => (await import('./connect.ts')).connectCommand,
+  },
+  {
     name: 'decode',
     summary: 'show what a word, a call or a code means, in both directions',
     load: async () => (await import('./decode.ts')).decodeCommand,

@@ -154,6 +154,9 @@ export class KernelAnswersReplay implements LogReplay {
       },
     })
     this.#host = { machine, listed }
+    if (this.#options.isContinued === true) {
+      for (const device of listed.modelled) this.#bufferBytes.set(device, 0n)
+    }
     return this.#host
   }
 

@@ -19,6 +19,8 @@ export interface ReplayOptions {
   readonly source: string
   /** Without checkers and ledger: for benches. */
   readonly bare?: boolean
+  /** The host ran before the log begins: what its devices hold then is not known. */
+  readonly isContinued?: boolean
 }
 
 /** A replay that takes the bytes of a log as they come. */

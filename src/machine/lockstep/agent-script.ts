@@ -1,0 +1,81 @@
+import { IommulatorError } from '../../bits/errors.ts'
+import { type AgentCommand, formatAgentCommand, readAgentCommand } from '../../reader/kernel-answers-line.ts'
+import { KernelAnswersReader } from '../../reader/kernel-answers-reader.ts'
+
+/** Commands that one process of the agent runs. */
+export interface AgentScript {
+  /** A word without blanks. */
+  readonly name: string
+  readonly commands: readonly AgentCommand[]
+}
+
+/** Commands of one script; what a person writes has a few hundred. */
+const COMMANDS_MAX = 10_000
+const NAME_CHARACTERS_MAX = 40
+
+/** A name as it stands in a mark of a transcript. */
+export const scriptName = (text: string): string =>
+  text.replaceAll(/[^\w.-]/g, '_').slice(0, NAME_CHARACTERS_MAX) || 'script'
+
+/** Collects the commands of a transcript, each script's apart. */
+function ofTranscript(text: string, name: string): AgentScript[] {
+  const scripts: { name: string; commands: AgentCommand[] }[] = []
+  let open: AgentCommand[] | undefined
+  const begin = (called: string): AgentCommand[] => {
+    const commands: AgentCommand[] = []
+    scripts.push({ name: called, commands })
+    return commands
+  }
+  const reader = new KernelAnswersReader({
+    take(entry) {
+      if (entry.kind === 'command') {
+        open ??= begin(name)
+        open.push(entry.command)
+      } else if (entry.kind === 'mark') {
+        open = entry.mark === 'script' ? begin(scriptName(entry.fields['script'] as string)) : undefined
+      }
+    },
+  })
+  reader.push(Uint8Array.from(text, (character) => character.charCodeAt(0) & 0xff))
+  reader.end()
+  return scripts.filter(({ commands }) => commands.length > 0)
+}
+
+function ofCommands(text: string, name: string): AgentScript {
+  const commands: AgentCommand[] = []
+  for (const [i, raw] of text.split('\n').entries()) {
+    const line = raw.trim()
+    if (line === '' || line.startsWith('#')) continue
+    const command = readAgentCommand(line)
+    if (typeof command === 'string') {
+      const where = { file: name, line: i + 1 }
+      throw new IommulatorError('ERR_OPERATION', `${name}, line ${i + 1}: ${command}`, where)
+    }
+    commands.push(command)
+  }
+  return { name: scriptName(name), commands }
+}
+
+/**
+ * The scripts of a file: a transcript, whose answers are left out, or commands of the agent, one a line, with
+ * comments behind `#`.
+ *
+ * @param name what a script is called that the file does not name
+ * @throws IommulatorError ERR_OPERATION where a line is no command, or where there is none
+ * @example
+ * readAgentScripts('open 0\ngroup 0\n', 'two.txt') // [{ name: 'two.txt', commands: [...] }]
+ */
+export function readAgentScripts(text: string, name: string): AgentScript[] {
+  const isTranscript = / => (?:-?\d|\?)/.test(text)
+  const scripts = isTranscript ? ofTranscript(text, scriptName(name)) : [ofCommands(text, name)]
+  const most = Math.max(0, ...scripts.map(({ commands }) => commands.length))
+  if (most === 0) throw new IommulatorError('ERR_OPERATION', `${name} holds no command of the agent`)
+  if (most > COMMANDS_MAX) {
+    throw new IommulatorError('ERR_OPERATION', `${name}: a script has more than ${COMMANDS_MAX} commands`)
+  }
+  return scripts
+}
+
+/** The lines of a script, as `readAgentScripts` reads them. */
+export const formatAgentScript = ({ commands }: Pick<AgentScript, 'commands'>): string =>
+  commands.map((command) => `${formatAgentCommand(command)}\n`).join('')

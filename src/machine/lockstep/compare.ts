@@ -1,0 +1,190 @@
+import { agentCommandOf, formatAgentCommand } from '../../reader/kernel-answers-line.ts'
+import { createReplay } from '../replay/log-replay.ts'
+import type { Divergence, Unjudged } from '../replay/result.ts'
+import type { AgentScript } from './agent-script.ts'
+import { ModelPeer } from './model-peer.ts'
+import type { ScriptPeer } from './script-peer.ts'
+import { shrink } from './shrink.ts'
+
+/** What a script gave on a peer and on the model. */
+export interface Compared {
+  readonly script: AgentScript
+  /** The peer's part of a transcript. */
+  readonly transcript: string
+  readonly equal: number
+  /** Answers that the model cannot judge. */
+  readonly unjudged: number
+  readonly reasons: readonly Unjudged[]
+  /** Commands behind one that ended the process. */
+  readonly notRun: number
+  /** Answers that differ, in order; `line` counts from the first line of the transcript. */
+  readonly differences: readonly Divergence[]
+}
+
+export interface CompareOptions {
+  /** Errata of the model; those of the kernel that the peer names where it is left out. */
+  readonly profile?: string
+}
+
+const bytesOf = (text: string): Uint8Array =>
+  Uint8Array.from(text, (character) => character.charCodeAt(0) & 0xff)
+
+/**
+ * The peer's process ended before the script did: so must the model's, at the same command. Undefined where both did,
+ * or where the model does not know.
+ */
+function endedOtherwise(
+  head: string,
+  { name, commands }: AgentScript,
+  answered: number,
+  profile: string | undefined,
+): Pick<Divergence, 'call' | 'log' | 'model'> | undefined {
+  const command = commands[answered]
+  if (command === undefined) return undefined
+  const model = new ModelPeer(head, profile).write({ name, commands: commands.slice(0, answered + 1) })
+  const [last] = lastAnswers(model, 1)
+  const call = formatAgentCommand(command)
+  if (last === undefined || !model.includes(`\n${call} => ${last}\n`) || /rc=[^0]/.test(model))
+    return undefined
+  return { call, log: 'nothing: the process ended', model: last }
+}
+
+/** Judges what a peer answered to a script: the model does the same on a host that has just started. */
+export function judgeTranscript(
+  head: string,
+  script: AgentScript,
+  transcript: string,
+  { profile }: CompareOptions = {},
+): Compared {
+  const replay = createReplay({
+    from: 'kernel-answers',
+    source: script.name,
+    bare: true,
+    isContinued: true,
+    ...(profile !== undefined && { profile }),
+  })
+  replay.push(bytesOf(head + transcript))
+  const { answers, unjudged, divergences, log } = replay.end()
+  const headLines = head.split('\n').length - 1
+  const lines = transcript.split('\n').length - 1
+  const isShort = /^ORACLE script end rc=(?!0$)/m.test(transcript)
+  const ended = isShort ? endedOtherwise(head, script, log.events, profile) : undefined
+  return {
+    script,
+    transcript,
+    equal: answers.matched,
+    unjudged: answers.unjudged,
+    reasons: unjudged,
+    notRun: script.commands.length - log.events,
+    differences: [
+      ...divergences.map((d) => ({ ...d, line: d.line - headLines })),
+      ...(ended === undefined ? [] : [{ ...ended, line: lines, what: 'answer', rule: 'ended' } as const]),
+    ],
+  }
+}
+
+/** Runs a script on a peer and on the model, and compares their answers. */
+export async function compareScript(
+  peer: ScriptPeer,
+  script: AgentScript,
+  options: CompareOptions = {},
+): Promise<Compared> {
+  return judgeTranscript(peer.head, script, await peer.run(script), options)
+}
+
+/** How an answer begins: its errno, 0, or that it is a number. */
+function beginning(answer: string): string {
+  const [value = '', errno = ''] = answer.split(' ')
+  if (value.startsWith('-')) return errno
+  return /^[1-9]/.test(value) ? 'a number' : value
+}
+
+/**
+ * What makes two differences the same one: the command, how each side's answer begins, and the model's rule. Amounts
+ * may change while a script becomes smaller.
+ */
+export const differenceKind = ({ call, log, model, rule }: Divergence): string =>
+  `${call.split(' ', 1)[0]}: ${beginning(log)} against ${beginning(model)} (${rule})`
+
+/** One answer of each side. */
+export interface BothSides {
+  readonly command: string
+  readonly peer: string
+  readonly model: string
+}
+
+/** A difference with the smallest script that shows it, and what both sides say of their state there. */
+export interface SmallestDifference {
+  readonly kind: string
+  readonly difference: Divergence
+  readonly script: AgentScript
+  /** Nothing can be left out of the script; false where that took too many tries. */
+  readonly isMinimal: boolean
+  readonly tries: number
+  /** Answers of both sides to questions that are asked behind the script. */
+  readonly state: readonly BothSides[]
+}
+
+/** Scripts that are run to make one smaller. */
+const TRIES_MAX = 400
+
+/** Questions about the state behind a difference: they change nothing. */
+const QUESTIONS = [
+  agentCommandOf('vmlck', {}),
+  agentCommandOf('info', {}),
+  agentCommandOf('groupstatus', { group: 0 }),
+  agentCommandOf('groupstatus', { group: 1 }),
+]
+
+/** The answers of a transcript's last commands. */
+function lastAnswers(transcript: string, count: number): string[] {
+  const lines = transcript.split('\n').flatMap((line) => {
+    const arrow = line.lastIndexOf(' => ')
+    return arrow < 0 ? [] : [line.trimEnd().slice(arrow + 4)]
+  })
+  return lines.slice(-count)
+}
+
+/**
+ * Makes the script of a difference as small as it can be, and asks both sides for their state behind it. Undefined
+ * where the difference does not show a second time.
+ */
+export async function smallest(
+  peer: ScriptPeer,
+  { script, differences: [first], transcript }: Compared,
+  options: CompareOptions = {},
+): Promise<SmallestDifference | undefined> {
+  if (first === undefined) return undefined
+  const kind = differenceKind(first)
+  let latest: Divergence | undefined
+  const fails = async (commands: AgentScript['commands']): Promise<boolean> => {
+    const { differences } = await compareScript(peer, { ...script, commands }, options)
+    const same = differences.find((d) => differenceKind(d) === kind)
+    if (same !== undefined) latest = same
+    return same !== undefined
+  }
+  const answersUpTo = transcript
+    .split('\n')
+    .slice(0, first.line)
+    .filter((line) => line.includes(' => ')).length
+  const upTo = script.commands.slice(0, answersUpTo)
+  const whole = (await fails(upTo)) ? upTo : script.commands
+  if (latest === undefined && !(await fails(whole))) return undefined
+  const shrunk = await shrink(whole, fails, TRIES_MAX)
+  const small = { name: script.name, commands: shrunk.items }
+  const asked = { ...small, commands: [...small.commands, ...QUESTIONS] }
+  const [real, modelled] = [await peer.run(asked), new ModelPeer(peer.head, options.profile).write(asked)]
+  const [theirs, ours] = [lastAnswers(real, QUESTIONS.length), lastAnswers(modelled, QUESTIONS.length)]
+  return {
+    kind,
+    difference: latest ?? first,
+    script: small,
+    isMinimal: shrunk.isMinimal,
+    tries: shrunk.tries,
+    state: QUESTIONS.map((question, i) => ({
+      command: formatAgentCommand(question),
+      peer: theirs[i] ?? '',
+      model: ours[i] ?? '',
+    })),
+  }
+}

@@ -1,0 +1,151 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import type { Readable, Writable } from 'node:stream'
+import { type AgentScript, formatAgentScript } from '../machine/lockstep/agent-script.ts'
+import type { ScriptPeer } from '../machine/lockstep/script-peer.ts'
+import { findKernelFiles, type KernelFiles } from './kernel-files.ts'
+import { SerialLine } from './serial-line.ts'
+
+/** An emulated POWER9 starts in 10 s; a machine that is busy with other things takes longer. */
+const START_MS = 180_000
+/** A script; opening a device resets its bus, which takes the kernel 5 s. */
+const SCRIPT_MS = 120_000
+/** For the kernel to switch the machine off. */
+const STOP_MS = 10_000
+
+const LIVE = /^ORACLE live\r*$/m
+const SCRIPT_END = /^ORACLE script end rc=-?\d+/m
+const ANY_MARK = /^ORACLE (?:kernel|pci) .*$/gm
+
+/** The machine: a POWER9 with a device that does DMA behind each of two host bridges. */
+const machineArguments = ({ kernel, initrd }: KernelFiles): string[] => [
+  ...['-M', 'powernv9', '-m', '2G', '-smp', '1', '-net', 'none', '-display', 'none', '-monitor', 'none'],
+  ...['-no-reboot', '-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
+  ...['-device', 'edu,bus=pcie.1,dma_mask=0xffffffffffffffff'],
+  ...['-device', 'edu,bus=pcie.2,dma_mask=0xffffffffffffffff'],
+  ...['-kernel', kernel, '-initrd', initrd, '-append', 'console=hvc0 quiet'],
+]
+
+/** How a peer is started: a program whose standard input and output are the agent's console. */
+export interface PeerProgram {
+  readonly command: string
+  readonly args: readonly string[]
+}
+
+export interface KernelPeerOptions {
+  /** Instead of QEMU, for tests. */
+  readonly program?: PeerProgram
+  readonly startMs?: number
+  readonly scriptMs?: number
+  /** Files of the machine; those that the set-up script made where they are left out. */
+  readonly files?: KernelFiles
+}
+
+/**
+ * A real Linux kernel on QEMU's powernv9, whose only program is the agent. Scripts go in over its console, each a
+ * process of its own, and transcripts come back.
+ *
+ * @example
+ * const peer = await KernelPeer.start()
+ * try {
+ *   await peer.run({ name: 'a', commands })
+ * } finally {
+ *   await peer.stop()
+ * }
+ */
+export class KernelPeer implements ScriptPeer {
+  readonly #child: ChildProcess
+  readonly #line: SerialLine
+  readonly #scriptMs: number
+  #head = ''
+  /** Scripts run one after the other; so do their answers. */
+  #last: Promise<unknown> = Promise.resolve()
+  readonly #end = () => this.#child.kill('SIGKILL')
+
+  private constructor(
+    child: ChildProcess & { readonly stdin: Writable; readonly stdout: Readable },
+    scriptMs: number,
+  ) {
+    this.#child = child
+    this.#scriptMs = scriptMs
+    this.#line = new SerialLine({ input: child.stdin, output: child.stdout })
+    let said = ''
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      said = (said + text).slice(-1000)
+    })
+    child.once('exit', (code, signal) => {
+      process.off('exit', this.#end)
+      this.#line.close(`QEMU ended (${signal ?? code})${said === '' ? '' : `: ${said.trim()}`}`)
+    })
+    child.once('error', (error) => this.#line.close(error.message))
+    // Whatever ends this program ends the machine.
+    process.once('exit', this.#end)
+  }
+
+  /**
+   * Starts the machine and waits until the agent takes scripts.
+   *
+   * @throws IommulatorError ERR_PEER where something is missing, or the machine does not start
+   */
+  static async start(options: KernelPeerOptions = {}): Promise<KernelPeer> {
+    const { program, startMs = START_MS, scriptMs = SCRIPT_MS } = options
+    const { command, args } = program ?? programOf(options.files ?? findKernelFiles())
+    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+    const peer = new KernelPeer(child, scriptMs)
+    try {
+      const said = await peer.#line.until(LIVE, startMs)
+      peer.#head = `${[...said.matchAll(ANY_MARK)].map(([mark]) => mark).join('\n')}\n`
+    } catch (error) {
+      await peer.#kill()
+      throw error
+    }
+    return peer
+  }
+
+  get head(): string {
+    return this.#head
+  }
+
+  /** Process id of the machine. */
+  get pid(): number | undefined {
+    return this.#child.pid
+  }
+
+  run(script: AgentScript): Promise<string> {
+    // The next script goes out before the last one is answered: the console is never idle.
+    this.#line.write(`script ${script.name}\n${formatAgentScript(script)}end\n`)
+    const answered = this.#last.then(() => this.#line.until(SCRIPT_END, this.#scriptMs))
+    this.#last = answered.catch(() => undefined)
+    return answered
+  }
+
+  /** Switches the machine off, or ends it where it does not go by itself. */
+  async stop(): Promise<void> {
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
+    const gone = new Promise((resolve) => this.#child.once('exit', resolve))
+    this.#line.write('poweroff\n')
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise((resolve) => {
+      timer = setTimeout(resolve, STOP_MS)
+    })
+    await Promise.race([gone, late])
+    clearTimeout(timer)
+    await this.#kill()
+  }
+
+  async #kill(): Promise<void> {
+    if (this.#child.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null)
+      return
+    const gone = new Promise((resolve) => this.#child.once('exit', resolve))
+    this.#child.kill('SIGKILL')
+    await gone
+  }
+}
+
+/** Linux ends the machine with whoever started it, also where that is killed (setpriv of util-linux). */
+function programOf(files: KernelFiles): PeerProgram {
+  const args = machineArguments(files)
+  const { qemu, setpriv } = files
+  return setpriv === undefined
+    ? { command: qemu, args }
+    : { command: setpriv, args: ['--pdeathsig', 'KILL', '--', qemu, ...args] }
+}

@@ -1,0 +1,43 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { run } from './run.ts'
+
+describe('iommulator connect', () => {
+  let folder = ''
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'iommulator-test-'))
+    vi.stubEnv('PATH', folder)
+    vi.stubEnv('XDG_CACHE_HOME', folder)
+  })
+  afterEach(() => {
+    vi.unstubAllEnvs()
+    rmSync(folder, { recursive: true })
+  })
+
+  it('says what is missing, how to get it, and that it is the environment', async () => {
+    const { code, out, err } = await run(['connect', 'kernel', '--random', '10'])
+    expect({ code, out }).toEqual({ code: 4, out: '' })
+    expect(err).toMatch(/iommulator: qemu-system-ppc64 is not installed; .*sudo sh .*setup\.sh\n$/)
+  })
+
+  it.each([
+    [['connect'], /missing required argument 'peer'/],
+    [['connect', 'qemu'], /there is no peer called "qemu"; there is: kernel/],
+    [['connect', 'kernel', '--random', 'many'], /--random many: a whole number from 0 to 10000000/],
+    [['connect', 'kernel', '--dma-every', '-1'], /--dma-every -1: a whole number/],
+  ])('%j is a wrong use', async (argv, why) => {
+    const { code, err } = await run(argv)
+    expect(code).toBe(2)
+    expect(err).toMatch(why)
+  })
+
+  it('a file is read before anything is started', async () => {
+    const path = join(folder, 'script.txt')
+    writeFileSync(path, 'open 0\nopne 1\n')
+    const { code, err } = await run(['connect', 'kernel', path])
+    expect(code).toBe(3)
+    expect(err).toBe('iommulator: script.txt, line 2: no command is called "opne" (did you mean "open"?)\n')
+  })
+})

@@ -1,0 +1,67 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type AgentScript, readAgentScripts } from '../../src/machine/lockstep/agent-script.ts'
+import { compareAll, isEqual } from '../../src/machine/lockstep/comparison.ts'
+import { comparisonText } from '../../src/machine/lockstep/comparison-report.ts'
+import { randomScript } from '../../src/machine/lockstep/random-script.ts'
+import { findKernelFiles } from '../../src/peer/kernel-files.ts'
+import { KernelPeer } from '../../src/peer/kernel-peer.ts'
+import { answers } from '../log-rows.ts'
+import { GROUPS } from '../support/lockstep.ts'
+
+const plain = (text: string): string => text
+const PAINT = { bold: plain, dim: plain, red: plain, green: plain, yellow: plain, cyan: plain }
+
+/** Why there is no kernel here; undefined where there is one. */
+function whyNot(): string | undefined {
+  try {
+    findKernelFiles()
+    return undefined
+  } catch (error) {
+    return (error as Error).message
+  }
+}
+
+const missing = whyNot()
+if (missing !== undefined) process.stderr.write(`the kernel peer is skipped: ${missing}\n`)
+
+describe.skipIf(missing !== undefined)('a real kernel', () => {
+  let peer: KernelPeer
+  beforeAll(async () => {
+    peer = await KernelPeer.start()
+  })
+  afterAll(() => peer?.stop())
+
+  /** Compares, and shows what differs. */
+  async function same(scripts: Iterable<AgentScript>) {
+    const result = await compareAll(peer, scripts, { differencesMax: 3 })
+    expect(isEqual(result), comparisonText(result, { peer: 'kernel' }, PAINT)).toBe(true)
+    return result
+  }
+
+  it('answers the recorded VFIO scripts as the model does', async () => {
+    const all = readAgentScripts(Buffer.from(await answers()).toString('latin1'), 'recording')
+    const scripts = all.filter(({ name }) => /^pnv-[125]-/.test(name))
+    expect(scripts).toHaveLength(3)
+    const { commands, equal, unjudged } = await same(scripts)
+    expect(equal).toBe(commands - unjudged)
+  })
+
+  it('answers random commands as the model does, and moves the same bytes', async () => {
+    const numbers = Array.from({ length: 24 }, (_, number) => number)
+    const { commands, equal, unjudged } = await same(
+      numbers.map((number) => randomScript({ seed: 2026, groups: GROUPS, dmaEvery: 12 }, number)),
+    )
+    expect(commands).toBeGreaterThan(1000)
+    expect(unjudged).toBeLessThan(commands / 20)
+    expect(equal + unjudged).toBe(commands)
+  })
+
+  it('has the defects that the model knows: without them there are differences', async () => {
+    const scripts = Array.from({ length: 12 }, (_, number) =>
+      randomScript({ seed: 5, groups: GROUPS, dmaEvery: 0 }, number),
+    )
+    const result = await compareAll(peer, scripts, { differencesMax: 1, profile: 'intended' })
+    expect(result.differences).toHaveLength(1)
+    expect(result.differences[0]?.isMinimal).toBe(true)
+  })
+})
