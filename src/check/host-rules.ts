@@ -14,6 +14,18 @@ export const HOST_RULES = declareRules([
     kept: 'scenarios/rules/leak-pin-kept.yaml',
   },
   {
+    id: 'mapped-balance',
+    title: 'A region counts mappings that are not there, or does not count some',
+    promise:
+      'When a call returns, regions count exactly the mappings that hardware tables have gained or lost.',
+    advice:
+      'A count too many keeps the memory pinned and registered for good; one too few lets it be given back while ' +
+      'a device reaches it. Look for an error path that clears an entry or leaves one without the count.',
+    needs: ['region.map', 'hw.set', 'call.return'],
+    broken: 'scenarios/rules/mapped-balance-broken.yaml',
+    kept: 'scenarios/rules/mapped-balance-kept.yaml',
+  },
+  {
     id: 'locked-vm-balance',
     title: 'locked_vm is not what was charged',
     promise:

@@ -8,6 +8,7 @@ import { LeakMapping } from './leak-mapping.ts'
 import { LeakPin } from './leak-pin.ts'
 import type { CheckerOptions } from './listed-checker.ts'
 import { LockedVmBalance } from './locked-vm-balance.ts'
+import { MappedBalance } from './mapped-balance.ts'
 import { NotModelled } from './not-modelled.ts'
 import { OrphanedRegion } from './orphaned-region.ts'
 import { OutOfTable } from './out-of-table.ts'
@@ -30,6 +31,7 @@ const CHECKERS: Readonly<Record<RuleId, new (options: CheckerOptions) => Checker
   'allocator-drift': AllocatorDrift,
   'out-of-table': OutOfTable,
   'leak-pin': LeakPin,
+  'mapped-balance': MappedBalance,
   'locked-vm-balance': LockedVmBalance,
   'orphaned-region': OrphanedRegion,
   'range-mismatch': RangeMismatch,

@@ -174,7 +174,7 @@ describe('H_PUT_TCE', () => {
     expect(
       world.call(kvm.KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, { fd: world.device, group: groupFd, table }).rule,
     ).toBe('done')
-    const [first, second] = [world.hw, (world.vfio.group(1)?.table as FakeGroup).tables[0]!]
+    const [first, second] = [world.hw, (world.vfio.group(1)!.table as FakeGroup).tables[0]!]
     expect([put(world, 0n, 3n).rule, world.mapped()]).toEqual(['done', 3])
     first.refuses = 'xchg'
     expect(put(world, PAGE, 3n).rule).toBe('table-refused')

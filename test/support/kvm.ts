@@ -107,7 +107,7 @@ export function withHardware(options: KvmWorldOptions = {}, more: Args = {}) {
   const made = call(kvm.KVM_CREATE_DEVICE, { fd: vm, type: 4n })
   if (made.code !== 'OK') throw new Error(`${made.rule} instead of a device`)
   const device = made.outputs['device_fd'] as bigint
-  const hw = (world.vfio.group(0)?.table as FakeGroup).tables[0]
+  const hw = (world.vfio.group(0)!.table as FakeGroup).tables[0]
   if (hw === null || hw === undefined) throw new Error('no hardware table')
   const region = memory.find(qemu.mm, UA, registeredBytes)
   const attach = (table = world.tableFd) =>

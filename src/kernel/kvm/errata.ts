@@ -99,6 +99,7 @@ export const KVM_ERRATA = declareErrata([
     source: `Linux v6.1 ${VIRTUAL}, kvmppc_h_put_tce_indirect`,
     evidence: 'source',
     scenario: 'scenarios/errata/x2-poison-is-mapped.yaml',
+    finding: 'mapped-balance',
   },
   {
     id: 'X5',
@@ -112,6 +113,7 @@ export const KVM_ERRATA = declareErrata([
     source: `Linux v6.1 ${VIRTUAL}, kvmppc_clear_tce; since c20577014f85 (v4.20)`,
     evidence: 'source',
     scenario: 'scenarios/errata/x5-clear-keeps-counts.yaml',
+    finding: 'mapped-balance',
   },
   {
     id: 'X7',

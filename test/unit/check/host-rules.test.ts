@@ -3,6 +3,7 @@ import { HOST_RULES, type HostRuleId } from '../../../src/check/host-rules.ts'
 import { LeakPin } from '../../../src/check/leak-pin.ts'
 import type { CheckerOptions } from '../../../src/check/listed-checker.ts'
 import { LockedVmBalance } from '../../../src/check/locked-vm-balance.ts'
+import { MappedBalance } from '../../../src/check/mapped-balance.ts'
 import { OrphanedRegion } from '../../../src/check/orphaned-region.ts'
 import { OutOfTable } from '../../../src/check/out-of-table.ts'
 import { RangeMismatch } from '../../../src/check/range-mismatch.ts'
@@ -15,6 +16,7 @@ import { RecordLog } from '../../../src/trace/record-log.ts'
 
 const CHECKERS: Record<HostRuleId, new (options: CheckerOptions) => Checker> = {
   'leak-pin': LeakPin,
+  'mapped-balance': MappedBalance,
   'locked-vm-balance': LockedVmBalance,
   'orphaned-region': OrphanedRegion,
   'range-mismatch': RangeMismatch,
@@ -77,7 +79,11 @@ class HostWorld {
 
   map(mapped: number, delta: number) {
     const fields = { region: 0, process: 'vmm', ua: UA, pages: 4, used: 1, mapped, delta }
-    return this.log.emit('region.map', null, fields)
+    const seq = this.log.emit('region.map', null, fields)
+    const [before, tce] = delta > 0 ? [0n, 3n] : [3n, 0n]
+    const entries = { table: 1, entry: 0, count: Math.abs(delta), beforeStep: 16, step: 16 }
+    this.log.emit('hw.set', null, { ...entries, before, tce })
+    return seq
   }
 
   free(process = 'vmm') {

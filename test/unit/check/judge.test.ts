@@ -74,6 +74,7 @@ describe('the judge', () => {
       ['leak-mapping', ['device.remove']],
       ['allocator-drift', ['alloc.take']],
       ['leak-pin', ['mm.pin']],
+      ['mapped-balance', ['region.map', 'hw.set']],
       ['locked-vm-balance', ['mm.locked']],
       ['orphaned-region', ['region.put']],
       ['range-mismatch', ['hw.set']],

@@ -110,6 +110,7 @@ describe('verdicts as text', () => {
       'allocator-drift         cannot judge  needs records of alloc.take',
       'out-of-table            kept',
       'leak-pin                cannot judge  needs records of mm.pin',
+      'mapped-balance          cannot judge  needs records of region.map, hw.set',
       'locked-vm-balance       cannot judge  needs records of mm.locked',
       'orphaned-region         cannot judge  needs records of region.put',
       'range-mismatch          cannot judge  needs records of hw.set',
