@@ -16,6 +16,7 @@ export const PREREG_ERRATA = declareErrata([
     source: `${SOURCE}; 4.19 asks for each page anew`,
     evidence: 'source',
     scenario: 'scenarios/errata/x8-region-page-shift.yaml',
+    finding: 'foreign-memory',
   },
   {
     id: 'partial-pin-count',
