@@ -42,6 +42,10 @@ const WHY = {
   NO_MEMORY: 'no memory there',
 } as const
 
+/** Pages of all leaves of a table: what its levels can tell apart. */
+const leavesOf = ({ levels, levelShift }: TveFields): number =>
+  POWERS_OF_TWO[Math.min(63, levels * levelShift)] as number
+
 export interface IodaPeOptions {
   readonly phb: IodaPhb
   /** PE number. */
@@ -177,6 +181,7 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
       this.entry = this.window * (1 << (SEGMENT_SHIFT - pageShift)) + this.#leaf
     } else {
       this.#leaf = pageOf(hi & IN_WINDOW_HI, lo, pageShift)
+      if (this.#phb.wraps) this.#leaf %= leavesOf(tve)
       this.entry = this.#leaf
     }
     if (!this.#load(hi & ~maskHi, lo & ~maskLo)) return this.#faultOfLoad
@@ -285,8 +290,7 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
   #walk(): boolean {
     const { memory } = this.#phb.host
     const { levels, levelShift, tablePage } = this.#tve
-    if (this.#leaf >= (POWERS_OF_TWO[Math.min(63, levels * levelShift)] as number))
-      return this.#stop(DMA_FAULT.OUTSIDE, WHY.BEYOND)
+    if (this.#leaf >= leavesOf(this.#tve)) return this.#stop(DMA_FAULT.OUTSIDE, WHY.BEYOND)
     let page = tablePage
     for (let level = levels - 1; level >= 0; level--) {
       const n = digitOf(this.#leaf, level * levelShift, levelShift)

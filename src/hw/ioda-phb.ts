@@ -23,6 +23,8 @@ export interface IodaPhbOptions {
   readonly cacheEntries?: number
   /** Whether it remembers TCEs at all; QEMU's do not (Q14). */
   readonly caches?: boolean
+  /** Whether a bus address past a table begins at its start again, as QEMU's do (Q15). */
+  readonly wraps?: boolean
   /** Whether firmware turns kills of pages into kills of the PE; what the platform's firmware does unless said. */
   readonly killsWholePe?: boolean
   /** log2 of the IOMMU pages that firmware lists; those of the platform unless said. */
@@ -60,6 +62,8 @@ export class IodaPhb {
   readonly tables: HwTableParts
   readonly freezes: boolean
   readonly caches: boolean
+  /** Erratum Q15. */
+  readonly wraps: boolean
   /** Erratum unlinked-window. */
   readonly forgetsLinks: boolean
   readonly pageShifts: readonly number[]
@@ -87,6 +91,7 @@ export class IodaPhb {
     this.forgetsLinks = options.profile?.has('unlinked-window') ?? false
     this.freezes = (options.freeze ?? 'pe') === 'pe'
     this.caches = options.caches ?? true
+    this.wraps = options.wraps ?? false
     this.pageShifts = options.pageShifts ?? standard.pageShifts
     this.m32Base = options.m32Base ?? M32_BASE
     const { journal, stage } = host

@@ -49,6 +49,26 @@ describe('a DMA through a window', () => {
     })
   })
 
+  it.each([1, 2])(
+    'of %i levels reaches no further than its table; on an emulated host it begins anew (Q15)',
+    (levels) => {
+      for (const wraps of [false, true]) {
+        const m = makePhb({ wraps, freeze: 'none' })
+        const pe = m.phb.addPe({ pe: 5, group: 1 })
+        const table = openWindow(pe, { levels })
+        table.xchg(3, H, 3)
+        // A level of one host page tells 2^13 entries apart, the only level of a table 2^14.
+        const reach = (1n << (levels === 1 ? 14n : 26n)) << 16n
+        expect(dma(pe, 0x3_0010n, 4, 'near')).toMatchObject({ code: OK, moved: 4 })
+        const far = dma(pe, 5n * reach + 0x3_0010n, 4)
+        expect([far.fault, text(far.buffer)]).toEqual(
+          wraps ? [DMA_FAULT.NONE, 'near'] : [DMA_FAULT.OUTSIDE, '\0\0\0\0'],
+        )
+        expect(eventsOf(m, 'dma.translate').at(-1)).toMatchObject({ entry: wraps ? 3 : expect.any(Number) })
+      }
+    },
+  )
+
   it('of PHB3 has pages of 16 MiB, of PHB4 of 1 GiB', () => {
     for (const [platform, pageShift, page] of [
       ['PHB3', 24, 0x8000],

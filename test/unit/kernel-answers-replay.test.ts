@@ -37,6 +37,19 @@ describe('the program of a transcript', () => {
       ],
     ],
     [
+      'what lies past a window is its beginning, for the PHB of an emulated host (run on 6.12.95)',
+      [
+        ...OPEN,
+        ...MEMORY,
+        DEVICE,
+        'map 0x0 0x100000000 0x10000 => 0',
+        'poke 0x100000000 0x55 16 => 0',
+        'dma r 0x80000000 16 => 0',
+        'dma w 0x100 16 => 0',
+        'peek 0x100000100 4 => 0 55555555',
+      ],
+    ],
+    [
       'memory with a hole is registered up to it: the answer counts the pages (run on 6.12.95)',
       [
         ...OPEN,

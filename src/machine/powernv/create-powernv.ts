@@ -77,6 +77,7 @@ const createPhb = (d: IodaPhbDescription, tables: HwTableParts, profile: Profile
     tables,
     freeze: profile.has('Q13') ? 'none' : d.freeze,
     caches: !profile.has('Q14'),
+    wraps: profile.has('Q15'),
     m32Base: d.m32Base,
     profile,
     ...(d.cacheEntries !== undefined && { cacheEntries: d.cacheEntries }),
