@@ -3,7 +3,7 @@
  *
  * It prepares the host (file systems, modules, devices for VFIO), says who it is, and then takes scripts from the
  * console. Each script runs in a process of its own: one command a line, one answer a line, in the format that
- * src/reader/kernel-answers-format.ts declares: `COMMAND => VALUE [ERRNO] [FIELDS]`.
+ * src/reader/kernel-answers-format.ts declares: `COMMAND => VALUE [ERRNO] [FIELDS]`. Commands about KVM are in kvm.c.
  *
  *   host to agent:  script NAME, the commands, end     or: poweroff
  *   agent to host:  ORACLE script NAME, the answers, ORACLE script end rc=N
@@ -35,10 +35,9 @@
 #include <termios.h>
 #include <unistd.h>
 
-typedef uint64_t u64;
+#include "agent.h"
 
 #define MARK "ORACLE "
-#define WORDS_MAX 12
 #define CONTAINERS 8
 #define GROUPS 16
 /* One script with its commands; the host sends no longer one. */
@@ -52,7 +51,7 @@ static int containers[CONTAINERS], groups[GROUPS], current, device = -1;
 /* Registers of the device; NULL before any was mapped. */
 static volatile uint8_t *bar;
 
-static void say(const char *format, ...)
+void say(const char *format, ...)
 {
 	va_list values;
 
@@ -61,22 +60,14 @@ static void say(const char *format, ...)
 	va_end(values);
 }
 
-/* One command: its line, and its words as texts and as numbers. */
-struct call {
-	const char *line;
-	unsigned words;
-	const char *text[WORDS_MAX];
-	u64 number[WORDS_MAX];
-};
-
 /* A word that may be left out. */
-static u64 word_or(const struct call *c, unsigned at, u64 otherwise)
+u64 word_or(const struct call *c, unsigned at, u64 otherwise)
 {
 	return c->words > at ? c->number[at] : otherwise;
 }
 
 /* Begins an answer: the command, what a system call returned, and the name of errno where that is negative. */
-static void answer(const struct call *c, long value)
+void answer(const struct call *c, long value)
 {
 	int error = errno;
 
@@ -88,20 +79,20 @@ static void answer(const struct call *c, long value)
 	}
 }
 
-static void end_line(void)
+void end_line(void)
 {
 	putchar('\n');
 	fflush(stdout);
 }
 
-static void plain(const struct call *c, long value)
+void plain(const struct call *c, long value)
 {
 	answer(c, value);
 	end_line();
 }
 
 /* 0 or -1, for calls whose number is of no interest. */
-static long done(int fd)
+long done(int fd)
 {
 	return fd < 0 ? -1 : 0;
 }
@@ -125,9 +116,14 @@ static bool has_slot(const struct call *c)
 	return c->number[1] < CONTAINERS;
 }
 
-static bool has_group(const struct call *c)
+bool has_group(const struct call *c)
 {
 	return c->number[1] < GROUPS;
+}
+
+int group_file(const struct call *c)
+{
+	return groups[c->number[1]];
 }
 
 static void do_open(const struct call *c)
@@ -453,15 +449,6 @@ static void do_peek(const struct call *c)
 
 /* ---- the table of commands ---- */
 
-struct command {
-	const char *name;
-	/* Words that it needs behind its name, and those that it may have. */
-	unsigned least, most;
-	void (*run)(const struct call *);
-	/* Whether the numbers given are ones that it has room for. */
-	bool (*fits)(const struct call *);
-};
-
 static const struct command commands[] = {
 	{ "open", 1, 1, do_open, has_slot },
 	{ "use", 1, 1, do_use, has_slot },
@@ -502,6 +489,9 @@ static const struct command *command_named(const char *name)
 	for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
 		if (!strcmp(commands[i].name, name))
 			return &commands[i];
+	for (const struct command *c = kvm_commands; c->name; c++)
+		if (!strcmp(c->name, name))
+			return c;
 	return NULL;
 }
 

@@ -89,7 +89,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/tree/modules" "$work/tree/dev" "$work/tree/proc" "$work/tree/sys"
 say "compiling the agent"
-powerpc64le-linux-gnu-gcc -std=gnu11 -O1 -Wall -Werror -static -o "$work/tree/init" "$here/agent.c" ||
+powerpc64le-linux-gnu-gcc -std=gnu11 -O1 -Wall -Werror -static -o "$work/tree/init" "$here/agent.c" "$here/kvm.c" ||
   stop "the agent does not compile"
 
 # Modules in the order in which they are loaded, those that others need first; the agent loads them by name.

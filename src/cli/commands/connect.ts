@@ -118,7 +118,7 @@ async function compareWith(
         const rate = commands / Math.max(0.001, (io.elapsedMs() - startedMs) / 1000)
         io.progress(`${commands} commands, ${equal} equal answers, ${rate.toFixed(0)} commands/s`)
       },
-      onDifference: (kind) => io.err(`${kind}: making its script smaller\n`),
+      onDifference: (kind, script) => io.err(`${script} differs: ${kind}; making it smaller\n`),
       onTranscript: (text) => {
         if (file !== undefined) writeSync(file, text)
       },

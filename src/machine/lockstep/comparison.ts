@@ -22,7 +22,7 @@ export interface ComparisonOptions extends CompareOptions {
   /** Told what the peer wrote, script by script. */
   readonly onTranscript?: (transcript: string) => void
   /** Told before a script is made smaller, which takes its time. */
-  readonly onDifference?: (kind: string) => void
+  readonly onDifference?: (kind: string, script: string) => void
 }
 
 /** What scripts gave on a peer and on the model. Plain data. */
@@ -108,7 +108,7 @@ export async function compareAll(
     if (first === undefined || counting.kinds.has(differenceKind(first))) continue
     const kind = differenceKind(first)
     counting.kinds.add(kind)
-    options.onDifference?.(kind)
+    options.onDifference?.(kind, script.name)
     const small = await smallest(peer, compared, options)
     if (small === undefined) counting.passing.push(kind)
     else counting.differences.push(small)
