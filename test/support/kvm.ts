@@ -21,6 +21,7 @@ export interface KvmWorldOptions extends VfioWorldOptions {
   readonly hasV3Mmu?: boolean
   /** Of the hardware window, and of guest memory that is preregistered. */
   readonly windowBytes?: bigint
+  readonly levels?: bigint
   readonly registeredBytes?: bigint
   /** Which allocation from the first call on fails, counted from 1. */
   readonly failsAt?: number
@@ -91,7 +92,7 @@ export function withTable(options: KvmWorldOptions = {}, more: Args = {}) {
 export function withHardware(options: KvmWorldOptions = {}, more: Args = {}) {
   const world = withTable(options, { page_shift: 16n, entries: 0x1000n, ...more })
   const { call, fdOf, vm, memory, qemu } = world
-  const { windowBytes = 1n << 28n, registeredBytes = GUEST_BYTES } = options
+  const { windowBytes = 1n << 28n, levels = 1n, registeredBytes = GUEST_BYTES } = options
   const containerFd = world.container()
   const groupFd = world.group()
   call(VFIO_GROUP_SET_CONTAINER, { fd: groupFd, container: containerFd })
@@ -102,7 +103,7 @@ export function withHardware(options: KvmWorldOptions = {}, more: Args = {}) {
     fd: containerFd,
     page_shift: 16n,
     window_bytes: windowBytes,
-    levels: 1n,
+    levels,
   })
   const made = call(kvm.KVM_CREATE_DEVICE, { fd: vm, type: 4n })
   if (made.code !== 'OK') throw new Error(`${made.rule} instead of a device`)

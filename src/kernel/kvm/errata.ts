@@ -148,7 +148,7 @@ export const KVM_ERRATA = declareErrata([
     family: 'linux',
     versions: [{ until: '5.19' }],
     wrong:
-      'Hypercalls of hash guests are tried in real mode, where nothing can be allocated and some refusals differ: what they answer is not modelled. Nor is what a TCE that is not aligned is answered with.',
+      'Hypercalls of hash guests are tried in real mode first, where nothing can be allocated: a TCE that is not aligned is answered with H_PARAMETER there. Where real mode cannot go on, virtual mode begins again; what it says of such a TCE before 5.19 is not modelled.',
     right: 'All hypercalls are answered in virtual mode.',
     source: `Linux v5.18 ${REAL}; removed in v5.19`,
     evidence: 'source',

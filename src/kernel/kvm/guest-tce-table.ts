@@ -154,6 +154,14 @@ export class GuestTceTable implements FileTarget {
     return this.#pageOf(index) < this.pages
   }
 
+  /** Whether all pages of some entries are there: real mode cannot allocate one. */
+  hasPages(index: number, count: number): boolean {
+    for (let page = this.#pageOf(index); page <= this.#pageOf(index + Math.max(count, 1) - 1); page++) {
+      if (this.#frameAt(page) === NO_FRAME) return false
+    }
+    return true
+  }
+
   /** An access through a mapping brings the page of an entry, which the table has: false where there is no memory. */
   touch(index: number): boolean {
     const page = this.#pageOf(index)

@@ -35,6 +35,11 @@ const IOBA_OUTSIDE = {
 /** What a TCE with permissions is held against, before anything is written. */
 const TCE_CHECKS = [
   {
+    rule: 'tce-unaligned-real',
+    code: 'H_PARAMETER',
+    when: 'The same as the next, of a hash guest before Linux 5.19, where real mode has all that it needs.',
+  },
+  {
     rule: 'tce-unaligned',
     code: 'H_TOO_HARD',
     when: 'A TCE with permissions has bits set below the IOMMU page, other than the permissions.',

@@ -1,4 +1,4 @@
-import { rulesOf } from '../../bits/call.ts'
+import { codesOf, rulesOf } from '../../bits/call.ts'
 import { H_CODES } from '../../bits/codes.ts'
 import type { Profile } from '../../bits/errata.ts'
 import { hiOfPage, loOfPage, numberOf, pageOf } from '../../bits/u64.ts'
@@ -17,6 +17,9 @@ const PUT = rulesOf(KVM_H_PUT_TCE)
 const INDIRECT = rulesOf(KVM_H_PUT_TCE_INDIRECT)
 const STUFF = rulesOf(KVM_H_STUFF_TCE)
 const GET = rulesOf(KVM_H_GET_TCE)
+const PUT_CODES = codesOf(KVM_H_PUT_TCE)
+const INDIRECT_CODES = codesOf(KVM_H_PUT_TCE_INDIRECT)
+const STUFF_CODES = codesOf(KVM_H_STUFF_TCE)
 
 /** What a call answers that the model cannot judge: `why` says what. */
 export const UNMODELLED = -2
@@ -38,7 +41,7 @@ interface HcallErrata {
   readonly killsBehind: boolean
   /** B4 */
   readonly clearsFirst: boolean
-  /** Hash guests enter real mode first: not modelled. */
+  /** Hash guests enter real mode first, and virtual mode does all again where that answers H_TOO_HARD. */
   readonly hasRealMode: boolean
   /** Refusals of hardware tables are not all passed on: not modelled. */
   readonly ignoresErrors: boolean
@@ -60,9 +63,9 @@ function isUnaligned(hi: number, lo: number, pageShift: number): boolean {
 }
 
 /**
- * Hypercalls for TCEs in the kernel, in virtual mode. Arguments are 64-bit registers in two lanes, high first;
+ * Hypercalls for TCEs in the kernel: in virtual mode, and for hash guests before Linux 5.19 in real mode first. Arguments are 64-bit registers in two lanes, high first;
  * results are places of rules, NO_ANSWER where the kernel stopped, or UNMODELLED. Nothing here allocates JavaScript
- * objects. (Linux v6.1 arch/powerpc/kvm/book3s_64_vio.c)
+ * objects. (Linux v6.1 arch/powerpc/kvm/book3s_64_vio.c; real mode: v5.3 and v5.17 book3s_64_vio_hv.c)
  */
 export class KvmHcalls {
   r4Hi = 0
@@ -73,7 +76,10 @@ export class KvmHcalls {
   readonly #memory: MmIommu
   readonly #errata: HcallErrata
   readonly #updates = new Map<KvmVm, TableUpdates>()
+  readonly #realUpdates = new Map<KvmVm, TableUpdates>()
   readonly #list = new Int32Array(TCE_LIST_MAX * 2)
+  /** Whether what is done now is done in real mode. */
+  #isReal = false
   // The user address that `#translate` found.
   #uaHi = 0
   #uaLo = 0
@@ -95,18 +101,19 @@ export class KvmHcalls {
   ): number {
     const table = this.#begin(vm, liobnHi, liobnLo)
     if (!vm.answers(0x20)) return PUT['not-enabled']
-    if (this.#isRealMode(vm)) return UNMODELLED
     if (table === undefined) return PUT['liobn-unknown']
     if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return PUT['ioba-unaligned']
     const entry = pageOf(iobaHi, iobaLo, table.pageShift)
     if (!this.#isInside(table, entry, 1)) return PUT['ioba-outside']
-    const fault = this.#faultOf(vm, table, tceHi, tceLo, PUT)
-    if (fault !== FITS) return fault
-    const dir = (tceLo & TCE_PERM) as DmaDir
-    const done = this.#write(vm, table, entry, entry, dir, true)
-    if (done !== H_CODES.H_SUCCESS) return done === H_CODES.H_TOO_HARD ? PUT['table-refused'] : done
-    table.store(entry - table.offset, tceHi, tceLo)
-    return PUT.done
+    if (this.#isOld(vm)) return UNMODELLED
+    const mayBeReal = (tceHi | tceLo) === 0 || table.hasPages(entry - table.offset, 1)
+    if (this.#errata.hasRealMode && !vm.isRadix && mayBeReal) {
+      this.#isReal = true
+      const place = this.#putOne(vm, table, entry, tceHi, tceLo)
+      this.#isReal = false
+      if (PUT_CODES[place] !== H_CODES.H_TOO_HARD) return place
+    }
+    return this.#putOne(vm, table, entry, tceHi, tceLo)
   }
 
   putTceIndirect(
@@ -122,7 +129,6 @@ export class KvmHcalls {
   ): number {
     const table = this.#begin(vm, liobnHi, liobnLo)
     if (!vm.answers(0x13c)) return INDIRECT['not-enabled']
-    if (this.#isRealMode(vm)) return UNMODELLED
     if (table === undefined) return INDIRECT['liobn-unknown']
     const npages = numberOf(npagesHi, npagesLo)
     if (npages > TCE_LIST_MAX) return INDIRECT['too-many']
@@ -133,11 +139,14 @@ export class KvmHcalls {
     const listPage = pageOf(listHi, listLo, PAGE_SHIFT)
     if (listPage >= PAGES_END || vm.memory.uaPageOf(listPage) === NO_UA) return INDIRECT['list-outside-ram']
     if (npages === 0) return INDIRECT.done
-    const list = this.#list
-    if (!vm.memory.loadWords(listPage, npages, list)) return INDIRECT['list-outside-ram']
-    for (let i = 0; i < npages; i++) {
-      const fault = this.#faultOf(vm, table, list[i * 2] as number, list[i * 2 + 1] as number, INDIRECT)
-      if (fault !== FITS) return fault
+    if (!vm.memory.loadWords(listPage, npages, this.#list)) return INDIRECT['list-outside-ram']
+    if (this.#isOld(vm)) return UNMODELLED
+    const mayBeReal = this.#isRegistered(vm, listPage) && table.hasPages(entry - table.offset, npages)
+    if (this.#errata.hasRealMode && !vm.isRadix && mayBeReal) {
+      this.#isReal = true
+      const place = this.#putList(vm, table, entry, npages)
+      this.#isReal = false
+      if (INDIRECT_CODES[place] !== H_CODES.H_TOO_HARD) return place
     }
     return this.#putList(vm, table, entry, npages)
   }
@@ -155,7 +164,6 @@ export class KvmHcalls {
   ): number {
     const table = this.#begin(vm, liobnHi, liobnLo)
     if (!vm.answers(0x138)) return STUFF['not-enabled']
-    if (this.#isRealMode(vm)) return UNMODELLED
     if (table === undefined) return STUFF['liobn-unknown']
     if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return STUFF['ioba-unaligned']
     const npages = numberOf(npagesHi, npagesLo)
@@ -163,6 +171,47 @@ export class KvmHcalls {
     if (!this.#isInside(table, entry, npages)) return STUFF['ioba-outside']
     if ((valueLo & TCE_PERM) !== 0) return STUFF['value-grants-access']
     if (npages > PAGES_MAX) return this.#unknown(`H_STUFF_TCE of more than ${PAGES_MAX} pages`)
+    if (this.#isOld(vm)) return UNMODELLED
+    const mayBeReal = (valueHi | valueLo) === 0 || table.hasPages(entry - table.offset, npages)
+    if (this.#errata.hasRealMode && !vm.isRadix && mayBeReal) {
+      this.#isReal = true
+      const place = this.#stuff(vm, table, entry, npages, valueHi, valueLo)
+      this.#isReal = false
+      if (STUFF_CODES[place] !== H_CODES.H_TOO_HARD) return place
+    }
+    return this.#stuff(vm, table, entry, npages, valueHi, valueLo)
+  }
+
+  getTce(vm: KvmVm, liobnHi: number, liobnLo: number, iobaHi: number, iobaLo: number): number {
+    const table = this.#begin(vm, liobnHi, liobnLo)
+    if (!vm.answers(0x1c)) return GET['not-enabled']
+    if (table === undefined) return GET['liobn-unknown']
+    if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return GET['ioba-unaligned']
+    const entry = pageOf(iobaHi, iobaLo, table.pageShift)
+    if (!this.#isInside(table, entry, 1)) return GET['ioba-outside']
+    table.load(entry - table.offset)
+    this.r4Hi = table.hi
+    this.r4Lo = table.lo
+    return GET.done
+  }
+
+  #putOne(vm: KvmVm, table: GuestTceTable, entry: number, hi: number, lo: number): number {
+    const fault = this.#faultOf(vm, table, hi, lo, PUT)
+    if (fault !== FITS) return fault
+    const done = this.#write(vm, table, entry, entry, (lo & TCE_PERM) as DmaDir, true)
+    if (done !== H_CODES.H_SUCCESS) return done === H_CODES.H_TOO_HARD ? PUT['table-refused'] : done
+    table.store(entry - table.offset, hi, lo)
+    return PUT.done
+  }
+
+  #stuff(
+    vm: KvmVm,
+    table: GuestTceTable,
+    entry: number,
+    npages: number,
+    valueHi: number,
+    valueLo: number,
+  ): number {
     const updates = this.#updatesOf(vm)
     const { attachments, pageShift } = table
     for (let t = 0; t < attachments.length; t++) {
@@ -179,22 +228,13 @@ export class KvmHcalls {
     return STUFF.done
   }
 
-  getTce(vm: KvmVm, liobnHi: number, liobnLo: number, iobaHi: number, iobaLo: number): number {
-    const table = this.#begin(vm, liobnHi, liobnLo)
-    if (!vm.answers(0x1c)) return GET['not-enabled']
-    if (table === undefined) return GET['liobn-unknown']
-    if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return GET['ioba-unaligned']
-    const entry = pageOf(iobaHi, iobaLo, table.pageShift)
-    if (!this.#isInside(table, entry, 1)) return GET['ioba-outside']
-    table.load(entry - table.offset)
-    this.r4Hi = table.hi
-    this.r4Lo = table.lo
-    return GET.done
-  }
-
-  /** Writes the list, which has been checked: hardware tables first, then the entry, page by page. */
+  /** Looks at the whole list, then writes it: hardware tables first, then the entry, page by page. */
   #putList(vm: KvmVm, table: GuestTceTable, entry: number, npages: number): number {
     const list = this.#list
+    for (let i = 0; i < npages; i++) {
+      const fault = this.#faultOf(vm, table, list[i * 2] as number, list[i * 2 + 1] as number, INDIRECT)
+      if (fault !== FITS) return fault
+    }
     const { mapsPoison, clearsFirst } = this.#errata
     let result: number = H_CODES.H_SUCCESS
     let place = INDIRECT['table-refused']
@@ -274,8 +314,9 @@ export class KvmHcalls {
   ): number {
     if ((lo & TCE_PERM) === 0) return FITS
     if (isUnaligned(hi, lo & ~TCE_PERM, table.pageShift)) {
+      if (this.#isReal) return rules['tce-unaligned-real']
       return this.#errata.hasRealMode
-        ? this.#unknown('a TCE that is not aligned, before Linux 5.19')
+        ? this.#unknown('a TCE that is not aligned, in virtual mode before Linux 5.19')
         : rules['tce-unaligned']
     }
     if (!this.#translate(vm, hi, lo)) return rules['tce-outside-ram']
@@ -301,10 +342,19 @@ export class KvmHcalls {
     return true
   }
 
-  #isRealMode(vm: KvmVm): boolean {
-    if (!this.#errata.hasRealMode || vm.isRadix) return false
-    this.#unknown('hypercalls of a hash guest before Linux 5.19, which enter real mode first')
+  /** Whether the call is one of a hash guest before real mode answered as it did last. */
+  #isOld(vm: KvmVm): boolean {
+    if (!this.#errata.hasRealMode || vm.isRadix || !this.#errata.ignoresErrors) return false
+    this.#unknown('a hypercall of a hash guest before Linux 4.20')
     return true
+  }
+
+  /** Whether real mode finds a list of TCEs without the page tables of the process. */
+  #isRegistered(vm: KvmVm, listPage: number): boolean {
+    const page = vm.memory.uaPageOf(listPage)
+    const [hi, lo] = [hiOfPage(page, PAGE_SHIFT), loOfPage(page, PAGE_SHIFT)]
+    const region = this.#memory.lookup(vm.mm, hi, lo, TCE_LIST_BYTES)
+    return region >= 0 && this.#memory.toHpa(region, hi, lo, PAGE_SHIFT) === 0
   }
 
   #unknownRefusal(): number {
@@ -317,12 +367,15 @@ export class KvmHcalls {
   }
 
   #updatesOf(vm: KvmVm): TableUpdates {
-    let updates = this.#updates.get(vm)
+    const known = this.#isReal ? this.#realUpdates : this.#updates
+    let updates = known.get(vm)
     if (updates === undefined) {
       const { profile, processes, onBug } = this.#kvm
       const errata = updateErrata(profile)
-      updates = new TableUpdates({ host: processes.host, memory: this.#memory, mm: vm.mm, errata, onBug })
-      this.#updates.set(vm, updates)
+      const { host } = processes
+      const isReal = this.#isReal
+      updates = new TableUpdates({ host, memory: this.#memory, mm: vm.mm, errata, onBug, isReal })
+      known.set(vm, updates)
     }
     return updates
   }
