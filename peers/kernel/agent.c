@@ -601,6 +601,17 @@ static void write_text(const char *path, const char *text)
 	close(fd);
 }
 
+/* Resets of a device's bus take 5 s, and tell nothing: an edu device has nothing to reset. */
+static void skip_resets(const char *folder, const char *name)
+{
+	char vendor[16], path[PATH_MAX];
+
+	read_line(vendor, sizeof vendor, folder, name, "vendor");
+	snprintf(path, sizeof path, "%s/%s/reset_method", folder, name);
+	if (!strcmp(vendor, "0x1234"))
+		write_text(path, "\n");
+}
+
 static double uptime(void)
 {
 	double seconds = 0;
@@ -725,6 +736,7 @@ int main(void)
 	say(MARK "kernel %s up %.2f\n", system.release, uptime());
 	for_names("/modules", load_module);
 	for_names("/sys/bus/pci/devices", show_device);
+	for_names("/sys/bus/pci/devices", skip_resets);
 	write_text("/sys/bus/pci/drivers/vfio-pci/new_id", "1234 11e8");
 	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK);
 	lseek(kmsg, 0, SEEK_END);

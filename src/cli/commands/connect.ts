@@ -148,7 +148,7 @@ export const connectCommand: Command = {
     { flags: '--seed <s>', doc: 'seed of the random commands (1)' },
     {
       flags: '--dma-every <n>',
-      doc: `one random script in n opens a device, which takes 10 s; 0 for none (${DMA_EVERY})`,
+      doc: `one random script in n opens a device, which takes seconds; 0 for none (${DMA_EVERY})`,
     },
     { flags: '--most <n>', doc: 'end after n different differences (1)' },
     {
