@@ -107,7 +107,7 @@ export class HwStand {
     const groups = [{ table: pe, devices: ['0001:01:00.0'] }]
     const vfio = new Vfio({ processes, memory, profile, groups, eeh: null })
     this.mapping = new SpaprMapping(
-      { host, memory, errata: spaprErrata(profile), allocates: () => true },
+      { host, memory, errata: spaprErrata(profile), allocates: () => true, hasEeh: false },
       true,
     )
     this.#handlers = new Map(vfioHandlers(vfio).map((h) => [h.decl, h]))

@@ -24,6 +24,7 @@ import { containerRows, fillFiles, groupRows, NO_FD, NOWHERE, poke } from '../su
 
 const V1 = 2n
 const V2 = 7n
+const EEH = 5n
 const OLD = 'linux-6.1'
 const FIRST = 'linux-4.2'
 const READ_ONLY = 0x2000_0000n
@@ -127,6 +128,11 @@ describe('VFIO_SET_IOMMU', () => {
       return [V2, 1n].map((type) => world.call(VFIO_SET_IOMMU, { fd: world.fd, type }))
     },
     'type-unknown': () => [0n, 1n, 3n, 8n].map((type) => setLast(type, [new FakeGroup()]).answer),
+    'type-is-extension': () => [
+      setLast(EEH, [new FakeGroup()]).answer,
+      // There is no memory for a driver either, and it is not asked for.
+      setFailing(EEH, [new FakeGroup()], 1),
+    ],
     'no-driver-record': () => [setFailing(V2, [new FakeGroup()], 1), setFailing(V1, [other(0)], 1, OLD)],
     'no-dynamic-windows': () => [
       setLast(V2, [new FakeGroup({ maxWindows: 0 })]).answer,
@@ -173,6 +179,17 @@ describe('VFIO_SET_IOMMU', () => {
       setLast(V2, [new FakeGroup()], OLD).answer,
       setLast(V2, [new FakeGroup()], FIRST, memlock(128n)).answer,
     ],
+  })
+
+  it('knows no type 5 where EEH is off, and refuses it after the checks of the container', () => {
+    const world = makeVfio({ eeh: null })
+    const fd = world.container()
+    expect(world.call(VFIO_SET_IOMMU, { fd, type: EEH }).rule).toBe('no-group')
+    world.call(VFIO_GROUP_SET_CONTAINER, { fd: world.group(), container: fd })
+    expect(world.call(VFIO_SET_IOMMU, { fd, type: EEH })).toMatchObject({
+      rule: 'type-unknown',
+      code: 'ENODEV',
+    })
   })
 
   it('takes back what it attached, where a later group is refused', () => {

@@ -23,7 +23,7 @@ function setUp() {
   const memory = new PreregisteredMemory({ host })
   const region = memory.create(qemu.mm, qemu, AT, BigInt(PAGES) * PAGE)
   const errata = spaprErrata(resolveProfile(VFIO_ERRATA, 'intended'))
-  const mapping = new SpaprMapping({ host, memory, errata, allocates: () => true }, true)
+  const mapping = new SpaprMapping({ host, memory, errata, allocates: () => true, hasEeh: false }, true)
   return { ...m, table, mm: qemu.mm, memory, region, mapping }
 }
 

@@ -177,6 +177,11 @@ export const VFIO_SET_IOMMU = declareCall({
     { rule: 'no-group', code: 'EINVAL', when: 'The container has no group.' },
     { rule: 'driver-set', code: 'EINVAL', when: 'The container has a driver.' },
     { rule: 'type-unknown', code: 'ENODEV', when: 'No driver claims the type.' },
+    {
+      rule: 'type-is-extension',
+      code: 'EINVAL',
+      when: 'The type is 5 and EEH is on: the driver claims the number, as an extension, and knows no such type.',
+    },
     { rule: 'no-driver-record', code: 'ENOMEM', when: 'There is no memory for the driver’s container.' },
     ...ATTACH,
     { rule: 'done', code: 'OK', when: 'The container has a driver, and all its groups are attached.' },

@@ -55,6 +55,8 @@ export class VfioContainer implements FileTarget {
   setIommu(type: bigint, process: Process): Outcome<RuleOf<typeof VFIO_SET_IOMMU>> {
     if (this.groups.length === 0) return 'no-group'
     if (this.driver !== null) return 'driver-set'
+    // Types and extensions share their numbers: the driver is asked for the extension, then told to open the type.
+    if (type === VFIO_EEH && this.#parts.hasEeh) return 'type-is-extension'
     if (type !== SPAPR_TCE_IOMMU && type !== SPAPR_TCE_V2_IOMMU) return 'type-unknown'
     if (!this.#parts.allocates()) return 'no-driver-record'
     const driver = new SpaprContainer(this.#parts, type === SPAPR_TCE_V2_IOMMU, {

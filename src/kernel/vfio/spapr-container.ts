@@ -33,6 +33,7 @@ type FirstOutcome = Outcome<
     | 'no-group'
     | 'driver-set'
     | 'type-unknown'
+    | 'type-is-extension'
     | 'no-driver-record'
   >
 >

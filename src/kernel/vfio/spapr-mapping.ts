@@ -17,6 +17,8 @@ export interface SpaprParts {
   readonly errata: SpaprErrata
   /** Asked before each allocation of VFIO's own: false makes that allocation fail. */
   readonly allocates: () => boolean
+  /** Whether EEH is on. */
+  readonly hasEeh: boolean
 }
 
 /** How entries could be made; the first that meets trouble ends it. */

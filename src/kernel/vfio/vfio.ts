@@ -52,7 +52,8 @@ export class Vfio {
     this.allocates = options.onAllocate ?? (() => true)
     this.files = new FileTable(host.journal)
     this.#containers = new Held(host.journal, 'containers', 0, (n) => n)
-    this.#parts = { host, memory, errata, allocates: this.allocates }
+    const hasEeh = options.eeh?.isEnabled ?? false
+    this.#parts = { host, memory, errata, allocates: this.allocates, hasEeh }
     this.#groups = new Map(
       options.groups.map((group) => [
         group.table.group,
