@@ -3,7 +3,6 @@ import { type CallDecl, type RuleOf, rulesOf } from '../bits/call.ts'
 import { hiOf, loOf } from '../bits/u64.ts'
 import type { Process, ProcessTable } from '../memory/process.ts'
 import { KIND } from '../trace/event.ts'
-import type { Stage } from '../trace/stage.ts'
 import { isStop, type Outcome, type Stop } from './outcome.ts'
 import { type StructDecl, UserStruct } from './user-struct.ts'
 
@@ -82,15 +81,21 @@ function askedOf(call: ProcessCall | undefined, args: Values, names: readonly st
 export type Body<D extends CallDecl> = (call: ProcessCall) => Outcome<RuleOf<D> | 'no-such-process'>
 
 /** Ends a call: the record of its answer, and the answer. */
-function finish(stage: Stage, decl: CallDecl, place: number | Stop, call: ProcessCall | undefined): Answer {
+function finish(
+  { host, kernel }: ProcessTable,
+  decl: CallDecl,
+  place: number | Stop,
+  call: ProcessCall | undefined,
+): Answer {
   if (typeof place !== 'number') {
-    const { log, cause } = stage
+    const { log, cause, line } = host.stage
     const { stop, why } = place
     if (stop === 'unmodelled') {
-      log.append(KIND.unmodelled, cause, log.names.intern(why), stage.line)
+      log.append(KIND.unmodelled, cause, log.names.intern(why), line)
       return unmodelled(why)
     }
-    log.append(KIND.dead, cause, log.names.intern('kernel'), log.names.intern(why))
+    if (kernel === null) log.append(KIND.dead, cause, log.names.intern('kernel'), log.names.intern(why))
+    else kernel.die(why)
     return dead(why)
   }
   return answerOf(decl, place, { outputs: call?.outputs ?? {}, free: call?.free ?? [] })
@@ -128,10 +133,15 @@ export function processHandler<D extends CallDecl>(
       const [l0, h0, l1, h1, l2, h2, l3, h3] = lanes as Lanes
       const before = stage.enter(tags, l0, h0, l1, h1, l2, h2, l3, h3)
       const outcome = call === undefined ? 'no-such-process' : body(call)
+      const { kernel } = processes
+      if (kernel?.isDead === true) {
+        stage.cause = before
+        return dead(kernel.why)
+      }
       if (call instanceof StructCall && outputs.length > 0)
         Object.assign(call.outputs, call.struct.outputs(outputs))
       const place = isStop(outcome) ? outcome : (rules[outcome] as number)
-      const answer = finish(stage, decl, place, call)
+      const answer = finish(processes, decl, place, call)
       if (typeof place !== 'number') {
         stage.cause = before
         return answer

@@ -68,6 +68,14 @@ export interface ProcessWatcher {
   freed?(mm: AddressSpace): void
 }
 
+/** Whether the kernel still serves calls: once it has stopped, none comes back. */
+export interface KernelLife {
+  readonly isDead: boolean
+  readonly why: string
+  /** It stops, and says so in a record. */
+  die(why: string): void
+}
+
 /**
  * The processes of a host, by name. A name stands for one process only, also after its end: holders of its mm
  * structure may still be there.
@@ -80,6 +88,8 @@ export interface ProcessWatcher {
 export class ProcessTable {
   /** Name of the process that acts where an operation names none. */
   actor = ''
+  /** The life of the kernel that serves them; null where nothing can end it. */
+  kernel: KernelLife | null = null
   readonly host: Host
   readonly #processes = new Map<string, Process>()
   /** Processes whose beginning was taken back: their cells hold nothing, so they serve again. */

@@ -1,3 +1,4 @@
+import { type CallHandler, dead } from '../../bits/answer.ts'
 import { Clock } from '../../bits/clock.ts'
 import { type Profile, resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
@@ -114,6 +115,16 @@ function createBuses(machine: Machine, description: PowernvDescription, tables: 
   return { clock, devices, groups, phbs }
 }
 
+/** A call that the kernel serves: it does not come back once the kernel has stopped, be it in this very call. */
+const whileAlive = (life: Life, { decl, run }: CallHandler): CallHandler => ({
+  decl,
+  run(args) {
+    if (life.isDead) return dead(life.why)
+    const answer = run(args)
+    return life.isDead ? dead(life.why) : answer
+  },
+})
+
 /**
  * Wires a bare-metal POWER host: its memory and processes, PHBs with their PEs and devices as after boot,
  * preregistered memory, VFIO, and KVM.
@@ -125,6 +136,7 @@ export function createPowernv(description: PowernvDescription, options: MachineO
   const { stage, journal, profile } = machine
   const { host, processes } = createHost(machine, description)
   const life = new Life(stage, journal, 'kernel')
+  processes.kernel = life
   // What the kernel allocates while it boots is not counted.
   let allocations: Injection | undefined
   const onAllocate = () => allocations?.take() ?? true
@@ -157,13 +169,16 @@ export function createPowernv(description: PowernvDescription, options: MachineO
   // Files of a process that ends are closed before the kernel looks for memory that is left.
   processes.watch(memory)
   allocations = new Injection(journal, 'allocation', inject?.alloc)
-  machine.register([
+  const served = [
     ...vfioHandlers(vfio),
     ...eehHandlers(eeh, stage),
-    ...deviceHandlers({ devices, stage, life, onAllOnes: (device) => eeh.readAllOnes(device) }),
     ...kvmHandlers(kvm),
-    ...memHandlers(processes, undefined),
     ...procHandlers(processes),
+  ]
+  machine.register([
+    ...served.map((handler) => whileAlive(life, handler)),
+    ...deviceHandlers({ devices, stage, life, onAllOnes: (device) => eeh.readAllOnes(device) }),
+    ...memHandlers(processes, undefined),
     tickHandler(machine, clock, [...devices.values(), eeh]),
   ])
   return machine
