@@ -24,7 +24,7 @@ export interface VfioOptions {
  * VFIO of a POWER host: its groups, the containers that processes open, and the files by which they hold each other.
  * `vfioHandlers` has the calls.
  *
- * Host structures are those of ppc64le. Rules are those since Linux 5.18; groups are there although kernels from 6.0
+ * Host structures are those of ppc64le. Rules are those since Linux 6.1; groups are there although kernels from 6.0
  * to 6.3 refuse PowerNV devices (they have no answer from a real host). What calls allocate is that of Linux 6.12:
  * a release that comes without one of these allocations cannot fail there.
  */
