@@ -17,4 +17,19 @@ export const IODA_ERRATA = declareErrata([
     scenario: 'scenarios/errata/unlinked-window.yaml',
     finding: 'stale-tce',
   },
+  {
+    id: 'phb3-endless-kill',
+    title: 'to kill no entries from the first one on never ends on a PHB3',
+    kind: 'defect',
+    family: 'linux',
+    versions: [{ since: '5.4' }],
+    wrong:
+      'The last entry of a kill is first + count - 1: for none from entry 0 on that is the highest number there is, and the stores to the kill register go round for ever. A mapping or unmapping of 0 bytes at bus address 0 does so, and so does a mapping there that fails at its first page.',
+    right: 'Nothing is stored.',
+    source:
+      'Linux v6.1 arch/powerpc/platforms/powernv/pci-ioda.c, pnv_pci_phb3_tce_invalidate; drivers/vfio/vfio_iommu_spapr_tce.c, tce_iommu_build_v2, tce_iommu_clear. Before 5.4 every kill is of one entry',
+    evidence: 'source',
+    scenario: 'scenarios/errata/phb3-endless-kill.yaml',
+    finding: 'stopped',
+  },
 ])

@@ -42,6 +42,8 @@ const WHY = {
   NO_MEMORY: 'no memory there',
 } as const
 
+const ENDLESS_KILL = 'pnv_pci_phb3_tce_invalidate: the stores to the kill register never end'
+
 /** Pages of all leaves of a table: what its levels can tell apart. */
 const leavesOf = ({ levels, levelShift }: TveFields): number =>
   POWERS_OF_TWO[Math.min(63, levels * levelShift)] as number
@@ -156,7 +158,9 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
   }
 
   forget(table: MultiLevelTable, entry: number, count: number): void {
-    this.#phb.kills.pages(this.pe, table, entry, count)
+    const { kills, tables, killsNothingForEver } = this.#phb
+    if (entry === 0 && count === 0 && killsNothingForEver) tables.onBug?.(ENDLESS_KILL)
+    else kills.pages(this.pe, table, entry, count)
   }
 
   /**

@@ -45,6 +45,43 @@ function open(m: Machine): { fd: bigint; group: bigint } {
 const map = (m: Machine, fd: bigint, iova: bigint, vaddr: bigint): Answer =>
   call(m, 'ioctl', 'VFIO_IOMMU_MAP_DMA', { fd, flags: 3n, vaddr, iova, bytes: 0x1_0000n })
 
+describe('a POWER host whose kernel stops', () => {
+  /** No memory for the first level of a userspace view: the kernel follows a null pointer. */
+  const stopped = () => {
+    const m = createMachine(hostOf({ profile: 'linux-6.12.95', inject: { alloc: 13 } }))
+    const { fd } = open(m)
+    call(m, 'ioctl', 'VFIO_IOMMU_SPAPR_TCE_REMOVE', { fd, start_addr: 0n })
+    const window = { page_shift: 16n, window_bytes: 1n << 34n, levels: 2n }
+    call(m, 'ioctl', 'VFIO_IOMMU_SPAPR_TCE_CREATE', { fd, ...window })
+    return { m, fd, answer: map(m, fd, 0x2_0000n, UA) }
+  }
+
+  it('answers no call any more, and tells it once', () => {
+    const { m, fd, answer } = stopped()
+    const why = answer.rule
+    expect(answer).toMatchObject({ state: 'dead', code: 'DEAD', rule: expect.stringContaining('address 0') })
+    expect(map(m, fd, 0x4_0000n, UA)).toMatchObject({ state: 'dead', rule: why })
+    expect(call(m, 'proc', 'close', { fd })).toMatchObject({ state: 'dead', rule: why })
+    expect(call(m, 'dma', 'read', { device: 'edu0', iova: 0x2_0000n, bytes: 4n }).state).toBe('dead')
+    expect(call(m, 'mem', 'read', { space: 'ua', address: UA, bytes: 4n }).rule).toBe('done')
+    expect([...m.log.records()].filter(({ event }) => event.kind === 'dead')).toHaveLength(1)
+  })
+
+  it('has no answer for the call in which an assertion stopped it', () => {
+    const m = createMachine(
+      hostOf({
+        profile: 'linux-6.12.95',
+        phbs: [{ domain: 1, platform: 'PHB3', pes: [{ devices: [] }] }],
+      }),
+    )
+    const { fd } = open(m)
+
+    expect(call(m, 'ioctl', 'VFIO_IOMMU_UNMAP_DMA', { fd, iova: 0n, bytes: 0n }).code).toBe('DEAD')
+    expect(call(m, 'ioctl', 'VFIO_IOMMU_UNMAP_DMA', { fd, iova: 0x1000n, bytes: 0n }).code).toBe('DEAD')
+    expect([...m.log.records()].filter(({ event }) => event.kind === 'dead')).toHaveLength(1)
+  })
+})
+
 describe('a POWER host', () => {
   it('moves the bytes of a device through a container, and no more once they are unmapped', () => {
     const m = createMachine(hostOf())

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { resolveProfile } from '../../src/bits/errata.ts'
 import { decode } from '../../src/bits/word.ts'
+import { IODA_ERRATA } from '../../src/hw/ioda-errata.ts'
 import type { IodaPhbOptions } from '../../src/hw/ioda-phb.ts'
 import { KILL_WORDS } from '../../src/hw/tce-kills.ts'
 import { eventsOf } from '../support/host.ts'
@@ -126,6 +128,25 @@ describe('kills', () => {
     w.table.kill(IO, 0)
     expect([w.m.log.length - before, w.m.phb.cache.count]).toEqual([0, 1])
   })
+
+  it.each([
+    ['linux-6.12', 'PHB3', 0, 0, 1],
+    ['linux-6.12', 'PHB3', 1, 0, 0],
+    ['linux-6.12', 'PHB3', 0, 1, 0],
+    ['linux-6.12', 'PHB4', 0, 0, 0],
+    ['linux-5.3', 'PHB3', 0, 0, 0],
+    ['intended', 'PHB3', 0, 0, 0],
+  ] as const)(
+    '%s, %s: from entry %i on, %i entries: the kernel stops %i times',
+    (name, platform, entry, count, stops) => {
+      const m = makePhb({ platform, profile: resolveProfile(IODA_ERRATA, name) })
+      openWindow(m.phb.addPe({ pe: 5, group: 1 })).kill(entry, count)
+      expect(m.bugs).toHaveLength(stops)
+      expect(eventsOf(m, 'hw.store').filter((e) => (e as { step?: number }).step === 16)).toHaveLength(
+        platform === 'PHB3' && count > 0 ? 1 : 0,
+      )
+    },
+  )
 
   it('that firmware does not know the page size of are answered -1 and do nothing', () => {
     const m = makePhb({ platform: 'PHB4', killsWholePe: false })
