@@ -19,8 +19,8 @@ export const RULES = declareRules([
     title: 'A device used a translation that nobody granted',
     promise: 'A device uses only bus addresses that were granted to it, in the direction granted.',
     advice:
-      'Compare the address with those that the DMA API handed out: a wrong offset, a length past the end of ' +
-      'the mapping, a physical address given to the device, or a wrong direction at map time.',
+      'Compare the address with those that were handed out (by the DMA API, or mapped with VFIO_IOMMU_MAP_DMA): a wrong ' +
+      'offset, a length past the end of the mapping, a physical address given to the device, or a wrong direction.',
     needs: [['tce.set', 'hw.set'], 'dma.translate'],
     broken: 'scenarios/rules/dma-not-granted-broken.yaml',
     kept: 'scenarios/rules/dma-not-granted-kept.yaml',

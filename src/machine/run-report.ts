@@ -2,7 +2,7 @@ import type { Answer, Value } from '../bits/answer.ts'
 import { counted } from '../check/words.ts'
 import { findingsJson, ledgerJson } from '../report/json.ts'
 import { judgedLines } from '../report/judged-text.ts'
-import { wrapped } from '../report/layout.ts'
+import { COLUMNS, wrapped } from '../report/layout.ts'
 import type { Paint } from '../report/text.ts'
 import { valueText } from './expectation.ts'
 import { isAsExpected, type RunResult, type StepResult } from './run-scenario.ts'
@@ -35,6 +35,12 @@ function stepLines({ step, operation, answer, wrong }: StepResult, paint: Paint)
   ]
 }
 
+function titleLines({ title, profile }: RunResult, paint: Paint): string[] {
+  const isShort = title.length + profile.length + 4 <= COLUMNS
+  if (isShort) return [`${paint.bold(title)}  (${profile})`]
+  return [...wrapped('', title).map((line) => paint.bold(line)), ...wrapped('', `(${profile})`)]
+}
+
 /** Which answers were compared: a step may leave open what comes. */
 function namedText({ steps }: RunResult): string {
   const named = steps.filter((s) => s.isNamed).length
@@ -52,7 +58,7 @@ export function runText(r: RunResult, paint: Paint): string {
         `not as expected: ${counted(wrongSteps, 'answer')}, ${counted(r.wrongFindings.length, 'finding')}`,
       )
   return [
-    `${paint.bold(r.title)}  (${r.profile})`,
+    ...titleLines(r, paint),
     '',
     ...r.steps.flatMap((s) => stepLines(s, paint)),
     ...judgedLines(r, options),

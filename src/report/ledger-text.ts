@@ -96,6 +96,7 @@ const callLines = (calls: readonly CallCount[]): string[] =>
 const FAMILIES: readonly (readonly [start: string, family: CodeFamily])[] = [
   ['H_', 'hcall'],
   ['ibm,', 'rtas'],
+  ['KVM_', 'errno'],
   ['dma ', 'dma'],
   ['mem ', 'errno'],
   ['mmio ', 'errno'],

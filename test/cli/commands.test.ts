@@ -1,6 +1,8 @@
 import { spawnSync } from 'node:child_process'
-import { closeSync, openSync, readFileSync } from 'node:fs'
-import { describe, expect, it } from 'vitest'
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from 'vitest'
 import { VERSION } from '../../src/bits/version.ts'
 import { COMMANDS } from '../../src/cli/commands/index.ts'
 import { run } from './run.ts'
@@ -96,6 +98,31 @@ describe('the program', () => {
     const shell = spawnSync('sh', ['-c', `${process.execPath} dist/cli/main.js decode H_PUT_TCE | head -1`])
     expect(shell.stderr.toString()).toBe('')
     expect(shell.status).toBe(0)
+  })
+})
+
+describe('replay', () => {
+  const file = join(tmpdir(), `iommulator-${process.pid}.log`)
+  afterAll(() => rmSync(file, { force: true }))
+
+  it.each([
+    ['qemu', '', 'it is empty'],
+    ['qemu', 'hello\nworld\n', 'none of its 2 lines is an event that the model knows'],
+    ['kernel-answers', '\u0001\u0002 => x\n', 'none of its 1 lines is a command with its answer'],
+  ])('prints nothing on stdout where a log --from %s holds nothing of it', async (from, text, why) => {
+    writeFileSync(file, text)
+    for (const more of [[], ['--json']]) {
+      const { code, out, err } = await run(['replay', file, '--from', from, ...more])
+      expect([code, out]).toEqual([3, ''])
+      expect(err).toContain(why)
+    }
+  })
+
+  it('says how many divergences it does not show, also where one takes several lines', async () => {
+    const { out } = await run(['replay', 'recordings/kernel-6.12-64k.answers.xz', '--profile', 'intended'])
+    const diverged = Number(/, ([0-9]+) diverged/.exec(out)?.[1])
+    const more = Number(/ {2}\.\.\. and ([0-9]+) more \(--json has them\)/.exec(out)?.[1])
+    expect([diverged, more]).toEqual([17, 7])
   })
 })
 

@@ -83,6 +83,12 @@ describe('the description of a POWER host', () => {
     expect(() => describeHost(phbs)).toThrow(message)
   })
 
+  it('refuses memory that ends in a page', () => {
+    const ramBytes = (1n << 26n) + 4096n
+    expect(() => describeHost([], { ramBytes })).toThrow('memory must be whole pages of 65536 bytes')
+    expect(() => describeHost([], { ramBytes, hostPageShift: 12 })).not.toThrow()
+  })
+
   it('refuses two processes of one name', () => {
     const processes = [{ name: 'a' }, { name: 'a' }]
     expect(() => describeHost([], { processes })).toThrow('process a is taken')

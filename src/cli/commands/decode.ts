@@ -24,7 +24,7 @@ function callLines(call: CallDecl, io: Io): string {
     ...(args.length === 0 ? [] : ['arguments', ...table(args)]),
     'answers, in the order of the checks',
     ...table(answers),
-    `source: ${call.source}`,
+    ...wrapped('source: ', call.source),
   ].join('\n')
 }
 

@@ -38,16 +38,25 @@ function pageShiftOf(option: string, text: string): number {
 
 /** SIZE, SIZE:PAGE or SIZE:PAGE:LEVELS; what is missing comes from --page and --levels. */
 function windowOf(text: string, options: Invocation['options'], hostPageShift: number): TableRequest {
-  const [bytes = '', page = options['page'], levels = options['levels'], ...more] = text.split(':')
+  const [bytes = '', ownPage, ownLevels, ...more] = text.split(':')
+  const [page, levels] = [ownPage ?? options['page'], ownLevels ?? options['levels']]
+  const of = (own: string | undefined, option: string): string =>
+    own === undefined ? option : `--window ${text}:`
   if (more.length > 0) throw wrong('--window', text, 'write SIZE, SIZE:PAGE or SIZE:PAGE:LEVELS')
   const windowBytes = number('--window', bytes, BYTES_MAX)
-  const pageShift = typeof page === 'string' ? pageShiftOf('--page', page) : hostPageShift
-  const given = typeof levels === 'string' ? Number(number('--levels', levels, 2n ** 32n - 1n)) : undefined
+  const pageShift = typeof page === 'string' ? pageShiftOf(of(ownPage, '--page'), page) : hostPageShift
+  const given =
+    typeof levels === 'string' ? Number(number(of(ownLevels, '--levels'), levels, 2n ** 32n - 1n)) : undefined
   return { windowBytes, pageShift, levels: given ?? fewestLevels(pageShift, windowBytes, hostPageShift) ?? 1 }
 }
 
 function requestOf(options: Invocation['options']): FitRequest {
   const text = (name: string): string | undefined => options[name] as string | undefined
+  for (const option of ['page', 'levels']) {
+    const value = text(option)
+    if (value === undefined || options['window'] !== undefined) continue
+    throw wrong(`--${option}`, value, 'it says how windows are made, and there is no --window')
+  }
   const ram = text('ram')
   if (ram === undefined) throw wrong('--ram', 'is missing', 'say how much memory the machine has')
   const ramBytes = number('--ram', ram, BYTES_MAX)

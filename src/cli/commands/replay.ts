@@ -107,13 +107,14 @@ export const replayCommand: Command = {
   ],
   async run({ positionals: [path = '-'], options }, io) {
     const result = (await replay(path, options, io)).end()
-    io.out(options['json'] === true ? jsonText(replayJson(result)) : replayText(result, io.paint))
     if (result.log.events === 0) {
-      io.err(
-        `iommulator: none of the ${result.log.lines} lines of ${path} is an event that the model knows\n`,
-      )
-      return EXIT.INPUT
+      const what =
+        result.from === 'kernel-answers' ? 'a command with its answer' : 'an event that the model knows'
+      const lines =
+        result.log.lines === 0 ? 'it is empty' : `none of its ${result.log.lines} lines is ${what}`
+      throw new IommulatorError('ERR_LOG_FORMAT', `${path}: ${lines}`)
     }
+    io.out(options['json'] === true ? jsonText(replayJson(result)) : replayText(result, io.paint))
     return isClean(result) ? EXIT.CLEAN : EXIT.FINDINGS
   },
 }

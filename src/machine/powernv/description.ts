@@ -244,6 +244,10 @@ function segmentConflicts(phb: IodaPhbDescription, claims: Claims, at: Path): vo
 /** All conflicts of a complete description: names, groups, PE numbers, PCI addresses and segments that two parts claim. */
 export function powernvConflicts(machine: PowernvDescription): DescriptionConflict[] {
   const claims = new Claims()
+  const page = 1n << BigInt(machine.hostPageShift)
+  if (machine.ramBytes % page !== 0n) {
+    claims.conflicts.push({ path: ['ram'], message: `memory must be whole pages of ${page} bytes` })
+  }
   machine.processes.forEach(({ name }, i) => {
     claims.claim(`process ${name}`, 'the process before it', ['processes', i, 'name'])
   })

@@ -70,11 +70,14 @@ function countLines(r: ReplayResult): string[] {
 }
 
 /** A bounded list with a title, and how many more there are. */
-function section(title: string, lines: readonly string[], total: number): string[] {
+/** Some of `total` entries, each of which may take several lines. */
+function section(title: string, lines: readonly string[], shown: number, total: number): string[] {
   if (total === 0) return []
-  const more = total > lines.length ? [`  ... and ${total - lines.length} more (--json has them)`] : []
+  const more = total > shown ? [`  ... and ${total - shown} more (--json has them)`] : []
   return ['', title, ...lines, ...more]
 }
+
+const shownOf = (entries: readonly unknown[]): number => Math.min(entries.length, SHOWN_MAX)
 
 function problemLines(r: ReplayResult, paint: Paint): string[] {
   const diverged = r.divergences
@@ -98,14 +101,20 @@ function problemLines(r: ReplayResult, paint: Paint): string[] {
     { right: [1] },
   )
   return [
-    ...section(paint.red('divergences'), diverged, r.answers.diverged + r.translations.unexplained),
-    ...section(paint.yellow('damaged lines'), damaged, r.log.damaged.count),
+    ...section(
+      paint.red('divergences'),
+      diverged,
+      shownOf(r.divergences),
+      r.answers.diverged + r.translations.unexplained,
+    ),
+    ...section(paint.yellow('damaged lines'), damaged, shownOf(r.log.damaged.first), r.log.damaged.count),
     ...section(
       r.from === 'kernel-answers' ? 'commands that are not declared' : 'events that are not declared',
       unknown,
+      shownOf(r.log.unknown),
       r.log.unknown.length,
     ),
-    ...section('answers that are not judged', unjudged, r.unjudged.length),
+    ...section('answers that are not judged', unjudged, shownOf(r.unjudged), r.unjudged.length),
   ]
 }
 
@@ -115,6 +124,7 @@ const assumptionLines = (r: ReplayResult): string[] =>
     r.assumptions
       .slice(0, SHOWN_MAX)
       .flatMap((a) => wrapped(`  line ${a.line}  `, `${a.text}${a.state === 'open' ? '' : ` [${a.state}]`}`)),
+    shownOf(r.assumptions),
     r.assumptions.length,
   )
 
