@@ -5,6 +5,7 @@ import { judgedLines } from '../report/judged-text.ts'
 import { COLUMNS, wrapped } from '../report/layout.ts'
 import type { Paint } from '../report/text.ts'
 import { valueText } from './expectation.ts'
+import { knownErrata } from './known-errata.ts'
 import { isAsExpected, type RunResult, type StepResult } from './run-scenario.ts'
 
 /** Characters of one value in the report; the JSON has all of them. */
@@ -50,7 +51,7 @@ function namedText({ steps }: RunResult): string {
 
 /** The report of a scenario as text of at most 100 columns. */
 export function runText(r: RunResult, paint: Paint): string {
-  const options = { paint, dropped: r.findingsDropped }
+  const options = { paint, dropped: r.findingsDropped, errataOf: knownErrata(r.profile) }
   const wrongSteps = r.steps.filter((s) => s.wrong.length > 0).length
   const summary = isAsExpected(r)
     ? paint.green(`as expected: ${namedText(r)}`)

@@ -25,6 +25,8 @@ export interface TextOptions {
   readonly dropped?: number
   /** What a line of the input is called: `line`, or `step` in a scenario. */
   readonly lineName?: string
+  /** Known errata of the machine that a rule finds, by id. */
+  readonly errataOf?: (rule: string) => readonly string[]
 }
 
 const FOUND = 'FOUND  '
@@ -62,11 +64,17 @@ export function findingText(finding: Finding, options: TextOptions = {}): string
 
 /** All findings, an empty line between two, and how many there are; `advice` once for each broken rule. */
 export function findingsText(findings: readonly Finding[], options: TextOptions = {}): string[] {
-  const { paint = PLAIN, columns = COLUMNS, dropped = 0 } = options
+  const { paint = PLAIN, columns = COLUMNS, dropped = 0, errataOf } = options
   const lines = findings.flatMap((finding) => [...findingText(finding, options), ''])
   const broken = RULES.filter(({ id }) => findings.some((f) => f.rule === id))
-  for (const { id, advice } of broken)
-    lines.push(...wrapped(`${id}: `, advice, columns).map((l) => paint.dim(l)))
+  for (const { id, advice } of broken) {
+    const known = errataOf?.(id) ?? []
+    const more =
+      known.length === 0
+        ? ''
+        : ` Errata of the profile that show so: ${known.join(', ')} (iommulator errata ID).`
+    lines.push(...wrapped(`${id}: `, advice + more, columns).map((l) => paint.dim(l)))
+  }
   const total = counted(findings.length, 'finding')
   const more = dropped > 0 ? `, ${dropped} more only counted` : ''
   const summary = findings.length === 0 && dropped === 0 ? paint.green(total) : paint.red(total + more)

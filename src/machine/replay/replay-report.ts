@@ -3,6 +3,7 @@ import { findingsJson, ledgerJson } from '../../report/json.ts'
 import { judgedLines } from '../../report/judged-text.ts'
 import { table, wrapped } from '../../report/layout.ts'
 import type { Paint } from '../../report/text.ts'
+import { knownErrata } from '../known-errata.ts'
 import { isClean, type ReplayResult } from './result.ts'
 
 /** Divergences, damaged lines and assumptions that the text shows; the JSON has all that were kept. */
@@ -137,7 +138,7 @@ const cleanWords = (r: ReplayResult): string =>
 
 /** The report of a replay as text of at most 100 columns. */
 export function replayText(r: ReplayResult, paint: Paint): string {
-  const options = { paint, dropped: r.findingsDropped }
+  const options = { paint, dropped: r.findingsDropped, errataOf: knownErrata(r.profile) }
   const verdict = isClean(r)
     ? paint.green(`clean: ${cleanWords(r)}, and no promise is broken`)
     : paint.red(
