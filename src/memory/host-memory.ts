@@ -96,6 +96,26 @@ export class HostMemory implements BusMemory {
     return this.#journal.on ? undefined : this.#chunk(page)?.data
   }
 
+  /** How many 64-bit words from an offset of a page on are 0, of `words` that are looked at. */
+  zeroWords(page: number, offset: number, words: number): number {
+    let cell = ((page & (CHUNK_PAGES - 1)) << 10) + (offset >>> 2)
+    let at = page
+    for (let done = 0; done < words; ) {
+      const count = Math.min(words - done, (CHUNK_CELLS - cell) >>> 1)
+      const data = this.#chunk(at)?.data
+      if (data !== undefined) {
+        const end = cell + 2 * count
+        for (let i = cell; i < end; i += 2) {
+          if (((data[i] as number) | (data[i + 1] as number)) !== 0) return done + ((i - cell) >>> 1)
+        }
+      }
+      done += count
+      at = (at | (CHUNK_PAGES - 1)) + 1
+      cell = 0
+    }
+    return words
+  }
+
   loadWords(page: number, count: number, into: Int32Array): boolean {
     const chunk = this.#chunk(page)
     if (chunk === undefined) {

@@ -58,6 +58,9 @@ export interface HwTable {
   /** How many entries from this one on share one missing leaf of the userspace view: clearing skips them. */
   userGap(entry: number): number
 
+  /** How many entries from this one on hold 0, of at most `most`: swapping them for nothing changes nothing. Maybe fewer. */
+  emptyRun(entry: number, most: number): number
+
   /**
    * Takes all entries from the kernel's own allocator, for a container that uses a table of the kernel as it is:
    * 0, -EINVAL where entries cannot be swapped, -EBUSY where some are in use. Only such tables have it.

@@ -58,8 +58,9 @@ export class LevelTree {
   #leafStart = 0
   #cells: Int32Array | undefined
   #leafCell = 0
-  /** Where the slot found last lies in them. */
+  /** Where the slot found last lies in them, and in its leaf. */
   #cell = 0
+  #into = 0
 
   private constructor(parts: LevelParts, { levels, levelShift }: LevelShape, rootPage: number) {
     this.#parts = parts
@@ -105,6 +106,12 @@ export class LevelTree {
     }
     this.hi = swap32(cells[this.#cell] as number)
     this.lo = swap32(cells[this.#cell + 1] as number)
+  }
+
+  /** How many slots from the one that was found last on are 0: those of its leaf, and no more than `most`. */
+  zeros(most: number): number {
+    const count = Math.min(most, this.#levelEntries - this.#into)
+    return this.#memory.zeroWords(this.slotPage, this.slotOffset, count)
   }
 
   /** Writes the slot that was found last. */
@@ -173,6 +180,7 @@ export class LevelTree {
   }
 
   #setSlot(leafPage: number, into: number): void {
+    this.#into = into
     this.slotPage = leafPage + (into >>> PAGE_ENTRIES_SHIFT)
     this.slotOffset = (into & PAGE_ENTRIES_MASK) << TCE_BYTES_SHIFT
   }

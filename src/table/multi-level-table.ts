@@ -222,6 +222,12 @@ export class MultiLevelTable implements HwTable {
     return gap - (entry % gap)
   }
 
+  emptyRun(entry: number, most: number): number {
+    const tces = this.#tces
+    if (most <= 0 || !tces.find(entry - this.offset, false) || tces.slotPage === NO_PAGE) return 0
+    return tces.zeros(most)
+  }
+
   get references(): number {
     return this.#references.get(0)
   }

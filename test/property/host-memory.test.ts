@@ -119,3 +119,22 @@ it('host memory goes back to a mark, and its hash does not depend on the way', (
     { numRuns: 40 },
   )
 })
+
+it('words that are 0 in a row are as many as one by one, across pages and stretches that hold nothing', () => {
+  const place = fc.record({ page: fc.integer({ min: 500, max: 1600 }), word: fc.nat(511) })
+  fc.assert(
+    fc.property(
+      fc.array(place, { maxLength: 4 }),
+      place,
+      fc.integer({ min: 0, max: 600_000 }),
+      (set, from, most) => {
+        const memory = make()
+        const words = set.map(({ page: p, word: w }) => p * 512 + w)
+        for (const [i, { page: p, word: w }] of set.entries()) memory.storeU64be(p, w * 8, i & 1, 1 - (i & 1))
+        const start = from.page * 512 + from.word
+        const next = Math.min(...words.filter((w) => w >= start), start + most)
+        expect(memory.zeroWords(from.page, from.word * 8, most)).toBe(next - start)
+      },
+    ),
+  )
+})

@@ -95,6 +95,10 @@ export class FakeTable implements HwTable {
     this.users.set(this.#slot, { hi, lo })
   }
 
+  emptyRun(): number {
+    return 0
+  }
+
   userGap(entry: number): number {
     return this.leaves - ((entry - this.offset) % this.leaves)
   }

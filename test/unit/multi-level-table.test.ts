@@ -308,6 +308,18 @@ describe('the userspace view', () => {
     expect([odd.userGap(512), odd.userGap(515)]).toEqual([512, 509])
   })
 
+  it('tells how many entries in a row hold nothing, within a leaf', () => {
+    const { table } = make(TWO, { busOffset: BASE_64 })
+    expect(table.emptyRun(FIRST, 100)).toBe(0)
+    for (const at of [5, 6, 8191, 8192 + 3]) table.xchg(FIRST + at, H, 3)
+    // Without permission, an entry that holds an address is not empty.
+    table.xchg(FIRST + 100, H, 0)
+    const runs = [0, 5, 7, 101, 8191, 8192].map((at) => table.emptyRun(FIRST + at, 1e6))
+    expect(runs).toEqual([5, 0, 93, 8090, 0, 3])
+    expect([table.emptyRun(FIRST + 7, 10), table.emptyRun(FIRST + 7, 0)]).toEqual([10, 0])
+    expect(table.emptyRun(FIRST + 2 ** 26, 10)).toBe(0)
+  })
+
   it('is refused without memory, and is not there in a table of the kernel', () => {
     const { table, allow } = make(TWO)
     allow(0)

@@ -85,7 +85,10 @@ export class SpaprMapping {
         at += Math.max(table.userGap(at), 1) - 1
         continue
       }
-      if (this.#swap(table, at, 0, 0) !== 0 || table.oldDir === 0) continue
+      if (this.#swap(table, at, 0, 0) !== 0 || table.oldDir === 0) {
+        if (!this.#parts.errata.killsEach) at += table.emptyRun(at + 1, entry + count - at - 1)
+        continue
+      }
       if (!this.#isV2) this.#unpin(mm, table.oldHpaPage)
       else if (hasSlot) this.#forget(table, mm, table.oldDir)
     }
