@@ -11,6 +11,9 @@ export const UNKNOWN_COMMANDS_MAX = 256
 const DAMAGED_KEPT = 1000
 
 const NEWLINE = 0x0a
+/** Control characters that are neither blanks, nor move a cursor, nor begin an escape sequence. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: that is what it looks for
+const NO_TEXT = /[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f]/
 const KERNEL_MESSAGE = /^(?:ORACLE dmesg )?(?:<[0-9]{1,3}>)?\[ *([0-9]{1,10}\.[0-9]{6})\] (.*)$/
 
 /** What a line of a transcript is, in order; `line` counts from 1. */
@@ -188,7 +191,9 @@ export class KernelAnswersReader {
   #takeCommand(text: string, bytes: Uint8Array, offsetBytes: number): void {
     const line = this.#lines
     const read = readAgentLine(text)
-    if (read === undefined) this.#counts.noise++
+    if (read === undefined && NO_TEXT.test(text)) {
+      this.#damaged(bytes, offsetBytes, 'it holds bytes that no console prints')
+    } else if (read === undefined) this.#counts.noise++
     else if ('unknown' in read) {
       const name = read.unknown.slice(0, 100)
       this.#unknown.add(name, line)
