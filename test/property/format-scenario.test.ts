@@ -114,7 +114,7 @@ function valuesOf(
     .map((entries) => Object.fromEntries(entries.filter((e): e is [string, Value] => e[1] !== null)))
 }
 
-const actor = fc.record({ process: name, task: name, cpu: fc.nat(3) }, { requiredKeys: [] })
+const actor = fc.record({ process: fc.constant('qemu'), task: name, cpu: fc.nat(3) }, { requiredKeys: [] })
 
 function stepOf(decl: CallDecl): fc.Arbitrary<Step> {
   const answer = fc.constantFrom(...decl.answers)
@@ -217,10 +217,12 @@ const powernv: fc.Arbitrary<PowernvInput> = fc.record(
     hostPageShift: fc.constantFrom(12 as const, 16 as const),
     hasEeh: fc.boolean(),
     tickMs: fc.integer({ min: 1, max: 5000 }),
-    processes: fc.array(
-      fc.record({ name, memlockBytes: pages, hasIpcLock: fc.boolean() }, { requiredKeys: ['name'] }),
-      { minLength: 1, maxLength: 3 },
-    ),
+    processes: fc
+      .array(fc.record({ name, memlockBytes: pages, hasIpcLock: fc.boolean() }, { requiredKeys: ['name'] }), {
+        maxLength: 2,
+      })
+      // Steps are of this one.
+      .map((others) => [{ name: 'qemu' }, ...others]),
     phbs: fc.array(ioda, { maxLength: 3 }),
     inject: fc.record(
       { alloc: fc.integer({ min: 1, max: 100 }), regionGoing: fc.integer({ min: 1, max: 100 }) },

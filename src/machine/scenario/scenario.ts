@@ -1,6 +1,7 @@
 import type { Value } from '../../bits/answer.ts'
 import type { CallDecl, Verb } from '../../bits/call.ts'
 import { IommulatorError } from '../../bits/errors.ts'
+import { didYouMean } from '../../bits/suggest.ts'
 import { completeMachine, type MachineDescription, machineConflicts } from '../description.ts'
 import type { Actor, Expectation, Operation } from '../operation.ts'
 import { type Checked, checkValue } from '../schema/check-value.ts'
@@ -66,11 +67,35 @@ function stepOf({ key, name, rest }: VariantValue, line: number | undefined): St
   return { operation, expect: typeof expect === 'string' ? { code: expect } : expect }
 }
 
+/** Who can act before the first step: the guest and its VMM, or the processes of a host. */
+const firstActors = ({ machine }: Scenario): string[] =>
+  machine.kind === 'powernv' ? machine.processes.map((p) => p.name) : ['guest', 'qemu']
+
+/** Steps of processes that are not there, nor made by a step before, where the step does not expect just that. */
+function strangers(scenario: Scenario): { readonly path: Path; readonly message: string }[] {
+  const known = new Set(firstActors(scenario))
+  const found: { path: Path; message: string }[] = []
+  scenario.steps.forEach(({ operation: { verb, call, args, by }, expect }, i) => {
+    const named: readonly (readonly [Path, Value | undefined])[] = [
+      [['steps', i, 'by', 'process'], by?.process],
+      [['steps', i, 'args', 'process'], args['process']],
+    ]
+    for (const [path, name] of named) {
+      if (typeof name !== 'string' || known.has(name) || expect?.rule === 'no-such-process') continue
+      const hint = `${didYouMean(name, [...known])}; known: ${[...known].join(', ')}`
+      found.push({ path, message: `no process is called "${name}"${hint}` })
+    }
+    if (verb === 'proc' && call === 'fork' && typeof args['child'] === 'string') known.add(args['child'])
+  })
+  return found
+}
+
 /** What the schema cannot say: parts that contradict each other. */
 function contradictions(scenario: Scenario, { calls }: Catalogue): Issue[] {
   const issues: Issue[] = []
   const say = (path: Path, message: string) => issues.push({ path, at: 'value', code: 'conflict', message })
   for (const { path, message } of machineConflicts(scenario.machine)) say(['machine', ...path], message)
+  for (const { path, message } of strangers(scenario)) say(path, message)
   const verbs = callsByVerb(calls)
   scenario.steps.forEach(({ operation, expect }, i) => {
     const { cpus } = scenario.machine
