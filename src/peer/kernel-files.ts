@@ -1,8 +1,8 @@
-import { accessSync, constants } from 'node:fs'
-import { homedir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { constants } from 'node:fs'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { IommulatorError } from '../bits/errors.ts'
+import { type Environment, isThere, peerCache, programOnPath } from './programs.ts'
 
 /** What the kernel peer is started from. */
 export interface KernelFiles {
@@ -16,20 +16,8 @@ export interface KernelFiles {
 const QEMU = 'qemu-system-ppc64'
 const SETUP = fileURLToPath(new URL('../../peers/kernel/setup.sh', import.meta.url))
 
-type Environment = Readonly<Record<string, string | undefined>>
-
-function isThere(path: string, mode: number): boolean {
-  try {
-    accessSync(path, mode)
-    return true
-  } catch {
-    return false
-  }
-}
-
 /** Where the set-up script keeps what it made. */
-export const kernelCache = (env: Environment): string =>
-  join(env['XDG_CACHE_HOME'] || join(env['HOME'] ?? homedir(), '.cache'), 'iommulator', 'kernel-peer')
+export const kernelCache = (env: Environment): string => peerCache(env, 'kernel')
 
 /**
  * Finds QEMU, the kernel and its initramfs.
@@ -38,13 +26,10 @@ export const kernelCache = (env: Environment): string =>
  */
 export function findKernelFiles(env: Environment = process.env): KernelFiles {
   const how = `get everything that is needed with: sudo sh ${SETUP}`
-  const folders = (env['PATH'] ?? '').split(delimiter).filter((folder) => folder !== '')
-  const program = (name: string): string | undefined =>
-    folders.map((folder) => join(folder, name)).find((path) => isThere(path, constants.X_OK))
-  const qemu = program(QEMU)
+  const qemu = programOnPath(env, QEMU)
   if (qemu === undefined) throw new IommulatorError('ERR_PEER', `${QEMU} is not installed; ${how}`)
   const cache = kernelCache(env)
-  const setpriv = program('setpriv')
+  const setpriv = programOnPath(env, 'setpriv')
   const files = { qemu, setpriv, kernel: join(cache, 'vmlinux'), initrd: join(cache, 'initrd.gz') }
   for (const path of [files.kernel, files.initrd]) {
     if (!isThere(path, constants.R_OK)) throw new IommulatorError('ERR_PEER', `there is no ${path}; ${how}`)

@@ -3,6 +3,7 @@ import type { Readable, Writable } from 'node:stream'
 import { type AgentScript, formatAgentScript } from '../machine/lockstep/agent-script.ts'
 import type { ScriptPeer } from '../machine/lockstep/script-peer.ts'
 import { findKernelFiles, type KernelFiles } from './kernel-files.ts'
+import { endsWithUs, type PeerProgram } from './programs.ts'
 import { SerialLine } from './serial-line.ts'
 
 /** An emulated POWER9 starts in 10 s; a machine that is busy with other things takes longer. */
@@ -25,14 +26,8 @@ const machineArguments = ({ kernel, initrd }: KernelFiles): string[] => [
   ...['-kernel', kernel, '-initrd', initrd, '-append', 'console=hvc0 quiet'],
 ]
 
-/** How a peer is started: a program whose standard input and output are the agent's console. */
-export interface PeerProgram {
-  readonly command: string
-  readonly args: readonly string[]
-}
-
 export interface KernelPeerOptions {
-  /** Instead of QEMU, for tests. */
+  /** Instead of QEMU, for tests: a program whose standard input and output are the agent's console. */
   readonly program?: PeerProgram
   readonly startMs?: number
   readonly scriptMs?: number
@@ -141,11 +136,5 @@ export class KernelPeer implements ScriptPeer {
   }
 }
 
-/** Linux ends the machine with whoever started it, also where that is killed (setpriv of util-linux). */
-function programOf(files: KernelFiles): PeerProgram {
-  const args = machineArguments(files)
-  const { qemu, setpriv } = files
-  return setpriv === undefined
-    ? { command: qemu, args }
-    : { command: setpriv, args: ['--pdeathsig', 'KILL', '--', qemu, ...args] }
-}
+const programOf = (files: KernelFiles): PeerProgram =>
+  endsWithUs(files.setpriv, { command: files.qemu, args: machineArguments(files) })

@@ -1,0 +1,298 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import type { Readable, Writable } from 'node:stream'
+import { IommulatorError } from '../bits/errors.ts'
+import { hcallAnswer, type PseriesScriptPeer, rtasAnswer } from '../machine/lockstep/pseries-peer-port.ts'
+import { PSERIES_AREAS } from '../machine/lockstep/pseries-random.ts'
+import {
+  DMA_BYTES_MAX,
+  formatPseriesStep,
+  PSERIES_RAM_BYTES,
+  PSERIES_SLOT,
+  type PseriesCall,
+  type PseriesScript,
+  type PseriesStep,
+  refusalOf,
+} from '../machine/lockstep/pseries-step.ts'
+import { endsWithUs, type PeerProgram } from './programs.ts'
+import { findPseriesFiles, type PseriesFiles } from './pseries-files.ts'
+import { Qtest } from './qtest.ts'
+
+/** QEMU answers within a millisecond; a machine that is busy with other things takes longer. */
+const ANSWER_MS = 20_000
+/** Looks at a mailbox or a device that does not get ready. */
+const LOOKS_MAX = 200_000
+
+/** The mailbox of peers/pseries/mailbox.S. */
+const MAILBOX = 0x10_0000
+const BATCHES = MAILBOX + 8
+const RECORDS = MAILBOX + 0x1000
+const RECORD_BYTES = 128
+const AFTER = 0x40
+const RTAS_ARGS = 0x50
+/** Records of one batch. */
+const BATCH_MAX = 1024
+/** QEMU's hypercall for RTAS: r4 is where its arguments lie. */
+const H_RTAS = 0xf000n
+/** Where results of RTAS are not written. */
+const UNWRITTEN = 0xdead_beef
+
+const RESET: PseriesCall = { kind: 'rtas', token: 0x2029, nret: 1, args: [0, 0x0800_0000, 0x2000_0000] }
+/** RTAS calls for the configuration space of a PCI device. */
+const CONFIG = { read: 0x2016, write: 0x2017 } as const
+const FIRST_BUID = [0x0800_0000, 0x2000_0000] as const
+const EDU_ID = 0x11e8_1234
+/** Where the device's registers are put: a bus address, and where the processor sees it. */
+const BAR = { bus: 0x9000_0000, cpu: 0x2000_9000_0000 } as const
+const EDU = { source: 0x80, target: 0x88, count: 0x90, command: 0x98, buffer: 0x4_0000n } as const
+const DEFAULT_LIOBN = 0x8000_0000n
+
+const machineArguments = ({ firmware }: PseriesFiles): string[] => [
+  ...['-M', 'pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off'],
+  ...['-cpu', 'power9', '-m', `${PSERIES_RAM_BYTES >> 20}M`, '-bios', firmware],
+  // Time jumps while the processor waits, so the device's 100 ms for a request cost nothing.
+  ...['-accel', 'tcg', '-icount', 'shift=0,sleep=off', '-nodefaults', '-display', 'none'],
+  ...['-serial', 'none', '-monitor', 'none', '-chardev', 'stdio,id=qtest,signal=off'],
+  ...['-qtest', 'chardev:qtest', '-qtest-log', 'none'],
+  ...['-device', `edu,addr=${PSERIES_SLOT}.0,dma_mask=0xffffffffffffffff`],
+]
+
+export interface PseriesPeerOptions {
+  /** Instead of QEMU, for tests: a program that speaks qtest on its standard input and output. */
+  readonly program?: PeerProgram
+  readonly answerMs?: number
+  /** Files of the machine; those that the set-up script made where they are left out. */
+  readonly files?: PseriesFiles
+}
+
+/**
+ * QEMU's pseries machine with a firmware that runs hypercalls from a mailbox, a batch at once. No operating system.
+ *
+ * Every script finds the windows and the memory of random scripts as after the start. What a script's device wrote
+ * elsewhere stays.
+ *
+ * @example
+ * const peer = await PseriesPeer.start()
+ * try {
+ *   await peer.run({ name: 'a', steps })
+ * } finally {
+ *   await peer.stop()
+ * }
+ */
+export class PseriesPeer implements PseriesScriptPeer {
+  readonly title = "QEMU's pseries"
+  readonly #child: ChildProcess
+  readonly #qtest: Qtest
+  #batches = 0n
+  #last: Promise<unknown> = Promise.resolve()
+  readonly #end = () => this.#child.kill('SIGKILL')
+
+  private constructor(
+    child: ChildProcess & { readonly stdin: Writable; readonly stdout: Readable },
+    answerMs: number,
+  ) {
+    this.#child = child
+    this.#qtest = new Qtest({ input: child.stdin, output: child.stdout, answerMs })
+    let said = ''
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      said = (said + text).slice(-1000)
+    })
+    child.once('close', (code, signal) => {
+      process.off('exit', this.#end)
+      this.#qtest.close(`QEMU ended (${signal ?? code})${said === '' ? '' : `: ${said.trim()}`}`)
+    })
+    child.once('error', (error) => this.#qtest.close(error.message))
+    // Whatever ends this program ends the machine.
+    process.once('exit', this.#end)
+  }
+
+  /**
+   * Starts the machine and sets up its device.
+   *
+   * @throws IommulatorError ERR_PEER where something is missing, or the machine does not start
+   */
+  static async start(options: PseriesPeerOptions = {}): Promise<PseriesPeer> {
+    const { command, args } = options.program ?? programOf(options.files ?? findPseriesFiles())
+    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+    const peer = new PseriesPeer(child, options.answerMs ?? ANSWER_MS)
+    try {
+      await peer.#setUpDevice()
+    } catch (error) {
+      await peer.stop()
+      throw error
+    }
+    return peer
+  }
+
+  /** Process id of the machine. */
+  get pid(): number | undefined {
+    return this.#child.pid
+  }
+
+  run(script: PseriesScript): Promise<readonly (string | undefined)[]> {
+    for (const step of script.steps) {
+      const why = refusalOf(step)
+      if (why !== undefined) {
+        throw new IommulatorError('ERR_OPERATION', `${formatPseriesStep(step)}: ${why}`)
+      }
+    }
+    const answered = this.#last.then(() => this.#run(script))
+    this.#last = answered.catch(() => undefined)
+    return answered
+  }
+
+  /** Ends the machine: it holds nothing that would be lost. */
+  async stop(): Promise<void> {
+    const child = this.#child
+    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
+    const gone = new Promise((resolve) => child.once('exit', resolve))
+    child.kill('SIGKILL')
+    await gone
+  }
+
+  async #run({ steps }: PseriesScript): Promise<readonly (string | undefined)[]> {
+    await this.#asAfterStart()
+    const answers: (string | undefined)[] = []
+    for (let at = 0; at < steps.length; ) {
+      const end = endOfBatch(steps, at)
+      if (end > at) {
+        answers.push(...(await this.#batch(steps.slice(at, end) as PseriesCall[])))
+        at = end
+      } else answers.push(await this.#single(steps[at++] as Exclude<PseriesStep, PseriesCall>))
+    }
+    return answers
+  }
+
+  /** The windows, the memory of scripts and the device's buffer become what they were at the start. */
+  async #asAfterStart(): Promise<void> {
+    const { lists, data, ends } = PSERIES_AREAS
+    // Answers come in order: the first that is refused ends the peer, and with it all others.
+    for (const { gpa, bytes } of [lists, data, ...ends]) void this.#ignore(this.#qtest.clear(gpa, bytes))
+    const put: PseriesCall = {
+      kind: 'hcall',
+      registers: [0x20n, DEFAULT_LIOBN, 0n, BigInt(data.gpa) | 1n],
+    }
+    await this.#batch([RESET, put])
+    await this.#dma(false, 0n, DMA_BYTES_MAX)
+    await this.#batch([RESET])
+  }
+
+  /** Nobody waits for it: who waits for a later command sees that the peer is lost. */
+  async #ignore(answer: Promise<unknown>): Promise<void> {
+    await answer.catch(() => undefined)
+  }
+
+  async #batch(calls: readonly PseriesCall[]): Promise<string[]> {
+    const qtest = this.#qtest
+    const bytes = calls.length * RECORD_BYTES
+    const view = new DataView(new ArrayBuffer(bytes))
+    for (const [i, call] of calls.entries()) writeRecord(view, i * RECORD_BYTES, call)
+    void this.#ignore(qtest.write(RECORDS, new Uint8Array(view.buffer)))
+    void this.#ignore(qtest.writeWord(MAILBOX, BigInt(calls.length)))
+    this.#batches++
+    await this.#until('the mailbox firmware', async () => (await qtest.readWord(BATCHES)) === this.#batches)
+    const out = await qtest.read(RECORDS, bytes)
+    const results = new DataView(out.buffer, out.byteOffset, out.length)
+    return calls.map((call, i) => readRecord(results, i * RECORD_BYTES, call))
+  }
+
+  async #single(step: Exclude<PseriesStep, PseriesCall>): Promise<string | undefined> {
+    const qtest = this.#qtest
+    switch (step.kind) {
+      case 'list': {
+        const view = new DataView(new ArrayBuffer(step.count * 8))
+        for (let i = 0; i < step.count; i++) {
+          view.setBigUint64(i * 8, BigInt.asUintN(64, step.first + BigInt(i) * step.by))
+        }
+        await qtest.write(step.gpa, new Uint8Array(view.buffer))
+        return undefined
+      }
+      case 'poke':
+        await qtest.write(step.gpa, Buffer.from(step.data, 'hex'))
+        return undefined
+      case 'peek':
+        return (await qtest.read(step.gpa, step.bytes)).toString('hex')
+      case 'dma':
+        await this.#dma(step.direction === 'write', step.iova, step.bytes)
+        return undefined
+    }
+  }
+
+  async #dma(toMemory: boolean, iova: bigint, bytes: number): Promise<void> {
+    const { cpu } = BAR
+    const set = (register: number, value: bigint): void => {
+      void this.#ignore(this.#qtest.writeWord(cpu + register, value))
+    }
+    set(EDU.source, toMemory ? EDU.buffer : iova)
+    set(EDU.target, toMemory ? iova : EDU.buffer)
+    set(EDU.count, BigInt(bytes))
+    set(EDU.command, toMemory ? 3n : 1n)
+    await this.#until(
+      'the edu device',
+      async () => ((await this.#qtest.readWord(cpu + EDU.command)) & 1n) === 0n,
+    )
+  }
+
+  async #until(who: string, isReady: () => Promise<boolean>): Promise<void> {
+    for (let look = 0; look < LOOKS_MAX; look++) if (await isReady()) return
+    this.#qtest.close(`${who} does not get ready`)
+    throw new IommulatorError('ERR_PEER', `the peer is lost: ${who} does not get ready`)
+  }
+
+  async #setUpDevice(): Promise<void> {
+    const at = (register: number): number => (PSERIES_SLOT << 11) | register
+    const config = (register: number, bytes: number, value: number): PseriesCall => ({
+      kind: 'rtas',
+      token: CONFIG.write,
+      nret: 1,
+      args: [at(register), ...FIRST_BUID, bytes, value],
+    })
+    const read: PseriesCall = { kind: 'rtas', token: CONFIG.read, nret: 2, args: [at(0), ...FIRST_BUID, 4] }
+    // The address of its registers; then memory accesses and bus mastering.
+    const [id, ...set] = await this.#batch([read, config(0x10, 4, BAR.bus), config(0x04, 2, 6)])
+    if (id === `0 0x${EDU_ID.toString(16)}` && set.every((status) => status === '0')) return
+    throw new IommulatorError('ERR_PEER', `the peer has no edu device: its id reads ${id}`)
+  }
+}
+
+/** Behind the calls that can go out together from a step on. */
+function endOfBatch(steps: readonly PseriesStep[], from: number): number {
+  let end = from
+  while (end < steps.length && end - from < BATCH_MAX) {
+    const kind = steps[end]?.kind
+    if (kind !== 'hcall' && kind !== 'rtas') break
+    end++
+  }
+  return end
+}
+
+function writeRecord(view: DataView, at: number, call: PseriesCall): void {
+  if (call.kind === 'hcall') {
+    for (const [i, register] of call.registers.entries()) view.setBigUint64(at + i * 8, register)
+    return
+  }
+  view.setBigUint64(at, H_RTAS)
+  view.setBigUint64(at + 8, BigInt(RECORDS + at + RTAS_ARGS))
+  const results = Array.from({ length: call.nret }, () => UNWRITTEN)
+  const cells = [call.token, call.args.length, call.nret, ...call.args, ...results]
+  for (const [i, cell] of cells.entries()) view.setUint32(at + RTAS_ARGS + i * 4, cell)
+}
+
+function readRecord(view: DataView, at: number, call: PseriesCall): string {
+  if (call.kind === 'hcall') {
+    return hcallAnswer(view.getBigInt64(at + AFTER), view.getBigUint64(at + AFTER + 8))
+  }
+  const from = at + RTAS_ARGS + (3 + call.args.length) * 4
+  const cells: number[] = []
+  for (let i = 0; i < call.nret; i++) {
+    const cell = view.getUint32(from + i * 4)
+    if (cell === UNWRITTEN) break
+    cells.push(cell)
+  }
+  const [status, ...outs] = cells
+  return status === undefined
+    ? `none, hypercall ${view.getBigInt64(at + AFTER)}`
+    : rtasAnswer(status | 0, outs)
+}
+
+const programOf = (files: PseriesFiles): PeerProgram =>
+  endsWithUs(files.setpriv, { command: files.qemu, args: machineArguments(files) })
