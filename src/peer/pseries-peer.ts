@@ -151,15 +151,23 @@ export class PseriesPeer implements PseriesScriptPeer {
 
   async #run({ steps }: PseriesScript): Promise<readonly (string | undefined)[]> {
     await this.#asAfterStart()
-    const answers: (string | undefined)[] = []
+    // What is read behind a batch is waited for at the end only: QEMU answers in order.
+    const answers: (Promise<readonly (string | undefined)[]> | undefined)[] = []
     for (let at = 0; at < steps.length; ) {
-      const end = endOfBatch(steps, at)
-      if (end > at) {
-        answers.push(...(await this.#batch(steps.slice(at, end) as PseriesCall[])))
-        at = end
-      } else answers.push(await this.#single(steps[at++] as Exclude<PseriesStep, PseriesCall>))
+      const end = Math.max(endOfBatch(steps, at), at + 1)
+      const step = steps[at] as PseriesStep
+      if (isCall(step)) {
+        const calls = steps.slice(at, end) as PseriesCall[]
+        answers.push(this.#later(await this.#start(calls)))
+      } else if (step.kind === 'dma') {
+        await this.#dma(step.direction === 'write', step.iova, step.bytes)
+        answers.push(undefined)
+      } else answers.push(this.#later(this.#atMemory(step)))
+      at = end
     }
-    return answers
+    const all: (string | undefined)[] = []
+    for (const answer of answers) all.push(...((await answer) ?? NO_ANSWER))
+    return all
   }
 
   /** The windows, the memory of scripts and the device's buffer become what they were at the start. */
@@ -181,7 +189,19 @@ export class PseriesPeer implements PseriesScriptPeer {
     await answer.catch(() => undefined)
   }
 
-  async #batch(calls: readonly PseriesCall[]): Promise<string[]> {
+  /** Somebody waits for it, but not at once. */
+  #later<T>(answer: Promise<T> | { readonly results: Promise<T> }): Promise<T> {
+    const promise = 'results' in answer ? answer.results : answer
+    promise.catch(() => undefined)
+    return promise
+  }
+
+  async #batch(calls: readonly PseriesCall[]): Promise<readonly string[]> {
+    return (await this.#start(calls)).results
+  }
+
+  /** Runs calls. They have run when this comes back; their results are on the way. */
+  async #start(calls: readonly PseriesCall[]): Promise<{ readonly results: Promise<readonly string[]> }> {
     const qtest = this.#qtest
     const bytes = calls.length * RECORD_BYTES
     const view = new DataView(new ArrayBuffer(bytes))
@@ -190,31 +210,19 @@ export class PseriesPeer implements PseriesScriptPeer {
     void this.#ignore(qtest.writeWord(MAILBOX, BigInt(calls.length)))
     this.#batches++
     await this.#until('the mailbox firmware', async () => (await qtest.readWord(BATCHES)) === this.#batches)
-    const out = await qtest.read(RECORDS, bytes)
-    const results = new DataView(out.buffer, out.byteOffset, out.length)
-    return calls.map((call, i) => readRecord(results, i * RECORD_BYTES, call))
+    const results = qtest.read(RECORDS, bytes).then((out) => {
+      const records = new DataView(out.buffer, out.byteOffset, out.length)
+      return calls.map((call, i) => readRecord(records, i * RECORD_BYTES, call))
+    })
+    return { results }
   }
 
-  async #single(step: Exclude<PseriesStep, PseriesCall>): Promise<string | undefined> {
-    const qtest = this.#qtest
-    switch (step.kind) {
-      case 'list': {
-        const view = new DataView(new ArrayBuffer(step.count * 8))
-        for (let i = 0; i < step.count; i++) {
-          view.setBigUint64(i * 8, BigInt.asUintN(64, step.first + BigInt(i) * step.by))
-        }
-        await qtest.write(step.gpa, new Uint8Array(view.buffer))
-        return undefined
-      }
-      case 'poke':
-        await qtest.write(step.gpa, Buffer.from(step.data, 'hex'))
-        return undefined
-      case 'peek':
-        return (await qtest.read(step.gpa, step.bytes)).toString('hex')
-      case 'dma':
-        await this.#dma(step.direction === 'write', step.iova, step.bytes)
-        return undefined
-    }
+  async #atMemory(
+    step: Extract<PseriesStep, { kind: 'list' | 'poke' | 'peek' }>,
+  ): Promise<readonly (string | undefined)[]> {
+    if (step.kind === 'peek') return [(await this.#qtest.read(step.gpa, step.bytes)).toString('hex')]
+    await this.#qtest.write(step.gpa, step.kind === 'poke' ? Buffer.from(step.data, 'hex') : wordsOf(step))
+    return NO_ANSWER
   }
 
   async #dma(toMemory: boolean, iova: bigint, bytes: number): Promise<void> {
@@ -254,12 +262,21 @@ export class PseriesPeer implements PseriesScriptPeer {
   }
 }
 
+const NO_ANSWER = [undefined] as const
+
+const isCall = (step: PseriesStep): step is PseriesCall => step.kind === 'hcall' || step.kind === 'rtas'
+
+function wordsOf({ count, first, by }: Extract<PseriesStep, { kind: 'list' }>): Uint8Array {
+  const view = new DataView(new ArrayBuffer(count * 8))
+  for (let i = 0; i < count; i++) view.setBigUint64(i * 8, BigInt.asUintN(64, first + BigInt(i) * by))
+  return new Uint8Array(view.buffer)
+}
+
 /** Behind the calls that can go out together from a step on. */
 function endOfBatch(steps: readonly PseriesStep[], from: number): number {
   let end = from
   while (end < steps.length && end - from < BATCH_MAX) {
-    const kind = steps[end]?.kind
-    if (kind !== 'hcall' && kind !== 'rtas') break
+    if (!isCall(steps[end] as PseriesStep)) break
     end++
   }
   return end

@@ -1,5 +1,4 @@
 import { closeSync, openSync, writeSync } from 'node:fs'
-import { basename } from 'node:path'
 import { IommulatorError } from '../../bits/errors.ts'
 import { type AgentScript, readAgentScripts } from '../../machine/lockstep/agent-script.ts'
 import { compareAll, isEqual } from '../../machine/lockstep/comparison.ts'
@@ -8,25 +7,17 @@ import { type RandomGroup, randomScript } from '../../machine/lockstep/random-sc
 import { KernelPeer } from '../../peer/kernel-peer.ts'
 import type { Command, Invocation } from '../command.ts'
 import { EXIT } from '../exit.ts'
-import { openInput } from '../input.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
 import { PROFILE_NAMES } from '../profiles.ts'
+import { connectPseries } from './connect-pseries.ts'
+import { type ConnectRequest, PROGRESS_MS, scriptsOf } from './connect-request.ts'
 
-const PEERS = ['kernel'] as const
-const FILE_BYTES_MAX = 16 * 1024 * 1024
+const PEERS = ['kernel', 'qemu-pseries'] as const
 /** What is run where nobody says what. */
 const RANDOM_COMMANDS = 1000
+const RANDOM_HYPERCALLS = 100_000
 const DMA_EVERY = 16
-const PROGRESS_MS = 200
-
-interface Request {
-  readonly files: readonly string[]
-  readonly random: number
-  readonly seed: number
-  readonly dmaEvery: number
-  readonly most: number
-}
 
 function wholeNumber(options: Invocation['options'], name: string, most: number): number | undefined {
   const text = options[name] as string | undefined
@@ -37,7 +28,7 @@ function wholeNumber(options: Invocation['options'], name: string, most: number)
   throw new IommulatorError('ERR_NUMBER', `${flag} ${text}: a whole number from 0 to ${most}`)
 }
 
-function requestOf({ positionals: [peer = '', ...files], options }: Invocation): Request {
+function requestOf({ positionals: [peer = '', ...files], options }: Invocation): ConnectRequest {
   if (!(PEERS as readonly string[]).includes(peer)) {
     throw new IommulatorError(
       'ERR_NUMBER',
@@ -46,34 +37,18 @@ function requestOf({ positionals: [peer = '', ...files], options }: Invocation):
   }
   const random = wholeNumber(options, 'random', 10_000_000)
   return {
+    peer,
     files,
-    random: random ?? (files.length > 0 ? 0 : RANDOM_COMMANDS),
+    random: random ?? (files.length > 0 ? 0 : peer === 'kernel' ? RANDOM_COMMANDS : RANDOM_HYPERCALLS),
     seed: wholeNumber(options, 'seed', 0xffff_ffff) ?? 1,
     dmaEvery: wholeNumber(options, 'dmaEvery', 1_000_000) ?? DMA_EVERY,
     most: Math.max(1, wholeNumber(options, 'most', 1000) ?? 1),
   }
 }
 
-async function scriptsOf(path: string, io: Io): Promise<AgentScript[]> {
-  const input = await openInput(path, io.stdin)
-  const pieces: Buffer[] = []
-  let bytes = 0
-  for await (const piece of input.pieces()) {
-    pieces.push(Buffer.from(piece))
-    bytes += piece.length
-    if (bytes > FILE_BYTES_MAX) {
-      throw new IommulatorError(
-        'ERR_INPUT',
-        `${input.name}: a file of scripts has at most ${FILE_BYTES_MAX} bytes`,
-      )
-    }
-  }
-  return readAgentScripts(Buffer.concat(pieces).toString('latin1'), basename(input.name))
-}
-
 /** Random scripts until there are enough commands. */
 function* randomScripts(
-  { random, seed, dmaEvery }: Request,
+  { random, seed, dmaEvery }: ConnectRequest,
   groups: readonly RandomGroup[],
 ): Generator<AgentScript> {
   let commands = 0
@@ -93,7 +68,7 @@ const groupsOf = (head: string): RandomGroup[] =>
 
 async function compareWith(
   peer: KernelPeer,
-  request: Request,
+  request: ConnectRequest,
   given: readonly AgentScript[],
   call: Invocation,
   io: Io,
@@ -134,41 +109,49 @@ async function compareWith(
 
 export const connectCommand: Command = {
   name: 'connect',
-  summary: 'give a real kernel and the model the same commands',
+  summary: 'give a real kernel, or QEMU, and the model the same commands',
   positionals: [
-    { name: '<peer>', doc: 'kernel: Linux on an emulated POWER9 (QEMU)', complete: async () => PEERS },
+    {
+      name: '<peer>',
+      doc: "kernel: Linux on an emulated POWER9; qemu-pseries: QEMU's own hypercalls, without an operating system",
+      complete: async () => PEERS,
+    },
     {
       name: '[files...]',
-      doc: "scripts of the agent's commands, or transcripts whose commands are run again",
+      doc: 'scripts for the peer, or recordings whose commands are run again',
       complete: 'file',
     },
   ],
   options: [
-    { flags: '--random <n>', doc: `run n random commands (${RANDOM_COMMANDS} where no file is given)` },
+    {
+      flags: '--random <n>',
+      doc: `run n random commands, or hypercalls (${RANDOM_COMMANDS} and ${RANDOM_HYPERCALLS} where no file is given)`,
+    },
     { flags: '--seed <s>', doc: 'seed of the random commands (1)' },
     {
       flags: '--dma-every <n>',
-      doc: `one random script in n opens a device, which takes seconds; 0 for none (${DMA_EVERY})`,
+      doc: `kernel: one random script in n opens a device, which takes seconds; 0 for none (${DMA_EVERY})`,
     },
     { flags: '--most <n>', doc: 'end after n different differences (1)' },
     {
       flags: '--profile <profile>',
-      doc: "the model's errata (those of the kernel that runs)",
+      doc: "the model's errata (those of the peer)",
       offer: () => PROFILE_NAMES,
     },
-    { flags: '--record <file>', doc: 'write the transcript of the peer' },
+    { flags: '--record <file>', doc: 'write what the peer answered' },
     { flags: '--json', doc: 'print one JSON object' },
   ],
   examples: [
     ['sudo sh peers/kernel/setup.sh', 'once: QEMU, the kernel, the agent'],
     ['iommulator connect kernel --random 5000 --seed 7', 'random commands'],
+    ['iommulator connect qemu-pseries --seed 7', 'random hypercalls'],
     ['iommulator connect kernel script.txt', 'commands of a file, one a line'],
     ['iommulator connect kernel --record run.txt', 'keep the answers, for replay'],
   ],
   async run(call, io) {
     const request = requestOf(call)
-    const given: AgentScript[] = []
-    for (const path of request.files) given.push(...(await scriptsOf(path, io)))
+    if (request.peer === 'qemu-pseries') return connectPseries(request, call, io)
+    const given = await scriptsOf(request.files, io, readAgentScripts)
     io.err('starting Linux on an emulated POWER9 ...\n')
     const peer = await KernelPeer.start()
     try {

@@ -2,6 +2,7 @@ import type { Answer, Value } from '../../bits/answer.ts'
 import { bytesOf } from '../../bits/byte-text.ts'
 import type { Verb } from '../../bits/call.ts'
 import { codeNumber } from '../../bits/codes.ts'
+import { resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
 import {
   CREATE_PE_DMA_WINDOW,
@@ -16,6 +17,7 @@ import {
 import { createMachine } from '../create-machine.ts'
 import { describeMachine } from '../description.ts'
 import type { Machine } from '../machine.ts'
+import { ERRATA } from '../registry.ts'
 import { hcallAnswer, type PseriesScriptPeer, rtasAnswer } from './pseries-peer-port.ts'
 import { PSERIES_RAM_BYTES, PSERIES_SLOT, type PseriesScript, type PseriesStep } from './pseries-step.ts'
 
@@ -165,8 +167,9 @@ export class PseriesModel implements PseriesScriptPeer {
   readonly title: string
   readonly #profile: string
 
-  /** @throws IommulatorError ERR_PROFILE for an unknown profile, at the first script */
+  /** @throws IommulatorError ERR_PROFILE for an unknown profile */
   constructor(profile: string = PSERIES_PROFILE) {
+    resolveProfile(ERRATA, profile)
     this.#profile = profile
     this.title = `the model (${profile})`
   }

@@ -33,6 +33,7 @@ const FIRST_ENTRIES = 24
 /** 4 KiB pages at the start of the data that most TCEs lead to. */
 const HOT_PAGES = 8
 const HOT_PAGE_BYTES = 0x8000
+const LARGE_ENTRIES = 4096
 /** Lists lie a page apart. */
 const LISTS = 8
 const LIST_BYTES = 4096
@@ -81,10 +82,11 @@ class PseriesWriter {
     else if (at < 946) this.#create()
     else if (at < 958) this.#remove()
     else if (at < 963) this.#reset()
-    else if (at < 973) this.#list(this.#prng.below(LISTS))
-    else if (at < 980) this.#poke(this.#prng.below(HOT_PAGES))
-    else if (at < 990) this.#dma(this.#prng.oneIn(2) ? 'read' : 'write')
-    else this.#copy()
+    else if (at < 967) this.#list(this.#prng.below(LISTS))
+    else if (at < 970) this.#poke(this.#prng.below(HOT_PAGES))
+    else if (at < 976) this.#dma(this.#prng.oneIn(2) ? 'read' : 'write')
+    else if (at < 982) this.#copy()
+    else this.#get()
   }
 
   // --- memory ---
@@ -187,7 +189,10 @@ class PseriesWriter {
     if (at < 10) return BigInt(1 + this.#prng.below(8))
     if (at < 11) return 0n
     if (at < 13) return this.#prng.pick([511n, 512n, 513n])
-    if (at < 14) return BigInt(window.entries) + BigInt(this.#prng.below(3)) - 1n
+    // All of a large window takes as long as everything else in a script: seldom.
+    if (at < 14 && (window.entries <= LARGE_ENTRIES || this.#prng.oneIn(20))) {
+      return BigInt(window.entries) + BigInt(this.#prng.below(3)) - 1n
+    }
     if (at < 15) return this.#prng.pick([1n << 32n, (1n << 32n) + 1n, this.#prng.u64()])
     return BigInt(this.#prng.below(128))
   }
@@ -302,7 +307,7 @@ class PseriesWriter {
 }
 
 /** Steps of a script. */
-const STEPS = { least: 400, spread: 400 } as const
+const STEPS = { least: 800, spread: 800 } as const
 
 /** The script of a seed with a number from 0 on. */
 export function randomPseriesScript(seed: number, number: number): PseriesScript {

@@ -1,0 +1,92 @@
+import { closeSync, openSync, writeSync } from 'node:fs'
+import {
+  comparePseries,
+  isPseriesEqual,
+  pseriesComparisonJson,
+  pseriesComparisonText,
+} from '../../machine/lockstep/pseries-compare.ts'
+import { PseriesModel } from '../../machine/lockstep/pseries-model.ts'
+import { randomPseriesScript } from '../../machine/lockstep/pseries-random.ts'
+import {
+  formatPseriesRecording,
+  type PseriesScript,
+  readPseriesScripts,
+} from '../../machine/lockstep/pseries-step.ts'
+import { PseriesPeer } from '../../peer/pseries-peer.ts'
+import type { Invocation } from '../command.ts'
+import { EXIT } from '../exit.ts'
+import type { Io } from '../io.ts'
+import { jsonText } from '../json-text.ts'
+import { type ConnectRequest, PROGRESS_MS, scriptsOf } from './connect-request.ts'
+
+/** Random scripts until there are enough hypercalls. */
+function* randomScripts({ random, seed }: ConnectRequest): Generator<PseriesScript> {
+  let hypercalls = 0
+  for (let number = 0; hypercalls < random; number++) {
+    const script = randomPseriesScript(seed, number)
+    for (const { kind } of script.steps) if (kind === 'hcall' || kind === 'rtas') hypercalls++
+    yield script
+  }
+}
+
+async function compareWith(
+  peer: PseriesPeer,
+  model: PseriesModel,
+  request: ConnectRequest,
+  given: readonly PseriesScript[],
+  call: Invocation,
+  io: Io,
+) {
+  const record = call.options['record'] as string | undefined
+  const file = record === undefined ? undefined : openSync(record, 'w')
+  const startedMs = io.elapsedMs()
+  const rateOf = (hypercalls: number): string =>
+    (hypercalls / Math.max(0.001, (io.elapsedMs() - startedMs) / 1000)).toFixed(0)
+  let shownMs = startedMs
+  const all = function* (): Generator<PseriesScript> {
+    yield* given
+    yield* randomScripts(request)
+  }
+  try {
+    const result = await comparePseries(peer, model, all(), {
+      differencesMax: request.most,
+      onProgress({ hypercalls, equal }) {
+        if (io.elapsedMs() < shownMs) return
+        shownMs = io.elapsedMs() + PROGRESS_MS
+        io.progress(`${hypercalls} hypercalls, ${equal} equal answers, ${rateOf(hypercalls)} hypercalls/s`)
+      },
+      onDifference: (kind) => io.err(`${kind}: making its script smaller\n`),
+      onAnswers: (script, answers) => {
+        if (file !== undefined) writeSync(file, formatPseriesRecording(script, answers))
+      },
+    })
+    const seconds = (io.elapsedMs() - startedMs) / 1000
+    io.progress('')
+    io.err(
+      `${result.hypercalls} hypercalls in ${seconds.toFixed(1)} s (${rateOf(result.hypercalls)} hypercalls/s)\n`,
+    )
+    return result
+  } finally {
+    if (file !== undefined) closeSync(file)
+  }
+}
+
+/** `connect qemu-pseries`: QEMU's hypercalls beside the model's. */
+export async function connectPseries(request: ConnectRequest, call: Invocation, io: Io): Promise<number> {
+  const recorded = await scriptsOf(request.files, io, readPseriesScripts)
+  const given = recorded.map(({ name, entries }) => ({ name, steps: entries.map(({ step }) => step) }))
+  const model = new PseriesModel(call.options['profile'] as string | undefined)
+  const peer = await PseriesPeer.start()
+  try {
+    const result = await compareWith(peer, model, request, given, call, io)
+    const made = { peer: peer.title, ...(request.random > 0 && { seed: request.seed }) }
+    io.out(
+      call.options['json'] === true
+        ? jsonText(pseriesComparisonJson(result, made))
+        : pseriesComparisonText(result, made, io.paint),
+    )
+    return isPseriesEqual(result) ? EXIT.CLEAN : EXIT.FINDINGS
+  } finally {
+    await peer.stop()
+  }
+}
