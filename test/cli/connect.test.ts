@@ -24,13 +24,38 @@ describe('iommulator connect', () => {
 
   it.each([
     [['connect'], /missing required argument 'peer'/],
-    [['connect', 'qemu'], /there is no peer called "qemu"; there is: kernel/],
+    [['connect', 'qemu'], /there is no peer called "qemu"; there is: kernel, qemu-pseries/],
+    [['connect', 'qemu-pseries', '--seed', 'x'], /--seed x: a whole number/],
     [['connect', 'kernel', '--random', 'many'], /--random many: a whole number from 0 to 10000000/],
     [['connect', 'kernel', '--dma-every', '-1'], /--dma-every -1: a whole number/],
   ])('%j is a wrong use', async (argv, why) => {
     const { code, err } = await run(argv)
     expect(code).toBe(2)
     expect(err).toMatch(why)
+  })
+
+  it("QEMU's hypercalls need QEMU, and the firmware", async () => {
+    const without = await run(['connect', 'qemu-pseries'])
+    expect(without).toMatchObject({ code: 4, out: '' })
+    expect(without.err).toMatch(
+      /^iommulator: qemu-system-ppc64 is not installed; .*peers\/pseries\/setup\.sh\n$/,
+    )
+    writeFileSync(join(folder, 'qemu-system-ppc64'), '', { mode: 0o755 })
+    const { code, err } = await run(['connect', 'qemu-pseries'])
+    expect(code).toBe(4)
+    expect(err).toMatch(
+      /^iommulator: there is no .*mailbox\.bin; get everything .*peers\/pseries\/setup\.sh\n$/,
+    )
+  })
+
+  it('steps that end QEMU are refused before it is started', async () => {
+    const path = join(folder, 'steps.txt')
+    writeFileSync(path, 'script a\nrtas 0x2027 4 0 0x8000000 0x20000000 12 44\n')
+    const { code, err } = await run(['connect', 'qemu-pseries', path])
+    expect({ code, err }).toEqual({
+      code: 3,
+      err: 'iommulator: steps.txt, line 2: a window of 2^32 pages or more ends QEMU (Q9)\n',
+    })
   })
 
   it('a file is read before anything is started', async () => {
