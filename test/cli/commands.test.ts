@@ -101,6 +101,16 @@ describe('the program', () => {
   })
 })
 
+describe('every command', () => {
+  it.each(COMMANDS.map((c) => [c.name, c] as const))(
+    '%s: is called and told of as the list says',
+    async (name, entry) => {
+      const command = await entry.load()
+      expect([command.name, command.summary]).toEqual([name, entry.summary])
+    },
+  )
+})
+
 describe('replay', () => {
   const file = join(tmpdir(), `iommulator-${process.pid}.log`)
   afterAll(() => rmSync(file, { force: true }))
