@@ -44,11 +44,13 @@ root=$cache/root
 if [ -z "$(ls "$root"/boot/vmlinux-$series.*-$flavour 2>/dev/null)" ]; then
   keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   [ -f "$keyring" ] || stop "$keyring is missing; install debian-archive-keyring"
-  mirror=${MIRROR:-$(sed -n 's/^URIs: //p' /etc/apt/sources.list.d/debian.sources 2>/dev/null | head -1)}
+  # The mirror that this system takes its own packages from.
+  mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | head -1)}
+  [ -n "$mirror" ] || stop "apt knows no mirror; name one of Debian's: MIRROR=http://... sh peers/kernel/setup.sh"
   apt=$cache/apt
   mkdir -p "$apt/lists/partial" "$apt/parts" "$apt/cache/archives/partial"
   : >"$apt/status"
-  echo "deb [signed-by=$keyring] ${mirror:-http://deb.debian.org/debian} $suite main" >"$apt/parts/kernel.list"
+  echo "deb [signed-by=$keyring] $mirror $suite main" >"$apt/parts/kernel.list"
   # apt keeps its state here: what the system knows of its own packages is not touched.
   cat >"$apt/apt.conf" <<CONF
 APT::Architecture "ppc64el";
@@ -63,7 +65,7 @@ Dir::Cache "$apt/cache";
 CONF
   export APT_CONFIG="$apt/apt.conf"
   say "reading the package list of $suite for ppc64el"
-  apt-get -qq update || stop "the package list could not be fetched from ${mirror:-deb.debian.org}"
+  apt-get -qq update || stop "the package list of $suite could not be fetched from $mirror (MIRROR=http://... names another one)"
   package=$(apt-cache search --names-only "^linux-image-$series\\..*-$flavour\$" | cut -d' ' -f1 | sort -V | tail -1)
   [ -n "$package" ] || stop "$suite has no Linux $series for $flavour; try another one: SUITE=trixie"
   say "fetching $package"
