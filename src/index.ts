@@ -8,7 +8,12 @@ export { type Erratum, type Profile, resolveProfile } from './bits/errata.ts'
 export { type ErrorCode, IommulatorError } from './bits/errors.ts'
 export { VERSION } from './bits/version.ts'
 export { decode, encode, type Field, type Word } from './bits/word.ts'
-export { QEMU_TRACE as QEMU_TRACE_COVERAGE, WHOLE_MACHINE } from './check/coverage.ts'
+export {
+  POWERNV_MACHINE as POWERNV_COVERAGE,
+  PSERIES_MACHINE as PSERIES_COVERAGE,
+  QEMU_TRACE as QEMU_TRACE_COVERAGE,
+  WHOLE_MACHINE,
+} from './check/coverage.ts'
 export { Judge } from './check/judge.ts'
 export type { Evidence, Finding, Rule, Verdict } from './check/rule.ts'
 export { RULES } from './check/rules.ts'

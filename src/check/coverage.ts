@@ -4,7 +4,7 @@ import type { RecordLog, RecordSink } from '../trace/record-log.ts'
 /** Kinds of records that a run can produce. A reader says what its log covers; a rule says what it needs. */
 export type Coverage = ReadonlySet<EventKind>
 
-/** A machine that is modelled as a whole leaves every kind of record. */
+/** Every kind of record: for whoever makes records of all kinds by himself. */
 export const WHOLE_MACHINE: Coverage = new Set(EVENT_KINDS)
 
 /**
@@ -26,7 +26,32 @@ export const QEMU_TRACE: Coverage = new Set<EventKind>([
   'unmodelled',
 ])
 
-const NOT_OF_A_HOST: readonly EventKind[] = [
+const without = (absent: readonly EventKind[]): Coverage =>
+  new Set(EVENT_KINDS.filter((kind) => !absent.includes(kind)))
+
+/** A guest below QEMU: nobody pins or registers memory for it, and no PHB walks tables of a host. */
+export const PSERIES_MACHINE: Coverage = without([
+  'hw.set',
+  'hw.table',
+  'hw.ref',
+  'hw.window',
+  'hw.fill',
+  'hw.store',
+  'hw.firmware',
+  'hw.kill',
+  'mm.pin',
+  'mm.locked',
+  'region.new',
+  'region.get',
+  'region.put',
+  'region.map',
+])
+
+/**
+ * A bare-metal POWER host, be it a scenario's or that of a transcript of kernel answers, which is re-run on a whole
+ * one. It has no guest's kernel: no driver grants anything, and no LIOBN stands for a window.
+ */
+export const POWERNV_MACHINE: Coverage = without([
   'window.open',
   'window.close',
   'window.move',
@@ -38,15 +63,8 @@ const NOT_OF_A_HOST: readonly EventKind[] = [
   'dma.direct',
   'alloc.take',
   'alloc.free',
-  'memory.slot',
   'device.remove',
-]
-
-/**
- * A transcript of kernel answers is re-run on a whole host, so every kind that a host leaves is there. It has no guest:
- * no driver grants anything, and no LIOBN stands for a window.
- */
-export const KERNEL_ANSWERS: Coverage = new Set(EVENT_KINDS.filter((kind) => !NOT_OF_A_HOST.includes(kind)))
+])
 
 /** Counts the records of some kinds: what a run has really shown. */
 export class SeenKinds implements RecordSink {

@@ -1,10 +1,11 @@
 import type { Answer } from '../bits/answer.ts'
 import { IommulatorError } from '../bits/errors.ts'
-import { WHOLE_MACHINE } from '../check/coverage.ts'
+import { type Coverage, POWERNV_MACHINE, PSERIES_MACHINE } from '../check/coverage.ts'
 import { Judge } from '../check/judge.ts'
 import type { Finding, Verdict } from '../check/rule.ts'
 import { type Ledger, LedgerCounter } from '../report/ledger.ts'
 import { createMachine } from './create-machine.ts'
+import type { MachineDescription } from './description.ts'
 import { unexpected } from './expectation.ts'
 import type { Machine, MachineOptions } from './machine.ts'
 import type { Operation } from './operation.ts'
@@ -23,6 +24,12 @@ export interface StepResult {
   readonly isNamed: boolean
   /** What the answer has other than the scenario expects: one sentence each. */
   readonly wrong: readonly string[]
+}
+
+/** What a machine of each kind can leave records of: a rule that needs others is not judged. */
+const COVERAGES: Readonly<Record<MachineDescription['kind'], Coverage>> = {
+  pseries: PSERIES_MACHINE,
+  powernv: POWERNV_MACHINE,
 }
 
 /** What came of a scenario. Plain data, but for the machine at its end. */
@@ -125,7 +132,7 @@ export function runScenario(scenario: Scenario, { rules, ...options }: RunOption
     steps,
     findings,
     findingsDropped: judge.dropped,
-    verdicts: judge.verdicts(WHOLE_MACHINE),
+    verdicts: judge.verdicts(COVERAGES[scenario.machine.kind]),
     wrongFindings: compareFindings(scenario, findings, steps),
     ledger: counter.ledger(),
     machine,

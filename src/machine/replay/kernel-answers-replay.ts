@@ -1,7 +1,7 @@
 import { resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
 import { U64_MAX } from '../../bits/u64.ts'
-import { KERNEL_ANSWERS } from '../../check/coverage.ts'
+import { POWERNV_MACHINE } from '../../check/coverage.ts'
 import { Judge } from '../../check/judge.ts'
 import type { Finding } from '../../check/rule.ts'
 import { PROC_EXIT, PROC_FORK } from '../../memory/proc-calls.ts'
@@ -129,7 +129,7 @@ export class KernelAnswersReplay implements LogReplay {
       divergences: tally.divergences,
       findings: this.#judge.findings.map((f) => this.#qualified(f)),
       findingsDropped: this.#judge.dropped,
-      verdicts: this.#options.bare === true ? [] : this.#judge.verdicts(KERNEL_ANSWERS),
+      verdicts: this.#options.bare === true ? [] : this.#judge.verdicts(POWERNV_MACHINE),
       ledger: this.#counter.ledger(),
     }
   }

@@ -1,0 +1,49 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { POWERNV_MACHINE, PSERIES_MACHINE, seenIn } from '../../src/check/coverage.ts'
+import { parseScenario } from '../../src/cli/yaml-scenario.ts'
+import { CATALOGUE } from '../../src/machine/registry.ts'
+import { type RunResult, runScenario } from '../../src/machine/run-scenario.ts'
+
+const load = (file: string) => parseScenario(readFileSync(file, 'utf8'), file, CATALOGUE)
+const scenarios = readdirSync('scenarios', { recursive: true, encoding: 'utf8' })
+  .filter((f) => f.endsWith('.yaml'))
+  .map((f) => load(join('scenarios', f)))
+const COVERAGES = { pseries: PSERIES_MACHINE, powernv: POWERNV_MACHINE }
+
+describe.each(['pseries', 'powernv'] as const)('what a machine of kind %s leaves records of', (kind) => {
+  const seen = new Set(
+    scenarios.filter((s) => s.machine.kind === kind).flatMap((s) => [...seenIn(runScenario(s).machine.log)]),
+  )
+
+  it('is in its coverage: no scenario leaves another kind', () => {
+    expect(seen.size).toBeGreaterThan(10)
+    expect([...seen].filter((event) => !COVERAGES[kind].has(event))).toEqual([])
+  })
+
+  it('is what the other kind does not have, for the kinds that are left out there', () => {
+    const other = kind === 'pseries' ? POWERNV_MACHINE : PSERIES_MACHINE
+    expect([...seen].filter((event) => !other.has(event)).length).toBeGreaterThan(5)
+  })
+})
+
+describe('a rule that a machine of a kind cannot break', () => {
+  const notJudged = ({ verdicts }: RunResult): string[] =>
+    verdicts.filter((v) => v.state === 'cannot judge').map((v) => v.rule)
+  const run = (file: string): RunResult => runScenario(load(file))
+
+  it('is not said to be kept by a guest', () => {
+    const rules = notJudged(run('scenarios/tour/one-dma.yaml'))
+    expect(rules).toContain('leak-pin')
+    expect(rules).toContain('stale-tce')
+    expect(rules).not.toContain('use-after-unmap')
+  })
+
+  it('is not said to be kept by a host', () => {
+    const rules = notJudged(run('scenarios/tour/vfio-windows.yaml'))
+    expect(rules).toContain('allocator-drift')
+    expect(rules).toContain('unmap-miss')
+    for (const rule of ['use-after-unmap', 'foreign-memory', 'leak-pin']) expect(rules).not.toContain(rule)
+  })
+})
