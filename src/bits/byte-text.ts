@@ -15,10 +15,18 @@ function digit(text: string, at: number): number {
   return code < 0x3a ? code - 0x30 : (code | 0x20) - 0x57
 }
 
+/** Bytes as pairs of hexadecimal digits. */
+export const hexDigits = (bytes: Uint8Array): string =>
+  Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
+
+/** The bytes of a text in Latin-1: one for each character. */
+export const latin1Bytes = (text: string): Uint8Array =>
+  Uint8Array.from(text, (character) => character.charCodeAt(0) & 0xff)
+
 /** The text of bytes, the one form that they have: printable ASCII as it is, all else as `hex:` and digits. */
 export function bytesText(bytes: Uint8Array): string {
   const isPrintable = bytes.every((b) => b >= 0x20 && b < 0x7f)
   const text = isPrintable ? new TextDecoder().decode(bytes) : ''
   if (isPrintable && !text.startsWith(HEX)) return text
-  return HEX + Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
+  return HEX + hexDigits(bytes)
 }

@@ -1,3 +1,4 @@
+import { latin1Bytes } from '../bits/byte-text.ts'
 import { assert } from '../bits/errors.ts'
 import { NO_NUMBER, readD32, readD64, readHex32, readHex64, readU32 } from './digits.ts'
 import { type FieldKind, type LogEvent, type LogFormat, TEXT_BYTES_MAX } from './log-format.ts'
@@ -79,8 +80,6 @@ function programOf({ name, parts }: LogEvent): number[] {
   return program
 }
 
-const bytesOf = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.charCodeAt(0))
-
 /**
  * Reads lines of a declared format out of bytes, into lanes. Nothing is allocated: the event is found by a
  * hash of its name, literal text is compared four bytes at a time, numbers go straight into their lanes.
@@ -112,7 +111,7 @@ export class LineMatcher {
     })
     this.#program = Int32Array.from(program)
     this.#afterText = format.events.map(({ parts }) =>
-      bytesOf(parts[parts.findIndex((part) => part.field?.kind === 'text') + 1]?.literal ?? ''),
+      latin1Bytes(parts[parts.findIndex((part) => part.field?.kind === 'text') + 1]?.literal ?? ''),
     )
     this.#hashes.forEach((hash, event) => {
       let place = this.#placeOf(hash)

@@ -1,3 +1,4 @@
+import { latin1Bytes } from '../bits/byte-text.ts'
 import { DamageLog } from './damage-log.ts'
 import { LINE_BYTES_MAX, LineBuffer, type LineTarget } from './line-buffer.ts'
 import { whyDamaged } from './line-diagnosis.ts'
@@ -103,11 +104,7 @@ export class QemuTraceReader {
     const declared = format.events.length
     this.#names = new WordTable(declared + UNKNOWN_NAMES_MAX)
     for (const { name } of format.events) {
-      this.#names.intern(
-        Uint8Array.from(name, (c) => c.charCodeAt(0)),
-        0,
-        name.length,
-      )
+      this.#names.intern(latin1Bytes(name), 0, name.length)
     }
     this.#counts = new Float64Array(declared + UNKNOWN_NAMES_MAX + 1)
     this.#firstLines = new Float64Array(declared + UNKNOWN_NAMES_MAX + 1)

@@ -1,3 +1,4 @@
+import { latin1Bytes } from '../../bits/byte-text.ts'
 import { IommulatorError } from '../../bits/errors.ts'
 import { type AgentCommand, formatAgentCommand, readAgentCommand } from '../../reader/kernel-answers-line.ts'
 import { KernelAnswersReader } from '../../reader/kernel-answers-reader.ts'
@@ -36,7 +37,7 @@ function ofTranscript(text: string, name: string): AgentScript[] {
       }
     },
   })
-  reader.push(Uint8Array.from(text, (character) => character.charCodeAt(0) & 0xff))
+  reader.push(latin1Bytes(text))
   reader.end()
   return scripts.filter(({ commands }) => commands.length > 0)
 }

@@ -1,3 +1,4 @@
+import { latin1Bytes } from '../../bits/byte-text.ts'
 import { agentCommandOf, formatAgentCommand } from '../../reader/kernel-answers-line.ts'
 import { createReplay } from '../replay/log-replay.ts'
 import type { Divergence, Unjudged } from '../replay/result.ts'
@@ -25,9 +26,6 @@ export interface CompareOptions {
   /** Errata of the model; those of the kernel that the peer names where it is left out. */
   readonly profile?: string
 }
-
-const bytesOf = (text: string): Uint8Array =>
-  Uint8Array.from(text, (character) => character.charCodeAt(0) & 0xff)
 
 /**
  * The peer's process ended before the script did: so must the model's, at the same command. Undefined where both did,
@@ -63,7 +61,7 @@ export function judgeTranscript(
     isContinued: true,
     ...(profile !== undefined && { profile }),
   })
-  replay.push(bytesOf(head + transcript))
+  replay.push(latin1Bytes(head + transcript))
   const { answers, unjudged, divergences, log } = replay.end()
   const headLines = head.split('\n').length - 1
   const lines = transcript.split('\n').length - 1

@@ -1,3 +1,4 @@
+import { latin1Bytes } from '../../bits/byte-text.ts'
 import { IommulatorError } from '../../bits/errors.ts'
 import { PROC_FORK } from '../../memory/proc-calls.ts'
 import { type AgentLine, formatAgentLine } from '../../reader/kernel-answers-line.ts'
@@ -10,9 +11,6 @@ import type { AgentScript } from './agent-script.ts'
 import type { ScriptPeer } from './script-peer.ts'
 
 const PROCESS = 'agent'
-
-const bytesOf = (text: string): Uint8Array =>
-  Uint8Array.from(text, (character) => character.charCodeAt(0) & 0xff)
 
 /** The host that a transcript's marks describe. */
 function hostOf(head: string, profile: string | undefined): ListedHost {
@@ -32,7 +30,7 @@ function hostOf(head: string, profile: string | undefined): ListedHost {
       })
     },
   })
-  reader.push(bytesOf(head))
+  reader.push(latin1Bytes(head))
   const { lines } = reader.end()
   return list.describe(profile, lines, new Tally())
 }

@@ -1,5 +1,5 @@
 import type { Answer, Value } from '../../bits/answer.ts'
-import { bytesOf } from '../../bits/byte-text.ts'
+import { bytesOf, hexDigits } from '../../bits/byte-text.ts'
 import type { Verb } from '../../bits/call.ts'
 import { codeNumber } from '../../bits/codes.ts'
 import { resolveProfile } from '../../bits/errata.ts'
@@ -75,12 +75,6 @@ function outsOf(token: number, nret: number, outputs: Answer['outputs']): bigint
   return token === CREATE_PE_DMA_WINDOW.nr ? [word('liobn'), word('addr_hi'), word('addr_lo')] : []
 }
 
-const hexOf = (text: string): string => {
-  let out = ''
-  for (const byte of bytesOf(text)) out += byte.toString(16).padStart(2, '0')
-  return out
-}
-
 /** The machine that scripts run on, as the model has it. */
 class ModelRun {
   readonly #machine: Machine
@@ -115,7 +109,7 @@ class ModelRun {
           address: BigInt(step.gpa),
           bytes: BigInt(step.bytes),
         })
-        return hexOf(outputs['data'] as string)
+        return hexDigits(bytesOf(outputs['data'] as string))
       }
       case 'dma':
         this.#perform('dma', step.direction, {

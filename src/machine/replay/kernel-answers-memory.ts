@@ -1,4 +1,4 @@
-import { bytesOf } from '../../bits/byte-text.ts'
+import { bytesOf, hexDigits } from '../../bits/byte-text.ts'
 import { MEM_BYTES_MAX } from '../../memory/limits.ts'
 import { MEM_READ, MEM_WRITE } from '../../memory/mem-calls.ts'
 import * as proc from '../../memory/proc-calls.ts'
@@ -20,9 +20,6 @@ const S64_MAX = (1n << 63n) - 1n
 const FILL_BYTES_MAX = 1n << 26n
 const TOO_MANY = unmodelled('more bytes are set than a modelled host has')
 const DIED_OF_ACCESS: AgentSaid = { state: 'died', why: 'the memory is not there (SIGSEGV)' }
-
-const hexOf = (bytes: Uint8Array): string =>
-  Array.from(bytes, (b) => b.toString(16).padStart(2, '0')).join('')
 
 /** memset: 0, or the end of the program. */
 function setBytes(call: ProcessCall, address: bigint, bytes: bigint, fill: bigint): AgentSaid {
@@ -83,7 +80,7 @@ export function memoryRuns(call: ProcessCall) {
       if (bytes > MEM_BYTES_MAX) return unmodelled('more bytes than a line can hold')
       const answer = call(MEM_READ, { space: 'ua', address, bytes })
       if (answer.code !== 'OK') return DIED_OF_ACCESS
-      return returned(answer, { data: hexOf(bytesOf(answer.outputs['data'] as string)) })
+      return returned(answer, { data: hexDigits(bytesOf(answer.outputs['data'] as string)) })
     }),
   }
 }
