@@ -1,8 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import type { Readable, Writable } from 'node:stream'
 import { type AgentScript, formatAgentScript } from '../machine/lockstep/agent-script.ts'
 import type { ScriptPeer } from '../machine/lockstep/script-peer.ts'
 import { findKernelFiles, type KernelFiles } from './kernel-files.ts'
+import { PeerProcess } from './peer-process.ts'
 import { endsWithUs, type PeerProgram } from './programs.ts'
 import { SerialLine } from './serial-line.ts'
 
@@ -48,32 +47,18 @@ export interface KernelPeerOptions {
  * }
  */
 export class KernelPeer implements ScriptPeer {
-  readonly #child: ChildProcess
+  readonly #process: PeerProcess
   readonly #line: SerialLine
   readonly #scriptMs: number
   #head = ''
   /** Scripts run one after the other; so do their answers. */
   #last: Promise<unknown> = Promise.resolve()
-  readonly #end = () => this.#child.kill('SIGKILL')
 
-  private constructor(
-    child: ChildProcess & { readonly stdin: Writable; readonly stdout: Readable },
-    scriptMs: number,
-  ) {
-    this.#child = child
+  private constructor(program: PeerProgram, scriptMs: number) {
     this.#scriptMs = scriptMs
-    this.#line = new SerialLine({ input: child.stdin, output: child.stdout })
-    let said = ''
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      said = (said + text).slice(-1000)
-    })
-    child.once('exit', (code, signal) => {
-      process.off('exit', this.#end)
-      this.#line.close(`QEMU ended (${signal ?? code})${said === '' ? '' : `: ${said.trim()}`}`)
-    })
-    child.once('error', (error) => this.#line.close(error.message))
-    // Whatever ends this program ends the machine.
-    process.once('exit', this.#end)
+    this.#process = new PeerProcess(program)
+    this.#line = new SerialLine(this.#process)
+    this.#process.onEnd = (why) => this.#line.close(why)
   }
 
   /**
@@ -83,14 +68,12 @@ export class KernelPeer implements ScriptPeer {
    */
   static async start(options: KernelPeerOptions = {}): Promise<KernelPeer> {
     const { program, startMs = START_MS, scriptMs = SCRIPT_MS } = options
-    const { command, args } = program ?? programOf(options.files ?? findKernelFiles())
-    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
-    const peer = new KernelPeer(child, scriptMs)
+    const peer = new KernelPeer(program ?? programOf(options.files ?? findKernelFiles()), scriptMs)
     try {
       const said = await peer.#line.until(LIVE, startMs)
       peer.#head = `${[...said.matchAll(ANY_MARK)].map(([mark]) => mark).join('\n')}\n`
     } catch (error) {
-      await peer.#kill()
+      await peer.#process.kill()
       throw error
     }
     return peer
@@ -102,7 +85,7 @@ export class KernelPeer implements ScriptPeer {
 
   /** Process id of the machine. */
   get pid(): number | undefined {
-    return this.#child.pid
+    return this.#process.pid
   }
 
   run(script: AgentScript): Promise<string> {
@@ -115,24 +98,11 @@ export class KernelPeer implements ScriptPeer {
 
   /** Switches the machine off, or ends it where it does not go by itself. */
   async stop(): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return
-    const gone = new Promise((resolve) => this.#child.once('exit', resolve))
-    this.#line.write('poweroff\n')
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise((resolve) => {
-      timer = setTimeout(resolve, STOP_MS)
-    })
-    await Promise.race([gone, late])
-    clearTimeout(timer)
-    await this.#kill()
-  }
-
-  async #kill(): Promise<void> {
-    if (this.#child.pid === undefined || this.#child.exitCode !== null || this.#child.signalCode !== null)
-      return
-    const gone = new Promise((resolve) => this.#child.once('exit', resolve))
-    this.#child.kill('SIGKILL')
-    await gone
+    if (this.#line.isOpen) {
+      this.#line.write('poweroff\n')
+      await this.#process.ends(STOP_MS)
+    }
+    await this.#process.kill()
   }
 }
 

@@ -1,5 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import type { Readable, Writable } from 'node:stream'
 import { IommulatorError } from '../bits/errors.ts'
 import { hcallAnswer, type PseriesScriptPeer, rtasAnswer } from '../machine/lockstep/pseries-peer-port.ts'
 import { PSERIES_AREAS } from '../machine/lockstep/pseries-random.ts'
@@ -13,6 +11,7 @@ import {
   type PseriesStep,
   refusalOf,
 } from '../machine/lockstep/pseries-step.ts'
+import { PeerProcess } from './peer-process.ts'
 import { endsWithUs, type PeerProgram } from './programs.ts'
 import { findPseriesFiles, type PseriesFiles } from './pseries-files.ts'
 import { Qtest } from './qtest.ts'
@@ -80,29 +79,16 @@ export interface PseriesPeerOptions {
  */
 export class PseriesPeer implements PseriesScriptPeer {
   readonly title = "QEMU's pseries"
-  readonly #child: ChildProcess
+  readonly #process: PeerProcess
   readonly #qtest: Qtest
   #batches = 0n
   #last: Promise<unknown> = Promise.resolve()
-  readonly #end = () => this.#child.kill('SIGKILL')
 
-  private constructor(
-    child: ChildProcess & { readonly stdin: Writable; readonly stdout: Readable },
-    answerMs: number,
-  ) {
-    this.#child = child
-    this.#qtest = new Qtest({ input: child.stdin, output: child.stdout, answerMs })
-    let said = ''
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      said = (said + text).slice(-1000)
-    })
-    child.once('close', (code, signal) => {
-      process.off('exit', this.#end)
-      this.#qtest.close(`QEMU ended (${signal ?? code})${said === '' ? '' : `: ${said.trim()}`}`)
-    })
-    child.once('error', (error) => this.#qtest.close(error.message))
-    // Whatever ends this program ends the machine.
-    process.once('exit', this.#end)
+  private constructor(program: PeerProgram, answerMs: number) {
+    this.#process = new PeerProcess(program)
+    const { input, output } = this.#process
+    this.#qtest = new Qtest({ input, output, answerMs })
+    this.#process.onEnd = (why) => this.#qtest.close(why)
   }
 
   /**
@@ -111,9 +97,8 @@ export class PseriesPeer implements PseriesScriptPeer {
    * @throws IommulatorError ERR_PEER where something is missing, or the machine does not start
    */
   static async start(options: PseriesPeerOptions = {}): Promise<PseriesPeer> {
-    const { command, args } = options.program ?? programOf(options.files ?? findPseriesFiles())
-    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
-    const peer = new PseriesPeer(child, options.answerMs ?? ANSWER_MS)
+    const program = options.program ?? programOf(options.files ?? findPseriesFiles())
+    const peer = new PseriesPeer(program, options.answerMs ?? ANSWER_MS)
     try {
       await peer.#setUpDevice()
     } catch (error) {
@@ -125,7 +110,7 @@ export class PseriesPeer implements PseriesScriptPeer {
 
   /** Process id of the machine. */
   get pid(): number | undefined {
-    return this.#child.pid
+    return this.#process.pid
   }
 
   run(script: PseriesScript): Promise<readonly (string | undefined)[]> {
@@ -141,12 +126,8 @@ export class PseriesPeer implements PseriesScriptPeer {
   }
 
   /** Ends the machine: it holds nothing that would be lost. */
-  async stop(): Promise<void> {
-    const child = this.#child
-    if (child.pid === undefined || child.exitCode !== null || child.signalCode !== null) return
-    const gone = new Promise((resolve) => child.once('exit', resolve))
-    child.kill('SIGKILL')
-    await gone
+  stop(): Promise<void> {
+    return this.#process.kill()
   }
 
   async #run({ steps }: PseriesScript): Promise<readonly (string | undefined)[]> {

@@ -25,7 +25,8 @@ const hex = (value: number | bigint): string => `0x${value.toString(16)}`
  * QEMU's qtest protocol: a command a line, and an answer a line in the same order. Commands may be handed in without
  * waiting for answers; those of one turn go out together. (QEMU 7.2 softmmu/qtest.c)
  *
- * Words are in the byte order of the machine: big endian on pseries. Base64 carries bytes.
+ * Words are in the byte order of the machine: big endian on pseries. Base64 carries bytes. Whoever has the streams
+ * closes it where they end.
  *
  * @example
  * const qtest = new Qtest({ input: child.stdin, output: child.stdout, answerMs: 10_000 })
@@ -48,9 +49,6 @@ export class Qtest {
     this.#answerMs = answerMs
     output.setEncoding('latin1')
     output.on('data', (piece: string) => this.#take(piece))
-    output.on('end', () => this.close('it closed its side'))
-    output.on('error', (error) => this.close(error.message))
-    input.on('error', (error) => this.close(error.message))
   }
 
   /**

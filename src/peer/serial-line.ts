@@ -21,7 +21,7 @@ interface Waiting {
 
 /**
  * The two directions of a serial console: lines go out, and text comes in, which is taken up to a mark. What comes
- * in is bounded, and every wait has its time.
+ * in is bounded, and every wait has its time. Whoever has the streams closes it where they end.
  *
  * @example
  * const line = new SerialLine({ input: child.stdin, output: child.stdout })
@@ -39,9 +39,6 @@ export class SerialLine {
     this.#heldMax = heldBytesMax
     output.setEncoding('latin1')
     output.on('data', (piece: string) => this.#take(piece))
-    output.on('end', () => this.close('its console was closed'))
-    output.on('error', (error) => this.close(error.message))
-    input.on('error', (error) => this.close(error.message))
   }
 
   write(text: string): void {
@@ -56,7 +53,8 @@ export class SerialLine {
   until(mark: RegExp, milliseconds: number): Promise<string> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(
-        () => this.#fail(`it did not answer within ${milliseconds / 1000} s`),
+        // An answer that came later would be taken for the next one.
+        () => this.close(`it did not answer within ${milliseconds / 1000} s`),
         milliseconds,
       )
       const settled = () => {
@@ -79,6 +77,11 @@ export class SerialLine {
     })
   }
 
+  /** Whether the other side is still there, as far as anybody knows. */
+  get isOpen(): boolean {
+    return this.#gone === undefined
+  }
+
   /** The other side is gone: nothing is waited for any more. */
   close(why: string): void {
     this.#gone ??= why
@@ -92,6 +95,7 @@ export class SerialLine {
   }
 
   #take(piece: string): void {
+    if (this.#gone !== undefined) return
     this.#held += piece
     if (this.#held.length > this.#heldMax) this.close(`it said more than ${this.#heldMax} bytes at once`)
     else this.#look()
