@@ -13,8 +13,9 @@
 
 #define TABLES 8
 #define HOST_PAGE 0x10000ul
-/* Where the guest's program lies. */
-#define PROGRAM 0x1000
+/* Where the guest's program lies: in a slot of its own, far above the memory that scripts give to the guest. */
+#define PROGRAM (1ul << 40)
+#define PROGRAM_SLOT 30000
 /* A hypercall that no kernel knows: with it the guest asks the agent what to call next. */
 #define ASK 0x7f0
 /* What a call returns that the kernel left to user space. */
@@ -22,6 +23,7 @@
 
 static int kvm = -1, vm = -1, vcpu = -1, vfio = -1;
 static struct kvm_run *run;
+static size_t run_bytes;
 static uint8_t *ram;
 
 static struct table {
@@ -29,7 +31,8 @@ static struct table {
 	u64 entries;
 	/* As the mapping shows them. */
 	volatile u64 *tces;
-} tables[TABLES];
+	size_t bytes;
+} tables[TABLES] = { [0 ... TABLES - 1] = { .fd = -1 } };
 static unsigned table_count;
 
 /*
@@ -121,18 +124,58 @@ static void do_ram(const struct call *c)
 	end_line();
 }
 
+static void do_slot(const struct call *c)
+{
+	struct kvm_userspace_memory_region slot = {
+		.slot = c->number[1],
+		.flags = word_or(c, 5, 0),
+		.guest_phys_addr = c->number[2],
+		.memory_size = c->number[3],
+		.userspace_addr = c->number[4],
+	};
+
+	plain(c, ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot));
+}
+
+static void close_vcpu(void)
+{
+	if (run)
+		munmap(run, run_bytes);
+	run = NULL;
+	if (vcpu >= 0)
+		close(vcpu);
+	vcpu = -1;
+}
+
+/* Makes a guest: what it runs lies in memory of its own. A guest that was there goes. */
 static void do_vcpu(const struct call *c)
 {
 	struct kvm_enable_cap papr = { .cap = KVM_CAP_PPC_PAPR };
+	struct kvm_userspace_memory_region slot = {
+		.slot = PROGRAM_SLOT,
+		.guest_phys_addr = PROGRAM,
+		.memory_size = HOST_PAGE,
+	};
 	struct kvm_regs registers;
-	long result, bytes = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	long result;
+	void *at;
 	u64 nr = -1;
+	int made = ioctl(vm, KVM_CREATE_VCPU, 0);
 
-	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
-	if (vcpu >= 0)
-		run = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
-	memcpy(ram + PROGRAM, program, sizeof program);
-	result = ioctl(vcpu, KVM_GET_REGS, &registers);
+	if (made < 0) {
+		plain(c, -1);
+		return;
+	}
+	close_vcpu();
+	vcpu = made;
+	run_bytes = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	run = mmap(NULL, run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+	at = mmap(NULL, HOST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	memcpy(at, program, sizeof program);
+	slot.userspace_addr = (u64)at;
+	result = ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot);
+	if (!result)
+		result = ioctl(vcpu, KVM_GET_REGS, &registers);
 	if (!result) {
 		registers.pc = PROGRAM;
 		registers.msr = 1ul << 63 | 1; /* 64 bits, little-endian */
@@ -145,6 +188,24 @@ static void do_vcpu(const struct call *c)
 	answer(c, result);
 	say(" first exit nr=0x%lx", nr);
 	end_line();
+}
+
+/* Closes a file, and forgets its number. */
+static void close_file(const struct call *c, int *fd)
+{
+	plain(c, close(*fd));
+	*fd = -1;
+}
+
+static void do_vmclose(const struct call *c)
+{
+	close_file(c, &vm);
+}
+
+static void do_vcpuclose(const struct call *c)
+{
+	close_vcpu();
+	plain(c, 0);
 }
 
 static bool has_room(const struct call *c)
@@ -166,6 +227,7 @@ static struct table *keep(int fd, u64 entries)
 
 	table->fd = fd;
 	table->entries = entries;
+	table->bytes = bytes;
 	table->tces = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	return table;
 }
@@ -209,7 +271,31 @@ static void do_tce32(const struct call *c)
 
 static void do_tceclose(const struct call *c)
 {
-	plain(c, close(tables[c->number[1]].fd));
+	close_file(c, &tables[c->number[1]].fd);
+}
+
+static bool has_mapped_table(const struct call *c)
+{
+	return has_table(c) && tables[c->number[1]].tces && tables[c->number[1]].tces != MAP_FAILED;
+}
+
+static void do_tceunmap(const struct call *c)
+{
+	struct table *table = &tables[c->number[1]];
+
+	plain(c, munmap((void *)table->tces, table->bytes));
+	table->tces = NULL;
+}
+
+static bool has_entry(const struct call *c)
+{
+	return has_mapped_table(c) && c->number[2] < tables[c->number[1]].entries;
+}
+
+static void do_tcepoke(const struct call *c)
+{
+	tables[c->number[1]].tces[c->number[2]] = c->number[3];
+	plain(c, 0);
 }
 
 static void do_tcedump(const struct call *c)
@@ -227,8 +313,13 @@ static void do_vfiodev(const struct call *c)
 	struct kvm_create_device device = { .type = KVM_DEV_TYPE_VFIO };
 	long result = ioctl(vm, KVM_CREATE_DEVICE, &device);
 
-	vfio = device.fd;
+	vfio = result < 0 ? -1 : (int)device.fd;
 	plain(c, result);
+}
+
+static void do_vfioclose(const struct call *c)
+{
+	close_file(c, &vfio);
 }
 
 static void set_group(const struct call *c, u64 what, void *value)
@@ -326,12 +417,18 @@ const struct command kvm_commands[] = {
 	{ "radix", 0, 0, do_radix, NULL },
 	{ "hcall_enable", 2, 2, do_hcall_enable, NULL },
 	{ "ram", 1, 2, do_ram, NULL },
-	{ "vcpu", 0, 0, do_vcpu, has_ram },
+	{ "slot", 4, 5, do_slot, NULL },
+	{ "vcpu", 0, 0, do_vcpu, NULL },
+	{ "vmclose", 0, 0, do_vmclose, NULL },
+	{ "vcpuclose", 0, 0, do_vcpuclose, has_guest },
 	{ "tce64", 4, 5, do_tce64, has_room },
 	{ "tce32", 2, 2, do_tce32, has_room },
 	{ "tceclose", 1, 1, do_tceclose, has_table },
-	{ "tcedump", 3, 3, do_tcedump, has_table },
+	{ "tceunmap", 1, 1, do_tceunmap, has_mapped_table },
+	{ "tcepoke", 3, 3, do_tcepoke, has_entry },
+	{ "tcedump", 3, 3, do_tcedump, has_mapped_table },
 	{ "vfiodev", 0, 0, do_vfiodev, NULL },
+	{ "vfioclose", 0, 0, do_vfioclose, NULL },
 	{ "vfioadd", 1, 1, do_vfioadd, has_group },
 	{ "vfiodel", 1, 1, do_vfiodel, has_group },
 	{ "vfiotce", 2, 2, do_vfiotce, has_group_and_table },

@@ -275,12 +275,27 @@ const KVM_COMMANDS = {
     doc: 'KVM_SET_USER_MEMORY_REGION: slot 0, from guest address 0 on.',
     example: 'ram 0x4000000 0x100000000 => 0 at 0x100000000',
   }),
+  slot: agentCommand({
+    args: {
+      slot: decArg('Number of the slot; the agent has number 30000, at 0x10000000000, for itself.'),
+      gpa: hexArg('Address in the guest.'),
+      bytes: BYTES,
+      vaddr: VADDR,
+      flags: NO_FLAGS,
+    },
+    done: [''],
+    doc: 'KVM_SET_USER_MEMORY_REGION: any slot.',
+    example: 'slot 1 0x4000000 0x100000 0x100000000 => 0',
+  }),
   vcpu: agentCommand({
     args: {},
     done: ['first exit nr=0x{nr:x64}'],
-    doc: 'KVM_CREATE_VCPU and the loop that makes hypercalls; runs it to its first exit.',
+    failed: ['', 'first exit nr=0x{nr:x64}'],
+    doc: 'KVM_CREATE_VCPU and the loop that makes hypercalls, in memory of its own; runs it to its first exit. A VCPU that was there is closed.',
     example: 'vcpu => 0 first exit nr=0x7f0',
   }),
+  vmclose: agentCommand({ ...NOTHING, doc: 'Closes the file of the VM.', example: 'vmclose => 0' }),
+  vcpuclose: agentCommand({ ...NOTHING, doc: 'Closes the VCPU.', example: 'vcpuclose => 0' }),
   tce64: agentCommand({
     args: {
       liobn: LIOBN,
@@ -307,6 +322,18 @@ const KVM_COMMANDS = {
     doc: 'Closes the file of a table; its mapping stays.',
     example: 'tceclose 0 => 0',
   }),
+  tceunmap: agentCommand({
+    args: { table: TABLE },
+    done: [''],
+    doc: 'Takes the mapping of a table away; dumps of it are refused from then on.',
+    example: 'tceunmap 0 => 0',
+  }),
+  tcepoke: agentCommand({
+    args: { table: TABLE, entry: hexArg('The entry.'), tce: hexArg('What it then holds.') },
+    done: [''],
+    doc: 'Writes an entry of a table through its mapping.',
+    example: 'tcepoke 0 0x3 0x200003 => 0',
+  }),
   tcedump: agentCommand({
     args: { table: TABLE, first: hexArg('First entry.'), entries: decArg('How many, at most.') },
     done: ['{tces:list}', ''],
@@ -319,6 +346,11 @@ const KVM_COMMANDS = {
     ...NOTHING,
     doc: 'KVM_CREATE_DEVICE: the VFIO device of KVM.',
     example: 'vfiodev => 0',
+  }),
+  vfioclose: agentCommand({
+    ...NOTHING,
+    doc: 'Closes the VFIO device of KVM.',
+    example: 'vfioclose => 0',
   }),
   vfioadd: agentCommand({
     args: { group: GROUP },

@@ -158,7 +158,13 @@ describe('the recorded answers of Linux 6.12.95', () => {
       'dropcap',
       'sh',
       'quit',
+      'slot',
+      'vmclose',
+      'vcpuclose',
       'tce32',
+      'tceunmap',
+      'tcepoke',
+      'vfioclose',
     ])
   })
 

@@ -97,8 +97,8 @@ describe('KVM_CHECK_EXTENSION', () => {
       expect(world.call(KVM_CHECK_EXTENSION, { fd: world.kvmFd, extension: 63n }).rule).toBe('supported')
       return [world.call(KVM_CHECK_EXTENSION, { fd: world.vm, extension: 63n })]
     },
-    supported: () => [63n, 64n, 94n, 98n, 104n, 125n, 142n].flatMap((n) => ask(n)),
-    unsupported: () => [12n, 83n, 95n, 126n].flatMap((n) => ask(n)),
+    supported: () => [63n, 64n, 94n, 98n, 104n, 125n, 134n, 142n].flatMap((n) => ask(n)),
+    unsupported: () => [...[12n, 83n, 95n, 126n].flatMap((n) => ask(n)), ...ask(134n, { hasV3Mmu: false })],
   })
 
   it('says where it does not know', () => {
@@ -220,8 +220,13 @@ describe('KVM_CREATE_VCPU', () => {
   testRules(KVM_CREATE_VCPU, {
     ...vmRows(D, { id: 0n }),
     'no-memory': () => failing(2, ({ call, vm }) => call(D, { fd: vm, id: 7n })),
-    'id-taken': () => {
+    'core-taken': () => {
       const world = withGuest()
+      fill(world)
+      return [world.call(D, { fd: world.vm, id: 0n })]
+    },
+    'id-taken': () => {
+      const world = withGuest({ hasV3Mmu: false })
       fill(world)
       return [world.call(D, { fd: world.vm, id: 0n })]
     },

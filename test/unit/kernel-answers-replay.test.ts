@@ -235,34 +235,78 @@ describe('what is not known', () => {
   })
 
   it('what KVM is asked that is not about TCEs', () => {
-    const lines = [
-      ...GUEST,
-      'kvmcap 10 => 32767',
-      'vmcap 63 => 1',
-      'hcall 0x4 => 0 r4=0x0',
-      'tcedump 3 0 1 => 0 0x0',
-    ]
+    const lines = [...GUEST, 'kvmcap 10 => 32767', 'vmcap 63 => 1', 'hcall 0x4 => 0 r4=0x0']
     const r = after(lines, [VMLCK])
     expect(r).toEqual({
-      matched: 13,
+      matched: 14,
       diverged: [],
-      unjudged: [
-        '13 1 extension 10 of KVM',
-        '15 1 a hypercall that is not about TCEs',
-        '16 1 the agent has room for 8 tables, and those that it made',
-        '17 1 rests on locked_vm, not known since tcedump',
-      ],
+      unjudged: ['13 1 extension 10 of KVM', '15 1 a hypercall that is not about TCEs'],
     })
   })
 
-  it('a guest that the model does not have', () => {
-    const of = (line: string) =>
-      judged(replayLines(['kvm => 0', 'vm 0 => 0', 'ram 0x1000000 => 0 at 0x7fff93da0000', line]))
-    expect(of('vcpu => 0 first exit nr=0x7f0').unjudged).toEqual(['4 1 a guest without a radix MMU'])
-    expect(of('hcall 0x20 0x0 => 0 r4=0x0').diverged).toEqual([
-      '4 nothing: the guest has no memory, or there is no guest (SIGSEGV)',
+  it('what the agent refuses: tables that it does not have or no longer shows, a guest that is not there', () => {
+    const refused = ['tcedump 0 0 1', 'tceclose 0', 'vcpuclose', 'gpoke64 0x90000 0x3', 'vfiotce 0 8']
+    const of = (lines: readonly string[]) => judged(replayLines(['kvm => 0', 'vm 0 => 0', ...lines]))
+    expect(of(refused.map((line) => `${line} => ? unknown command`))).toMatchObject({
+      matched: 2,
+      diverged: [],
+    })
+    expect(of(refused.map((line) => `${line} => 0`)).diverged.map((text) => text.slice(2))).toEqual(
+      refused.map(() => '? unknown command'),
+    )
+    expect(of(['hcall 0x1c 0x80000000 0x0 => 0 r4=0x0']).diverged).toEqual(['3 ? unknown command'])
+    const table = [...GUEST, 'tce64 0x1 12 0 0x10 => 0 table 0 mmap ok', 'tceunmap 0 => 0']
+    expect(judged(replayLines([...table, 'tcedump 0 0 1 => 0 0x0'])).diverged).toEqual([
+      '8 ? unknown command',
     ])
+    const full = Array.from({ length: 8 }, (_, i) => `tce64 ${i + 1} 12 0 0x10 => 0 table ${i} mmap ok`)
+    expect(
+      judged(replayLines([...GUEST, ...full, 'tce64 9 12 0 0x10 => 0 table 8 mmap ok'])).diverged,
+    ).toEqual(['14 ? unknown command'])
+  })
+
+  it('files that are closed, slots, and entries that user space writes', () => {
+    const lines = [
+      ...GUEST,
+      'tce64 0x80000000 16 0 0x10 => 0 table 0 mmap ok',
+      'slot 1 0x1000000 0x100000 0x200000000 => 0',
+      'slot 1 0x1000000 0x10000 0x200000000 => -1 EINVAL',
+      'hcall 0x20 0x80000000 0x0 0x10f0003 => 0 r4=0x80000000',
+      'tcepoke 0 0x1 0x77 => 0',
+      'tcedump 0 0 3 => 0 0x10f0003 0x77 0x0',
+      'slot 1 0x1000000 0x0 0x200000000 => 0',
+      'hcall 0x20 0x80000000 0x0 0x10f0003 => 0 EXIT-TO-USER nr=0x20 args 0x80000000 0x0 0x10f0003 0x0',
+      'vfiodev => 0',
+      'vfiodev => -1 EBUSY',
+      'vfioclose => -1 EBADF',
+      'vmclose => 0',
+      'vmclose => -1 EBADF',
+      'vcpu => -1 EBADF',
+      'tceclose 0 => 0',
+      'tceclose 0 => -1 EBADF',
+      'vmlck => 0 VmLck=128kB VmPin=0kB',
+      'tceunmap 0 => 0',
+      'vmlck => 0 VmLck=0kB VmPin=0kB',
+      'hcall 0x1c 0x80000000 0x0 => 0 EXIT-TO-USER nr=0x1c args 0x80000000 0x0 0x0 0x0',
+      'vcpuclose => 0',
+    ]
+    expect(judged(replayLines(lines))).toEqual(all(lines.length))
+  })
+
+  it('a guest that the model does not have', () => {
+    const of = (line: string, head: readonly string[] = []) =>
+      judged(replayLines([...head, 'kvm => 0', 'vm 0 => 0', 'ram 0x1000000 => 0 at 0x7fff93da0000', line]))
+    const power8 = [
+      'ORACLE pci 0001:00:00.0 0x1014:0x03dc group=',
+      'ORACLE pci 0001:01:00.0 0x1234:0x11e8 group=0',
+    ]
+    const made = 'vcpu => 0 first exit nr=0x7f0'
+    expect(of(made)).toEqual(all(4))
+    expect(of(made, power8).unjudged).toEqual(['6 1 a guest without a radix MMU'])
     expect(of('gpoke64 0x90000 0x400003 => 0')).toEqual(all(4))
+    expect(of('gpoke64 0x1000000 0x400003 => 0').diverged).toEqual([
+      '4 nothing: the memory of the guest is not there (SIGSEGV)',
+    ])
   })
 
   it('the buffer of a device, until the device reads memory that is known', () => {

@@ -42,9 +42,13 @@ export const KVM_CHECK_EXTENSION = declareCall({
     {
       rule: 'supported',
       code: 'RETURN_1',
-      when: 'TCE tables (63, 94, 125, 142), hypercalls that are switched on (104), capabilities of a VM (98), and one thread a core (64, from POWER9 on).',
+      when: 'TCE tables (63, 94, 125, 142), hypercalls that are switched on (104), capabilities of a VM (98), and, from POWER9 on, one thread a core (64) and radix guests (134).',
     },
-    { rule: 'unsupported', code: 'OK', when: 'Capabilities of other architectures (12, 83, 95, 126).' },
+    {
+      rule: 'unsupported',
+      code: 'OK',
+      when: 'Capabilities of other architectures (12, 83, 95, 126); radix guests (134) before POWER9.',
+    },
   ],
   source: `${POWERPC}, kvm_vm_ioctl_check_extension; a recording of Linux 6.12`,
   doc: 'Asks KVM, or a VM, what it can do. Other numbers are not modelled.',
@@ -121,7 +125,12 @@ export const KVM_CREATE_VCPU = declareCall({
   answers: [
     ...OF_VM,
     NO_MEMORY,
-    { rule: 'id-taken', code: 'EEXIST', when: 'The VM has a VCPU of this number.' },
+    {
+      rule: 'core-taken',
+      code: 'EINVAL',
+      when: 'The VM has a VCPU of this number, from POWER9 on, where each one is a core of its own.',
+    },
+    { rule: 'id-taken', code: 'EEXIST', when: 'The VM has a VCPU of this number, before POWER9.' },
     TOO_MANY_FILES,
     {
       rule: 'done',
@@ -129,7 +138,7 @@ export const KVM_CREATE_VCPU = declareCall({
       when: 'A VCPU that can make hypercalls (KVM_CAP_PPC_PAPR is taken for granted).',
     },
   ],
-  source: `${MAIN}, kvm_vm_ioctl_create_vcpu`,
+  source: `${MAIN}, kvm_vm_ioctl_create_vcpu; Linux v6.12 arch/powerpc/kvm/book3s_hv.c, kvmppc_core_vcpu_create_hv; a running 6.12 kernel`,
   doc: 'Makes a VCPU. Its guest is whoever the scenario lets make hypercalls.',
 })
 

@@ -24,6 +24,7 @@ import { STRUCTS } from './structs.ts'
 
 const PPC_SMT = 64n
 const PPC_ENABLE_HCALL = 104n
+const PPC_MMU_RADIX = 134n
 /** SPAPR_TCE, SPAPR_MULTITCE, ENABLE_CAP_VM, PPC_ENABLE_HCALL, SPAPR_TCE_64, SPAPR_TCE_VFIO. */
 const SUPPORTED: readonly bigint[] = [63n, 94n, 98n, PPC_ENABLE_HCALL, 125n, 142n]
 const UNSUPPORTED: readonly bigint[] = [12n, 83n, 95n, 126n]
@@ -47,6 +48,7 @@ function checkExtension(kvm: Kvm, call: ProcessCall): Outcome<RuleOf<typeof KVM_
   }
   const extension = call.u64('extension')
   if (SUPPORTED.includes(extension) || (extension === PPC_SMT && kvm.hasV3Mmu)) return 'supported'
+  if (extension === PPC_MMU_RADIX) return kvm.hasV3Mmu ? 'supported' : 'unsupported'
   return UNSUPPORTED.includes(extension) ? 'unsupported' : unknown(`extension ${extension} of KVM`)
 }
 
@@ -103,7 +105,7 @@ function createVcpu(kvm: Kvm, call: ProcessCall): Outcome<RuleOf<typeof KVM_CREA
   const id = call.u64('id')
   if (id >= VCPU_IDS) return unknown('a VCPU with such a number')
   if (!kvm.onAllocate()) return 'no-memory'
-  if (vm.vcpus.includes(Number(id))) return 'id-taken'
+  if (vm.vcpus.includes(Number(id))) return kvm.hasV3Mmu ? 'core-taken' : 'id-taken'
   if (!kvm.files.hasRoom(call.process.name)) return 'too-many-files'
   if (!kvm.onAllocate()) return 'no-memory'
   vm.addVcpu(Number(id))

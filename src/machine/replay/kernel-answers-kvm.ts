@@ -2,7 +2,7 @@ import { answerNumber } from '../../bits/answer.ts'
 import type { CallDecl } from '../../bits/call.ts'
 import * as kvm from '../../kernel/kvm/calls.ts'
 import * as hcalls from '../../kernel/kvm/hcall-calls.ts'
-import { CLOSE, OPEN } from '../../kernel/vfio/calls.ts'
+import { CLOSE, MUNMAP_DEVICE, OPEN } from '../../kernel/vfio/calls.ts'
 import { MEM_WRITE } from '../../memory/mem-calls.ts'
 import { PROC_MMAP } from '../../memory/proc-calls.ts'
 import {
@@ -23,14 +23,13 @@ const NO_FD = 0xffff_ffffn
 const TABLES = 8
 const VFIO_TYPE = 4n
 const ENABLE_HCALL = 104n
+const MMU_RADIX = 134n
 const RADIX_FLAGS = 3n
 const RADIX_TABLE = 1n << 63n
 /** What the guest's loop asks user space with. */
 const LOOP_HCALL = 0x7f0n
-const LOOP_AT = 0x1000n
-/** The loop, little-endian: li r3,0x7f0; sc 1; sc 1; mr r5,r4; mr r4,r3; b back. */
-const LOOP = 'hex:f007603822000044220000447823857c781b647cecffff4b'
-const DIED: AgentSaid = { state: 'died', why: 'the guest has no memory, or there is no guest (SIGSEGV)' }
+const REFUSED: AgentSaid = { state: 'refused' }
+const DIED: AgentSaid = { state: 'died', why: 'the memory of the guest is not there (SIGSEGV)' }
 
 /** What the agent passes of a hypercall, by the name of the argument. */
 const HCALLS: ReadonlyMap<bigint, { readonly decl: CallDecl; readonly args: readonly string[] }> = new Map([
@@ -45,15 +44,93 @@ interface KvmVariables {
   kvm: bigint
   vm: bigint
   vcpu: bigint | undefined
-  /** Undefined where making it failed: the program uses what happens to be in its variable. */
-  device: bigint | undefined
+  device: bigint
   /** User address of guest address 0. */
   ram: bigint | undefined
-  readonly tables: { readonly fd: bigint; readonly map: string; readonly entries: bigint }[]
+  readonly tables: KeptTable[]
+}
+
+interface KeptTable {
+  fd: bigint
+  /** Name of its mapping; undefined where there is none. */
+  map: string | undefined
+  readonly entries: bigint
 }
 
 /** The bytes of a word as a big-endian guest reads it. */
 const bigEndian = (word: bigint): string => `hex:${word.toString(16).padStart(16, '0')}`
+
+/** Commands about the tables that the program keeps, each with its mapping. */
+function tableRuns(call: ProcessCall, own: KvmVariables) {
+  const made =
+    (decl: CallDecl, argsOf: (args: AgentArgs) => Readonly<Record<string, bigint>>, is64: boolean) =>
+    (args: AgentArgs): AgentSaid => {
+      if (own.tables.length === TABLES) return REFUSED
+      const answer = call(decl, { fd: own.vm, ...argsOf(args) })
+      if (answer.code !== 'OK') return returned(answer)
+      const table = own.tables.length
+      const map = `tce${table}`
+      const fd = outputOf(answer, 'fd')
+      const mapped = call(kvm.MMAP_TCE, { fd, map })
+      if (mapped.state !== 'done') return returned(mapped)
+      const isMapped = mapped.code === 'OK'
+      const entries = is64 ? u64(args, 'entries') : u32(args, 'windowBytes') >> 12n
+      own.tables.push({ fd, map: isMapped ? map : undefined, entries })
+      return returned(answer, { table: BigInt(table), ...(is64 && { mmap: isMapped ? 'ok' : 'failed' }) })
+    }
+  const tableOf = (args: AgentArgs): KeptTable | undefined => own.tables[Number(u64(args, 'table'))]
+  return {
+    tce64: made(
+      kvm.KVM_CREATE_SPAPR_TCE_64,
+      (args) => ({
+        liobn: u64(args, 'liobn'),
+        page_shift: u32(args, 'pageShift'),
+        flags: u32(args, 'flags'),
+        offset: u64(args, 'offset'),
+        entries: u64(args, 'entries'),
+      }),
+      true,
+    ),
+    tce32: made(
+      kvm.KVM_CREATE_SPAPR_TCE,
+      (args) => ({ liobn: u64(args, 'liobn'), window_bytes: u32(args, 'windowBytes') }),
+      false,
+    ),
+    tceclose: (args: AgentArgs) => {
+      const table = tableOf(args)
+      if (table === undefined) return REFUSED
+      const answer = call(CLOSE, { fd: table.fd })
+      table.fd = NO_FD
+      return returned(answer)
+    },
+    tceunmap: (args: AgentArgs) => {
+      const table = tableOf(args)
+      if (table?.map === undefined) return REFUSED
+      const answer = call(MUNMAP_DEVICE, { map: table.map })
+      table.map = undefined
+      return returned(answer)
+    },
+    tcepoke: (args: AgentArgs) => {
+      const table = tableOf(args)
+      if (table?.map === undefined || u64(args, 'entry') >= table.entries) return REFUSED
+      return returned(
+        call(kvm.WRITE_TCE, { map: table.map, entry: u64(args, 'entry'), tce: u64(args, 'tce') }),
+      )
+    },
+    tcedump: (args: AgentArgs) => {
+      const table = tableOf(args)
+      if (table?.map === undefined) return REFUSED
+      const first = u64(args, 'first')
+      const left = table.entries > first ? table.entries - first : 0n
+      const count = u64(args, 'entries') < left ? u64(args, 'entries') : left
+      if (count === 0n) return answered(0n)
+      if (count > 0xffffn) return unmodelled('more entries than a line can hold')
+      const answer = call(kvm.READ_TCE, { map: table.map, first, count })
+      const tces = answer.outputs['tces'] as bigint[]
+      return answer.code === 'OK' ? answered(0n, { fields: { tces } }) : returned(answer)
+    },
+  }
+}
 
 /** Commands about KVM. `groupFd` answers the group that a command names. */
 export function kvmRuns(call: ProcessCall, groupFd: (args: AgentArgs) => bigint) {
@@ -65,32 +142,12 @@ export function kvmRuns(call: ProcessCall, groupFd: (args: AgentArgs) => bigint)
     ram: undefined,
     tables: [],
   }
-  let isRadix = false
-  const write = (address: bigint, data: string) =>
-    call(MEM_WRITE, { space: 'ua', address, data }).code === 'OK'
-  const wild: AgentSaid = {
-    state: 'unmodelled',
-    why: `the agent has room for ${TABLES} tables, and those that it made`,
-    isWild: true,
+  /** Closes a file whose number is forgotten then. */
+  const close = (name: 'vm' | 'device') => () => {
+    const answer = call(CLOSE, { fd: own[name] })
+    own[name] = NO_FD
+    return returned(answer)
   }
-  const made = (answer: ReturnType<ProcessCall>, entries: bigint, isNew: boolean): AgentSaid => {
-    if (answer.code !== 'OK') return returned(answer)
-    if (own.tables.length === TABLES) return wild
-    const table = own.tables.length
-    const map = `tce${table}`
-    const fd = outputOf(answer, 'fd')
-    own.tables.push({ fd, map, entries })
-    const mapped = call(kvm.MMAP_TCE, { fd, map })
-    if (mapped.state !== 'done') return returned(mapped)
-    const fields = { table: BigInt(table), ...(isNew && { mmap: mapped.code === 'OK' ? 'ok' : 'failed' }) }
-    return returned(answer, fields)
-  }
-  const tableOf = (args: AgentArgs) => own.tables[Number(u64(args, 'table'))]
-  const ofGroup = (decl: CallDecl) => (args: AgentArgs) =>
-    own.device === undefined
-      ? unmodelled('the agent uses a descriptor that it did not get')
-      : returned(call(decl, { fd: own.device, group: groupFd(args) }))
-
   return {
     kvm: () => {
       const answer = call(OPEN, { path: '/dev/kvm' })
@@ -108,18 +165,13 @@ export function kvmRuns(call: ProcessCall, groupFd: (args: AgentArgs) => bigint)
     vm: (args: AgentArgs) => {
       const answer = call(kvm.KVM_CREATE_VM, { fd: own.kvm, type: u64(args, 'type') })
       own.vm = answer.code === 'OK' ? outputOf(answer, 'fd') : NO_FD
-      isRadix = false
       return returned(answer)
     },
-    radix: () => {
-      const answer = call(kvm.KVM_PPC_CONFIGURE_V3_MMU, {
-        fd: own.vm,
-        flags: RADIX_FLAGS,
-        process_table: RADIX_TABLE,
-      })
-      isRadix = answer.code === 'OK'
-      return returned(answer)
-    },
+    radix: oneCall(call, kvm.KVM_PPC_CONFIGURE_V3_MMU, () => ({
+      fd: own.vm,
+      flags: RADIX_FLAGS,
+      process_table: RADIX_TABLE,
+    })),
     hcall_enable: oneCall(call, kvm.KVM_ENABLE_CAP, (args) => ({
       fd: own.vm,
       cap: ENABLE_HCALL,
@@ -140,85 +192,66 @@ export function kvmRuns(call: ProcessCall, groupFd: (args: AgentArgs) => bigint)
       const said = returned(answer, { vaddr })
       return said.state === 'answered' && isChosen ? { ...said, free: ['vaddr'] } : said
     },
+    slot: oneCall(call, kvm.KVM_SET_USER_MEMORY_REGION, (args) => ({
+      fd: own.vm,
+      slot: u32(args, 'slot'),
+      flags: u32(args, 'flags'),
+      gpa: u64(args, 'gpa'),
+      bytes: u64(args, 'bytes'),
+      vaddr: u64(args, 'vaddr'),
+    })),
     vcpu: () => {
       const answer = call(kvm.KVM_CREATE_VCPU, { fd: own.vm, id: 0n })
-      if (answer.code !== 'OK') return unmodelled('a guest that cannot be made')
+      if (answer.code !== 'OK') return returned(answer)
+      const radix = call(kvm.KVM_CHECK_EXTENSION, { fd: own.kvm, extension: MMU_RADIX })
+      if (radix.rule !== 'supported') return unmodelled('a guest without a radix MMU')
+      // Its program lies in a slot that no other command knows.
+      if (own.vcpu !== undefined) call(CLOSE, { fd: own.vcpu })
       own.vcpu = outputOf(answer, 'fd')
-      if (own.ram === undefined) return DIED
-      if (!isRadix) return unmodelled('a guest without a radix MMU')
-      if (!write(own.ram + LOOP_AT, LOOP)) return DIED
       return answered(0n, { fields: { nr: LOOP_HCALL } })
     },
-    tce64: (args: AgentArgs) =>
-      made(
-        call(kvm.KVM_CREATE_SPAPR_TCE_64, {
-          fd: own.vm,
-          liobn: u64(args, 'liobn'),
-          page_shift: u32(args, 'pageShift'),
-          flags: u32(args, 'flags'),
-          offset: u64(args, 'offset'),
-          entries: u64(args, 'entries'),
-        }),
-        u64(args, 'entries'),
-        true,
-      ),
-    tce32: (args: AgentArgs) =>
-      made(
-        call(kvm.KVM_CREATE_SPAPR_TCE, {
-          fd: own.vm,
-          liobn: u64(args, 'liobn'),
-          window_bytes: u32(args, 'windowBytes'),
-        }),
-        u32(args, 'windowBytes') >> 12n,
-        false,
-      ),
-    tceclose: (args: AgentArgs) => {
-      const table = tableOf(args)
-      return table === undefined ? wild : returned(call(CLOSE, { fd: table.fd }))
+    vmclose: close('vm'),
+    vcpuclose: () => {
+      if (own.vcpu === undefined) return REFUSED
+      call(CLOSE, { fd: own.vcpu })
+      own.vcpu = undefined
+      return answered(0n)
     },
-    tcedump: (args: AgentArgs) => {
-      const table = tableOf(args)
-      if (table === undefined) return wild
-      const first = u64(args, 'first')
-      const left = table.entries > first ? table.entries - first : 0n
-      const count = u64(args, 'entries') < left ? u64(args, 'entries') : left
-      if (count === 0n) return answered(0n)
-      if (count > 0xffffn) return unmodelled('more entries than a line can hold')
-      const answer = call(kvm.READ_TCE, { map: table.map, first, count })
-      if (answer.state !== 'done') return returned(answer)
-      return answer.code === 'OK'
-        ? answered(0n, { fields: { tces: answer.outputs['tces'] as bigint[] } })
-        : DIED
-    },
+    ...tableRuns(call, own),
     vfiodev: () => {
       const answer = call(kvm.KVM_CREATE_DEVICE, { fd: own.vm, type: VFIO_TYPE })
-      own.device = answer.code === 'OK' ? outputOf(answer, 'device_fd') : undefined
+      own.device = answer.code === 'OK' ? outputOf(answer, 'device_fd') : NO_FD
       return returned(answer)
     },
-    vfioadd: ofGroup(kvm.KVM_DEV_VFIO_GROUP_ADD),
-    vfiodel: ofGroup(kvm.KVM_DEV_VFIO_GROUP_DEL),
-    vfiotce: (args: AgentArgs) => {
-      const table = tableOf(args)
-      if (table === undefined || own.device === undefined) {
-        return unmodelled('the agent uses a descriptor that it did not get')
-      }
-      return returned(
-        call(kvm.KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, {
-          fd: own.device,
-          group: groupFd(args),
-          table: table.fd,
-        }),
-      )
-    },
+    vfioclose: close('device'),
+    vfioadd: oneCall(call, kvm.KVM_DEV_VFIO_GROUP_ADD, (args) => ({
+      fd: own.device,
+      group: groupFd(args),
+    })),
+    vfiodel: oneCall(call, kvm.KVM_DEV_VFIO_GROUP_DEL, (args) => ({
+      fd: own.device,
+      group: groupFd(args),
+    })),
+    vfiotce: (args: AgentArgs) =>
+      u64(args, 'table') < TABLES
+        ? returned(
+            call(kvm.KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, {
+              fd: own.device,
+              group: groupFd(args),
+              table: own.tables[Number(u64(args, 'table'))]?.fd ?? NO_FD,
+            }),
+          )
+        : REFUSED,
     gpoke64: (args: AgentArgs) => {
-      if (own.ram === undefined) return DIED
+      if (own.ram === undefined) return REFUSED
       const address = BigInt.asUintN(64, own.ram + u64(args, 'gpa'))
-      return write(address, bigEndian(u64(args, 'value'))) ? answered(0n) : DIED
+      const written = call(MEM_WRITE, { space: 'ua', address, data: bigEndian(u64(args, 'value')) })
+      return written.code === 'OK' ? answered(0n) : DIED
     },
     hcall: (args: AgentArgs) => {
       const nr = u64(args, 'nr')
       const known = HCALLS.get(nr)
-      if (own.vcpu === undefined) return DIED
+      if (own.vcpu === undefined) return REFUSED
       if (known === undefined) return unmodelled('a hypercall that is not about TCEs')
       const words = Object.fromEntries(known.args.map((name, i) => [name, u64(args, `arg${i + 1}`)]))
       const answer = call(known.decl, { vcpu: own.vcpu, ...words })
