@@ -9,6 +9,9 @@ export interface StructField {
   readonly bytes: 4 | 8
 }
 
+export const u32 = (name: string, offset: number): StructField => ({ name, offset, bytes: 4 })
+export const u64 = (name: string, offset: number): StructField => ({ name, offset, bytes: 8 })
+
 /** A structure that an ioctl copies. */
 export interface StructDecl {
   /** As the kernel's headers name it. */

@@ -1,11 +1,12 @@
 import { declareCall } from '../bits/call.ts'
 
-const process = {
+/** Who makes a call. */
+export const process = {
   type: 'name',
   optional: true,
   doc: 'The process that acts; left out, the one that the operation says.',
 } as const
-const NO_PROCESS = {
+export const NO_PROCESS = {
   rule: 'no-such-process',
   code: 'ESRCH',
   when: 'There is no such process, or it has ended.',

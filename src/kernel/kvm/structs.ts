@@ -1,7 +1,4 @@
-import type { StructDecl, StructField } from '../user-struct.ts'
-
-const u32 = (name: string, offset: number): StructField => ({ name, offset, bytes: 4 })
-const u64 = (name: string, offset: number): StructField => ({ name, offset, bytes: 8 })
+import { type StructDecl, u32, u64 } from '../user-struct.ts'
 
 /** Structures of KVM as ppc64le lays them out. (Linux v6.1 include/uapi/linux/kvm.h, arch/powerpc/include/uapi/asm/kvm.h) */
 export const STRUCTS = {

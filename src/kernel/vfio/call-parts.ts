@@ -1,4 +1,8 @@
 import type { ArgDecl } from '../../bits/call.ts'
+import { arg, BAD_POINTER, FDS, FLAGS, fd, process } from '../call-parts.ts'
+import type { StructDecl } from '../user-struct.ts'
+
+export { arg, BAD_POINTER, FDS, fd, NO_PROCESS, process, TOO_MANY_FILES, u32, u64 } from '../call-parts.ts'
 
 export const CORE = 'Linux v6.12 drivers/vfio/container.c, group.c (v6.1 drivers/vfio/vfio_main.c)'
 export const SPAPR = 'Linux v6.1 and v6.12 drivers/vfio/vfio_iommu_spapr_tce.c'
@@ -25,39 +29,19 @@ export function vfioIoctlNumber(cmd: number): number | undefined {
   return undefined
 }
 
-export const process: ArgDecl = {
-  type: 'name',
-  optional: true,
-  doc: 'The process that acts; left out, the one that the operation says.',
-}
-export const fd: ArgDecl = { type: 'u32', doc: 'File descriptor of the process.' }
-export const arg: ArgDecl = {
-  type: 'u64',
-  optional: true,
-  doc: 'User address of the structure; its members are then read from memory. Left out, they are the arguments named here.',
-}
-export const argsz = (bytes: bigint): ArgDecl => ({
+/** What every ioctl of VFIO is. */
+export const IOCTL = { verb: 'ioctl', family: 'errno', layer: 'kernel' } as const
+
+export const argsz = ({ bytes }: StructDecl): ArgDecl => ({
   type: 'u32',
   optional: true,
-  initial: bytes,
+  initial: BigInt(bytes),
   doc: 'Bytes of the structure, as the caller says.',
 })
 export const flags: ArgDecl = { type: 'u32', optional: true, initial: 0n, doc: 'Flags.' }
-export const u32 = (doc: string): ArgDecl => ({ type: 'u32', optional: true, initial: 0n, doc })
-export const u64 = (doc: string): ArgDecl => ({ type: 'u64', optional: true, initial: 0n, doc })
+/** How the arguments of an ioctl with a structure begin. */
+export const structArgs = (struct: StructDecl) => ({ process, fd, arg, argsz: argsz(struct), flags }) as const
 
-export const NO_PROCESS = {
-  rule: 'no-such-process',
-  code: 'ESRCH',
-  when: 'There is no such process, or it has ended.',
-} as const
-const BAD_FD = { rule: 'bad-fd', code: 'EBADF', when: 'The process has no such descriptor.' } as const
-export const FDS = [NO_PROCESS, BAD_FD] as const
-export const BAD_POINTER = {
-  rule: 'bad-pointer',
-  code: 'EFAULT',
-  when: 'The structure cannot be read at the address.',
-} as const
 export const NOT_WRITABLE = {
   rule: 'pointer-not-writable',
   code: 'EFAULT',
@@ -68,18 +52,10 @@ export const SHORT = {
   code: 'EINVAL',
   when: 'argsz is below the bytes that are needed.',
 } as const
-export const FLAGS = {
-  rule: 'flags-unknown',
-  code: 'EINVAL',
-  when: 'A flag is set that the call does not know.',
-} as const
-export const NOT_V1 = { rule: 'not-v1', code: 'ENOTTY', when: 'The container is not SPAPR TCE v1.' } as const
-export const NOT_V2 = { rule: 'not-v2', code: 'ENOTTY', when: 'The container is not SPAPR TCE v2.' } as const
-export const TOO_MANY_FILES = {
-  rule: 'too-many-files',
-  code: 'EMFILE',
-  when: 'No descriptor is free.',
-} as const
+/** How copying a structure in can end, before the call looks at its members. */
+export const COPIED = [BAD_POINTER, SHORT, FLAGS] as const
+const NOT_V1 = { rule: 'not-v1', code: 'ENOTTY', when: 'The container is not SPAPR TCE v1.' } as const
+const NOT_V2 = { rule: 'not-v2', code: 'ENOTTY', when: 'The container is not SPAPR TCE v2.' } as const
 const WRONG_FILE = {
   rule: 'wrong-file',
   code: 'ENOTTY',
@@ -100,6 +76,9 @@ export const OTHER_PROCESS = {
 export const CONTAINER = [...FDS, WRONG_FILE] as const
 /** Calls that a container hands to its driver. */
 export const DRIVER = [...FDS, WRONG_FILE, NO_DRIVER, OTHER_PROCESS] as const
+/** Calls of a driver that only v1 containers know, and only v2 containers. */
+export const DRIVER_V1 = [...DRIVER, NOT_V1] as const
+export const DRIVER_V2 = [...DRIVER, NOT_V2] as const
 /** Calls of a group: a container that gets one asks its driver, which does not know it. */
 export const GROUP = [...FDS, NO_DRIVER, OTHER_PROCESS, WRONG_FILE] as const
 

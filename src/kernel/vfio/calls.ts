@@ -3,14 +3,13 @@ import {
   ATTACH,
   ATTACH_MORE,
   arg,
-  argsz,
   BAD_POINTER,
   CONTAINER,
   CORE,
   FDS,
   fd,
-  flags,
   GROUP,
+  IOCTL,
   NO_DRIVER,
   NO_PROCESS,
   NOT_WRITABLE,
@@ -19,17 +18,20 @@ import {
   process,
   SHORT,
   SPAPR,
+  structArgs,
   TOO_MANY_FILES,
 } from './call-parts.ts'
 import { VFIO_EEH_PE_OP } from './eeh-calls.ts'
 import { SPAPR_CALLS } from './spapr-calls.ts'
+import { STRUCTS } from './structs.ts'
+
+/** What calls are that open, map and close files. */
+const ON_FILES = { verb: 'proc', family: 'errno', layer: 'kernel' } as const
 
 /** open of a file that has a driver behind it. */
 export const OPEN = declareCall({
   name: 'open',
-  verb: 'proc',
-  family: 'errno',
-  layer: 'kernel',
+  ...ON_FILES,
   args: {
     process,
     path: { type: 'name', doc: '/dev/vfio/vfio, /dev/vfio/ and the number of a group, or /dev/kvm.' },
@@ -54,9 +56,7 @@ export const OPEN = declareCall({
 
 export const CLOSE = declareCall({
   name: 'close',
-  verb: 'proc',
-  family: 'errno',
-  layer: 'kernel',
+  ...ON_FILES,
   args: { process, fd },
   answers: [
     ...FDS,
@@ -78,9 +78,7 @@ export const CLOSE = declareCall({
 
 export const MMAP_DEVICE = declareCall({
   name: 'mmap_device',
-  verb: 'proc',
-  family: 'errno',
-  layer: 'kernel',
+  ...ON_FILES,
   args: { process, fd, map: { type: 'name', doc: 'A name for the mapping; stands for its address.' } },
   answers: [
     ...FDS,
@@ -94,9 +92,7 @@ export const MMAP_DEVICE = declareCall({
 
 export const MUNMAP_DEVICE = declareCall({
   name: 'munmap_device',
-  verb: 'proc',
-  family: 'errno',
-  layer: 'kernel',
+  ...ON_FILES,
   args: { process, map: { type: 'name', doc: 'Name of the mapping.' } },
   answers: [
     NO_PROCESS,
@@ -110,9 +106,7 @@ export const MUNMAP_DEVICE = declareCall({
 /** An ioctl by its number, in the encoding of powerpc or of other architectures. */
 export const RAW_IOCTL = declareCall({
   name: 'ioctl',
-  verb: 'ioctl',
-  family: 'errno',
-  layer: 'kernel',
+  ...IOCTL,
   args: {
     process,
     fd,
@@ -131,10 +125,8 @@ export const RAW_IOCTL = declareCall({
 
 export const VFIO_GET_API_VERSION = declareCall({
   name: 'VFIO_GET_API_VERSION',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(0),
-  family: 'errno',
-  layer: 'kernel',
   args: { process, fd },
   answers: [...CONTAINER, { rule: 'done', code: 'OK', when: 'The version is 0.' }],
   source: CORE,
@@ -143,10 +135,8 @@ export const VFIO_GET_API_VERSION = declareCall({
 
 export const VFIO_CHECK_EXTENSION = declareCall({
   name: 'VFIO_CHECK_EXTENSION',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(1),
-  family: 'errno',
-  layer: 'kernel',
   args: {
     process,
     fd,
@@ -167,10 +157,8 @@ export const VFIO_CHECK_EXTENSION = declareCall({
 
 export const VFIO_SET_IOMMU = declareCall({
   name: 'VFIO_SET_IOMMU',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(2),
-  family: 'errno',
-  layer: 'kernel',
   args: { process, fd, type: { type: 'u64', doc: '2 SPAPR TCE v1, 7 SPAPR TCE v2.' } },
   answers: [
     ...CONTAINER,
@@ -192,11 +180,9 @@ export const VFIO_SET_IOMMU = declareCall({
 
 export const VFIO_GROUP_GET_STATUS = declareCall({
   name: 'VFIO_GROUP_GET_STATUS',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(3),
-  family: 'errno',
-  layer: 'kernel',
-  args: { process, fd, arg, argsz: argsz(8n), flags },
+  args: structArgs(STRUCTS.groupStatus),
   outputs: { flags: { type: 'u32', doc: '1 viable, 2 in a container.' } },
   answers: [
     ...GROUP,
@@ -211,10 +197,8 @@ export const VFIO_GROUP_GET_STATUS = declareCall({
 
 export const VFIO_GROUP_SET_CONTAINER = declareCall({
   name: 'VFIO_GROUP_SET_CONTAINER',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(4),
-  family: 'errno',
-  layer: 'kernel',
   args: {
     process,
     fd,
@@ -259,10 +243,8 @@ export const VFIO_GROUP_SET_CONTAINER = declareCall({
 
 export const VFIO_GROUP_UNSET_CONTAINER = declareCall({
   name: 'VFIO_GROUP_UNSET_CONTAINER',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(5),
-  family: 'errno',
-  layer: 'kernel',
   args: { process, fd },
   answers: [
     ...GROUP,
@@ -284,10 +266,8 @@ export const VFIO_GROUP_UNSET_CONTAINER = declareCall({
 
 export const VFIO_GROUP_GET_DEVICE_FD = declareCall({
   name: 'VFIO_GROUP_GET_DEVICE_FD',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(6),
-  family: 'errno',
-  layer: 'kernel',
   args: {
     process,
     fd,

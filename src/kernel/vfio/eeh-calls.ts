@@ -1,18 +1,6 @@
 import { declareCall } from '../../bits/call.ts'
-import {
-  arg,
-  argsz,
-  BAD_POINTER,
-  DRIVER,
-  FLAGS,
-  fd,
-  flags,
-  nr,
-  process,
-  SHORT,
-  u32,
-  u64,
-} from './call-parts.ts'
+import { COPIED, DRIVER, IOCTL, nr, structArgs, u32, u64 } from './call-parts.ts'
+import { STRUCTS } from './structs.ts'
 
 /** What VFIO_EEH_PE_OP does (Linux v6.1 include/uapi/linux/vfio.h, VFIO_EEH_PE_*). */
 export const PE_OP = Object.freeze({
@@ -30,16 +18,10 @@ export const PE_OP = Object.freeze({
 
 export const VFIO_EEH_PE_OP = declareCall({
   name: 'VFIO_EEH_PE_OP',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(21),
-  family: 'errno',
-  layer: 'kernel',
   args: {
-    process,
-    fd,
-    arg,
-    argsz: argsz(40n),
-    flags,
+    ...structArgs(STRUCTS.eehOp),
     op: u32(
       '0 disable, 1 enable, 2 thaw MMIO, 3 thaw DMA, 4 get state, 5 end reset, 6 hot reset, 7 fundamental reset, 8 configure, 9 inject an error.',
     ),
@@ -53,9 +35,7 @@ export const VFIO_EEH_PE_OP = declareCall({
   answers: [
     ...DRIVER,
     { rule: 'no-pe', code: 'ENODEV', when: 'The group has no PE that EEH looks after.' },
-    BAD_POINTER,
-    SHORT,
-    FLAGS,
+    ...COPIED,
     { rule: 'op-unknown', code: 'EINVAL', when: 'There is no such operation.' },
     { rule: 'eeh-off', code: 'EIO', when: 'Enable: EEH is off.' },
     {

@@ -3,30 +3,31 @@ import {
   arg,
   argsz,
   BAD_POINTER,
+  COPIED,
   DEFAULT_WINDOW,
   DRIVER,
-  FLAGS,
+  DRIVER_V1,
+  DRIVER_V2,
   fd,
   flags,
+  IOCTL,
   NOT_ENABLED,
-  NOT_V1,
-  NOT_V2,
   NOT_WRITABLE,
   nr,
   process,
   SHORT,
   SPAPR,
+  structArgs,
   u32,
   u64,
 } from './call-parts.ts'
+import { STRUCTS } from './structs.ts'
 
 export const VFIO_IOMMU_SPAPR_TCE_GET_INFO = declareCall({
   name: 'VFIO_IOMMU_SPAPR_TCE_GET_INFO',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(12),
-  family: 'errno',
-  layer: 'kernel',
-  args: { process, fd, arg, argsz: argsz(32n) },
+  args: { process, fd, arg, argsz: argsz(STRUCTS.info) },
   outputs: {
     flags: { type: 'u32', doc: '1 where the members after dma32_bytes count.' },
     dma32_start: { type: 'u32', doc: 'Bus address of the 32-bit window.' },
@@ -46,30 +47,28 @@ export const VFIO_IOMMU_SPAPR_TCE_GET_INFO = declareCall({
   doc: 'Asks for the windows of the group that was attached last.',
 })
 
+/** How mapping and unmapping begin. */
+const MAPPING = [
+  ...DRIVER,
+  NOT_ENABLED,
+  ...COPIED,
+  ...DEFAULT_WINDOW,
+  { rule: 'no-window', code: 'ENXIO', when: 'No window has the bus address.' },
+] as const
+
 export const VFIO_IOMMU_MAP_DMA = declareCall({
   name: 'VFIO_IOMMU_MAP_DMA',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(13),
-  family: 'errno',
-  layer: 'kernel',
   args: {
-    process,
-    fd,
-    arg,
-    argsz: argsz(32n),
+    ...structArgs(STRUCTS.map),
     flags: { ...flags, initial: 3n, doc: '1 the device may read, 2 it may write.' },
     vaddr: u64('User address.'),
     iova: u64('Bus address.'),
     bytes: u64('How many bytes.'),
   },
   answers: [
-    ...DRIVER,
-    NOT_ENABLED,
-    BAD_POINTER,
-    SHORT,
-    FLAGS,
-    ...DEFAULT_WINDOW,
-    { rule: 'no-window', code: 'ENXIO', when: 'No window has the bus address.' },
+    ...MAPPING,
     { rule: 'unaligned', code: 'EINVAL', when: 'bytes or vaddr is no multiple of the IOMMU page.' },
     { rule: 'no-direction', code: 'EINVAL', when: 'The device may neither read nor write.' },
     { rule: 'iova-unaligned', code: 'EINVAL', when: 'iova is no multiple of the IOMMU page.' },
@@ -101,28 +100,16 @@ export const VFIO_IOMMU_MAP_DMA = declareCall({
 
 export const VFIO_IOMMU_UNMAP_DMA = declareCall({
   name: 'VFIO_IOMMU_UNMAP_DMA',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(14),
-  family: 'errno',
-  layer: 'kernel',
   args: {
-    process,
-    fd,
-    arg,
-    argsz: argsz(24n),
-    flags,
+    ...structArgs(STRUCTS.unmap),
     iova: u64('Bus address.'),
     bytes: u64('How many bytes.'),
   },
   outputs: { bytes: { type: 'u64', doc: 'As the caller gave it: never written.' } },
   answers: [
-    ...DRIVER,
-    NOT_ENABLED,
-    BAD_POINTER,
-    SHORT,
-    FLAGS,
-    ...DEFAULT_WINDOW,
-    { rule: 'no-window', code: 'ENXIO', when: 'No window has the bus address.' },
+    ...MAPPING,
     { rule: 'unaligned', code: 'EINVAL', when: 'bytes is no multiple of the IOMMU page.' },
     {
       rule: 'bad-range',
@@ -143,14 +130,11 @@ export const VFIO_IOMMU_UNMAP_DMA = declareCall({
 
 export const VFIO_IOMMU_ENABLE = declareCall({
   name: 'VFIO_IOMMU_ENABLE',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(15),
-  family: 'errno',
-  layer: 'kernel',
   args: { process, fd },
   answers: [
-    ...DRIVER,
-    NOT_V1,
+    ...DRIVER_V1,
     { rule: 'enabled', code: 'EBUSY', when: 'The container is enabled.' },
     {
       rule: 'no-32-bit-window',
@@ -170,14 +154,11 @@ export const VFIO_IOMMU_ENABLE = declareCall({
 
 export const VFIO_IOMMU_DISABLE = declareCall({
   name: 'VFIO_IOMMU_DISABLE',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(16),
-  family: 'errno',
-  layer: 'kernel',
   args: { process, fd },
   answers: [
-    ...DRIVER,
-    NOT_V1,
+    ...DRIVER_V1,
     { rule: 'not-enabled', code: 'OK', when: 'The container is not enabled; nothing happens.' },
     { rule: 'done', code: 'OK', when: 'The charge is given back; mappings stay.' },
   ],
@@ -192,29 +173,20 @@ const UNALIGNED = {
 } as const
 
 const MEMORY_ARGS = {
-  process,
-  fd,
-  arg,
-  argsz: argsz(24n),
-  flags,
+  ...structArgs(STRUCTS.memory),
   vaddr: u64('User address.'),
   bytes: u64('How many bytes.'),
 } as const
 
 export const VFIO_IOMMU_SPAPR_REGISTER_MEMORY = declareCall({
   name: 'VFIO_IOMMU_SPAPR_REGISTER_MEMORY',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(17),
-  family: 'errno',
-  layer: 'kernel',
   args: MEMORY_ARGS,
   outputs: { pinned: { type: 'count', optional: true, doc: 'What the ioctl returns where it is above 0.' } },
   answers: [
-    ...DRIVER,
-    NOT_V2,
-    BAD_POINTER,
-    SHORT,
-    FLAGS,
+    ...DRIVER_V2,
+    ...COPIED,
     UNALIGNED,
     { rule: 'range-wraps', code: 'EINVAL', when: 'The range does not fit 64 bits.' },
     { rule: 'held', code: 'EBUSY', when: 'The container has registered exactly this range.' },
@@ -248,22 +220,17 @@ export const VFIO_IOMMU_SPAPR_REGISTER_MEMORY = declareCall({
 
 export const VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY = declareCall({
   name: 'VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(18),
-  family: 'errno',
-  layer: 'kernel',
   args: MEMORY_ARGS,
   answers: [
-    ...DRIVER,
-    NOT_V2,
+    ...DRIVER_V2,
     {
       rule: 'no-process-yet',
       code: 'EPERM',
       when: 'The container has neither registered nor created anything.',
     },
-    BAD_POINTER,
-    SHORT,
-    FLAGS,
+    ...COPIED,
     UNALIGNED,
     { rule: 'not-registered', code: 'ENOENT', when: 'The process has no region of exactly this range.' },
     { rule: 'not-held', code: 'ENOENT', when: 'The region is there, but not of this container.' },
@@ -281,16 +248,10 @@ export const VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY = declareCall({
 
 export const VFIO_IOMMU_SPAPR_TCE_CREATE = declareCall({
   name: 'VFIO_IOMMU_SPAPR_TCE_CREATE',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(19),
-  family: 'errno',
-  layer: 'kernel',
   args: {
-    process,
-    fd,
-    arg,
-    argsz: argsz(40n),
-    flags,
+    ...structArgs(STRUCTS.create),
     page_shift: u32('log2 of the IOMMU page.'),
     window_bytes: u64('Bytes of the window.'),
     levels: u32('Levels of the table.'),
@@ -298,11 +259,8 @@ export const VFIO_IOMMU_SPAPR_TCE_CREATE = declareCall({
   },
   outputs: { start_addr: { type: 'u64', doc: 'Bus address of the window; as it was where the call fails.' } },
   answers: [
-    ...DRIVER,
-    NOT_V2,
-    BAD_POINTER,
-    SHORT,
-    FLAGS,
+    ...DRIVER_V2,
+    ...COPIED,
     ...DEFAULT_WINDOW,
     { rule: 'no-free-window', code: 'ENOSPC', when: 'Both windows are there.' },
     { rule: 'page-size-unknown', code: 'EINVAL', when: 'The platform has no IOMMU pages of this length.' },
@@ -332,17 +290,12 @@ export const VFIO_IOMMU_SPAPR_TCE_CREATE = declareCall({
 
 export const VFIO_IOMMU_SPAPR_TCE_REMOVE = declareCall({
   name: 'VFIO_IOMMU_SPAPR_TCE_REMOVE',
-  verb: 'ioctl',
+  ...IOCTL,
   nr: nr(20),
-  family: 'errno',
-  layer: 'kernel',
-  args: { process, fd, arg, argsz: argsz(16n), flags, start_addr: u64('A bus address in the window.') },
+  args: { ...structArgs(STRUCTS.remove), start_addr: u64('A bus address in the window.') },
   answers: [
-    ...DRIVER,
-    NOT_V2,
-    BAD_POINTER,
-    SHORT,
-    FLAGS,
+    ...DRIVER_V2,
+    ...COPIED,
     {
       rule: 'cancelled',
       code: 'OK',

@@ -1,7 +1,5 @@
-import type { StructDecl, StructField } from '../user-struct.ts'
+import { type StructDecl, u32, u64 } from '../user-struct.ts'
 
-const u32 = (name: string, offset: number): StructField => ({ name, offset, bytes: 4 })
-const u64 = (name: string, offset: number): StructField => ({ name, offset, bytes: 8 })
 const HEAD = [u32('argsz', 0), u32('flags', 4)] as const
 
 /** Structures of VFIO as ppc64le lays them out; `bytes` stands for the member `size`. (Linux v6.1 include/uapi/linux/vfio.h) */
