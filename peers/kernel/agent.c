@@ -245,10 +245,11 @@ static u64 edu_read(unsigned at)
 static void do_dma(const struct call *c)
 {
 	bool to_memory = c->text[1][0] == 'w';
+	u64 in_buffer = EDU_BUFFER + word_or(c, 4, 0);
 	int waited = 0;
 
-	edu_write(EDU_SOURCE, to_memory ? EDU_BUFFER : c->number[2]);
-	edu_write(EDU_TARGET, to_memory ? c->number[2] : EDU_BUFFER);
+	edu_write(EDU_SOURCE, to_memory ? in_buffer : c->number[2]);
+	edu_write(EDU_TARGET, to_memory ? c->number[2] : in_buffer);
 	edu_write(EDU_COUNT, c->number[3]);
 	__sync_synchronize();
 	edu_write(EDU_COMMAND, EDU_RUN | (to_memory ? EDU_TO_MEMORY : 0));
@@ -474,7 +475,7 @@ static const struct command commands[] = {
 	{ "eeh", 1, 1, do_eeh, NULL },
 	{ "device", 2, 2, do_device, has_group },
 	{ "devclose", 0, 0, do_devclose, NULL },
-	{ "dma", 3, 3, do_dma, NULL },
+	{ "dma", 3, 4, do_dma, NULL },
 	{ "anon", 2, 3, do_anon, NULL },
 	{ "unmapmem", 2, 2, do_unmapmem, NULL },
 	{ "vmlck", 0, 0, do_vmlck, NULL },

@@ -173,6 +173,7 @@ const CONTAINER_COMMANDS = {
       },
       iova: IOVA,
       bytes: decArg('Bytes.'),
+      at: { kind: 'dec', doc: 'Where in the buffer of the device.', optional: true, initial: 0n },
     },
     done: [''],
     doc: 'The device (edu) moves bytes between memory and its buffer. The value is -1 where it did not finish.',

@@ -4,7 +4,8 @@ import { createReplay } from '../../src/machine/replay/log-replay.ts'
 import { replayText as reportText } from '../../src/machine/replay/replay-report.ts'
 import { isClean, type ReplayResult } from '../../src/machine/replay/result.ts'
 import { AGENT_COMMANDS } from '../../src/reader/kernel-answers-format.ts'
-import { HEAD_LINES, replayLines, replayText } from '../support/transcript.ts'
+import { bytesOf } from '../log-rows.ts'
+import { HEAD, HEAD_LINES, replayLines, replayText } from '../support/transcript.ts'
 
 const OPEN = ['open 0 => 0', 'group 0 => 0', 'attach 0 => 0', 'iommu 7 => 0']
 const MEMORY = ['anon 0x100000000 0x1000000 => 0', 'register 0x100000000 0x1000000 => 0']
@@ -331,6 +332,31 @@ describe('what is not known', () => {
       `10 1 rests on the entries of the tables, ${since}`,
       `20 2 rests on the buffer of the device, ${since}`,
       `21 1 rests on the contents of memory, ${since}`,
+    ])
+  })
+
+  it('of that buffer only what lies behind a gap', () => {
+    const lines = [
+      ...OPEN,
+      DEVICE,
+      ...MEMORY,
+      'map 0x10000 0x100000000 0x10000 => 0',
+      'poke 0x100000000 0x41 4 => 0',
+      'dma r 0x10000 4 => 0',
+      'dma r 0x10002 4 4 => 0',
+      'dma r 0x10000 4 12 => 0',
+      'dma w 0x10010 4 4 => 0',
+      'peek 0x100000010 4 => 0 41410000',
+      'dma w 0x10020 5 8 => 0',
+      'peek 0x100000020 1 => 0 00',
+    ]
+    const replay = createReplay({ from: 'kernel-answers', source: 'test', isContinued: true })
+    replay.push(bytesOf(`${[...HEAD, ...lines].join('\n')}\n`))
+    const r = judged(replay.end())
+    expect([r.matched, r.diverged]).toEqual([lines.length - 2, []])
+    expect(r.unjudged).toEqual([
+      `${lines.length - 1} 1 rests on the buffer of the device, not known since the start`,
+      `${lines.length} 1 rests on the contents of memory, not known since the start`,
     ])
   })
 

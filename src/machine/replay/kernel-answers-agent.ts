@@ -183,7 +183,8 @@ export class Agent {
     if (device === undefined) return { state: 'refused' }
     if (device === null) return { state: 'died', why: 'the registers are not mapped (SIGSEGV)' }
     const isWrite = args['direction'] === 'w'
-    const [iova, buffer] = [u64(args, 'iova'), BigInt(EDU_BUFFER_START)]
+    const iova = u64(args, 'iova')
+    const buffer = BigInt.asUintN(64, BigInt(EDU_BUFFER_START) + u64(args, 'at'))
     const values = [
       [DMA_SRC, isWrite ? buffer : iova],
       [DMA_DST, isWrite ? iova : buffer],

@@ -59,7 +59,8 @@ export const BEARINGS: Readonly<Record<AgentCommandName, Bearing>> = {
     narrow: { only: ['regions', 'ranges'], changes: ['entries', 'regions'] },
   },
   unmap: { on: ['files', 'windows', 'limits'], changes: MAPPING },
-  ioctl: { on: ALL, changes: ALL },
+  // What a device holds matters to devices only.
+  ioctl: { on: ALL.filter((topic) => topic !== 'buffer'), changes: ALL },
   eeh: { on: ['files', 'device'], changes: ['device'] },
   device: { on: ['files'], changes: ['files', 'device'] },
   devclose: { on: ['files'], changes: ['files', 'device'] },

@@ -85,7 +85,7 @@ export class KernelAnswersReplay implements LogReplay {
   #line = 0
   /** Why nothing is replayed any more. */
   #stopped: string | undefined
-  /** For how many bytes the contents of a device's buffer are known; all where it is not listed. */
+  /** For how many bytes from its start the contents of a device's buffer are known; all where it is not listed. */
   readonly #bufferBytes = new Map<string, bigint>()
   #isLimited = false
   #hasRlimit = false
@@ -156,6 +156,7 @@ export class KernelAnswersReplay implements LogReplay {
     this.#host = { machine, listed }
     if (this.#options.isContinued === true) {
       for (const device of listed.modelled) this.#bufferBytes.set(device, 0n)
+      this.#doubts.addForEver(['buffer'], { what: 'the start', line: Math.max(1, this.#line) })
     }
     return this.#host
   }
@@ -323,7 +324,7 @@ export class KernelAnswersReplay implements LogReplay {
       const state: Topic[] = this.#begin().machine.profile.has('Q13') ? [] : ['device']
       if (args['direction'] === 'r') return { on, changes: [...state, 'buffer'] }
       const known = this.#bufferBytes.get(this.#agent?.device ?? '') ?? U64_MAX
-      const isKnown = (args['bytes'] as bigint) <= known
+      const isKnown = bufferEnd(args) <= known
       return { on: isKnown ? on : [...on, 'buffer'], changes: [...state, 'memory'] }
     }
     if (!this.#isLimited || !on.includes('limits')) return bearing
@@ -338,9 +339,11 @@ export class KernelAnswersReplay implements LogReplay {
   #noteBuffer({ args }: AgentCommand, { device }: Agent, isDoubtful: boolean): void {
     if (device === undefined || args['direction'] !== 'r') return
     const known = this.#bufferBytes.get(device)
-    const bytes = args['bytes'] as bigint
-    if (isDoubtful) this.#bufferBytes.set(device, 0n)
-    else if (known !== undefined && bytes > known) this.#bufferBytes.set(device, bytes)
+    const at = args['at'] as bigint
+    if (isDoubtful) this.#bufferBytes.set(device, at < (known ?? U64_MAX) ? at : (known as bigint))
+    else if (known !== undefined && at <= known && bufferEnd(args) > known) {
+      this.#bufferBytes.set(device, bufferEnd(args))
+    }
   }
 
   /** What the model does not have may have changed things. */
@@ -373,6 +376,9 @@ export class KernelAnswersReplay implements LogReplay {
     })
   }
 }
+
+/** Behind the last byte of the device's buffer that a DMA uses. */
+const bufferEnd = (args: AgentCommand['args']): bigint => (args['at'] as bigint) + (args['bytes'] as bigint)
 
 const isAsSaid = (said: AgentSaid, answer: AgentAnswer | undefined): boolean =>
   said.state === 'answered'
