@@ -48,11 +48,11 @@ export const HOST_RULES = declareRules([
   },
   {
     id: 'range-mismatch',
-    title: 'A call answered no error and did something else',
+    title: 'A call did something else than its answer says',
     promise:
-      'A call that answers no error has mapped, registered or given back exactly the range that it was asked for.',
+      'A call that answers no error has mapped, registered or given back exactly the range that it was asked for; a hypercall that is refused has changed no hardware entry.',
     advice:
-      'Callers take every answer that is not below 0 for success: check it for 0. Devices fault at what was not mapped, and what was given back by mistake must be registered anew.',
+      'Callers take every answer that is not below 0 for success: check it for 0. Devices fault at what was not mapped, and what was given back by mistake must be registered anew. A guest that was refused takes its pages for its own, and a device may reach them.',
     needs: ['call.return', 'hw.set'],
     broken: 'scenarios/rules/range-mismatch-broken.yaml',
     kept: 'scenarios/rules/range-mismatch-kept.yaml',

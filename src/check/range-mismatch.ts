@@ -1,3 +1,4 @@
+import { H_CODES } from '../bits/codes.ts'
 import { hex, numberOf, wordOf } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
@@ -20,12 +21,18 @@ const PERM = 3
 const MAP = 'VFIO_IOMMU_MAP_DMA'
 const REGISTER = 'VFIO_IOMMU_SPAPR_REGISTER_MEMORY'
 const UNREGISTER = 'VFIO_IOMMU_SPAPR_UNREGISTER_MEMORY'
+/** Calls of guests, which end with H_SUCCESS or not. */
+const HCALL = /^H_/
+const { H_SUCCESS, H_TOO_HARD } = H_CODES
 
 /** What was done so far in the call that runs. */
 interface Running {
   /** Record of the call. */
   readonly call: number
   mappedBytes: number
+  /** Entries that were written, and the record of the first. */
+  written: number
+  firstWrite: number
   /** An entry of a table that no record has shown. */
   isUnknown: boolean
   /** Record of the last region that came or went, or refused to; NO_RECORD for none. */
@@ -36,14 +43,16 @@ interface Running {
 const nothingDone = (call: number): Running => ({
   call,
   mappedBytes: 0,
+  written: 0,
+  firstWrite: NO_RECORD,
   isUnknown: false,
   region: NO_RECORD,
   isRefused: false,
 })
 
 /**
- * Judges `range-mismatch`: each call of VFIO that maps, registers or gives back memory against its effects. Whether
- * a registration that was refused is told to its owner is for `orphaned-region`.
+ * Judges `range-mismatch`: each call of VFIO that maps, registers or gives back memory against its effects, and each
+ * hypercall that is refused. Whether a registration that was refused is told to its owner is for `orphaned-region`.
  */
 export class RangeMismatch extends ListedChecker {
   readonly rules: readonly RuleId[] = [RULE]
@@ -82,9 +91,11 @@ export class RangeMismatch extends ListedChecker {
   }
 
   #seeEntries(log: RecordLog, seq: number): void {
-    if ((log.slot(seq, SET.tce) & PERM) === 0) return
     const running = this.#runningIn(log.causeOf(seq))
     const count = numberOf(log.slot(seq, SET.count + 1), log.slot(seq, SET.count))
+    if (running.written === 0) running.firstWrite = seq
+    running.written += count
+    if ((log.slot(seq, SET.tce) & PERM) === 0) return
     const pageShift = this.#pageShifts.get(log.slot(seq, SET.table))
     if (pageShift === undefined) running.isUnknown = true
     else running.mappedBytes += count * 2 ** pageShift
@@ -103,8 +114,11 @@ export class RangeMismatch extends ListedChecker {
   }
 
   #seeAnswer(log: RecordLog, seq: number): void {
-    if (log.slot(seq, RETURN.code) < 0) return
+    const code = log.slot(seq, RETURN.code)
     const name = log.names.word(log.slot(seq, RETURN.call))
+    const isRefused = code !== H_SUCCESS && code !== H_TOO_HARD
+    if (isRefused && HCALL.test(name)) this.#judgeRefusal(log, seq, name)
+    if (code < 0) return
     if (name !== MAP && name !== REGISTER && name !== UNREGISTER) return
     const entered = log.causeOf(seq)
     const running = this.#runningIn(entered)
@@ -115,6 +129,18 @@ export class RangeMismatch extends ListedChecker {
     const word = (slot: number) => wordOf(log.slot(entered, slot + 1), log.slot(entered, slot))
     if (name === MAP) this.#judgeMap(log, seq, word(ENTER.a3))
     else this.#judgeRegion(log, seq, { name, ua: word(ENTER.a1), bytes: word(ENTER.a2) })
+  }
+
+  /** What a guest is told that it did not get. (User space answers anew what is H_TOO_HARD.) */
+  #judgeRefusal(log: RecordLog, seq: number, name: string): void {
+    const { call, written, firstWrite } = this.#runningIn(log.causeOf(seq))
+    if (written === 0) return
+    const entries = written === 1 ? '1 entry' : `${written} entries`
+    this.#report(log, `${name} was refused, and had changed ${entries} of a hardware table`, [
+      call,
+      firstWrite,
+      seq,
+    ])
   }
 
   #judgeMap(log: RecordLog, seq: number, bytes: bigint): void {

@@ -87,6 +87,8 @@ function hash<W extends World>(world: W): W {
   world.call(kvm.KVM_PPC_CONFIGURE_V3_MMU, { fd: world.vm })
   return world
 }
+/** A host before all that Linux 4.20 changed; its guest has a radix MMU. */
+const early = () => withTable({ profile: 'linux-4.19' })
 /** Pages of the guest of 128 KiB over hardware pages of 64 KiB: those of the last page of memory are half registered. */
 const halves = (options: KvmWorldOptions = {}) => {
   return withAttached({ registeredBytes: 255n * PAGE, ...options }, { page_shift: 17n, entries: 0x800n })
@@ -102,6 +104,7 @@ describe('H_PUT_TCE', () => {
       put(withTable(), (1n << 64n) - 0x1000n, 3n),
       put(withTable({}, { offset: 1n }), 0n, 3n),
     ],
+    'tce-unaligned-early': () => [put(early(), 0n, 7n), put(early(), 0x1000n, GUEST_BYTES | 7n)],
     'tce-unaligned-real': () => {
       // Vector T8: the page of the table has to be there.
       const world = hash(withTable({ profile: 'linux-5.18' }))
@@ -112,6 +115,7 @@ describe('H_PUT_TCE', () => {
       put(withTable(), 0n, GUEST_BYTES | 7n),
       put(withTable({}, { page_shift: 16n }), 0n, 0x1003n),
     ],
+    'tce-outside-ram-early': () => [put(early(), 0n, OUTSIDE_RAM), put(early(), 0n, (1n << 52n) | 3n)],
     'tce-outside-ram': () => [put(withTable(), 0n, OUTSIDE_RAM), put(withAttached(), 0n, (1n << 52n) | 3n)],
     'not-registered': () => [put(partly(), 0n, OUTSIDE_RAM)],
     'table-refused': () => {
@@ -223,8 +227,9 @@ describe('H_PUT_TCE', () => {
   })
 
   it('T8 and earlier kernels: what is not modelled says so', () => {
-    const world = withTable({ profile: 'linux-5.17' })
+    const world = hash(withTable({ profile: 'linux-5.17' }))
     expect(put(world, 0n, 0x7n).state).toBe('unmodelled')
+    expect(put(withTable({ profile: 'linux-5.17' }), 0n, 0x7n).rule).toBe('tce-unaligned')
     expect([put(world, 0n, 3n).rule, get(world, 0n).rule]).toEqual(['done', 'done'])
     const old = partly({ profile: 'linux-4.19' })
     expect(put(old, 0n, OUTSIDE_RAM).state).toBe('unmodelled')
@@ -296,6 +301,13 @@ describe('H_PUT_TCE_INDIRECT', () => {
         world.call(KVM_H_PUT_TCE_INDIRECT, { liobn: LIOBN, ioba: 0n, list: LIST, npages: 1n }),
       ]
     },
+    'tce-unaligned-early': () => {
+      const world = early()
+      // Looked at one by one (B5): what is before it is written.
+      const answer = indirect(world, 0n, [3n, 0x1003n, 7n, OUTSIDE_RAM])
+      expect(world.tces(0n, 3n)).toEqual([3n, 0x1003n, 0n])
+      return [answer]
+    },
     'tce-unaligned-real': () => {
       const world = hash(withAttached({ profile: 'linux-5.18' }))
       expect([indirect(world, 0n, [7n]).state, put(world, 0n, 3n).rule]).toEqual(['unmodelled', 'done'])
@@ -308,6 +320,15 @@ describe('H_PUT_TCE_INDIRECT', () => {
       const answer = indirect(world, 0n, [3n, GUEST_BYTES | 7n])
       expect(world.tces(0n, 1n)).toEqual([0n])
       return [answer]
+    },
+    'tce-outside-ram-early': () => {
+      const world = early()
+      const answer = indirect(world, 0n, [3n, OUTSIDE_RAM, 7n])
+      expect(world.tces(0n, 2n)).toEqual([3n, 0n])
+      const whole = withTable({ profile: 'early-tce-checks' })
+      const other = indirect(whole, 0n, [3n, OUTSIDE_RAM])
+      expect(whole.tces(0n, 1n)).toEqual([0n])
+      return [answer, other]
     },
     'tce-outside-ram': () => [indirect(withTable(), 0n, [3n, OUTSIDE_RAM, 7n])],
     'not-registered': () => [indirect(partly(), 0n, [3n, OUTSIDE_RAM])],

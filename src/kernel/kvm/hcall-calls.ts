@@ -35,6 +35,11 @@ const IOBA_OUTSIDE = {
 /** What a TCE with permissions is held against, before anything is written. */
 const TCE_CHECKS = [
   {
+    rule: 'tce-unaligned-early',
+    code: 'H_PARAMETER',
+    when: 'The same as tce-unaligned, before Linux 4.20.',
+  },
+  {
     rule: 'tce-unaligned-real',
     code: 'H_PARAMETER',
     when: 'The same as the next, of a hash guest before Linux 5.19, where real mode has all that it needs.',
@@ -43,6 +48,11 @@ const TCE_CHECKS = [
     rule: 'tce-unaligned',
     code: 'H_TOO_HARD',
     when: 'A TCE with permissions has bits set below the IOMMU page, other than the permissions.',
+  },
+  {
+    rule: 'tce-outside-ram-early',
+    code: 'H_PARAMETER',
+    when: 'The same as the next, before Linux 4.20.',
   },
   {
     rule: 'tce-outside-ram',
@@ -123,7 +133,7 @@ export const KVM_H_PUT_TCE_INDIRECT = declareCall({
     { rule: 'done', code: 'H_SUCCESS', when: 'All entries hold their TCEs.' },
   ],
   source: `${TCE_TABLES}, kvmppc_h_put_tce_indirect`,
-  doc: 'Writes up to 512 TCEs from a list in guest memory. All are checked before the first is written.',
+  doc: 'Writes up to 512 TCEs from a list in guest memory. All are checked before the first is written (not so with erratum B5).',
 })
 
 /** One value is written to neighbouring entries. */

@@ -1,6 +1,5 @@
 import { codesOf, rulesOf } from '../../bits/call.ts'
 import { H_CODES } from '../../bits/codes.ts'
-import type { Profile } from '../../bits/errata.ts'
 import { hiOfPage, loOfPage, numberOf, pageOf } from '../../bits/u64.ts'
 import { NO_UA } from '../../memory/guest-memory.ts'
 import type { DmaDir } from '../../table/hw-table.ts'
@@ -9,6 +8,7 @@ import type { MmIommu } from '../mm-port.ts'
 import { NO_ANSWER } from '../ports.ts'
 import type { GuestTceTable } from './guest-tce-table.ts'
 import { KVM_H_GET_TCE, KVM_H_PUT_TCE, KVM_H_PUT_TCE_INDIRECT, KVM_H_STUFF_TCE } from './hcall-calls.ts'
+import { type HcallErrata, hcallErrata } from './hcall-errata.ts'
 import type { Kvm } from './kvm.ts'
 import type { KvmVm } from './kvm-vm.ts'
 import { TableUpdates, updateErrata } from './table-updates.ts'
@@ -16,6 +16,8 @@ import { TableUpdates, updateErrata } from './table-updates.ts'
 const PUT = rulesOf(KVM_H_PUT_TCE)
 const INDIRECT = rulesOf(KVM_H_PUT_TCE_INDIRECT)
 const STUFF = rulesOf(KVM_H_STUFF_TCE)
+/** Refusals of a list with which erratum `B6` leaves a lock held. */
+const LEAVES_LOCK: readonly number[] = [INDIRECT['poison-outside-ram'], INDIRECT['tce-outside-ram-early']]
 const GET = rulesOf(KVM_H_GET_TCE)
 const PUT_CODES = codesOf(KVM_H_PUT_TCE)
 const INDIRECT_CODES = codesOf(KVM_H_PUT_TCE_INDIRECT)
@@ -30,31 +32,6 @@ const PAGES_END = 2 ** 40
 /** Entries that one call may write here: the kernel has no such bound. */
 const PAGES_MAX = 2 ** 24
 const FITS = -1
-
-/** Which deviations the calls have: read once. */
-interface HcallErrata {
-  /** X14 */
-  readonly looksAtFirstPage: boolean
-  /** X2 */
-  readonly mapsPoison: boolean
-  /** B3 */
-  readonly killsBehind: boolean
-  /** B4 */
-  readonly clearsFirst: boolean
-  /** Hash guests enter real mode first, and virtual mode does all again where that answers H_TOO_HARD. */
-  readonly hasRealMode: boolean
-  /** Refusals of hardware tables are not all passed on: not modelled. */
-  readonly ignoresErrors: boolean
-}
-
-const hcallErrata = ({ has }: Profile): HcallErrata => ({
-  looksAtFirstPage: has('X14'),
-  mapsPoison: has('X2'),
-  killsBehind: has('B2') && has('B3'),
-  clearsFirst: has('B4'),
-  hasRealMode: has('real-mode-handlers'),
-  ignoresErrors: has('errors-ignored'),
-})
 
 /** Whether an address in two lanes has bits below 2^pageShift. */
 function isUnaligned(hi: number, lo: number, pageShift: number): boolean {
@@ -80,6 +57,8 @@ export class KvmHcalls {
   readonly #list = new Int32Array(TCE_LIST_MAX * 2)
   /** Whether what is done now is done in real mode. */
   #isReal = false
+  /** Whether real mode may have read the list: it lies in the page tables of the process, which the model does not look at. */
+  #mayHaveBeenReal = false
   // The user address that `#translate` found.
   #uaHi = 0
   #uaLo = 0
@@ -141,8 +120,10 @@ export class KvmHcalls {
     if (npages === 0) return INDIRECT.done
     if (!vm.memory.loadWords(listPage, npages, this.#list)) return INDIRECT['list-outside-ram']
     if (this.#isOld(vm)) return UNMODELLED
-    const mayBeReal = this.#isRegistered(vm, listPage) && table.hasPages(entry - table.offset, npages)
-    if (this.#errata.hasRealMode && !vm.isRadix && mayBeReal) {
+    const hasPages = this.#errata.hasRealMode && !vm.isRadix && table.hasPages(entry - table.offset, npages)
+    const isReal = hasPages && this.#isRegistered(vm, listPage)
+    this.#mayHaveBeenReal = hasPages && !isReal
+    if (isReal) {
       this.#isReal = true
       const place = this.#putList(vm, table, entry, npages)
       this.#isReal = false
@@ -231,19 +212,22 @@ export class KvmHcalls {
   /** Looks at the whole list, then writes it: hardware tables first, then the entry, page by page. */
   #putList(vm: KvmVm, table: GuestTceTable, entry: number, npages: number): number {
     const list = this.#list
-    for (let i = 0; i < npages; i++) {
+    const { mapsPoison, clearsFirst, checksAsItGoes } = this.#errata
+    for (let i = 0; i < npages && !checksAsItGoes; i++) {
       const fault = this.#faultOf(vm, table, list[i * 2] as number, list[i * 2 + 1] as number, INDIRECT)
       if (fault !== FITS) return fault
     }
-    const { mapsPoison, clearsFirst } = this.#errata
     let result: number = H_CODES.H_SUCCESS
     let place = INDIRECT['table-refused']
     for (let i = 0; i < npages; i++) {
       const hi = list[i * 2] as number
       const lo = list[i * 2 + 1] as number
       const dir = (lo & TCE_PERM) as DmaDir
-      if (!this.#translate(vm, hi, lo) && mapsPoison) {
-        place = INDIRECT['poison-outside-ram']
+      const fault = checksAsItGoes ? this.#faultOf(vm, table, hi, lo, INDIRECT) : FITS
+      const isOutside = !this.#translate(vm, hi, lo) && mapsPoison
+      if (fault !== FITS || isOutside) {
+        place = fault === FITS ? INDIRECT['poison-outside-ram'] : fault
+        if (LEAVES_LOCK.includes(place)) place = this.#leaveLock(vm, place)
         result = H_CODES.H_TOO_HARD
         break
       }
@@ -254,6 +238,15 @@ export class KvmHcalls {
     if (result !== H_CODES.H_SUCCESS && result !== H_CODES.H_TOO_HARD) return result
     this.#killAll(this.#updatesOf(vm), table, entry, npages)
     return result === H_CODES.H_SUCCESS ? INDIRECT.done : place
+  }
+
+  /** Erratum `B6`: the lock that protects the slots of a VM stays held by a call that is refused. */
+  #leaveLock(vm: KvmVm, place: number): number {
+    // Real mode takes the lock of the page with the list, and only where that is not preregistered.
+    if (!this.#errata.leavesLock || this.#isReal) return place
+    if (this.#mayHaveBeenReal) return this.#unknown('which lock a list of a hash guest leaves held')
+    vm.leaveLocked()
+    return place
   }
 
   /**
@@ -313,13 +306,16 @@ export class KvmHcalls {
     rules: typeof PUT | typeof INDIRECT,
   ): number {
     if ((lo & TCE_PERM) === 0) return FITS
+    const { blamesGuest, hasRealMode } = this.#errata
     if (isUnaligned(hi, lo & ~TCE_PERM, table.pageShift)) {
+      if (blamesGuest) return rules['tce-unaligned-early']
       if (this.#isReal) return rules['tce-unaligned-real']
-      return this.#errata.hasRealMode
-        ? this.#unknown('a TCE that is not aligned, in virtual mode before Linux 5.19')
+      return hasRealMode && !vm.isRadix
+        ? this.#unknown('a TCE that is not aligned, where real mode may have had all that it needs')
         : rules['tce-unaligned']
     }
-    if (!this.#translate(vm, hi, lo)) return rules['tce-outside-ram']
+    if (!this.#translate(vm, hi, lo))
+      return blamesGuest ? rules['tce-outside-ram-early'] : rules['tce-outside-ram']
     const memory = this.#memory
     const { attachments } = table
     for (let t = 0; t < attachments.length; t++) {

@@ -13,6 +13,9 @@ const H_PUT_TCE = 0x20
 /** Those that it can answer here. */
 export const TCE_HCALLS: readonly number[] = [H_GET_TCE, H_PUT_TCE, 0x138, 0x13c]
 
+/** What the kernel prints where a VM goes whose slots are still being read. (Linux v5.2 kernel/rcu/srcutree.c) */
+export const LOCKED_WARNING = 'cleanup_srcu_struct: a reader has never ended'
+
 /** A slot as it was asked for. */
 export interface VmSlot {
   readonly slot: number
@@ -37,11 +40,14 @@ export class KvmVm implements FileTarget {
   readonly #isRadix: Held<boolean>
   readonly #tables: Held<readonly GuestTceTable[]>
   readonly #device: Held<KvmVfioDevice | null>
+  readonly #isLocked: Held<boolean>
+  readonly #host: Host
 
   constructor(host: Host, number: number, mm: AddressSpace, isRadix: boolean) {
     const { journal } = host
     const name = `vm ${number}`
     const sum = (list: readonly number[]) => list.reduce((n, x) => (n * 31 + x + 1) | 0, 0)
+    this.#host = host
     this.number = number
     this.mm = mm
     this.memory = new GuestMemory(host, name)
@@ -56,6 +62,7 @@ export class KvmVm implements FileTarget {
     this.#device = new Held<KvmVfioDevice | null>(journal, `${name} device`, null, (d) =>
       d === null ? 0 : 1,
     )
+    this.#isLocked = new Held<boolean>(journal, `${name} locked`, false, Number)
     mm.grab()
     this.hold()
   }
@@ -90,6 +97,16 @@ export class KvmVm implements FileTarget {
 
   setDevice(device: KvmVfioDevice | null): void {
     this.#device.set(device)
+  }
+
+  /** Whether a reader of the slots has never ended (kvm->srcu): who changes them waits for it. */
+  get isLocked(): boolean {
+    return this.#isLocked.value
+  }
+
+  /** A reader of the slots goes without a word. */
+  leaveLocked(): void {
+    this.#isLocked.set(true)
   }
 
   /** Whether the kernel answers a hypercall. */
@@ -139,6 +156,7 @@ export class KvmVm implements FileTarget {
     this.device?.dispose()
     for (const { slot } of this.#slots.value) this.memory.removeSlot(slot)
     this.#slots.set([])
+    if (this.isLocked) this.#host.warnOnce(LOCKED_WARNING)
     this.mm.drop()
   }
 

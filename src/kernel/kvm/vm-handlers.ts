@@ -2,7 +2,7 @@ import type { CallHandler } from '../../bits/answer.ts'
 import type { RuleOf } from '../../bits/call.ts'
 import { U64_MAX } from '../../bits/u64.ts'
 import { SLOTS_MAX } from '../../memory/limits.ts'
-import { type Outcome, unknown } from '../outcome.ts'
+import { type Outcome, type Stop, unknown } from '../outcome.ts'
 import type { ProcessCall, StructCall } from '../process-call.ts'
 import {
   KVM_CHECK_EXTENSION,
@@ -39,6 +39,12 @@ const MMU_FLAGS = 3n
 const TABLE_RADIX_SHIFT = 63n
 const TABLE_BYTES_MASK = 0x1fn
 const TABLE_BYTES_SHIFT_MAX = 24n
+
+/** Erratum `B6`: install_new_memslots waits for a reader that has never ended. What else the host does is not followed. */
+const WAITS_FOR_EVER: Stop = {
+  stop: 'dead',
+  why: 'a change of the memory of a VM waits for ever: a hypercall has left its slots locked',
+}
 
 function checkExtension(kvm: Kvm, call: ProcessCall): Outcome<RuleOf<typeof KVM_CHECK_EXTENSION>> {
   const target = kvm.files.find(call.process.name, call.number('fd'))?.target
@@ -85,6 +91,7 @@ function setSlot(kvm: Kvm, vm: KvmVm, call: StructCall): Outcome<RuleOf<typeof K
   const made = { slot, gpa, bytes, vaddr }
   if (bytes === 0n) {
     if (!kvm.onAllocate()) return 'no-memory'
+    if (vm.isLocked) return WAITS_FOR_EVER
     vm.setSlot(made)
     return 'removed'
   }
@@ -95,6 +102,7 @@ function setSlot(kvm: Kvm, vm: KvmVm, call: StructCall): Outcome<RuleOf<typeof K
   if (vm.overlaps(made)) return 'overlaps'
   if (!kvm.onAllocate()) return 'no-memory'
   if (before !== undefined && !kvm.onAllocate()) return 'no-memory'
+  if (vm.isLocked) return WAITS_FOR_EVER
   if (vm.setSlot(made) < 0) return unknown('a slot of guest memory that is so large or so high')
   return before === undefined ? 'done' : 'moved'
 }

@@ -108,6 +108,44 @@ describe('range-mismatch of a mapping', () => {
   })
 })
 
+describe('range-mismatch of a hypercall', () => {
+  const LIST = 'H_PUT_TCE_INDIRECT'
+  const hcall = (code: number, inside: Inside = () => {}) => {
+    const w = world()
+    w.call(LIST, [0n, 0n, 3n], code, (call) => {
+      w.entries(call - 1, 5)
+      inside(call)
+    })
+    return w
+  }
+
+  it('is broken where it was refused and has changed entries, whether they are live or not', () => {
+    const mapped = world()
+    mapped.call(LIST, [0n, 0n, 3n], -4, (call) => {
+      mapped.entries(call, 1)
+      mapped.entries(call, 2, 0x1_0000n)
+    })
+    expect(mapped.found()).toEqual([`${LIST} was refused, and had changed 3 entries of a hardware table`])
+    const [finding] = mapped.checker.findings
+    expect(finding?.because.map(({ seq }) => mapped.log.kindOf(seq))).toEqual([
+      'call.enter',
+      'hw.set',
+      'call.return',
+    ])
+    const one = world()
+    one.call('H_STUFF_TCE', [0n, 0n, 3n], 2, (call) => one.entries(call, 1, 0n, 99))
+    expect(one.found()).toEqual(['H_STUFF_TCE was refused, and had changed 1 entry of a hardware table'])
+  })
+
+  it('is kept where nothing was changed, where it was not refused, and where user space answers', () => {
+    expect(hcall(-4).found()).toEqual([])
+    const done = world()
+    for (const code of [0, 9999]) done.call(LIST, [0n, 0n, 3n], code, (call) => done.entries(call, 3))
+    done.call('VFIO_IOMMU_UNMAP_DMA', [0n, 0n, 3n], -22, (call) => done.entries(call, 3))
+    expect(done.found()).toEqual([])
+  })
+})
+
 describe('range-mismatch of a registration', () => {
   it('is kept where exactly the range comes, new or shared, and goes', () => {
     const w = world()

@@ -1,0 +1,35 @@
+import type { Profile } from '../../bits/errata.ts'
+
+/** Which deviations the calls have: read once. */
+export interface HcallErrata {
+  /** X14 */
+  readonly looksAtFirstPage: boolean
+  /** X2 */
+  readonly mapsPoison: boolean
+  /** B3 */
+  readonly killsBehind: boolean
+  /** B4 */
+  readonly clearsFirst: boolean
+  /** B5 */
+  readonly checksAsItGoes: boolean
+  /** B6 */
+  readonly leavesLock: boolean
+  /** What is wrong with a TCE is answered to the guest. */
+  readonly blamesGuest: boolean
+  /** Hash guests enter real mode first, and virtual mode does all again where that answers H_TOO_HARD. */
+  readonly hasRealMode: boolean
+  /** Refusals of hardware tables are not all passed on: not modelled. */
+  readonly ignoresErrors: boolean
+}
+
+export const hcallErrata = ({ has }: Profile): HcallErrata => ({
+  looksAtFirstPage: has('X14'),
+  mapsPoison: has('X2'),
+  killsBehind: has('B2') && has('B3'),
+  clearsFirst: has('B4'),
+  checksAsItGoes: has('B5'),
+  leavesLock: has('B6'),
+  blamesGuest: has('early-tce-checks'),
+  hasRealMode: has('real-mode-handlers'),
+  ignoresErrors: has('errors-ignored'),
+})
