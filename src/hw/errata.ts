@@ -35,14 +35,14 @@ export const HW_ERRATA = declareErrata([
   },
   {
     id: 'Q15',
-    title: 'a bus address past a table begins at its start again',
+    title: 'a bus address past a window begins at its start again',
     kind: 'quirk',
     family: 'qemu',
     versions: SINCE_PNV_PHB,
     wrong:
-      'Of a bus address in a window only the bits count that the levels of the table tell apart: what lies past the table reads and writes the pages that its first entries map.',
-    right: 'A bus address past the table leads nowhere: the DMA fails.',
-    source: `${PHBS}, translation of a TVE: an index is masked, the bits above it are not looked at; Linux 6.12.95 on powernv9`,
+      'Of a bus address in a window only the bits count that the levels of the table tell apart: what lies past the table reads and writes the pages that its first entries map. In a window without a table only 50 bits count, and its ends do not.',
+    right: 'A bus address past the table or the ends of the window leads nowhere: the DMA fails.',
+    source: `${PHBS}, translation of a TVE: an index is masked, the bits above it are not looked at, nor the ends of a window without a table; Linux 6.12.95 on powernv9 (windows with a table)`,
     evidence: 'run',
     scenario: 'scenarios/errata/q15-window-wraps.yaml',
   },

@@ -22,6 +22,8 @@ const PAGE_ENTRIES_SHIFT = 9
 const PAGE_ENTRIES_MASK = (1 << PAGE_ENTRIES_SHIFT) - 1
 /** Bits of the upper lane below the one that selects the window. */
 const IN_WINDOW_HI = 0x07ff_ffff
+/** Bits of the upper lane among the 50 of an address without a table. */
+const IN_BYPASS_HI = 0x3_ffff
 /** The last 64 KiB below 4 GiB are for message signalled interrupts. */
 const MSI_32_HIGH_HALF = 0xffff
 /** log2 of the bytes of a segment of P7IOC. */
@@ -259,13 +261,14 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
     return fault
   }
 
-  /** Without a table the address is the memory address, between the ends of the window. */
+  /** Without a table the address is the memory address, between the ends of the window where the PHB looks at them. */
   #bypass(hi: number, lo: number): number {
     const { bypassStart, bypassEnd } = this.#tve
+    const { wraps } = this.#phb
     const unit = pageOf(hi & IN_WINDOW_HI, lo, BYPASS_UNIT_SHIFT)
-    if (unit < bypassStart || unit >= bypassEnd) return this.#fail(DMA_FAULT.OUTSIDE, WHY.BEYOND)
+    if (!wraps && (unit < bypassStart || unit >= bypassEnd)) return this.#fail(DMA_FAULT.OUTSIDE, WHY.BEYOND)
     this.perm = TCE_PERM
-    this.hpaHi = hi & IN_WINDOW_HI
+    this.hpaHi = hi & (wraps ? IN_BYPASS_HI : IN_WINDOW_HI)
     this.hpaLo = lo
     this.#reachShift = BYPASS_UNIT_SHIFT
     return DMA_FAULT.NONE

@@ -23,7 +23,7 @@ export interface IodaPhbOptions {
   readonly cacheEntries?: number
   /** Whether it remembers TCEs at all; QEMU's do not (Q14). */
   readonly caches?: boolean
-  /** Whether a bus address past a table begins at its start again, as QEMU's do (Q15). */
+  /** Whether a bus address past a window begins at its start again, as QEMU's do (Q15). */
   readonly wraps?: boolean
   /** Whether firmware turns kills of pages into kills of the PE; what the platform's firmware does unless said. */
   readonly killsWholePe?: boolean

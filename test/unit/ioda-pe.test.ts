@@ -69,6 +69,21 @@ describe('a DMA through a window', () => {
     },
   )
 
+  it('without a table ends with the memory; on an emulated host 50 bits of the address count (Q15)', () => {
+    for (const wraps of [false, true]) {
+      const m = makePhb({ wraps, freeze: 'none' })
+      const pe = m.phb.addPe({ pe: 5, group: 1 })
+      pe.ops!.releaseOwnership()
+      put(m, H, 'near')
+      const far = dma(pe, BASE_64 + (5n << 50n) + HPA, 4)
+      expect([far.fault, text(far.buffer)]).toEqual(
+        wraps ? [DMA_FAULT.NONE, 'near'] : [DMA_FAULT.OUTSIDE, '\0\0\0\0'],
+      )
+      const behind = dma(pe, BASE_64 + (1n << 40n), 4)
+      expect(behind).toMatchObject({ moved: 0, fault: wraps ? DMA_FAULT.NO_MEMORY : DMA_FAULT.OUTSIDE })
+    }
+  })
+
   it('of PHB3 has pages of 16 MiB, of PHB4 of 1 GiB', () => {
     for (const [platform, pageShift, page] of [
       ['PHB3', 24, 0x8000],
