@@ -72,6 +72,7 @@ export class ForeignMemory extends ListedChecker {
     'dma.direct',
     'window.close',
     'hw.set',
+    'hw.window',
   ]
   readonly #pages = new PageOwners()
   readonly #host: HostIsolation
@@ -89,6 +90,7 @@ export class ForeignMemory extends ListedChecker {
     const kind = log.kindNumberOf(seq)
     if (kind === KIND['tce.set']) this.#set(log, seq)
     else if (kind === KIND['hw.set']) this.#host.set(log, seq)
+    else if (kind === KIND['hw.window']) this.#host.programmed(log, seq)
     else if (kind === KIND['dma.grant']) this.#granted(log, seq)
     else if (kind === KIND['page.own']) this.#owned(log, seq)
     else if (kind === KIND['memory.slot']) this.#slot(log, seq)

@@ -13,6 +13,7 @@ import { bytesText } from './words.ts'
 
 const RULE = 'foreign-memory'
 const SET = slotMap('hw.set')
+const WINDOW = slotMap('hw.window')
 const T = slotMap('dma.translate')
 const REQUEST = slotMap('dma.request')
 const DMA_REQUEST = KIND['dma.request']
@@ -24,6 +25,7 @@ const NO_OWNER = -1
 /** What is wrong: part of the key of a finding. */
 const MAPPED_FOREIGN = 6
 const REACHED_FOREIGN = 7
+const REACHES_ALL = 8
 
 /** A frame behind an entry of a hardware table. */
 interface Place {
@@ -36,8 +38,9 @@ interface Place {
  * The part of `foreign-memory` that is about frames of the host: an entry of a hardware table that a process has
  * set maps memory of that process, and while a device uses the entry the memory has not changed hands.
  *
- * What the kernel sets outside of calls is its own business, as is its window without a table. Frames of which no
- * record speaks, such as the memory of a device, are not judged.
+ * What the kernel sets outside of calls is its own business, as is its window without a table, as long as the other
+ * window of the PE leads to no table that a process pays for. Frames of which no record speaks, such as the memory of
+ * a device, are not judged.
  */
 export class HostIsolation implements ReachWatcher {
   readonly #windows: WindowShadows
@@ -74,6 +77,24 @@ export class HostIsolation implements ReachWatcher {
     const first = numberOf(lanes[row + SET.entry + 1] as number, lanes[row + SET.entry] as number)
     const behind = Math.max(0, Math.floor((frame * 2 ** this.#frames.subShift - page) / table.units))
     this.#mappedForeign(log, seq, { table, entry: first + behind, frame })
+  }
+
+  /** A window of a PE begins a life: of a table that a process pays for and of all memory, a PE reaches one only. */
+  programmed(log: RecordLog, seq: number): void {
+    const beside = this.#windows.beside(log, seq)
+    if (log.slot(seq, WINDOW.window) === 0 || beside === undefined) return
+    const number = log.slot(seq, WINDOW.table) >>> 0
+    const table = number === 0 ? beside.hardware?.table : this.#windows.hardware.find(number)
+    if (table === undefined || table.isKernels || (number !== 0 && !beside.isBypass)) return
+    const by = beside.openedBy
+    const key = { rule: RULE, window: table.number, entry: 0, by, ended: seq, outcome: REACHES_ALL }
+    if (this.#list.again(key)) return
+    const index = log.slot(seq, WINDOW.index) ^ (number === 0 ? 0 : 1)
+    const payer = processOf(log, table.maker) || 'a process'
+    const message =
+      `${beside.place} leads to a table of ${payer}, and its window ${index} has no table: ` +
+      'it reaches all memory of the host'
+    this.#add(log, message, by, table.madeBy, seq)
   }
 
   /** The first frame behind 4 KiB pages that is known to be of another than the process, or -1. */

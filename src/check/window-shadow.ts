@@ -213,6 +213,11 @@ export class WindowShadows implements RecordSink {
     return this.#programmed.get(placeOf(log, seq))
   }
 
+  /** The other one of the two windows that the PE of a `hw.window` record has; or undefined. */
+  beside(log: RecordLog, seq: number): WindowShadow | undefined {
+    return this.#programmed.get(placeOf(log, seq, log.slot(seq, HW_WINDOW.index) ^ 1))
+  }
+
   #program(log: RecordLog, seq: number): void {
     const before = this.programmed(log, seq)
     if (before !== undefined) this.#unprogram(before, seq)
@@ -352,9 +357,9 @@ export class WindowShadows implements RecordSink {
   }
 }
 
-/** Which window of which PE a `hw.window` record is about. */
-const placeOf = (log: RecordLog, seq: number): string =>
-  `${log.slot(seq, HW_WINDOW.unit)} ${log.slot(seq, HW_WINDOW.pe)} ${log.slot(seq, HW_WINDOW.index)}`
+/** Which window of which PE a `hw.window` record is about; or the window `index` of that PE. */
+const placeOf = (log: RecordLog, seq: number, index = log.slot(seq, HW_WINDOW.index)): string =>
+  `${log.slot(seq, HW_WINDOW.unit)} ${log.slot(seq, HW_WINDOW.pe)} ${index}`
 
 /** The number in two neighbouring slots of a record. */
 export const pageSlot = (log: RecordLog, seq: number, slot: number): number =>

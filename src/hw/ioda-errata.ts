@@ -18,6 +18,21 @@ export const IODA_ERRATA = declareErrata([
     finding: 'stale-tce',
   },
   {
+    id: 'bypass-stays-on',
+    title: 'a PE without a default table is handed out with its bypass window',
+    kind: 'defect',
+    family: 'linux',
+    versions: [{ since: '6.4' }],
+    wrong:
+      'pnv_ioda2_take_ownership takes a PE that knows no table in window 0 for one that it has handed out already: it answers 0 and changes nothing. Where the link to the default table had no memory the PE knows none either, and the process gets it with the window that reaches all memory of the host.',
+    right: 'The bypass window is taken away whatever table there is.',
+    source:
+      'Linux v6.12 arch/powerpc/platforms/powernv/pci-ioda.c, pnv_ioda2_take_ownership, pnv_pci_ioda2_setup_default_config; since "powerpc/iommu: Add iommu_ops to report capabilities and allow blocking domains" (v6.4)',
+    evidence: 'source',
+    scenario: 'scenarios/errata/bypass-stays-on.yaml',
+    finding: 'foreign-memory',
+  },
+  {
     id: 'phb3-endless-kill',
     title: 'to kill no entries from the first one on never ends on a PHB3',
     kind: 'defect',

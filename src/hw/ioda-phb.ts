@@ -66,6 +66,8 @@ export class IodaPhb {
   readonly wraps: boolean
   /** Erratum unlinked-window. */
   readonly forgetsLinks: boolean
+  /** Erratum bypass-stays-on. */
+  readonly keepsBypass: boolean
   /** Erratum phb3-endless-kill: a kill of no entries from entry 0 on never ends. */
   readonly killsNothingForEver: boolean
   readonly pageShifts: readonly number[]
@@ -91,6 +93,7 @@ export class IodaPhb {
     this.host = host
     this.tables = tables
     this.forgetsLinks = options.profile?.has('unlinked-window') ?? false
+    this.keepsBypass = options.profile?.has('bypass-stays-on') ?? false
     this.killsNothingForEver =
       standard.kill === 'page-register' && (options.profile?.has('phb3-endless-kill') ?? false)
     this.freezes = (options.freeze ?? 'pe') === 'pe'

@@ -84,6 +84,7 @@ export class IodaGroupOps implements TableGroupOps {
 
   takeOwnership(): number {
     const own = this.#pe.tables[0] ?? null
+    if (own === null && this.#phb.keepsBypass) return OK
     this.#setBypass(false)
     this.unsetWindow(0)
     own?.put(KERNEL)

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { resolveProfile } from '../../src/bits/errata.ts'
 import { DMA_FAULT } from '../../src/hw/dma-space.ts'
+import { IODA_ERRATA } from '../../src/hw/ioda-errata.ts'
 import { STOP } from '../../src/hw/pe-firmware.ts'
 import type { HwTable } from '../../src/table/hw-table.ts'
 import type { MultiLevelTable } from '../../src/table/multi-level-table.ts'
@@ -165,6 +167,25 @@ describe('ownership', () => {
     expect(ops.takeOwnership()).toBe(0)
     ops.releaseOwnership()
     expect([pe.tables[0]?.references, dma(pe, BASE_64, 4).code]).toEqual([2, 0])
+  })
+
+  it('goes with the bypass window, linked or not; it stays with a PE that knows no table (bypass-stays-on)', () => {
+    for (const id of ['intended', 'bypass-stays-on', 'unlinked-window,bypass-stays-on']) {
+      const { m, pe, ops } = world({ freeze: 'none', profile: resolveProfile(IODA_ERRATA, `intended,${id}`) })
+      // The table, its first level, and no link.
+      m.allow(2)
+      ops.releaseOwnership()
+      expect([pe.tables, dma(pe, BASE_64, 4).code]).toEqual([[null, null], 0])
+      expect(ops.takeOwnership()).toBe(0)
+      const stays = id !== 'intended'
+      expect(dma(pe, BASE_64, 4).fault).toBe(stays ? DMA_FAULT.NONE : DMA_FAULT.OUTSIDE)
+      // With its table linked it goes in any case.
+      m.allow(1e9)
+      ops.releaseOwnership()
+      expect([pe.tables[0] === null, dma(pe, BASE_64, 4).code]).toEqual([false, 0])
+      expect(ops.takeOwnership()).toBe(0)
+      expect(dma(pe, BASE_64, 4).fault).toBe(DMA_FAULT.OUTSIDE)
+    }
   })
 
   it('leaves a PE without windows where there is no memory for the table', () => {

@@ -176,6 +176,33 @@ describe('foreign-memory of the host', () => {
     expect(w.rules()).toEqual(['foreign-memory'])
   })
 
+  it('all memory, beside the table of a process: whichever window comes first', () => {
+    const text =
+      'PE 5 of phb0 leads to a table of qemu, and its window 1 has no table: it reaches all memory of the host'
+    const first = hardwareWorld()
+    first.pe.ops?.releaseOwnership()
+    first.call('SET_WINDOW', () => openWindow(first.pe))
+    expect(first.messages('foreign-memory')).toEqual([text])
+    expect(kindsOf(first, 'foreign-memory')).toEqual(['hw.window', 'hw.table', 'hw.window'])
+    const last = hardwareWorld()
+    last.call('SET_WINDOW', () => openWindow(last.pe))
+    // A table and its level, and no link: window 0 stays as it is.
+    last.allow(2)
+    last.pe.ops?.releaseOwnership()
+    expect(last.messages('foreign-memory')).toEqual([text])
+    expect(kindsOf(last, 'foreign-memory')).toEqual(['hw.table', 'hw.window', 'hw.window'])
+  })
+
+  it('windows without a table are no matter of a process once its own are gone, nor of another PE', () => {
+    const w = hardwareWorld()
+    const other = w.phb.addPe({ pe: 6, group: 2 })
+    other.ops?.releaseOwnership()
+    w.call('SET_WINDOW', () => [openWindow(w.pe), openWindow(w.pe, { window: 1 })])
+    w.call('REMOVE', () => [w.pe.ops?.unsetWindow(0), w.pe.ops?.unsetWindow(1)])
+    w.pe.ops?.releaseOwnership()
+    expect(w.rules()).toEqual([])
+  })
+
   it('what the kernel maps outside of calls is its own business', () => {
     const w = hardwareWorld()
     const table = openWindow(w.pe)
