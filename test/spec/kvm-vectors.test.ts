@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
 import type { Value } from '../../src/bits/answer.ts'
-import * as kvm from '../../src/kernel/kvm/calls.ts'
 import {
   KVM_H_GET_TCE,
   KVM_H_PUT_TCE,
@@ -8,31 +7,28 @@ import {
   KVM_H_STUFF_TCE,
 } from '../../src/kernel/kvm/hcall-calls.ts'
 import { CLOSE } from '../../src/kernel/vfio/calls.ts'
-import { withAttached, withGuest } from '../support/kvm.ts'
-import { PAGE, UA } from '../support/vfio.ts'
-import { poke } from '../support/vfio-rows.ts'
+import { withGuest } from '../support/kvm.ts'
 
 /*
  * The vectors of the specification for KVM, as calls, with and without what kernels do otherwise:
  *
- * | vector          | what                                  | where                                        |
- * |-----------------|---------------------------------------|----------------------------------------------|
- * | T1, T2          | making a table, its charge            | here; every rule in kvm-vm.test.ts           |
- * | T3, T4, T5      | poison, bounds, order of checks       | here; every rule in kvm-hcalls.test.ts       |
- * | T6, T7, T17     | 256 entries, counts, a half page      | kvm-table-updates.test.ts; T17 as calls here |
- * | T8              | a TCE that is not aligned             | here                                         |
- * | T9 (B1)         | real mode and a missing level         | kvm-table-updates, kvm-hcalls (window at 0), |
- * |                 |                                       | scenario host-memory-corruption-real-mode    |
- * | T10 (B3)        | kills of H_STUFF_TCE                  | kvm-hcalls; scenario b3-kills-behind-range   |
- * | T18 (X2)        | poison in a list                      | here                                         |
+ * | vector          | what                                  | where                                             |
+ * |-----------------|---------------------------------------|---------------------------------------------------|
+ * | T1, T2          | making a table, its charge            | here; every rule in kvm-vm.test.ts                |
+ * | T3, T4, T5      | poison, bounds, order of checks       | here; every rule in kvm-hcalls.test.ts            |
+ * | T6, T7, T17     | 256 entries, counts, a half page      | kvm-vectors-s1; by steps in kvm-table-updates     |
+ * | T8              | a TCE that is not aligned             | kvm-vectors-s1, real mode included                |
+ * | T9 (B1)         | real mode and a missing level         | kvm-vectors-s1, kvm-table-updates, kvm-hcalls     |
+ * |                 |                                       | (window at 0), scenario                           |
+ * |                 |                                       | host-memory-corruption-real-mode                  |
+ * | T10 (B3)        | kills of H_STUFF_TCE                  | kvm-vectors-s1; scenario b3-kills-behind-range    |
+ * | T18 (X2)        | poison in a list                      | kvm-vectors-s1; scenario x2-poison-is-mapped      |
  */
 
 const KERNELS = ['linux-6.1', 'linux-6.12.95'] as const
 const PROFILES = ['intended', ...KERNELS] as const
 const L = 0x8000_0000n
 const LIST = 0x9_0000n
-/** Guest pages of 16 MiB would take 256 entries: 1 MiB takes 16, by the same rules. */
-const WIDE = { page_shift: 20n, entries: 0x100n }
 
 type World = ReturnType<typeof withGuest>
 const put = (world: World, ioba: bigint, tce: bigint, liobn = L) =>
@@ -111,34 +107,4 @@ describe.each(PROFILES)('with profile %s', (profile) => {
     })
     expect(stuff(world, 0n, 1n, 1n)).toBe('H_PARAMETER')
   })
-
-  it('T8: a TCE that is not aligned goes to user space', () => {
-    const world = withAttached({ profile }, { liobn: L, ...WIDE })
-    expect(put(world, 0n, 0x50_1003n)).toMatchObject({ code: 'H_TOO_HARD', rule: 'tce-unaligned' })
-    expect([world.hw.live(), world.mapped(), get(world, 0n)]).toEqual([[], 1, 0n])
-  })
-
-  it('T17: half a page is cleared, and kernels keep the counts (X5)', () => {
-    const world = withAttached({ profile, registeredBytes: 0x58_0000n }, { liobn: L, ...WIDE })
-    expect(put(world, 0x10_0000n, 0x50_0003n)).toMatchObject({ code: 'H_TOO_HARD', rule: 'table-refused' })
-    expect([world.hw.live(), get(world, 0x10_0000n)]).toEqual([[], 0n])
-    expect(world.mapped()).toBe(profile === 'intended' ? 1 : 9)
-  })
-
-  it('T18: poison in a list unmaps, and kernels count it as a mapping (X2)', () => {
-    const world = withAttached({ profile }, { liobn: L, ...WIDE })
-    poke(world, UA + LIST, new Uint8Array(8))
-    expect(put(world, 0n, 0x10_0003n).code).toBe('H_SUCCESS')
-    expect(world.mapped()).toBe(17)
-    expect(indirect(world, {}).code).toBe('H_SUCCESS')
-    expect([get(world, 0n), world.mapped()]).toEqual([0n, profile === 'intended' ? 1 : 17])
-    expect(world.hw.live().filter(([, , dir]) => dir !== 0)).toEqual([])
-  })
-})
-
-it('T8: in real mode of 5.18 it is answered, where the page of the table is there', () => {
-  const world = withAttached({ profile: 'linux-5.18' }, { liobn: L, page_shift: 16n })
-  world.call(kvm.KVM_PPC_CONFIGURE_V3_MMU, { fd: world.vm })
-  expect(put(world, 0n, 3n).code).toBe('H_SUCCESS')
-  expect(put(world, PAGE, 0x5003n)).toMatchObject({ code: 'H_PARAMETER', rule: 'tce-unaligned-real' })
 })
