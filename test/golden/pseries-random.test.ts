@@ -64,7 +64,8 @@ describe("the answers of QEMU's pseries to random steps", () => {
     ] as const) {
       const changed = scripts.map(({ name, entries }) => ({
         name,
-        entries: entries.map(({ step, answer }) => ({
+        entries: entries.map(({ line, step, answer }) => ({
+          line,
           step,
           answer: step.kind === kind && answer !== undefined ? change(answer) : answer,
         })),

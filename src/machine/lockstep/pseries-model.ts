@@ -14,6 +14,7 @@ import {
   REMOVE_PE_DMA_WINDOW,
   RESET_PE_DMA_WINDOW,
 } from '../../kernel/qemu/calls.ts'
+import type { RecordLog } from '../../trace/record-log.ts'
 import { createMachine } from '../create-machine.ts'
 import { describeMachine } from '../description.ts'
 import type { Machine } from '../machine.ts'
@@ -78,17 +79,20 @@ function outsOf(token: number, nret: number, outputs: Answer['outputs']): bigint
 /** The machine that scripts run on, as the model has it. */
 class ModelRun {
   readonly #machine: Machine
+  /** Place of the step that is done, counted from 1: what records show as the line. */
+  #place = 0
 
-  constructor(profile: string) {
+  constructor(profile: string, watch?: (log: RecordLog) => void) {
     const device = { name: DEVICE, kind: 'edu', slot: PSERIES_SLOT, dmaMask: (1n << 64n) - 1n } as const
     this.#machine = createMachine(
       describeMachine({ profile, ram: BigInt(PSERIES_RAM_BYTES), phbs: [{ devices: [device] }] }),
-      { keepRecords: RECORDS_KEPT },
+      { keepRecords: RECORDS_KEPT, ...(watch && { watch }) },
     )
   }
 
   /** @returns undefined where the step has no answer */
   answer(step: PseriesStep): string | undefined {
+    this.#place++
     switch (step.kind) {
       case 'hcall':
         return this.#hcall(step.registers)
@@ -142,7 +146,7 @@ class ModelRun {
   }
 
   #perform(verb: Verb, call: string, args: Record<string, Value>): Answer {
-    return this.#machine.perform({ verb, call, args })
+    return this.#machine.perform({ verb, call, args, line: this.#place })
   }
 }
 
@@ -160,11 +164,16 @@ export const PSERIES_PROFILE = 'qemu-7.2'
 export class PseriesModel implements PseriesScriptPeer {
   readonly title: string
   readonly #profile: string
+  readonly #watch: ((log: RecordLog) => void) | undefined
 
-  /** @throws IommulatorError ERR_PROFILE for an unknown profile */
-  constructor(profile: string = PSERIES_PROFILE) {
+  /**
+   * @param watch subscribes to the records of each script before there is one; their line is the place of the step
+   * @throws IommulatorError ERR_PROFILE for an unknown profile
+   */
+  constructor(profile: string = PSERIES_PROFILE, watch?: (log: RecordLog) => void) {
     resolveProfile(ERRATA, profile)
     this.#profile = profile
+    this.#watch = watch
     this.title = `the model (${profile})`
   }
 
@@ -174,7 +183,7 @@ export class PseriesModel implements PseriesScriptPeer {
 
   /** The answers of a script. What the model cannot carry out is a text that no machine answers. */
   answers({ steps }: PseriesScript): (string | undefined)[] {
-    const run = new ModelRun(this.#profile)
+    const run = new ModelRun(this.#profile, this.#watch)
     return steps.map((step) => {
       try {
         return run.answer(step)

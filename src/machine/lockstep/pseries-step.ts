@@ -39,6 +39,8 @@ export interface PseriesScript {
 
 /** A step with what was answered; undefined where nothing is. */
 export interface PseriesAnswered {
+  /** Line of the file. */
+  readonly line: number
   readonly step: PseriesStep
   readonly answer: string | undefined
 }
@@ -241,7 +243,7 @@ export function readPseriesScripts(text: string, name: string): PseriesRecording
       })
     }
     const { entries } = open ?? begin(name)
-    entries.push({ step, answer })
+    entries.push({ line: i + 1, step, answer })
   }
   const filled = scripts.filter(({ entries }) => entries.length > 0)
   if (filled.length === 0) throw new IommulatorError('ERR_OPERATION', `${name} holds no step`)

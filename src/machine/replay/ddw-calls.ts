@@ -157,7 +157,7 @@ export class DdwCalls {
     phb: SpaprPhb | undefined,
     { line, call, log, model }: { line: number; call: string; log: string; model: string },
   ): void {
-    if (log === model) this.#tally.matched++
+    if (log === model) this.#tally.match(line)
     else if (this.#windows.isAssumed(phb?.tables[0]?.liobn ?? -1)) this.#tally.unjudgedAnswers++
     else this.#tally.diverge({ line, what: 'answer', call, log, model, rule: 'answer-differs' })
   }

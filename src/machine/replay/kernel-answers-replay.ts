@@ -74,7 +74,7 @@ export class KernelAnswersReplay implements LogReplay {
   readonly #options: ReplayOptions
   readonly #judge = new Judge()
   readonly #counter = new LedgerCounter(this.#judge)
-  readonly #tally = new Tally()
+  readonly #tally: Tally
   readonly #doubts = new Doubts()
   readonly #list = new HostList()
   readonly #reader: KernelAnswersReader
@@ -93,6 +93,7 @@ export class KernelAnswersReplay implements LogReplay {
   /** @throws IommulatorError ERR_PROFILE for an unknown profile */
   constructor(options: ReplayOptions) {
     this.#options = options
+    this.#tally = new Tally(options.onAnswer)
     if (options.profile !== undefined) resolveProfile(ERRATA, options.profile)
     this.#reader = new KernelAnswersReader({ take: (entry) => this.#take(entry) })
   }
@@ -142,12 +143,13 @@ export class KernelAnswersReplay implements LogReplay {
 
   #begin(): Host {
     if (this.#host !== undefined) return this.#host
-    const { profile, source, bare } = this.#options
+    const { profile, source, bare, watch } = this.#options
     const listed = this.#list.describe(profile, Math.max(1, this.#line), this.#tally)
     const machine = createMachine(listed.description, {
       source,
       keepRecords: KEEP_RECORDS,
       watch: (log) => {
+        watch?.(log)
         if (bare === true) return
         this.#judge.attach(log)
         this.#counter.attach(log)
@@ -310,7 +312,7 @@ export class KernelAnswersReplay implements LogReplay {
     else if (isMemoryOfHost(entry, said)) {
       this.#tally.leave('rests on how much memory the host has, which the log does not show', line)
       this.#doubts.add(bearing.changes, { what: 'anon', line })
-    } else if (isAsSaid(said, answer)) this.#tally.matched++
+    } else if (isAsSaid(said, answer)) this.#tally.match(line)
     else this.#diverge(entry, said)
   }
 

@@ -23,6 +23,7 @@ class QemuLogReplay implements LogReplay {
   constructor(options: ReplayOptions) {
     this.#options = { profile: DEFAULT_QEMU, ...options }
     this.log = new RecordLog({ keepRecords: KEEP_RECORDS })
+    options.watch?.(this.log)
     const judge = new Judge()
     this.#counter = new LedgerCounter(judge)
     if (options.bare !== true) {
@@ -32,7 +33,7 @@ class QemuLogReplay implements LogReplay {
     }
     const profile = resolveProfile(ERRATA, this.#options.profile ?? DEFAULT_QEMU)
     this.log.emit('run.begin', null, { source: options.source, profile: profile.name })
-    this.#replay = new QemuReplay(this.log, profile)
+    this.#replay = new QemuReplay(this.log, profile, options.onAnswer)
     const sink: BatchSink = {
       take: (batch) => {
         this.#events += batch.count

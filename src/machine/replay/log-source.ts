@@ -1,5 +1,6 @@
 import type { RecordLog } from '../../trace/record-log.ts'
 import type { ReplayResult } from './result.ts'
+import type { OnAnswer } from './tally.ts'
 
 /** Logs that can be replayed: what a user calls them, and the id of their format. */
 export const LOG_SOURCES = { qemu: 'qemu-trace', 'kernel-answers': 'kernel-answers' } as const
@@ -21,6 +22,9 @@ export interface ReplayOptions {
   readonly bare?: boolean
   /** The host ran before the log begins: what its devices hold then is not known. */
   readonly isContinued?: boolean
+  /** Subscribes to the records before there is one. */
+  readonly watch?: (log: RecordLog) => void
+  readonly onAnswer?: OnAnswer
 }
 
 /** A replay that takes the bytes of a log as they come. */

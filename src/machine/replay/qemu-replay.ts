@@ -12,7 +12,7 @@ import { DdwCalls } from './ddw-calls.ts'
 import { ListMemory } from './list-memory.ts'
 import { PseriesWindows } from './pseries-windows.ts'
 import { ReplayWindows } from './replay-windows.ts'
-import { Tally } from './tally.ts'
+import { type OnAnswer, Tally } from './tally.ts'
 import { type ShownCall, TceCalls } from './tce-calls.ts'
 import { type ShownTranslation, Translations } from './translate.ts'
 
@@ -51,7 +51,7 @@ const SETTLES: ReadonlySet<number> = new Set([
  * new QemuTraceReader(replay, { markDamaged: true })
  */
 export class QemuReplay implements BatchSink {
-  readonly tally = new Tally()
+  readonly tally: Tally
   readonly #stage: Stage
   readonly #windows: ReplayWindows
   readonly #calls: TceCalls
@@ -84,13 +84,14 @@ export class QemuReplay implements BatchSink {
     line: 0,
   }
 
-  constructor(log: RecordLog, profile: Profile) {
+  constructor(log: RecordLog, profile: Profile, onAnswer?: OnAnswer) {
     const journal = new Journal()
     const stage = new Stage(log)
     stage.by = log.names.intern('guest:0')
     const list = new ListMemory()
     const units = new PseriesWindows({ stage, journal, profile, memory: list })
-    const { tally } = this
+    const tally = new Tally(onAnswer)
+    this.tally = tally
     const windows = new ReplayWindows(units, tally, log)
     const { liobns, life } = units
     const hcalls = new SpaprHcalls({ stage, liobns, life, profile, memory: list })

@@ -7,6 +7,9 @@ export const KEPT_MAX = 200
 /** An assumption while the replay runs: its state may still change. */
 export type OpenAssumption = { -readonly [K in keyof Assumption]: Assumption[K] }
 
+/** Told of each answer of a log that was judged: its line, and whether the model gives the same. */
+export type OnAnswer = (line: number, isSame: boolean) => void
+
 /** What a replay counts as it goes. */
 export class Tally {
   matched = 0
@@ -21,10 +24,23 @@ export class Tally {
   readonly divergences: Divergence[] = []
   readonly assumptions: OpenAssumption[] = []
   readonly #unjudged = new Map<string, { count: number; firstLine: number }>()
+  readonly #onAnswer: OnAnswer | undefined
+
+  constructor(onAnswer?: OnAnswer) {
+    this.#onAnswer = onAnswer
+  }
+
+  /** The model answers as the line does. */
+  match(line: number): void {
+    this.matched++
+    this.#onAnswer?.(line, true)
+  }
 
   diverge(divergence: Divergence): void {
-    if (divergence.what === 'answer') this.diverged++
-    else this.unexplained++
+    if (divergence.what === 'answer') {
+      this.diverged++
+      this.#onAnswer?.(divergence.line, false)
+    } else this.unexplained++
     if (this.divergences.length < KEPT_MAX) this.divergences.push(divergence)
   }
 

@@ -119,7 +119,7 @@ export class TceCalls {
       this.#diverge(c, `H_SUCCESS with ${hex(wordOf(r4Hi, r4Lo))}`, 'entry-differs')
       return
     }
-    this.#tally.matched++
+    this.#tally.match(c.line)
     if (how === INFERRED) this.#tally.entries.contradicted++
     else if (how === UNKNOWN) this.#tally.entries.learned++
     open.window.store.set(entry, c.tceLo, c.tceHi)
@@ -308,7 +308,7 @@ export class TceCalls {
 
   #compare(c: ShownCall, code: number): boolean {
     if (code === c.retLo && code >> 31 === c.retHi) {
-      this.#tally.matched++
+      this.#tally.match(c.line)
       return true
     }
     // What was made before the log begins may have another shape.
