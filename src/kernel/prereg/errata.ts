@@ -28,7 +28,7 @@ export const PREREG_ERRATA = declareErrata([
       'Where some pages of a range were pinned before one could not be, their number is the answer of VFIO_IOMMU_SPAPR_REGISTER_MEMORY, which is not negative. Nothing stays pinned or charged, and nothing is registered.',
     right: 'The answer is -EFAULT.',
     source: `${SOURCE}; since 7a3a4d763837 (v5.1), in pieces of 2^21 pages`,
-    evidence: 'source',
+    evidence: 'run',
     scenario: 'scenarios/errata/partial-pin-count.yaml',
     finding: 'range-mismatch',
   },

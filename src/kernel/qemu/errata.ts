@@ -98,7 +98,7 @@ export const QEMU_ERRATA = declareErrata([
     right:
       'The flag goes with the window: removing the last window, if it is not the default one, restores that.',
     source: SPAPR_DDW,
-    evidence: 'source',
+    evidence: 'run',
     scenario: 'scenarios/errata/q7-no-window-left.yaml',
     finding: 'dma-not-granted',
   },

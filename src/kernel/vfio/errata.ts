@@ -138,7 +138,7 @@ export const VFIO_ERRATA = declareErrata([
     right: 'They answer -EINVAL.',
     source:
       'Linux v6.1 arch/powerpc/include/asm/iommu.h, iommu_tce_clear_param_check, iommu_tce_put_param_check',
-    evidence: 'source',
+    evidence: 'run',
     scenario: 'scenarios/errata/iova-check-returns-1.yaml',
     finding: 'range-mismatch',
   },
