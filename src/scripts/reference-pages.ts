@@ -12,6 +12,9 @@ import type { AgentArg } from '../reader/agent-command.ts'
 import { AGENT_COMMANDS, AGENT_MARKS, KERNEL_ANSWERS, MARK_WORD } from '../reader/kernel-answers-format.ts'
 import type { LogFormat } from '../reader/log-format.ts'
 import { EVENTS } from '../trace/event.ts'
+import { realAnswerPages } from './answers/pages.ts'
+import { readRecordings } from './answers/recordings.ts'
+import { callsByVerb } from './call-order.ts'
 
 const HEAD = '<!-- Made by `npm run docs` from the declarations; do not edit. -->\n'
 
@@ -162,16 +165,6 @@ async function commandSections(): Promise<string> {
   return sections.join('\n')
 }
 
-const byVerb = (calls: readonly CallDecl[]): string[] => {
-  const verbs = [...new Set(calls.map((c) => c.verb))]
-  return verbs.map((verb) =>
-    calls
-      .filter((c) => c.verb === verb)
-      .map(callSection)
-      .join('\n'),
-  )
-}
-
 /** The generated pages below docs/reference, by file name. */
 export async function referencePages(): Promise<Readonly<Record<string, string>>> {
   const events = Object.entries(EVENTS).map(([kind, e]) => [
@@ -199,7 +192,7 @@ export async function referencePages(): Promise<Readonly<Record<string, string>>
   const errors = Object.entries(ERROR_CODES).map(([code, doc]) => [`\`${code}\``, doc])
   return {
     'words.md': `${HEAD}# Words: registers, entries, numbers\n\n${WORDS.map(wordSection).join('\n')}`,
-    'calls.md': `${HEAD}# Calls and their answers\n\n${byVerb(CALLS).join('\n')}`,
+    'calls.md': `${HEAD}# Calls and their answers\n\n${callsByVerb(CALLS).map(callSection).join('\n')}`,
     'codes.md': `${HEAD}# Return codes\n\n${codes.join('\n')}`,
     'events.md': `${HEAD}# Records: the kinds of events\n\n${grid(['kind', 'fields', 'meaning'], events)}\n`,
     'errata.md': `${HEAD}# Errata\n\n${ERRATA.map(erratumSection).join('\n')}`,
@@ -207,5 +200,6 @@ export async function referencePages(): Promise<Readonly<Record<string, string>>
     'errors.md': `${HEAD}# Error codes of the library\n\n${grid(['code', 'meaning'], errors)}\n`,
     'log-formats.md': `${HEAD}# Log formats\n\n${[...LOG_FORMATS.map(logSection), transcriptSection()].join('\n')}`,
     'commands.md': `${HEAD}# Commands\n\n${await commandSections()}`,
+    ...realAnswerPages(await readRecordings('recordings')),
   }
 }

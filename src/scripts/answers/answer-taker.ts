@@ -1,0 +1,84 @@
+import type { MachineEvent } from '../../trace/event.ts'
+import type { RecordLog, RecordSink } from '../../trace/record-log.ts'
+
+/** A window as records show it. */
+export interface SeenWindow {
+  readonly pageShift: number
+  readonly busOffset: bigint
+  readonly entries: number
+}
+
+/** Neighbouring entries that a call wrote: the first holds `tce`, each next one 2^step more (the same for -1). */
+export interface SeenWrite {
+  readonly tce: bigint
+  readonly count: number
+  readonly step: number
+}
+
+/** A call that nothing but the input led to, and what the model answered. */
+export interface SeenCall {
+  readonly line: number
+  readonly call: string
+  /** The first four arguments that records have. */
+  readonly args: readonly [bigint, bigint, bigint, bigint]
+  /** The window of the LIOBN in the first argument when the call came; of QEMU's tables only. */
+  readonly window: SeenWindow | undefined
+  readonly wrote: readonly SeenWrite[]
+  readonly layer: string
+  readonly rule: string
+}
+
+type Enter = Extract<MachineEvent, { kind: 'call.enter' }>
+interface Open {
+  readonly seq: number
+  readonly enter: Enter
+  readonly window: SeenWindow | undefined
+  readonly wrote: SeenWrite[]
+}
+
+/** Takes the calls out of the records of a run as they come. */
+export class AnswerTaker implements RecordSink {
+  readonly kinds = ['call.enter', 'call.return', 'window.open', 'window.close', 'tce.set'] as const
+  readonly calls: SeenCall[] = []
+  readonly #windows = new Map<number, SeenWindow>()
+  #open: Open | undefined
+
+  see(log: RecordLog, seq: number): void {
+    const { event, cause } = log.read(seq)
+    switch (event.kind) {
+      case 'call.enter':
+        if (cause === null) {
+          const window = this.#windows.get(Number(event.a0))
+          this.#open = { seq, enter: event, window, wrote: [] }
+        }
+        return
+      case 'call.return':
+        if (this.#open !== undefined && cause === this.#open.seq) this.#returned(this.#open, event)
+        return
+      case 'window.open':
+        this.#windows.set(event.liobn, event)
+        return
+      case 'window.close':
+        this.#windows.delete(event.liobn)
+        return
+      case 'tce.set':
+        if (cause === this.#open?.seq) this.#open?.wrote.push(event)
+        return
+      default:
+    }
+  }
+
+  #returned({ enter, window, wrote }: Open, event: Extract<MachineEvent, { kind: 'call.return' }>): void {
+    const { a0, a1, a2, a3, line, call } = enter
+    this.calls.push({
+      line,
+      call,
+      args: [a0, a1, a2, a3],
+      window,
+      wrote,
+      layer: event.layer,
+      rule: event.rule,
+    })
+    this.#open = undefined
+  }
+}

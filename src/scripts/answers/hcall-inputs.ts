@@ -1,0 +1,59 @@
+import { PSERIES_RAM_BYTES } from '../../machine/lockstep/pseries-step.ts'
+import type { AgentCommand } from '../../reader/kernel-answers-line.ts'
+import { KernelAnswersReader } from '../../reader/kernel-answers-reader.ts'
+import type { SeenWindow } from './answer-taker.ts'
+import { type HcallInput, isHcallName } from './input-faults.ts'
+import type { JudgedCall, RecordedRun } from './recorded-run.ts'
+import { PSERIES_STEPS } from './recordings.ts'
+
+/** A recorded hypercall whose whole input is known. */
+export type JudgedInput = HcallInput & JudgedCall
+
+interface Guest {
+  readonly window: SeenWindow | undefined
+  readonly ramBytes: bigint | undefined
+}
+
+const number = (value: unknown): number => Number(value)
+
+function windowOf({ name, args }: AgentCommand): SeenWindow {
+  if (name === 'tce32')
+    return { pageShift: 12, busOffset: 0n, entries: number(args['windowBytes']) / 2 ** 12 }
+  const pageShift = number(args['pageShift'])
+  const busOffset = (args['offset'] as bigint) << BigInt(pageShift)
+  return { pageShift, busOffset, entries: number(args['entries']) }
+}
+
+/** The guest behind each hypercall of a transcript, by line: the memory and the window that its VM was given. */
+function guestsOf(transcript: string): ReadonlyMap<number, Guest> {
+  const guests = new Map<number, Guest>()
+  let windows = new Map<bigint, SeenWindow>()
+  let ramBytes: bigint | undefined
+  const reader = new KernelAnswersReader({
+    take: (entry) => {
+      if (entry.kind !== 'command') return
+      const { command, answer, line } = entry
+      const { name, args } = command
+      if (name === 'hcall') guests.set(line, { window: windows.get(args['arg1'] as bigint), ramBytes })
+      if (answer === undefined || answer.value < 0n) return
+      if (name === 'vm') {
+        windows = new Map()
+        ramBytes = undefined
+      } else if (name === 'ram') ramBytes = args['bytes'] as bigint
+      else if (name === 'tce64' || name === 'tce32') windows.set(args['liobn'] as bigint, windowOf(command))
+    },
+  })
+  reader.push(Buffer.from(transcript, 'latin1'))
+  reader.end()
+  return guests
+}
+
+/** The hypercalls of a run whose input the recording shows in full: of KVM, and steps of QEMU's pseries. */
+export function hcallInputs({ recording, calls }: RecordedRun): JudgedInput[] {
+  const found = calls.filter(({ call }) => isHcallName(call))
+  if (recording.kind === PSERIES_STEPS)
+    return found.map((seen) => ({ ...seen, ramBytes: BigInt(PSERIES_RAM_BYTES) }))
+  if (recording.kind !== 'kernel-answers') return []
+  const guests = guestsOf(recording.text)
+  return found.map((seen) => ({ ...seen, window: undefined, ramBytes: undefined, ...guests.get(seen.line) }))
+}
