@@ -39,10 +39,10 @@ export const IODA_ERRATA = declareErrata([
     family: 'linux',
     versions: [{ since: '5.4' }],
     wrong:
-      'The last entry of a kill is first + count - 1: for none from entry 0 on that is the highest number there is, and the stores to the kill register go round for ever. A mapping or unmapping of 0 bytes at bus address 0 does so, and so does a mapping there that fails at its first page.',
+      'The last entry of a kill is first + count - 1: for none from entry 0 on that is the highest number there is, and the stores to the kill register go round for ever. A mapping or unmapping of 0 bytes at bus address 0 does so, and so does a mapping there that fails at its first page. Before Linux 5.18 a guest of KVM does so with a hypercall for 0 pages (B2).',
     right: 'Nothing is stored.',
     source:
-      'Linux v6.1 arch/powerpc/platforms/powernv/pci-ioda.c, pnv_pci_phb3_tce_invalidate; drivers/vfio/vfio_iommu_spapr_tce.c, tce_iommu_build_v2, tce_iommu_clear. Before 5.4 every kill is of one entry',
+      'Linux v6.1 arch/powerpc/platforms/powernv/pci-ioda.c, pnv_pci_phb3_tce_invalidate; drivers/vfio/vfio_iommu_spapr_tce.c, tce_iommu_build_v2, tce_iommu_clear; v5.17 arch/powerpc/kvm/book3s_64_vio.c and book3s_64_vio_hv.c, kvmppc_h_stuff_tce, kvmppc_h_put_tce_indirect. Before 5.4 every kill is of one entry',
     evidence: 'source',
     scenario: 'scenarios/errata/phb3-endless-kill.yaml',
     finding: 'stopped',

@@ -4,6 +4,7 @@ import type { Answer } from '../../src/bits/answer.ts'
 import { Judge } from '../../src/check/judge.ts'
 import { parseScenario } from '../../src/cli/yaml-scenario.ts'
 import { createMachine } from '../../src/machine/create-machine.ts'
+import { describeMachine } from '../../src/machine/description.ts'
 import type { Operation } from '../../src/machine/operation.ts'
 import { CATALOGUE } from '../../src/machine/registry.ts'
 import { TimeTravel } from '../../src/machine/time-travel.ts'
@@ -80,5 +81,42 @@ describe('KVM on a POWER host', () => {
       'KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE no-memory',
       'KVM_SET_USER_MEMORY_REGION no-memory',
     ])
+  })
+
+  /** The tour up to the first hypercall, on a POWER8 host. */
+  function power8(profile: string) {
+    const { steps } = load('tour/kvm-guest')
+    const devices = [{ name: 'nic0', kind: 'edu' } as const]
+    const phbs = [{ platform: 'PHB3', pes: [{ devices }] } as const]
+    const machine = createMachine(describeMachine({ kind: 'powernv', profile, phbs }), { keepRecords: 4096 })
+    const first = steps.findIndex(({ operation }) => operation.verb === 'hcall')
+    for (const { operation } of steps.slice(0, first)) {
+      expect(machine.perform(operation).rule).toMatch(/^(done|cancelled)$/)
+    }
+    return machine
+  }
+
+  const NOTHING = { liobn: 0x8000_0001n, npages: 0n }
+  it.each([
+    ['H_STUFF_TCE', { ...NOTHING, value: 0n }],
+    ['H_PUT_TCE_INDIRECT', { ...NOTHING, list: 0n }],
+  ])('%s for no pages at 0 stops a POWER8 host (B2, phb3-endless-kill): it never ends', (call, args) => {
+    const machine = power8('linux-5.17')
+    const { log, stage } = machine
+    const done = machine.perform({ verb: 'hcall', call, args: { ...args, ioba: 0x100_0000n } })
+    expect([done.rule, machine.perform({ verb: 'hcall', call, args: { ...args, ioba: 0n } }).code]).toEqual([
+      'done',
+      'DEAD',
+    ])
+    const events = [...log.records()].slice(-2)
+    expect(events.map(({ event }) => event.kind)).toEqual(['call.enter', 'dead'])
+    expect([events[1]?.cause, stage.cause]).toEqual([events[0]?.seq, -1])
+    for (const profile of ['linux-5.18', 'linux-5.17,-B2', 'linux-5.17,-phb3-endless-kill']) {
+      const other = power8(profile)
+      expect([profile, other.perform({ verb: 'hcall', call, args: { ...args, ioba: 0n } }).rule]).toEqual([
+        profile,
+        'done',
+      ])
+    }
   })
 })

@@ -15,6 +15,8 @@ const lo = (args: Args, name: string): number => loOf(args[name] as bigint)
 /** Arguments that the record of a call shows. */
 const SHOWN = ['liobn', 'ioba', 'tce', 'list', 'value', 'npages'] as const
 
+const STOPPED = 'the kernel of the host has stopped'
+
 /** The VM whose guest makes a call: that of a VCPU which a process has open. */
 function vmOf({ processes, files }: Kvm, args: Args): KvmVm | undefined {
   const process = processes.find(args['process'] as string | undefined)
@@ -43,9 +45,11 @@ export function hcallHandlers(kvm: Kvm): CallHandler[] {
         const lanes = shown.flatMap((name) => [lo(args, name), hi(args, name)])
         const before = stage.enter(tags, ...lanes)
         const place = call(vm, args)
-        if (place === NO_ANSWER || place === UNMODELLED) {
+        const { kernel } = kvm.processes
+        // A kill that never ends is only known by the kernel.
+        if (place === NO_ANSWER || place === UNMODELLED || kernel?.isDead === true) {
           stage.cause = before
-          return place === NO_ANSWER ? dead('the kernel of the host has stopped') : unmodelled(port.why)
+          return place === UNMODELLED ? unmodelled(port.why) : dead(kernel?.why || STOPPED)
         }
         stage.leave(tags, before, place, port.r4Lo, port.r4Hi)
         const r4 = wordOf(port.r4Hi, port.r4Lo)

@@ -117,7 +117,10 @@ export class KvmHcalls {
     if (!this.#isInside(table, entry, npages)) return INDIRECT['ioba-outside']
     const listPage = pageOf(listHi, listLo, PAGE_SHIFT)
     if (listPage >= PAGES_END || vm.memory.uaPageOf(listPage) === NO_UA) return INDIRECT['list-outside-ram']
-    if (npages === 0) return INDIRECT.done
+    if (npages === 0) {
+      this.#killAll(this.#updatesOf(vm), table, entry, 0)
+      return INDIRECT.done
+    }
     if (!vm.memory.loadWords(listPage, npages, this.#list)) return INDIRECT['list-outside-ram']
     if (this.#isOld(vm)) return UNMODELLED
     const hasPages = this.#errata.hasRealMode && !vm.isRadix && table.hasPages(entry - table.offset, npages)
