@@ -82,7 +82,9 @@ const partly = (options: KvmWorldOptions = {}) => {
   })
   return world
 }
-/** The guest has a hash MMU. */
+/** A host of POWER8: its guests have a hash MMU. */
+const POWER8 = { hasV3Mmu: false }
+/** The guest of a POWER9 host has a hash MMU. */
 function hash<W extends World>(world: W): W {
   world.call(kvm.KVM_PPC_CONFIGURE_V3_MMU, { fd: world.vm })
   return world
@@ -107,7 +109,7 @@ describe('H_PUT_TCE', () => {
     'tce-unaligned-early': () => [put(early(), 0n, 7n), put(early(), 0x1000n, GUEST_BYTES | 7n)],
     'tce-unaligned-real': () => {
       // Vector T8: the page of the table has to be there.
-      const world = hash(withTable({ profile: 'linux-5.18' }))
+      const world = withTable({ profile: 'linux-5.18', ...POWER8 })
       expect([put(world, 0n, 7n).state, put(world, 0n, 3n).rule]).toEqual(['unmodelled', 'done'])
       return [put(world, 0n, 7n), put(world, 0x1000n, GUEST_BYTES | 7n)]
     },
@@ -227,7 +229,7 @@ describe('H_PUT_TCE', () => {
   })
 
   it('T8 and earlier kernels: what is not modelled says so', () => {
-    const world = hash(withTable({ profile: 'linux-5.17' }))
+    const world = withTable({ profile: 'linux-5.17', ...POWER8 })
     expect(put(world, 0n, 0x7n).state).toBe('unmodelled')
     expect(put(withTable({ profile: 'linux-5.17' }), 0n, 0x7n).rule).toBe('tce-unaligned')
     expect([put(world, 0n, 3n).rule, get(world, 0n).rule]).toEqual(['done', 'done'])
@@ -241,8 +243,20 @@ describe('H_PUT_TCE', () => {
     )
   })
 
+  it.each([
+    ['linux-5.13', 'tce-unaligned-real'],
+    ['linux-5.14', 'tce-unaligned'],
+  ])('a hash guest of POWER9 with %s: %s', (profile, rule) => {
+    const world = hash(withAttached({ profile }))
+    expect([put(world, 0n, 3n).rule, put(world, 0n, 7n).rule, indirect(world, 0n, [7n]).rule]).toEqual([
+      'done',
+      rule,
+      rule,
+    ])
+  })
+
   it('real mode does what virtual mode does, where it has all that it needs', () => {
-    const world = hash(withAttached({ profile: 'real-mode-handlers' }))
+    const world = withAttached({ profile: 'real-mode-handlers', ...POWER8 })
     expect([put(world, 0n, 3n).rule, put(world, PAGE, PAGE | 1n).rule, world.mapped()]).toEqual([
       'done',
       'done',
@@ -267,8 +281,8 @@ describe('H_PUT_TCE', () => {
     ['linux-5.18', 256],
     ['intended', 256],
   ])('B1 with %s: a page is mapped, and of another %i entries are left', (profile, left) => {
-    const options = { profile, windowBytes: 1n << 34n, levels: 2n }
-    const world = hash(withAttached(options, { page_shift: 24n, entries: 0x400n }))
+    const options = { profile, windowBytes: 1n << 34n, levels: 2n, ...POWER8 }
+    const world = withAttached(options, { page_shift: 24n, entries: 0x400n })
     expect([put(world, 0n, 3n).rule, live(world).length]).toEqual(['done', 256])
     expect(put(world, 0x2000_0000n, 3n).rule).toBe('done')
     const slots = live(world).map(([slot]) => slot as number)
@@ -309,7 +323,7 @@ describe('H_PUT_TCE_INDIRECT', () => {
       return [answer]
     },
     'tce-unaligned-real': () => {
-      const world = hash(withAttached({ profile: 'linux-5.18' }))
+      const world = withAttached({ profile: 'linux-5.18', ...POWER8 })
       expect([indirect(world, 0n, [7n]).state, put(world, 0n, 3n).rule]).toEqual(['unmodelled', 'done'])
       const answer = indirect(world, 0n, [1n, 7n])
       expect(world.tces(0n, 1n)).toEqual([3n])

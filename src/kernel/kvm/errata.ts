@@ -181,11 +181,24 @@ export const KVM_ERRATA = declareErrata([
     family: 'linux',
     versions: [{ until: '5.19' }],
     wrong:
-      'Hypercalls of hash guests are tried in real mode first, where nothing can be allocated: a TCE that is not aligned is answered with H_PARAMETER there. Where real mode cannot go on, virtual mode begins again.',
+      'On POWER8, hypercalls of hash guests are tried in real mode first, where nothing can be allocated: a TCE that is not aligned is answered with H_PARAMETER there. Where real mode cannot go on, virtual mode begins again.',
     right: 'All hypercalls are answered in virtual mode.',
     source: `Linux v5.18 ${REAL}; removed in v5.19`,
     evidence: 'source',
     scenario: 'scenarios/errata/real-mode-handlers.yaml',
+  },
+  {
+    id: 'power9-real-mode',
+    title: 'hash guests of POWER9 enter real mode too',
+    kind: 'change',
+    family: 'linux',
+    versions: [{ until: '5.14' }],
+    wrong: 'Hash guests of POWER9 run as those of POWER8 do: their hypercalls enter real mode first.',
+    right: 'The hypercalls of every guest of POWER9 are answered in virtual mode.',
+    source:
+      'Linux v5.13 and v5.14 arch/powerpc/kvm/book3s_hv.c, kvmppc_vcpu_run_hv; changed by 079a09a500c3 and 0bf7e1b2e9a4 (v5.14)',
+    evidence: 'source',
+    scenario: 'scenarios/errata/power9-real-mode.yaml',
   },
   {
     id: 'early-tce-checks',

@@ -22,7 +22,7 @@ export interface HcallErrata {
   readonly ignoresErrors: boolean
 }
 
-export const hcallErrata = ({ has }: Profile): HcallErrata => ({
+export const hcallErrata = ({ has }: Profile, isPower9: boolean): HcallErrata => ({
   looksAtFirstPage: has('X14'),
   mapsPoison: has('X2'),
   killsBehind: has('B2') && has('B3'),
@@ -30,6 +30,6 @@ export const hcallErrata = ({ has }: Profile): HcallErrata => ({
   checksAsItGoes: has('B5'),
   leavesLock: has('B6'),
   blamesGuest: has('early-tce-checks'),
-  hasRealMode: has('real-mode-handlers'),
+  hasRealMode: has('real-mode-handlers') && (!isPower9 || has('power9-real-mode')),
   ignoresErrors: has('errors-ignored'),
 })

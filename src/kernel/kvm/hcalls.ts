@@ -40,9 +40,9 @@ function isUnaligned(hi: number, lo: number, pageShift: number): boolean {
 }
 
 /**
- * Hypercalls for TCEs in the kernel: in virtual mode, and for hash guests before Linux 5.19 in real mode first. Arguments are 64-bit registers in two lanes, high first;
- * results are places of rules, NO_ANSWER where the kernel stopped, or UNMODELLED. Nothing here allocates JavaScript
- * objects. (Linux v6.1 arch/powerpc/kvm/book3s_64_vio.c; real mode: v5.3 and v5.17 book3s_64_vio_hv.c)
+ * Hypercalls for TCEs in the kernel: in virtual mode, and for hash guests of older kernels in real mode first.
+ * Arguments are 64-bit registers in two lanes, high first; results are places of rules, NO_ANSWER where the kernel
+ * stopped, or UNMODELLED. Nothing here allocates JavaScript objects. (Linux v6.1 arch/powerpc/kvm/book3s_64_vio.c; real mode: v5.3 and v5.17 book3s_64_vio_hv.c)
  */
 export class KvmHcalls {
   r4Hi = 0
@@ -66,7 +66,7 @@ export class KvmHcalls {
   constructor(kvm: Kvm) {
     this.#kvm = kvm
     this.#memory = kvm.memory
-    this.#errata = hcallErrata(kvm.profile)
+    this.#errata = hcallErrata(kvm.profile, kvm.hasV3Mmu)
   }
 
   putTce(
