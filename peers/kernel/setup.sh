@@ -4,13 +4,20 @@
 #
 #   sudo sh peers/kernel/setup.sh
 #
-# Kept below $XDG_CACHE_HOME/iommulator/kernel-peer (~/.cache where it is not set); about 90 MB are fetched, once.
+# Kept below $XDG_CACHE_HOME/iommulator/kernel-peer (~/.cache where it is not set; with sudo, that of who called it);
+# about 90 MB are fetched, once.
 # Only missing programs are installed into the system; the kernel package is unpacked in the cache and never installed.
 #
 #   SUITE=trixie  MIRROR=http://...   take the kernel from another suite or mirror
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
+# With sudo, $HOME is that of root; the files are for who called it.
+owner=${SUDO_USER:-}
+if [ -n "$owner" ]; then
+  HOME=$(getent passwd "$owner" | cut -d: -f6)
+  [ -d "$HOME/.cache" ] || install -d -o "$owner" -g "$(id -gn "$owner")" "$HOME/.cache"
+fi
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/iommulator/kernel-peer
 suite=${SUITE:-bookworm-backports}
 flavour=powerpc64le-64k
@@ -119,4 +126,5 @@ for module in vfio-pci vfio_iommu_spapr_tce vfio_spapr_eeh kvm-hv; do add "$modu
 cp "$vmlinux" "$cache/vmlinux.new"
 mv "$cache/initrd.gz.new" "$cache/initrd.gz"
 mv "$cache/vmlinux.new" "$cache/vmlinux"
+[ -z "$owner" ] || chown -R "$owner:" "${cache%/*}"
 say "ready: $cache"

@@ -4,11 +4,17 @@
 #
 #   sudo sh peers/pseries/setup.sh
 #
-# The firmware is kept below $XDG_CACHE_HOME/iommulator/pseries-peer (~/.cache where it is not set). Nothing is
-# fetched where QEMU and an assembler are there.
+# The firmware is kept below $XDG_CACHE_HOME/iommulator/pseries-peer (~/.cache where it is not set; with sudo, that of
+# who called it). Nothing is fetched where QEMU and an assembler are there.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
+# With sudo, $HOME is that of root; the files are for who called it.
+owner=${SUDO_USER:-}
+if [ -n "$owner" ]; then
+  HOME=$(getent passwd "$owner" | cut -d: -f6)
+  [ -d "$HOME/.cache" ] || install -d -o "$owner" -g "$(id -gn "$owner")" "$HOME/.cache"
+fi
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/iommulator/pseries-peer
 
 say() { echo "setup: $*"; }
@@ -43,4 +49,5 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$cache"
 mv "$work/mailbox.bin" "$cache/mailbox.bin.new"
 mv "$cache/mailbox.bin.new" "$cache/mailbox.bin"
+[ -z "$owner" ] || chown -R "$owner:" "${cache%/*}"
 say "ready: $cache"
