@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { erratumCounts } from '../../src/scripts/answers/erratum-evidence.ts'
 import { HCALL_EXAMPLES } from '../../src/scripts/answers/hcall-examples.ts'
+import { hcallInputs } from '../../src/scripts/answers/hcall-inputs.ts'
 import { WINDOW } from '../../src/scripts/answers/hcall-worlds.ts'
 import { type HcallInput, INPUT_FAULTS, inputFaults } from '../../src/scripts/answers/input-faults.ts'
 import { learnedList } from '../../src/scripts/answers/learned.ts'
@@ -19,7 +20,7 @@ beforeAll(async () => {
   recordings = await readRecordings('recordings')
   runs = recordings.map((recording) => runRecording(recording))
   pages = rulePages(runs)
-})
+}, 120_000)
 
 const NAMES = readdirSync('recordings').flatMap(
   (file) => /^(.+)\.(?:answers|trace)\.xz$/.exec(file)?.[1] ?? [],
@@ -128,11 +129,46 @@ describe('inputs of hypercalls', () => {
         wrote: wrote(list),
         layer: 'qemu',
         rule: faults.startsWith('liobn') ? 'liobn-unknown' : 'done',
-        ramBytes: 64n << 20n,
+        memory: [{ gpa: 0n, bytes: 64n << 20n }],
       }
       expect(inputFaults(input).join(' ')).toBe(faults)
     },
   )
+
+  it('of KVM know the memory and the windows of their VM, as far as its script has come', () => {
+    const text = [
+      'vm 0 => 0',
+      'ram 0x1000000 => 0 at 0x100000000',
+      'tce64 0x80000001 16 0x10 0x20 => 0 table 0 mmap ok',
+      'hcall 0x20 0x80000001 0x100000 0x4000003 => 0 EXIT-TO-USER nr=0x20 args 0x80000001 0x100000 0x4000003 0x0',
+      'slot 1 0x4000000 0x100000 0x100000000 => 0',
+      'hcall 0x20 0x80000001 0x310000 0x4000003 => -4 0 r4=0x80000001',
+      'slot 1 0x4000000 0x0 0x100000000 => 0',
+      'hcall 0x20 0x80000001 0x100000 0x4000003 => 0 EXIT-TO-USER nr=0x20 args 0x80000001 0x100000 0x4000003 0x0',
+      'vm 0 => 0',
+      'hcall 0x20 0x80000001 0x100000 0x3 => 0 EXIT-TO-USER nr=0x20 args 0x80000001 0x100000 0x3 0x0',
+    ].join('\n')
+    const asked = (line: number, ioba: bigint, tce: bigint, rule: string) => ({
+      ...{ line, call: 'H_PUT_TCE', args: [0x8000_0001n, ioba, tce, 0n] as const, rule },
+      ...{ window: undefined, wrote: [], layer: 'kvm', isSame: true },
+    })
+    const inputs = hcallInputs({
+      recording: { name: 'kvm', kind: 'kernel-answers', text: `${text}\n` },
+      ...{ profile: 'linux-6.12.95', same: [], different: [], unjudged: 0 },
+      calls: [
+        asked(4, 0x10_0000n, 0x400_0003n, 'tce-outside-ram'),
+        asked(6, 0x31_0000n, 0x400_0003n, 'ioba-outside'),
+        asked(8, 0x10_0000n, 0x400_0003n, 'tce-outside-ram'),
+        asked(10, 0x10_0000n, 3n, 'liobn-unknown'),
+      ],
+    })
+    expect(inputs.map((input) => inputFaults(input))).toEqual([
+      ['tce-outside'],
+      ['ioba-behind'],
+      ['tce-outside'],
+      ['liobn-unknown'],
+    ])
+  })
 
   it('have one answer each: what is recorded of an input is what the model answers to it', () => {
     const rows = (pages['real-answers-differences.md'] ?? '')

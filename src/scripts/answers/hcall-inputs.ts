@@ -2,7 +2,7 @@ import { PSERIES_RAM_BYTES } from '../../machine/lockstep/pseries-step.ts'
 import type { AgentCommand } from '../../reader/kernel-answers-line.ts'
 import { KernelAnswersReader } from '../../reader/kernel-answers-reader.ts'
 import type { SeenWindow } from './answer-taker.ts'
-import { type HcallInput, isHcallName } from './input-faults.ts'
+import { type GuestMemory, type HcallInput, isHcallName } from './input-faults.ts'
 import type { JudgedCall, RecordedRun } from './recorded-run.ts'
 import { PSERIES_STEPS } from './recordings.ts'
 
@@ -11,7 +11,7 @@ export type JudgedInput = HcallInput & JudgedCall
 
 interface Guest {
   readonly window: SeenWindow | undefined
-  readonly ramBytes: bigint | undefined
+  readonly memory: readonly GuestMemory[]
 }
 
 const number = (value: unknown): number => Number(value)
@@ -27,20 +27,24 @@ function windowOf({ name, args }: AgentCommand): SeenWindow {
 /** The guest behind each hypercall of a transcript, by line: the memory and the window that its VM was given. */
 function guestsOf(transcript: string): ReadonlyMap<number, Guest> {
   const guests = new Map<number, Guest>()
-  let windows = new Map<bigint, SeenWindow>()
-  let ramBytes: bigint | undefined
+  const windows = new Map<bigint, SeenWindow>()
+  const slots = new Map<bigint, GuestMemory>()
   const reader = new KernelAnswersReader({
     take: (entry) => {
       if (entry.kind !== 'command') return
       const { command, answer, line } = entry
       const { name, args } = command
-      if (name === 'hcall') guests.set(line, { window: windows.get(args['arg1'] as bigint), ramBytes })
+      if (name === 'hcall') {
+        guests.set(line, { window: windows.get(args['arg1'] as bigint), memory: [...slots.values()] })
+      }
       if (answer === undefined || answer.value < 0n) return
       if (name === 'vm') {
-        windows = new Map()
-        ramBytes = undefined
-      } else if (name === 'ram') ramBytes = args['bytes'] as bigint
-      else if (name === 'tce64' || name === 'tce32') windows.set(args['liobn'] as bigint, windowOf(command))
+        windows.clear()
+        slots.clear()
+      } else if (name === 'ram' || name === 'slot') {
+        const { slot = 0n, gpa = 0n, bytes = 0n } = args as Record<string, bigint>
+        slots.set(slot, { gpa, bytes })
+      } else if (name === 'tce64' || name === 'tce32') windows.set(args['liobn'] as bigint, windowOf(command))
     },
   })
   reader.push(Buffer.from(transcript, 'latin1'))
@@ -52,8 +56,8 @@ function guestsOf(transcript: string): ReadonlyMap<number, Guest> {
 export function hcallInputs({ recording, calls }: RecordedRun): JudgedInput[] {
   const found = calls.filter(({ call }) => isHcallName(call))
   if (recording.kind === PSERIES_STEPS)
-    return found.map((seen) => ({ ...seen, ramBytes: BigInt(PSERIES_RAM_BYTES) }))
+    return found.map((seen) => ({ ...seen, memory: [{ gpa: 0n, bytes: BigInt(PSERIES_RAM_BYTES) }] }))
   if (recording.kind !== 'kernel-answers') return []
   const guests = guestsOf(recording.text)
-  return found.map((seen) => ({ ...seen, window: undefined, ramBytes: undefined, ...guests.get(seen.line) }))
+  return found.map((seen) => ({ ...seen, window: undefined, memory: undefined, ...guests.get(seen.line) }))
 }

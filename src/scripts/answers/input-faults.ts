@@ -23,11 +23,20 @@ export const INPUT_FAULTS = {
 } as const
 export type InputFault = keyof typeof INPUT_FAULTS
 
+/** A range of guest memory. */
+export interface GuestMemory {
+  readonly gpa: bigint
+  readonly bytes: bigint
+}
+
 /** A recorded hypercall with what its answer rests on beside the arguments. */
 export interface HcallInput extends SeenCall {
-  /** Guest memory, from guest address 0 on. */
-  readonly ramBytes: bigint | undefined
+  /** All memory of the guest; undefined where the recording does not show it. */
+  readonly memory: readonly GuestMemory[] | undefined
 }
+
+const isMemory = (memory: readonly GuestMemory[], from: bigint, bytes = 1n): boolean =>
+  memory.some((m) => from >= m.gpa && from + bytes <= m.gpa + m.bytes)
 
 const TCE_PERM = 3n
 const LIST_MASK = 0xfffn
@@ -38,8 +47,12 @@ const H_CALLS = ['H_PUT_TCE', 'H_PUT_TCE_INDIRECT', 'H_STUFF_TCE', 'H_GET_TCE'] 
 export type HcallName = (typeof H_CALLS)[number]
 export const isHcallName = (name: string): name is HcallName => (H_CALLS as readonly string[]).includes(name)
 
-function* faultsOfTce(tce: bigint, { pageShift }: SeenWindow, ramBytes: bigint): Generator<InputFault> {
-  const isOutside = tce >= ramBytes
+function* faultsOfTce(
+  tce: bigint,
+  { pageShift }: SeenWindow,
+  memory: readonly GuestMemory[],
+): Generator<InputFault> {
+  const isOutside = !isMemory(memory, tce & ~TCE_PERM)
   if ((tce & TCE_PERM) === 0n) {
     if (isOutside) yield 'poison-outside'
     return
@@ -73,26 +86,31 @@ const OF_RULE: Readonly<Record<string, InputFault>> = {
   'poison-outside-ram': 'poison-outside',
 }
 
-function* faultsOfList(input: HcallInput, window: SeenWindow, ramBytes: bigint): Generator<InputFault> {
+function* faultsOfList(
+  input: HcallInput,
+  window: SeenWindow,
+  memory: readonly GuestMemory[],
+): Generator<InputFault> {
   const [, , list, npages] = input.args
   if ((list & LIST_MASK) !== 0n) yield 'list-unaligned'
-  if (list + npages * WORD_BYTES > ramBytes) yield 'list-outside'
+  if (!isMemory(memory, list, npages * WORD_BYTES)) yield 'list-outside'
   else if (input.layer === 'kvm') {
     const fault = OF_RULE[input.rule]
     if (fault !== undefined) yield fault
-  } else for (const tce of writtenTces(input.wrote)) yield* faultsOfTce(tce, window, ramBytes)
+  } else for (const tce of writtenTces(input.wrote)) yield* faultsOfTce(tce, window, memory)
 }
 
 function* foundFaults(input: HcallInput): Generator<InputFault> {
-  const { call, args, rule, window, ramBytes } = input
+  const { call, args, rule, window, memory } = input
   const [liobn, ioba, third, fourth] = args
   if (rule === 'not-enabled') yield 'not-enabled'
   if (liobn >> 32n !== 0n) yield 'liobn-wide'
   else if (rule === 'liobn-unknown') yield 'liobn-unknown'
+  const isFound = window !== undefined && rule !== 'liobn-unknown'
   const hasCount = call === 'H_PUT_TCE_INDIRECT' || call === 'H_STUFF_TCE'
   const npages = hasCount ? fourth : 1n
   if (npages === 0n) yield 'zero-pages'
-  if (window === undefined) {
+  if (!isFound) {
     if (rule !== 'liobn-unknown') yield 'window-closed'
     return
   }
@@ -100,9 +118,9 @@ function* foundFaults(input: HcallInput): Generator<InputFault> {
   if (isOverWindow) yield 'over-window'
   else if (npages > LIST_MAX) yield 'over-512'
   yield* faultsOfPlace(ioba, isOverWindow ? 1n : npages, window)
-  if (ramBytes === undefined) return
-  if (call === 'H_PUT_TCE') yield* faultsOfTce(third, window, ramBytes)
-  if (call === 'H_PUT_TCE_INDIRECT') yield* faultsOfList(input, window, ramBytes)
+  if (memory === undefined) return
+  if (call === 'H_PUT_TCE') yield* faultsOfTce(third, window, memory)
+  if (call === 'H_PUT_TCE_INDIRECT') yield* faultsOfList(input, window, memory)
   if (call === 'H_STUFF_TCE' && (third & TCE_PERM) !== 0n) yield 'value-permits'
   if (rule === 'not-registered' || rule === 'table-refused') yield 'hardware'
 }
