@@ -1,9 +1,15 @@
-import { declareErrata } from '../../bits/errata.ts'
+import { declareErrata, type VersionRange } from '../../bits/errata.ts'
 
 const VIRTUAL = 'arch/powerpc/kvm/book3s_64_vio.c'
 const REAL = 'arch/powerpc/kvm/book3s_64_vio_hv.c'
 /** The fix of B1 to B4. */
-const FIX = '26a62b750a4e (v5.18); releases of stable series may have it earlier'
+const FIX = '26a62b750a4e (v5.18; stable 5.4.191, 5.10.113, 5.15.36, 5.17.5)'
+const untilFix = (since: string): VersionRange[] => [
+  { since, until: '5.4.191' },
+  { since: '5.5', until: '5.10.113' },
+  { since: '5.11', until: '5.15.36' },
+  { since: '5.16', until: '5.17.5' },
+]
 
 /** Where KVM of some kernels does not do what its interface promises, and where the interface changed. */
 export const KVM_ERRATA = declareErrata([
@@ -12,7 +18,7 @@ export const KVM_ERRATA = declareErrata([
     title: 'a failed hypercall clears entries by the number of the guest',
     kind: 'defect',
     family: 'linux',
-    versions: [{ since: '4.18', until: '5.18' }],
+    versions: untilFix('4.18'),
     wrong:
       'Where a guest page of several hardware pages cannot be mapped, one entry is cleared whose number counts pages of the guest: another entry of the table, or memory far outside of it.',
     right: 'The entries of all hardware pages of the guest page are cleared.',
@@ -26,7 +32,7 @@ export const KVM_ERRATA = declareErrata([
     title: 'TCE caches forget pages by the number of the guest',
     kind: 'defect',
     family: 'linux',
-    versions: [{ since: '5.4', until: '5.18' }],
+    versions: untilFix('5.4'),
     wrong:
       'After a hypercall the TCE caches are told numbers that count pages of the guest: where those are larger than the pages of the hardware, the entries that changed stay cached.',
     right: 'The caches are told the hardware pages of every guest page that changed.',
@@ -40,7 +46,7 @@ export const KVM_ERRATA = declareErrata([
     title: 'after H_STUFF_TCE the TCE caches forget the pages behind those that were cleared',
     kind: 'defect',
     family: 'linux',
-    versions: [{ since: '5.4', until: '5.18' }],
+    versions: untilFix('5.4'),
     wrong:
       'The address that the caches are told has moved on with the entries that were written: they forget as many pages behind the range, and none of it. (It takes B2, with which nothing else tells them.)',
     right: 'The caches are told the pages that were cleared.',
@@ -54,7 +60,7 @@ export const KVM_ERRATA = declareErrata([
     title: 'a list of TCEs that fails clears its first page',
     kind: 'defect',
     family: 'linux',
-    versions: [{ since: '4.12', until: '5.18' }],
+    versions: untilFix('4.12'),
     wrong:
       'Where a page of an H_PUT_TCE_INDIRECT cannot be mapped, the first page of the call is cleared, and the one that failed is left half mapped: a device that uses the first page is refused, and it reaches memory through the other.',
     right: 'The page that failed is cleared.',
@@ -90,7 +96,7 @@ export const KVM_ERRATA = declareErrata([
     wrong:
       'Where the address of a TCE lies in no slot when H_PUT_TCE_INDIRECT comes to write it, the answer is H_PARAMETER, and the lock that protects the slots stays held: who changes the memory of the VM next waits for ever. In real mode it is the lock of the page with the list, and a CPU of the host hangs.',
     right: 'Every way out releases the lock.',
-    source: `Linux v5.1 ${VIRTUAL}, kvmppc_h_put_tce_indirect; ${REAL}, kvmppc_rm_h_put_tce_indirect; since 121f80ba68f1 (v4.12), fixed by ddfd151f3def (v5.3)`,
+    source: `Linux v5.1 ${VIRTUAL}, kvmppc_h_put_tce_indirect; ${REAL}, kvmppc_rm_h_put_tce_indirect; since 121f80ba68f1 (v4.12), fixed by ddfd151f3def (v5.3; stable 4.14.142, 4.19.70, 5.2.12)`,
     evidence: 'source',
     scenario: 'scenarios/errata/b6-lock-left-held.yaml',
     finding: 'stopped',
@@ -230,11 +236,11 @@ export const KVM_ERRATA = declareErrata([
     title: 'the VFIO device of a VM goes with the VM',
     kind: 'change',
     family: 'linux',
-    versions: [{ until: '6.2' }],
+    versions: [{ until: '6.1.9' }],
     wrong: 'The groups that a VM was told of are let go when the VM goes, not when the device is closed.',
     right: 'The last holder of the device lets the groups go, and another device can be made.',
     source:
-      'Linux v6.1 and v6.2 virt/kvm/vfio.c, kvm_vfio_destroy, kvm_vfio_release (changed by 51cdc8bc120e)',
+      'Linux v6.1 and v6.2 virt/kvm/vfio.c, kvm_vfio_destroy, kvm_vfio_release (changed by 51cdc8bc120e, v6.2; stable 6.1.9)',
     evidence: 'source',
     scenario: 'scenarios/errata/vfio-device-lives-with-vm.yaml',
   },
