@@ -33,15 +33,21 @@ static double clock_ns(clockid_t clock)
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-static void *memory(size_t bytes)
+/* Zeroed, and touched before it is timed. */
+static void *aligned_memory(size_t alignment, size_t bytes)
 {
     void *p = NULL;
-    if (posix_memalign(&p, 64, bytes) != 0) {
+    if (posix_memalign(&p, alignment, bytes) != 0) {
         fprintf(stderr, "floors: no memory\n");
         exit(1);
     }
     memset(p, 0, bytes);
     return p;
+}
+
+static void *memory(size_t bytes)
+{
+    return aligned_memory(64, bytes);
 }
 
 /* xorshift32, as in patterns.ts. */
@@ -557,11 +563,7 @@ static struct tree tces, view;
 
 static uint64_t *new_level(int shift)
 {
-    void *p = NULL;
-    if (posix_memalign(&p, 4096, 8ul << shift) != 0)
-        exit(1);
-    memset(p, 0, 8ul << shift);
-    return p;
+    return aligned_memory(4096, 8ul << shift);
 }
 
 /* The slot of an entry; NULL where a level is missing and none is made. */
