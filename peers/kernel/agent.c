@@ -365,7 +365,16 @@ static void do_ioctl(const struct call *c)
 
 static void do_eeh(const struct call *c)
 {
-	struct vfio_eeh_pe_op operation = { .argsz = sizeof operation, .op = c->number[1] };
+	struct vfio_eeh_pe_op operation = {
+		.argsz = sizeof operation,
+		.op = c->number[1],
+		.err = {
+			.type = word_or(c, 2, 0),
+			.func = word_or(c, 3, 0),
+			.addr = word_or(c, 4, 0),
+			.mask = word_or(c, 5, 0),
+		},
+	};
 
 	plain(c, ioctl(container(), VFIO_EEH_PE_OP, &operation));
 }
@@ -472,7 +481,7 @@ static const struct command commands[] = {
 	{ "map", 3, 4, do_map, NULL },
 	{ "unmap", 2, 3, do_unmap, NULL },
 	{ "ioctl", 2, 2, do_ioctl, NULL },
-	{ "eeh", 1, 1, do_eeh, NULL },
+	{ "eeh", 1, 5, do_eeh, NULL },
 	{ "device", 2, 2, do_device, has_group },
 	{ "devclose", 0, 0, do_devclose, NULL },
 	{ "dma", 3, 4, do_dma, NULL },

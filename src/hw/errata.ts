@@ -8,15 +8,15 @@ const SINCE_PNV_PHB = [{ since: '5.0' }]
 export const HW_ERRATA = declareErrata([
   {
     id: 'Q13',
-    title: 'a DMA that fails freezes no PE',
+    title: 'no PE is ever frozen',
     kind: 'quirk',
     family: 'qemu',
     versions: SINCE_PNV_PHB,
     wrong:
-      'A PHB of the powernv machines logs a DMA that meets no TCE or no permission; the PE goes on, and software sees no error.',
+      'A PHB of the powernv machines logs a DMA that meets no TCE or no permission; the PE goes on, and software sees no error. A PE that software freezes, as a reset by VFIO_EEH_PE_OP does, goes on too.',
     right:
       'The PE is frozen: registers read as all ones, and no DMA of it gets through until it is recovered.',
-    source: `${PHBS}, translation of a TVE: it writes no PEST entry`,
+    source: `${PHBS}, translation of a TVE: it writes no PEST entry; Linux 6.12.95 on powernv9 (VFIO_EEH_PE_OP)`,
     evidence: 'run',
     scenario: 'scenarios/errata/q13-no-freeze.yaml',
   },
@@ -45,5 +45,18 @@ export const HW_ERRATA = declareErrata([
     source: `${PHBS}, translation of a TVE: an index is masked, the bits above it are not looked at, nor the ends of a window without a table; Linux 6.12.95 on powernv9 (windows with a table)`,
     evidence: 'run',
     scenario: 'scenarios/errata/q15-window-wraps.yaml',
+  },
+  {
+    id: 'Q16',
+    title: 'firmware injects errors of configuration space only, and nothing comes of them',
+    kind: 'quirk',
+    family: 'qemu',
+    versions: SINCE_PNV_PHB,
+    wrong:
+      'VFIO_EEH_PE_OP answers 0 to an error of configuration space, and the PE is not frozen; to any other error it answers EIO.',
+    right: 'The error is armed, and the next access of its kind freezes the PE.',
+    source: 'Linux 6.12.95 on powernv9 of QEMU 7.2 with its firmware: 24 errors of both types',
+    evidence: 'run',
+    scenario: 'scenarios/errata/q16-no-injection.yaml',
   },
 ])

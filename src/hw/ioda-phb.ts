@@ -17,7 +17,7 @@ export interface IodaPhbOptions {
   readonly platform: IodaPlatformName
   /** What the tables are made with; their host is the PHB's. */
   readonly tables: HwTableParts
-  /** A DMA that cannot be carried out freezes its PE (`pe`), or nothing (`none`, as in QEMU's powernv machines). */
+  /** A DMA that cannot be carried out freezes its PE, as software can (`pe`), or nothing does (`none`: QEMU's powernv machines). */
   readonly freeze?: 'pe' | 'none'
   /** Entries of the TCE cache; no bound where it is left out. */
   readonly cacheEntries?: number

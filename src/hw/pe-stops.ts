@@ -72,7 +72,7 @@ export class PeStops implements PeFirmware {
 
   setFreeze(): number {
     if (this.#phb.fence.isUp) return EIO
-    if (this.latched === STOP.BOTH) return OK
+    if (this.latched === STOP.BOTH || !this.#phb.freezes) return OK
     this.#cells.set(STOPS, STOP.BOTH)
     const { log, cause } = this.#stage
     log.append(KIND['pe.stop'], cause, this.unit, this.pe)

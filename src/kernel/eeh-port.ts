@@ -35,6 +35,8 @@ export interface EehPort {
   /** `PE_RESET`; 0, or -EIO. */
   reset(group: number, kind: number): number
   configure(group: number): number
+  /** Whether nobody reads the configuration space of a group's devices: during a reset. */
+  isBlocked(group: number): boolean
   /** -ENOENT, -EINVAL or -ERANGE; NO_ANSWER where it gets as far as firmware. */
   inject(group: number, error: EehInjection): number
   /** A device of the group is opened, or its last file is gone: the PE changes its owner. */

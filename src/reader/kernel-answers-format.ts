@@ -147,7 +147,13 @@ const CONTAINER_COMMANDS = {
     example: 'ioctl 113 0x0 => -1 EFAULT',
   }),
   eeh: agentCommand({
-    args: { op: decArg('Operation of VFIO_EEH_PE_OP.') },
+    args: {
+      op: decArg('Operation of VFIO_EEH_PE_OP.'),
+      type: { kind: 'dec', doc: 'Type of the error to inject.', optional: true, initial: 0n },
+      func: { kind: 'dec', doc: 'Function of the error to inject.', optional: true, initial: 0n },
+      addr: { kind: 'hex', doc: 'Address of the error to inject.', optional: true, initial: 0n },
+      mask: { kind: 'hex', doc: 'Bits of the address that count.', optional: true, initial: 0n },
+    },
     done: [''],
     doc: 'VFIO_EEH_PE_OP.',
     example: 'eeh 4 => 0',

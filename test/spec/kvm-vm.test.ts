@@ -355,6 +355,23 @@ describe('KVM_CREATE_SPAPR_TCE_64', () => {
     expect(make({ offset: 2n ** 64n - 1n, entries: 2n }).rule).toBe('limit')
   })
 
+  it('and so are the bytes of the entries: a table without pages is made, and charged for its record', () => {
+    const world = withVm()
+    const locked = () => world.qemu.mm.locked.pages
+    const before = locked()
+    const made = world.call(D, {
+      fd: world.vm,
+      ...TABLE,
+      page_shift: 21n,
+      offset: 1n << 38n,
+      entries: 2n ** 64n - 1n,
+    })
+    expect([made.rule, locked() - before]).toEqual(['done', 1n])
+    expect(
+      world.call(D, { fd: world.vm, ...TABLE, liobn: 9n, offset: 1n, entries: 2n ** 61n * 7n }).rule,
+    ).toBe('window-wraps')
+  })
+
   it('T2: a table of 1 GiB is charged 33 pages until its last holder is gone', () => {
     const world = withGuest()
     const { mm } = world.qemu

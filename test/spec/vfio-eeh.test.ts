@@ -142,6 +142,10 @@ describe('VFIO_EEH_PE_OP', () => {
       world().op(OP.INJECT, { type: 2n, func: 19n }),
       world({ profile: 'linux-6.12.95' }).op(OP.INJECT, { type: 0xffff_ffffn }),
     ],
+    'inject-failed': () => [
+      world({ profile: 'Q16' }).op(OP.INJECT),
+      world({ profile: 'Q16' }).op(OP.INJECT, { type: 1n, func: 19n, addr: 0x1000n, mask: 0xfffn }),
+    ],
     'state-reset': () => [saying(PE_STATE.RESET_ACTIVE).op(OP.GET_STATE), saying(0x7c).op(OP.GET_STATE)],
     'state-stopped': () => [frozen().op(OP.GET_STATE), saying(PE_STATE.NOT_SUPPORT).op(OP.GET_STATE)],
     'state-dma-stopped': () => [saying(0x28).op(OP.GET_STATE)],
@@ -160,6 +164,8 @@ describe('VFIO_EEH_PE_OP', () => {
       frozen().op(OP.FUNDAMENTAL),
       frozen().op(OP.DEACTIVATE),
       world().op(OP.CONFIGURE),
+      world({ profile: 'Q16' }).op(OP.INJECT, { func: 4n }),
+      world({ profile: 'Q16' }).op(OP.INJECT, { type: 1n, func: 11n }),
       saying(PE_STATE.NOT_SUPPORT).op(OP.UNFREEZE_IO),
     ],
   })

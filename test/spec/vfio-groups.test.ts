@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { PE_RESET } from '../../src/hw/pe-firmware.ts'
 import { encodeStruct } from '../../src/kernel/user-struct.ts'
 import {
   CLOSE,
@@ -17,6 +18,7 @@ import {
   VFIO_IOMMU_SPAPR_TCE_REMOVE,
 } from '../../src/kernel/vfio/spapr-calls.ts'
 import { STRUCTS } from '../../src/kernel/vfio/structs.ts'
+import { makeEeh } from '../support/eeh.ts'
 import { FakeGroup, kernelTableGroup } from '../support/fake-platform.ts'
 import { testRules } from '../support/rule-table.ts'
 import { attached, DEVICE, makeVfio, PAGE, registered, UA, type VfioWorld } from '../support/vfio.ts'
@@ -421,6 +423,23 @@ describe('VFIO_GROUP_GET_DEVICE_FD', () => {
     world.failAllocation(n)
     return open(world, world.groupFd, name)
   }
+  /** The group's PE is in a reset that nobody has ended. */
+  const inReset = () => {
+    const { eeh, add, phb } = makeEeh()
+    add(phb, 7, [{ name: DEVICE }], 0)
+    const world = attached({ eeh })
+    eeh.reset(0, PE_RESET.HOT)
+    return { ...world, eeh }
+  }
+  it('a device is there again when its reset is over; one that is open stays', () => {
+    const world = inReset()
+    expect(open(world, world.groupFd).code).toBe('ENODEV')
+    world.eeh.reset(0, PE_RESET.DEACTIVATE)
+    expect(open(world, world.groupFd).code).toBe('OK')
+    world.eeh.reset(0, PE_RESET.HOT)
+    expect(open(world, world.groupFd).code).toBe('OK')
+  })
+
   testRules(VFIO_GROUP_GET_DEVICE_FD, {
     ...groupRows(VFIO_GROUP_GET_DEVICE_FD),
     'bad-pointer': () => {
@@ -463,7 +482,15 @@ describe('VFIO_GROUP_GET_DEVICE_FD', () => {
     'no-device-memory': () => {
       const again = attached()
       open(again, again.groupFd)
-      return [...[3, 4, 5].map((n) => failing(n, attached())), failing(3, again)]
+      return [
+        ...[3, 4, 5].map((n) => failing(n, attached())),
+        failing(3, again),
+        ...[3, 4].map((n) => failing(n, inReset())),
+      ]
+    },
+    'config-blocked': () => {
+      const fileFails = inReset()
+      return [open(inReset(), fileFails.groupFd), failing(5, fileFails)]
     },
     done: () => {
       const world = attached()

@@ -1,4 +1,5 @@
 import { resolveProfile } from '../../src/bits/errata.ts'
+import { HW_ERRATA } from '../../src/hw/errata.ts'
 import { PE_RESET, type PeFirmware, STOP, stateOfStops } from '../../src/hw/pe-firmware.ts'
 import { Eeh } from '../../src/kernel/eeh/eeh.ts'
 import type { EehDeviceOptions } from '../../src/kernel/eeh/eeh-device.ts'
@@ -83,7 +84,7 @@ export function makeEeh(options: EehWorldOptions = {}) {
   let tick = 0
   const eeh = new Eeh({
     host: made.host,
-    profile: resolveProfile(EEH_ERRATA, options.profile ?? 'intended'),
+    profile: resolveProfile([...EEH_ERRATA, ...HW_ERRATA], options.profile ?? 'intended'),
     isEnabled: options.isEnabled ?? true,
     ...(options.injects !== undefined && { injects: options.injects }),
     ...(options.tickMs !== undefined && { tickMs: options.tickMs }),

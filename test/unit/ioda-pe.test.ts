@@ -161,6 +161,19 @@ describe('what cannot be carried out freezes the PE', () => {
     expect([text(dma(pe, 0n, 4).buffer), eventsOf(m, 'pe.thaw').length]).toEqual(['good', 1])
   })
 
+  it('except where the PHB does not: software that freezes a PE is told that it did', () => {
+    const m = makePhb({ freeze: 'none' })
+    const { stops } = m.phb.addPe({ pe: 5, group: 1 })
+    expect([stops.setFreeze(), stops.latched, stops.isDmaStopped, eventsOf(m, 'pe.stop')]).toEqual([
+      0,
+      0,
+      false,
+      [],
+    ])
+    m.phb.fence.raise()
+    expect(stops.setFreeze()).toBe(-5)
+  })
+
   it('except where the PHB does not freeze: zeros, and the next page goes on', () => {
     const m = makePhb({ freeze: 'none' })
     const pe = m.phb.addPe({ pe: 5, group: 1 })

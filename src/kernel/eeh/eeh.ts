@@ -21,6 +21,8 @@ const CHECK = rulesOf(EEH_CHECK_FAILURE)
 /** The last type and the last function of an error that can be injected. */
 const INJECT_TYPE_MAX = 1
 const INJECT_FUNC_MAX = 19
+/** Functions of an error in configuration space: loads and stores, of an address and of data. */
+const CONFIG_FUNCS: readonly number[] = [4, 5, 10, 11]
 
 export interface EehOptions {
   readonly host: Host
@@ -60,6 +62,8 @@ export class Eeh implements EehPort {
   readonly recovery: Recovery
   readonly #options: EehOptions
   readonly #typeInCore: boolean
+  /** Q16 */
+  readonly #injectsNothing: boolean
   readonly #groups = new Map<number, EehPe>()
   readonly #pes = new Map<PeFirmware, EehPe>()
   /** Whom error interrupts told of that are still to be handled. */
@@ -70,6 +74,7 @@ export class Eeh implements EehPort {
     this.#options = options
     this.isEnabled = options.isEnabled
     this.#typeInCore = options.profile.has('eeh-type-in-core')
+    this.#injectsNothing = options.profile.has('Q16')
     this.#interrupts = new Held<readonly EehPe[]>(options.host.journal, 'eeh interrupts', [], (told) =>
       told.length === 0 ? 0 : keyOf(...told.map((pe) => pe.name)),
     )
@@ -171,12 +176,18 @@ export class Eeh implements EehPort {
     return OK
   }
 
+  isBlocked(group: number): boolean {
+    return this.#groups.get(group)?.is(EEH_PE.CFG_BLOCKED) ?? false
+  }
+
   inject(_group: number, { type, func }: EehInjection): number {
     if (this.#options.injects === false) return ENOENT
     const isKnownType = type <= INJECT_TYPE_MAX
     if (this.#typeInCore && !isKnownType) return EINVAL
     if (func > INJECT_FUNC_MAX) return EINVAL
-    return isKnownType ? NO_ANSWER : ERANGE
+    if (!isKnownType) return ERANGE
+    if (!this.#injectsNothing) return NO_ANSWER
+    return CONFIG_FUNCS.includes(func) ? OK : EIO
   }
 
   opened(group: number): void {

@@ -263,7 +263,7 @@ export const KVM_CREATE_SPAPR_TCE_64 = declareCall({
     {
       rule: 'window-wraps',
       code: 'EINVAL',
-      when: 'The window passes the last 64-bit bus address (or reaches it).',
+      when: 'The window passes the last 64-bit bus address (or reaches it). offset + entries is a sum of 64 bits: where that wraps, nobody sees it.',
     },
     ...MAKING,
   ],

@@ -20,11 +20,15 @@ export interface Attachment {
   readonly count: number
 }
 
-/** System pages that a table has for its entries. */
-export const tablePages = (entries: bigint, pageShift: number): number =>
-  Number(
-    (entries + (1n << BigInt(pageShift - ENTRY_BYTES_SHIFT)) - 1n) >> BigInt(pageShift - ENTRY_BYTES_SHIFT),
-  )
+/**
+ * System pages that a table has for its entries. The kernel's arithmetic is of 64 bits: a window whose end wraps passes the
+ * checks, and its table may have no page at all. (Linux v6.1 kvmppc_tce_pages; 6.12.95 makes such a table)
+ */
+export function tablePages(entries: bigint, pageShift: number): number {
+  const mask = (1n << BigInt(pageShift)) - 1n
+  const bytes = BigInt.asUintN(64, (entries << BigInt(ENTRY_BYTES_SHIFT)) + mask)
+  return Number(bytes >> BigInt(pageShift))
+}
 
 const recordBytes = (pages: number): number => RECORD_BYTES + 8 * pages
 

@@ -301,6 +301,11 @@ export const VFIO_GROUP_GET_DEVICE_FD = declareCall({
       code: 'ENOMEM',
       when: 'There is no memory for the device’s configuration space (first opening), or for the open file.',
     },
+    {
+      rule: 'config-blocked',
+      code: 'ENODEV',
+      when: 'Its configuration space cannot be read (first opening): VFIO_EEH_PE_OP has begun a reset that is not over.',
+    },
     { rule: 'done', code: 'OK', when: 'The device is open, and holds the file of its group.' },
   ],
   source: `${CORE}; drivers/vfio/pci/vfio_pci_config.c, vfio_config_init`,

@@ -57,6 +57,7 @@ export const VFIO_EEH_PE_OP = declareCall({
       when: 'Inject: no such function (before Linux 6.12: or type).',
     },
     { rule: 'inject-type-refused', code: 'ERANGE', when: 'Inject: no such type, on PowerNV.' },
+    { rule: 'inject-failed', code: 'EIO', when: 'Inject: firmware does not (erratum Q16).' },
     {
       rule: 'state-reset',
       code: 'RETURN_1',

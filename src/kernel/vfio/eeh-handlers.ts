@@ -12,7 +12,7 @@ import type { Vfio } from './vfio.ts'
 import { driverOf, vfioHandler } from './vfio-call.ts'
 
 type Rule = RuleOf<typeof VFIO_EEH_PE_OP>
-const { OK, ENOENT, EINVAL, ERANGE } = ERRNO_CODES
+const { OK, ENOENT, EIO, EINVAL, ERANGE } = ERRNO_CODES
 /** Bytes up to the operation, without the error to inject. */
 const HEAD_BYTES = 12
 
@@ -24,6 +24,8 @@ const STATE_RULES: Readonly<Record<number, Rule>> = {
   [EEH_PE_STATE.UNAVAIL]: 'state-unavailable',
 }
 const INJECT_RULES: Readonly<Record<number, Rule>> = {
+  [OK]: 'done',
+  [EIO]: 'inject-failed',
   [ENOENT]: 'inject-unsupported',
   [EINVAL]: 'inject-refused',
   [ERANGE]: 'inject-type-refused',

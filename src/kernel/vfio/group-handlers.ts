@@ -68,9 +68,12 @@ function getDevice(vfio: Vfio, group: VfioGroup, call: ProcessCall): RuleOf<type
   if (!vfio.files.hasRoom(process.name)) return 'too-many-files'
   if (!vfio.allocates()) return 'no-device-record'
   if (group.container === null || group.container.driver === null) return 'no-iommu'
-  // The map of its configuration space, the virtual space itself, and the open file.
-  const records = group.isOpen(name) ? 1 : 3
-  for (let i = 0; i < records; i++) if (!vfio.allocates()) return 'no-device-memory'
+  if (!group.isOpen(name)) {
+    // The map of its configuration space, and the virtual space itself, which is read then.
+    for (let i = 0; i < 2; i++) if (!vfio.allocates()) return 'no-device-memory'
+    if (vfio.eeh?.isBlocked(group.number) === true) return 'config-blocked'
+  }
+  if (!vfio.allocates()) return 'no-device-memory'
   call.handOut(vfio.files.open(process.name, new VfioDevice(name, group)).fd)
   return 'done'
 }

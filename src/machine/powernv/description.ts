@@ -56,7 +56,7 @@ export interface IodaPhbDescription {
   readonly platform: IodaPlatformName
   /** PCI domain: the first number of its devices' addresses. */
   readonly domain: number
-  /** A DMA that cannot be carried out freezes its PE (`pe`), or nothing (`none`). */
+  /** A DMA that cannot be carried out freezes its PE, as software can (`pe`), or nothing does (`none`). */
   readonly freeze: 'pe' | 'none'
   /**
    * A freeze or fence interrupts the kernel; else it is noticed by reads only. (skiboot hw/phb3.c, phb4.c; earlier

@@ -97,6 +97,13 @@ export function spaprRuns(call: ProcessCall, fd: () => bigint) {
       })
       return returned(answer, { unmappedBytes: outputOf(answer, 'bytes') })
     },
-    eeh: oneCall(call, VFIO_EEH_PE_OP, (args) => ({ fd: fd(), op: u32(args, 'op') })),
+    eeh: oneCall(call, VFIO_EEH_PE_OP, (args) => ({
+      fd: fd(),
+      op: u32(args, 'op'),
+      type: u32(args, 'type'),
+      func: u32(args, 'func'),
+      addr: u64(args, 'addr'),
+      mask: u64(args, 'mask'),
+    })),
   }
 }
