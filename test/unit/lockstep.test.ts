@@ -42,6 +42,17 @@ describe('a planted fault', () => {
     'anon 0x100000000 0x100000 0x41',
     'register 0x100000000 0x100000',
   ]
+  const GUEST = [
+    'anon 0x500000000 0x100000',
+    'kvm',
+    'vm 0',
+    'ram 0x100000 0x500000000',
+    'vcpu',
+    'hcall_enable 0x138 1',
+    'hcall_enable 0x13c 1',
+    'tce64 0x80000000 16 0 0x10',
+    'tcepoke 0 0xf 0x77',
+  ]
   /** The model without an erratum is a model with a fault: each shows, with the smallest script. */
   it.each([
     [
@@ -55,6 +66,21 @@ describe('a planted fault', () => {
       'vmlck: 0 against 0',
     ],
     ['iova-check-returns-1', [...REGISTERED, 'unmap 0x800 0x1000'], 'unmap: a number against EINVAL'],
+    [
+      'X14 of KVM',
+      [...GUEST, 'hcall 0x138 0x80000000 0xf0000 0x0 0x2', 'tcedump 0 0xe 2'],
+      'hcall 0x138: 0 against -4 (ioba-outside)',
+    ],
+    [
+      'X2',
+      [
+        ...GUEST,
+        'gpoke64 0x30000 0x40000003',
+        'gpoke64 0x30000 0x40000000',
+        'hcall 0x13c 0x80000000 0x0 0x30000 0x1',
+      ],
+      'hcall 0x13c: -4 against 0 (done)',
+    ],
   ])('%s is found in noise, and nothing can be left out', async (_id, needed, kind) => {
     const noise = [
       'vmlck',
@@ -76,6 +102,12 @@ describe('a planted fault', () => {
     expect(await fails(small)).toBe(true)
     for (const i of small.keys()) expect(await fails(small.toSpliced(i, 1))).toBe(false)
     expect(small.length).toBeLessThanOrEqual(needed.length)
+  })
+
+  it('in KVM comes with what both sides see in the tables', async () => {
+    const script = scriptOf([...GUEST, 'hcall 0x138 0x80000000 0xf0000 0x0 0x2'])
+    const result = await compareAll(KERNEL, [script], { differencesMax: 1, profile: 'intended' })
+    expect(result.differences[0]?.state.at(-1)?.command).toBe('tcedump 0 0x0 8')
   })
 
   it('is found by random commands, and the state of both sides is asked', async () => {
@@ -127,11 +159,20 @@ describe('a planted fault', () => {
   })
 
   it('bytes that a device moved elsewhere are a difference', async () => {
-    const script = randomScript({ seed: 9, groups: GROUPS, dmaEvery: 1 }, 0)
-    const peer = changedPeer(KERNEL, (text) => text.replace(/^(peek .* => 0 )41/m, '$142'))
-    const { differences } = await compareScript(peer, script)
-    expect(differences).toHaveLength(1)
-    expect(differences[0]?.call).toMatch(/^peek /)
+    const changed = changedPeer(KERNEL, (text) =>
+      text.replace(/^(peek .* => 0 )(.)/m, (_all, asked, digit) => `${asked}${digit === '0' ? '1' : '0'}`),
+    )
+    const scriptsOfDevices = Array.from({ length: 4 }, (_, n) =>
+      randomScript({ seed: 9, groups: GROUPS, dmaEvery: 1 }, n),
+    )
+    const kinds = new Set(
+      scriptsOfDevices.map(({ commands }) => commands.some(({ name }) => name === 'hcall')),
+    )
+    expect(kinds.size).toBe(2)
+    for (const script of scriptsOfDevices) {
+      const { differences } = await compareScript(changed, script)
+      expect(differences.map(({ call }) => call.split(' ', 1)[0])).toEqual(['peek'])
+    }
   })
 })
 

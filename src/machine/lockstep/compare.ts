@@ -90,19 +90,23 @@ export async function compareScript(
   return judgeTranscript(peer.head, script, await peer.run(script), options)
 }
 
-/** How an answer begins: its errno, 0, or that it is a number. */
+/** How an answer begins: its errno, 0, the code of a hypercall, or that it is a number. */
 function beginning(answer: string): string {
   const [value = '', errno = ''] = answer.split(' ')
-  if (value.startsWith('-')) return errno
+  if (answer.includes(' EXIT-TO-USER ')) return 'user space'
+  if (value.startsWith('-')) return errno === '0' ? value : errno
   return /^[1-9]/.test(value) ? 'a number' : value
 }
+
+/** The command, and which hypercall it makes. */
+const asked = (call: string): string => /^(?:hcall )?\S+/.exec(call)?.[0] ?? call
 
 /**
  * What makes two differences the same one: the command, how each side's answer begins, and the model's rule. Amounts
  * may change while a script becomes smaller.
  */
 export const differenceKind = ({ call, log, model, rule }: Divergence): string =>
-  `${call.split(' ', 1)[0]}: ${beginning(log)} against ${beginning(model)} (${rule})`
+  `${asked(call)}: ${beginning(log)} against ${beginning(model)} (${rule})`
 
 /** One answer of each side. */
 export interface BothSides {
@@ -126,12 +130,18 @@ export interface SmallestDifference {
 /** Scripts that are run to make one smaller. */
 const TRIES_MAX = 400
 
-/** Questions about the state behind a difference: they change nothing. */
-const QUESTIONS = [
+/** Entries of a guest's table that are asked for. */
+const ENTRIES_ASKED = 8
+
+/** Questions about the state behind a difference. They change no answer. */
+const questions = (commands: AgentScript['commands']): AgentScript['commands'] => [
   agentCommandOf('vmlck', {}),
   agentCommandOf('info', {}),
   agentCommandOf('groupstatus', { group: 0 }),
   agentCommandOf('groupstatus', { group: 1 }),
+  ...commands
+    .filter(({ name }) => name === 'tce64' || name === 'tce32')
+    .map((_, table) => agentCommandOf('tcedump', { table, first: 0n, entries: ENTRIES_ASKED })),
 ]
 
 /** The answers of a transcript's last commands. */
@@ -170,16 +180,17 @@ export async function smallest(
   if (latest === undefined && !(await fails(whole))) return undefined
   const shrunk = await shrink(whole, fails, TRIES_MAX)
   const small = { name: script.name, commands: shrunk.items }
-  const asked = { ...small, commands: [...small.commands, ...QUESTIONS] }
-  const [real, modelled] = [await peer.run(asked), new ModelPeer(peer.head, options.profile).write(asked)]
-  const [theirs, ours] = [lastAnswers(real, QUESTIONS.length), lastAnswers(modelled, QUESTIONS.length)]
+  const behind = questions(small.commands)
+  const longer = { ...small, commands: [...small.commands, ...behind] }
+  const [real, modelled] = [await peer.run(longer), new ModelPeer(peer.head, options.profile).write(longer)]
+  const [theirs, ours] = [lastAnswers(real, behind.length), lastAnswers(modelled, behind.length)]
   return {
     kind,
     difference: latest ?? first,
     script: small,
     isMinimal: shrunk.isMinimal,
     tries: shrunk.tries,
-    state: QUESTIONS.map((question, i) => ({
+    state: behind.map((question, i) => ({
       command: formatAgentCommand(question),
       peer: theirs[i] ?? '',
       model: ours[i] ?? '',

@@ -1,6 +1,7 @@
 import type { Prng } from '../../bits/prng.ts'
 import type { AgentArgsOf, AgentCommandName } from '../../reader/kernel-answers-format.ts'
 import { type AgentCommand, agentCommandOf } from '../../reader/kernel-answers-line.ts'
+import { BelievedGuest } from './random-guest.ts'
 
 /** A window as the generator believes it to be. */
 export interface BelievedWindow {
@@ -47,6 +48,7 @@ export class Draft {
   readonly prng: Prng
   readonly containers = new Map<number, BelievedContainer>()
   readonly openGroups = new Set<number>()
+  readonly guest = new BelievedGuest()
   current = 0
   hasDevice = false
 

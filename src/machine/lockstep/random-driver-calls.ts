@@ -1,5 +1,6 @@
 import type { Prng } from '../../bits/prng.ts'
 import type { BelievedContainer, BelievedWindow, Draft, Stretch } from './random-draft.ts'
+import { DEFAULT_WINDOW } from './random-guest.ts'
 
 const PAGE = 0x1_0000n
 const SMALL_PAGE = 0x1000n
@@ -15,8 +16,6 @@ export const DEVICE_AREAS = 2
 export const DMA_BYTES = 16
 /** Nothing lies there. */
 const NOWHERE = 0x6_0000_0000n
-/** The default window of an IODA2 group, made by the first call that needs it. */
-const DEFAULT_WINDOW: BelievedWindow = { start: 0n, bytes: 1n << 31n, pageShift: 12, levels: 1 }
 const SECOND_START = 1n << 59n
 /** log2 of the pages that windows have. */
 const PAGE_SHIFTS = [12, 16, 21, 30]
@@ -109,9 +108,13 @@ export class DriverCalls {
     if (this.#prng.oneIn(60)) bytes = this.#prng.pick(WILD)
     const levels = this.#prng.pick([1, 1, 1, 2, 2, 3, 4, 5, 0, 6])
     const flags = this.#prng.oneIn(25) ? 1 : 0
-    bytes = BigInt.asUintN(64, bytes)
+    this.createWindow(pageShift, BigInt.asUintN(64, bytes), levels, flags)
+  }
+
+  createWindow(pageShift: number, bytes: bigint, levels: number, flags = 0): void {
     this.#draft.add('create', { pageShift, bytes, levels, ...flagged(flags) })
-    const { container } = this.#draft
+    const { container, guest } = this.#draft
+    guest.noteWindow({ bytes, pageShift, levels }, [0n, SECOND_START])
     if (container?.type !== 7 || container.groups.size === 0) return
     this.#makeDefault(container)
     const isLegal = PAGE_SHIFTS.includes(pageShift) && levels > 0 && levels <= LEVELS_MAX && flags === 0
@@ -131,7 +134,12 @@ export class DriverCalls {
       known === undefined
         ? this.#prng.pick([0n, SECOND_START, 0x1_2345n, ...WILD])
         : known.start + (this.#prng.oneIn(6) ? PAGE : 0n)
+    this.removeWindow(start)
+  }
+
+  removeWindow(start: bigint): void {
     this.#draft.add('remove', { start })
+    const windows = this.#draft.container?.windows ?? []
     const at = windows.findIndex((w) => start >= w.start && start < w.start + w.bytes)
     if (at >= 0) windows.splice(at, 1)
   }

@@ -2,6 +2,9 @@ import { Prng } from '../../bits/prng.ts'
 import type { AgentScript } from './agent-script.ts'
 import { BelievedContainer, Draft } from './random-draft.ts'
 import { AREAS, DEVICE_AREAS, DMA_BYTES, DriverCalls } from './random-driver-calls.ts'
+import { TABLES_MAX } from './random-guest.ts'
+import { Hypercalls } from './random-hypercalls.ts'
+import { KvmCalls } from './random-kvm-calls.ts'
 
 /** A group of the peer's host, with a device that can do DMA. */
 export interface RandomGroup {
@@ -13,6 +16,8 @@ export interface RandomOptions {
   readonly groups: readonly RandomGroup[]
   /** Opens a device and lets it move bytes: slow on an emulated host, which resets the bus each time. */
   readonly hasDma: boolean
+  /** Makes a guest, whose hypercalls the kernel answers. */
+  readonly hasGuest: boolean
   readonly commands: number
 }
 
@@ -21,6 +26,10 @@ const PAGE = 0x1_0000n
 const SLOTS = 3
 /** A group that no host of ours has. */
 const NO_GROUP = 9
+/** Operations of VFIO_EEH_PE_OP: get state, options, end of a reset, configure, and none. */
+const EEH_OPS = [4, 4, 4, 4, 0, 1, 2, 3, 5, 8, 10, 0xffff] as const
+const [EEH_GET_STATE, EEH_END_RESET, EEH_INJECT] = [4, 5, 9] as const
+const EEH_RESETS = [6, 7] as const
 const LIMITS = [0n, PAGE, 0x10_0000n, 0x40_0000n, 0x100_0000n, 0xffff_ffff_ffff_ffffn] as const
 
 /** Writes one script. */
@@ -28,6 +37,8 @@ class ScriptWriter {
   readonly #options: RandomOptions
   readonly #draft: Draft
   readonly #driver: DriverCalls
+  readonly #kvm: KvmCalls
+  readonly #guest: Hypercalls
   readonly #prng: Prng
 
   constructor(prng: Prng, options: RandomOptions) {
@@ -35,14 +46,19 @@ class ScriptWriter {
     this.#options = options
     this.#draft = new Draft(prng)
     this.#driver = new DriverCalls(this.#draft)
+    this.#kvm = new KvmCalls(this.#draft, this.#driver)
+    this.#guest = new Hypercalls(this.#draft)
   }
 
   write(): AgentScript['commands'] {
     const { commands } = this.#draft
-    if (this.#options.hasDma) this.#deviceScript()
+    if (this.#options.hasGuest) this.#guestScript()
+    else if (this.#options.hasDma) this.#deviceScript()
     else if (!this.#prng.oneIn(8)) this.#prologue()
     else if (this.#prng.oneIn(2)) this.#areas(0)
-    while (commands.length < this.#options.commands) this.#step()
+    const step = this.#options.hasGuest ? () => this.#guestStep() : () => this.#step()
+    while (commands.length < this.#options.commands) step()
+    this.#guest.lookAtAll()
     this.#draft.add('vmlck', {})
     return commands
   }
@@ -99,6 +115,62 @@ class ScriptWriter {
     this.#draft.add('dma', { direction: 'r', iova: 0n, bytes: DMA_BYTES })
   }
 
+  /** A guest's script: windows of one container or two, tables of the guest before them, and hypercalls. */
+  #guestScript(): void {
+    const groups = this.#options.groups.map(({ group }) => group)
+    const [first = 0, second = first] = this.#prng.oneIn(2) ? groups : groups.toReversed()
+    const others = second !== first && this.#prng.oneIn(3) ? [second] : []
+    const type = this.#prng.oneIn(12) ? 2 : 7
+    const windows = this.#kvm.windows()
+    this.#areas(DEVICE_AREAS)
+    this.#joined(0, first, type)
+    if (type === 2) this.#draft.add('enable', {})
+    for (const { from, bytes } of AREAS.slice(0, DEVICE_AREAS)) this.#driver.register({ from, bytes })
+    this.#kvm.memory()
+    windows()
+    for (const group of others) {
+      const isShared = this.#prng.oneIn(2)
+      if (isShared) {
+        this.#openGroup(group)
+        this.#attach(group)
+      } else {
+        this.#joined(1, group, type)
+        windows()
+        this.#use(0)
+      }
+    }
+    const device = this.#options.groups.find(({ group }) => group === first)
+    if (this.#options.hasDma && device !== undefined) {
+      this.#draft.add('device', { group: first, name: device.device })
+      this.#draft.hasDevice = true
+    }
+    this.#kvm.guest()
+    this.#kvm.tables([first, ...others])
+    if (!this.#draft.hasDevice) return
+    this.#guest.scratch()
+  }
+
+  #guestStep(): void {
+    const { hasDevice, guest } = this.#draft
+    if (guest.reached.length === 0 && guest.tables.length < TABLES_MAX && !this.#prng.oneIn(4)) {
+      this.#kvm.reach()
+      return
+    }
+    this.#draft.choose([
+      [50, () => this.#guest.any()],
+      [9, () => this.#guest.look()],
+      [10, () => this.#kvm.any()],
+      [12, () => this.#driver.any()],
+      [7, () => this.#draft.add('vmlck', {})],
+      [hasDevice ? 0 : 1, () => this.#lifecycle()],
+      [hasDevice ? 0 : 1, () => this.#limits()],
+      [1, () => this.#memory()],
+      [2, () => this.#errors()],
+      [hasDevice ? 45 : 0, () => this.#guest.dma()],
+      [hasDevice ? 5 : 0, () => this.#driver.dma()],
+    ])
+  }
+
   #step(): void {
     const { container, hasDevice } = this.#draft
     if (container === undefined || container.type === 0) {
@@ -115,6 +187,7 @@ class ScriptWriter {
       [6, () => this.#draft.add('vmlck', {})],
       [1, () => this.#limits()],
       [1, () => this.#memory()],
+      [1, () => this.#errors()],
       [hasDevice ? 40 : 0, () => this.#driver.dma()],
     ])
   }
@@ -196,6 +269,29 @@ class ScriptWriter {
     this.#draft.current = slot
   }
 
+  /** Error handling of PCI: its state, options, and numbers that are none. */
+  #errors(): void {
+    const { hasDevice } = this.#draft
+    this.#draft.choose([
+      [30, () => this.#draft.add('eeh', { op: this.#prng.pick(EEH_OPS) })],
+      [
+        6,
+        () => {
+          const type = this.#prng.pick([0, 1, 2])
+          this.#draft.add('eeh', { op: EEH_INJECT, type, func: this.#prng.below(22) })
+        },
+      ],
+      [hasDevice ? 0 : 1, () => this.#reset()],
+    ])
+  }
+
+  /** A reset takes seconds, and outlives its script where nobody ends it. A device that was reset needs a driver. */
+  #reset(): void {
+    this.#draft.add('eeh', { op: this.#prng.pick(EEH_RESETS) })
+    if (this.#prng.oneIn(2)) this.#draft.add('eeh', { op: EEH_GET_STATE })
+    this.#draft.add('eeh', { op: EEH_END_RESET })
+  }
+
   // --- the process ---
 
   #limits(): void {
@@ -222,11 +318,17 @@ class ScriptWriter {
 
 /**
  * A random script of the agent that mostly makes sense: what overlaps, is misaligned or ends at an edge; both windows,
- * several containers and groups; memory that is registered in part; wrong flags and limits. The same state of the
+ * several containers and groups; memory that is registered in part; wrong flags and limits; guests with several tables,
+ * what is behind them, and their hypercalls. The same state of the
  * generator gives the same script.
  *
  * @example
- * randomCommands(new Prng(1), { commands: 40, groups: [{ group: 0, device: '0001:01:00.0' }], hasDma: false })
+ * randomCommands(new Prng(1), {
+ *   commands: 40,
+ *   groups: [{ group: 0, device: '0001:01:00.0' }],
+ *   hasDma: false,
+ *   hasGuest: true,
+ * })
  */
 export const randomCommands = (prng: Prng, options: RandomOptions): AgentScript['commands'] =>
   new ScriptWriter(prng, options).write()
@@ -240,13 +342,16 @@ export interface RandomScripts {
 }
 
 /** Commands of a script: short enough to be run often, long enough to get somewhere. */
-const COMMANDS = { least: 30, spread: 40, ofDevice: 120 } as const
+const COMMANDS = { least: 30, spread: 40, ofDevice: 120, ofGuest: 40 } as const
 
 /** The script of a seed with a number from 0 on. */
 export function randomScript({ seed, groups, dmaEvery }: RandomScripts, number: number): AgentScript {
   const prng = new Prng(Math.imul(seed, 0x9e37_79b1) + number)
   const hasDma = dmaEvery > 0 && groups.length > 0 && number % dmaEvery === dmaEvery - 1
-  const commands = hasDma ? COMMANDS.ofDevice : COMMANDS.least + prng.below(COMMANDS.spread)
+  const hasGuest = prng.oneIn(2)
+  const commands =
+    (hasDma ? COMMANDS.ofDevice : COMMANDS.least + prng.below(COMMANDS.spread)) +
+    (hasGuest ? COMMANDS.ofGuest : 0)
   const name = `random-${seed}-${number}`
-  return { name, commands: randomCommands(prng, { commands, groups, hasDma }) }
+  return { name, commands: randomCommands(prng, { commands, groups, hasDma, hasGuest }) }
 }
