@@ -2,6 +2,7 @@ import type { Profile } from '../bits/errata.ts'
 import { assert } from '../bits/errors.ts'
 import { Cells, type Journal, keyOf } from '../bits/state.ts'
 import { hex, hiOf, hiOfNumber, loOf, loOfNumber } from '../bits/u64.ts'
+import type { TceEntries } from '../table/tce-entries.ts'
 import { TCE_PERM } from '../table/tce-entry.ts'
 import { TceRun } from '../table/tce-run.ts'
 import { TceStore } from '../table/tce-store.ts'
@@ -10,6 +11,7 @@ import { KIND } from '../trace/event.ts'
 import type { Stage } from '../trace/stage.ts'
 import type { IommuChange, IommuListener } from './iommu-listener.ts'
 import type { Life } from './life.ts'
+import type { TableBacking, WindowWatcher } from './window-watcher.ts'
 
 /** What the tables of a machine share. */
 export interface TableParts {
@@ -21,6 +23,10 @@ export interface TableParts {
   readonly nextWindow: () => number
   /** Bytes that one table may take; 1 GiB unless said otherwise. */
   readonly maxTableBytes?: number
+  /** Who else may hold entries; left out, the emulator alone. */
+  readonly backing?: TableBacking
+  /** Who is told of windows that open and close. */
+  readonly watcher?: WindowWatcher
 }
 
 /** Where a window lies, and what it holds. */
@@ -28,6 +34,8 @@ export interface WindowShape {
   readonly pageShift: number
   readonly busOffset: bigint
   readonly entries: number
+  /** It is known to be empty: listeners that come with it are told nothing, and nobody looks (ibm,create-pe-dma-window). */
+  readonly isKnownEmpty?: boolean
 }
 
 const SET = KIND['tce.set']
@@ -58,6 +66,7 @@ export class SpaprTceTable {
   #change: Writable<IommuChange> | undefined
   readonly #flagSticks: boolean
   readonly #tellsUnmapFirst: boolean
+  #isKnownEmpty = false
   #hearMap = false
   #hearUnmap = false
 
@@ -90,13 +99,14 @@ export class SpaprTceTable {
   }
 
   /** Opens a window. An open one stays as it is; a poisoned table kills the emulator instead (Q9). */
-  open({ pageShift, busOffset, entries }: WindowShape): void {
+  open(shape: WindowShape): void {
+    const { pageShift, busOffset, entries, isKnownEmpty = false } = shape
     if (this.window !== null) return
     if (this.isPoisoned) {
       this.#parts.life.die('memory-region-added-twice')
       return
     }
-    const { stage, nextWindow } = this.#parts
+    const { stage, nextWindow, backing, watcher } = this.#parts
     const window: TceWindow = {
       number: nextWindow(),
       liobn: this.liobn,
@@ -105,7 +115,7 @@ export class SpaprTceTable {
       busHi: hiOf(busOffset),
       busLo: loOf(busOffset),
       entries,
-      store: this.#storeFor(entries),
+      store: backing?.allocate(this.liobn, shape, this.needsVfio) ?? this.#storeFor(entries),
     }
     stage.log.emit('window.open', stage.cause < 0 ? null : stage.cause, {
       window: window.number,
@@ -117,16 +127,21 @@ export class SpaprTceTable {
     })
     this.#setWindow(window)
     if (this.#listeners.length > 0) this.#moveForListeners()
+    this.#isKnownEmpty = isKnownEmpty
+    watcher?.opened(this)
+    this.#isKnownEmpty = false
   }
 
   /** Closes the window; its entries are gone. */
   close(why: string): void {
+    if (this.window === null) return
+    this.#parts.watcher?.closing(this)
     const { window } = this
     if (window === null) return
     const { log, cause } = this.#parts.stage
     log.append(KIND['window.close'], cause, window.number, this.liobn | 0, log.names.intern(why))
-    window.store.fill(0, window.entries, 0, 0)
     this.#setWindow(null)
+    this.#free(window)
     this.#put(NEEDS_VFIO, false)
     if (!this.#flagSticks) this.#put(IS_DEFAULT, false)
   }
@@ -149,25 +164,30 @@ export class SpaprTceTable {
     wasLive: boolean,
     how: number,
   ): void {
-    const { log, cause } = this.#parts.stage
-    if (log.on) {
-      const at = log.begin(SET, cause)
-      const { lanes } = log
-      lanes[at] = (this.window as TceWindow).number
-      lanes[at + 1] = first | 0
-      lanes[at + 2] = hiOfNumber(first)
-      lanes[at + 3] = count | 0
-      lanes[at + 4] = hiOfNumber(count)
-      lanes[at + 5] = lo | 0
-      lanes[at + 6] = hi | 0
-      lanes[at + 7] = step | 0
-      lanes[at + 8] = how | 0
-      log.commit(SET)
-    }
+    this.#record(first, count, hi, lo, step, how)
     if (!this.#hearMap && !this.#hearUnmap) return
     const isMap = (lo & TCE_PERM) !== 0
     if (isMap && wasLive) this.#tell(first, count, 0, 0, -1, false)
     this.#tell(first, count, hi, lo, step, isMap)
+  }
+
+  /**
+   * Somebody else (KVM) has written entries [first, first + count) of the open window: makes the records. Listeners
+   * hear nothing of it.
+   */
+  wroteElsewhere(first: number, count: number): void {
+    const window = this.window as TceWindow
+    const { store, pageShift } = window
+    const run = new TceRun()
+    run.begin(pageShift)
+    const flush = () => this.#record(run.first, run.count, run.hi, run.lo, run.step, 0)
+    for (let entry = first; entry < first + count; entry++) {
+      store.load(entry)
+      if (run.count > 0 && run.takes(store.hi, store.lo, false)) continue
+      if (run.count > 0) flush()
+      run.start(entry, store.hi, store.lo, false)
+    }
+    if (run.count > 0) flush()
   }
 
   /**
@@ -183,7 +203,7 @@ export class SpaprTceTable {
     this.#parts.journal.change(keyOf('listener', this.liobn, listener.name), 0, 1, () => this.#drop(listener))
     if (this.window === null) return true
     if (this.#listeners.length === 1) this.#moveForListeners()
-    if (listener.wants !== 'unmap') this.#replay(listener, this.window)
+    if (listener.wants !== 'unmap' && !this.#isKnownEmpty) this.#replay(listener, this.window)
     return true
   }
 
@@ -209,10 +229,19 @@ export class SpaprTceTable {
     this.wantsOld = this.#tellsUnmapFirst && this.#hearUnmap
   }
 
+  /** Entries that listeners cannot stay with are allocated anew. (QEMU 7.2 hw/ppc/spapr_iommu.c, spapr_tce_set_need_vfio) */
   #moveForListeners(): void {
-    const { log, cause } = this.#parts.stage
+    const { backing, stage } = this.#parts
+    const { log, cause } = stage
     const window = this.window as TceWindow
     this.#put(NEEDS_VFIO, true)
+    if (backing?.keeps(window.store) === true) return
+    const store = backing?.allocate(this.liobn, window, true) ?? this.#storeFor(window.entries)
+    if (store !== window.store) {
+      for (const [entry, tce] of window.store.held()) store.set(entry, loOf(tce), hiOf(tce))
+      this.#setWindow({ ...window, store })
+      this.#free(window)
+    }
     log.append(KIND['window.move'], cause, window.number, this.liobn | 0, 0)
   }
 
@@ -273,7 +302,29 @@ export class SpaprTceTable {
       }
   }
 
-  #storeFor(entries: number): TceStore {
+  #record(first: number, count: number, hi: number, lo: number, step: number, how: number): void {
+    const { log, cause } = this.#parts.stage
+    if (!log.on) return
+    const at = log.begin(SET, cause)
+    const { lanes } = log
+    lanes[at] = (this.window as TceWindow).number
+    lanes[at + 1] = first | 0
+    lanes[at + 2] = hiOfNumber(first)
+    lanes[at + 3] = count | 0
+    lanes[at + 4] = hiOfNumber(count)
+    lanes[at + 5] = lo | 0
+    lanes[at + 6] = hi | 0
+    lanes[at + 7] = step | 0
+    lanes[at + 8] = how | 0
+    log.commit(SET)
+  }
+
+  /** Memory of the emulator alone is used again, with zeros in it. */
+  #free({ store, entries }: TceWindow): void {
+    if (this.#parts.backing?.release(store) !== true) store.fill(0, entries, 0, 0)
+  }
+
+  #storeFor(entries: number): TceEntries {
     let store = this.#stores.get(entries)
     if (store === undefined) {
       const { journal, maxTableBytes } = this.#parts

@@ -1,10 +1,13 @@
 import { IommulatorError } from '../bits/errors.ts'
 import { Cells, type Journal, keyOf } from '../bits/state.ts'
 import { wordOf } from '../bits/u64.ts'
-import { TCE_BYTES } from './tce-entry.ts'
+import type { TceEntries } from './tce-entries.ts'
+import { TCE_BYTES, TCE_PERM } from './tce-entry.ts'
 
 const CHUNK_SHIFT = 18
 const CHUNK_ENTRIES = 1 << CHUNK_SHIFT
+
+const TCE_PERM_WORD = BigInt(TCE_PERM)
 
 /** Read where a chunk is missing; nobody writes to it, so it never takes memory. */
 const ZEROS = new Int32Array(CHUNK_ENTRIES * 2)
@@ -20,7 +23,7 @@ const ZEROS = new Int32Array(CHUNK_ENTRIES * 2)
  * store.set(5, 0x5003, 0)
  * store.load(5) // store.lo === 0x5003
  */
-export class TceStore {
+export class TceStore implements TceEntries {
   /** Lower lane of the entry that `load` found. */
   lo = 0
   /** Upper lane of the entry that `load` found. */
@@ -122,12 +125,18 @@ export class TceStore {
 
   /** Entries with a permission bit, in order: index and raw word. For dumps and tests. */
   *live(): Generator<readonly [index: number, tce: bigint]> {
+    for (const entry of this.held()) if ((entry[1] & TCE_PERM_WORD) !== 0n) yield entry
+  }
+
+  /** Entries that are not 0, in order. */
+  *held(): Generator<readonly [index: number, tce: bigint]> {
     for (let c = 0; c < this.#chunks.length; c++) {
       const chunk = this.#chunks[c]
       if (chunk === undefined) continue
       for (let i = 0; i < CHUNK_ENTRIES; i++) {
         const lo = chunk.data[i << 1] as number
-        if ((lo & 3) !== 0) yield [c * CHUNK_ENTRIES + i, wordOf(chunk.data[(i << 1) + 1] as number, lo)]
+        const hi = chunk.data[(i << 1) + 1] as number
+        if ((lo | hi) !== 0) yield [c * CHUNK_ENTRIES + i, wordOf(hi, lo)]
       }
     }
   }

@@ -1,5 +1,5 @@
 import { pageOf } from '../bits/u64.ts'
-import type { TceStore } from './tce-store.ts'
+import type { TceEntries } from './tce-entries.ts'
 
 /**
  * A DMA window: bus addresses [busOffset, busOffset + entries << pageShift), translated by one TCE table.
@@ -15,7 +15,7 @@ export interface TceWindow {
   readonly busHi: number
   readonly busLo: number
   readonly entries: number
-  readonly store: TceStore
+  readonly store: TceEntries
 }
 
 // A constant that is exported is read through a cell wherever it is used; one that is not becomes part of the code.

@@ -155,7 +155,7 @@ export class SpaprRtas implements RtasPort {
     if (2 ** (windowShift - pageShift) > phb.maxWindowEntries) return CREATE['too-large']
     const busOffset = this.#placeFor(phb, 1n << BigInt(windowShift))
     if (busOffset === undefined) return CREATE['bus-address-taken']
-    table.open({ pageShift, busOffset, entries: 2 ** (windowShift - pageShift) })
+    table.open({ pageShift, busOffset, entries: 2 ** (windowShift - pageShift), isKnownEmpty: true })
     this.outs = [table.liobn, hiOf(busOffset) >>> 0, loOf(busOffset) >>> 0]
     return CREATE.done
   }
