@@ -31,7 +31,18 @@ export interface ArgDecl {
 }
 
 /** Where an operation finds a call. */
-export type Verb = 'hcall' | 'rtas' | 'ioctl' | 'mmio' | 'mem' | 'dma' | 'proc' | 'driver' | 'vhost' | 'tick'
+export type Verb =
+  | 'hcall'
+  | 'rtas'
+  | 'ioctl'
+  | 'mmio'
+  | 'mem'
+  | 'dma'
+  | 'proc'
+  | 'vmm'
+  | 'driver'
+  | 'vhost'
+  | 'tick'
 export const VERBS: readonly Verb[] = [
   'hcall',
   'rtas',
@@ -40,6 +51,7 @@ export const VERBS: readonly Verb[] = [
   'mem',
   'dma',
   'proc',
+  'vmm',
   'driver',
   'vhost',
   'tick',

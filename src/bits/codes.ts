@@ -83,6 +83,15 @@ export const DRIVER_CODES = {
   NULL: -4098,
 } as const
 
+/** How a program that runs a guest ends a command, or itself. */
+export const VMM_CODES = {
+  OK: 0,
+  /** The command is refused, and the program goes on (QMP class GenericError). */
+  GENERIC_ERROR: -1,
+  /** The program says why, and ends. */
+  EXIT_1: 1,
+} as const
+
 /** Answers that no interface gives: the model says them of itself. */
 export const MODEL_CODES = {
   /** The model does not know what the real machine would answer. */
@@ -98,6 +107,7 @@ export const CODE_FAMILIES = {
   errno: { ...ERRNO_CODES, ...RETURN_CODES },
   dma: DMA_CODES,
   driver: { ...DRIVER_CODES, ...ERRNO_CODES },
+  vmm: VMM_CODES,
   model: MODEL_CODES,
 } as const
 

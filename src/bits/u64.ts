@@ -75,3 +75,9 @@ export function ceilLog2(value: bigint): number {
 
 /** Greatest n with 2^n <= value; -1 for 0. */
 export const floorLog2 = (value: bigint): number => (value === 0n ? -1 : value.toString(2).length - 1)
+
+/** Whether a word in two lanes has bits below 2^shift. */
+export function hasLowBits(hi: number, lo: number, shift: number): boolean {
+  if (shift < 32) return (lo & ((1 << shift) - 1)) !== 0
+  return lo !== 0 || (hi & ((1 << (shift - 32)) - 1)) !== 0
+}

@@ -1,3 +1,5 @@
+import type { Answer, Value } from '../bits/answer.ts'
+
 /**
  * What the folders of this floor know of each other: interfaces, wired in `machine`. A path that is not wired
  * does not exist, and can be seen to be missing there.
@@ -46,6 +48,38 @@ export interface HcallPort {
     npagesLo: number,
   ): number
   getTce(liobnHi: number, liobnLo: number, iobaHi: number, iobaLo: number): number
+}
+
+/**
+ * User space behind a VCPU (KVM_EXIT_PAPR_HCALL): where a hypercall ends that the kernel leaves to it. The kernel's own
+ * answer is recorded already, and is the cause of what happens here.
+ */
+export interface HcallExit {
+  answer(call: string, args: Readonly<Record<string, Value>>): Answer
+  /** The kernel itself has written entries of the guest's table, counted from the start of its window. */
+  kernelWrote(liobnHi: number, liobnLo: number, first: number, count: number): void
+}
+
+/**
+ * System calls of one process, by verb and name, as its program makes them. What they do is caused by what the
+ * program does at that time.
+ */
+export type HostCalls = (
+  verb: 'ioctl' | 'proc',
+  call: string,
+  args: Readonly<Record<string, Value>>,
+) => Answer
+
+/** A TCE table of KVM as a process has it mapped: entries by index, in lanes. A page comes with its first access. */
+export interface TceMapping {
+  hi: number
+  lo: number
+  /** Whether the table has the page of an entry. */
+  hasPage(index: number): boolean
+  /** False where there is no memory for the page, which the table has. */
+  touch(index: number): boolean
+  load(index: number): void
+  store(index: number, hi: number, lo: number): void
 }
 
 /**

@@ -1,4 +1,5 @@
-import { type Answer, unmodelled } from '../bits/answer.ts'
+import { type Answer, unmodelled, type Value } from '../bits/answer.ts'
+import type { Verb } from '../bits/call.ts'
 import type { Profile } from '../bits/errata.ts'
 import { Journal } from '../bits/state.ts'
 import { KIND } from '../trace/event.ts'
@@ -96,6 +97,17 @@ export class Machine {
       this.log.emit('unmodelled', null, { what: answer.rule, line: stage.line })
     }
     return answer
+  }
+
+  /**
+   * A call that a part of the machine makes while it does something else: what that is, is the cause of the call.
+   *
+   * @throws Error where no unit answers the call, or an argument is wrong: a bug of the part
+   */
+  callFromInside(verb: Verb, call: string, args: Readonly<Record<string, Value>>): Answer {
+    const handler = this.#handlers.get(`${verb} ${call}`)
+    if (handler === undefined) throw new Error(`model bug: nobody answers ${verb} ${call}`)
+    return handler.run(completeArguments(handler.decl, args))
   }
 
   /** Whether a unit has recorded what it does not know, so that it need not be said twice. */

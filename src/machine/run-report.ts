@@ -1,4 +1,4 @@
-import type { Answer, Value } from '../bits/answer.ts'
+import type { Answer, LayerAnswer, Value } from '../bits/answer.ts'
 import { counted } from '../check/words.ts'
 import { findingsJson, ledgerJson } from '../report/json.ts'
 import { judgedLines } from '../report/judged-text.ts'
@@ -24,14 +24,33 @@ const answerText = (a: Answer): string =>
     .filter((part) => part !== '')
     .join(' ')
 
+/** Where a hypercall of a guest on a POWER host is answered, level by level, by the layer that answers there. */
+const LEVELS: Readonly<Record<string, string>> = {
+  'kvm-real': 'real mode',
+  kvm: 'virtual mode',
+  qemu: 'user space',
+}
+
+/** What a step is answered; a hypercall on a POWER host says at which level, and what the levels before it have said. */
+function answerTexts(answer: Answer, hasLevels: boolean): string[] {
+  const levelOf = ({ layer, family }: LayerAnswer) => (family === 'hcall' ? LEVELS[layer] : undefined)
+  const last = levelOf(answer)
+  if (!hasLevels || last === undefined) return [answerText(answer)]
+  const before = answer.layers.slice(0, -1).map((l) => `${levelOf(l)}: ${l.code} (${l.rule})`)
+  return [...before, `${last}: ${answerText(answer)}`]
+}
+
 /** One step: the call with its arguments, its answer, and what is not as expected. */
-function stepLines({ step, operation, answer, wrong }: StepResult, paint: Paint): string[] {
+function stepLines(
+  { step, operation, answer, wrong }: StepResult,
+  { paint, hasLevels }: { readonly paint: Paint; readonly hasLevels: boolean },
+): string[] {
   const by = operation.by?.cpu === undefined ? '' : ` on CPU ${operation.by.cpu}`
   const call = `${operation.verb} ${operation.call} ${valuesText(operation.args)}${by}`
   const head = `#${step}`.padEnd(5)
   return [
     ...wrapped(head, call.trim()),
-    ...wrapped('     -> ', answerText(answer)),
+    ...answerTexts(answer, hasLevels).flatMap((text) => wrapped('     -> ', text)),
     ...wrong.flatMap((w) => wrapped('     ', `NOT AS EXPECTED: ${w}`).map((l) => paint.red(l))),
   ]
 }
@@ -52,6 +71,7 @@ function namedText({ steps }: RunResult): string {
 /** The report of a scenario as text of at most 100 columns. */
 export function runText(r: RunResult, paint: Paint): string {
   const options = { paint, dropped: r.findingsDropped, errataOf: knownErrata(r.profile) }
+  const hasLevels = r.machine.description.kind === 'powernv'
   const wrongSteps = r.steps.filter((s) => s.wrong.length > 0).length
   const summary = isAsExpected(r)
     ? paint.green(`as expected: ${namedText(r)}`)
@@ -61,7 +81,7 @@ export function runText(r: RunResult, paint: Paint): string {
   return [
     ...titleLines(r, paint),
     '',
-    ...r.steps.flatMap((s) => stepLines(s, paint)),
+    ...r.steps.flatMap((s) => stepLines(s, { paint, hasLevels })),
     ...judgedLines(r, options),
     ...r.wrongFindings.map((w) => paint.red(`NOT AS EXPECTED: ${w}`)),
     summary,

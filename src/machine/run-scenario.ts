@@ -1,6 +1,6 @@
 import type { Answer } from '../bits/answer.ts'
 import { IommulatorError } from '../bits/errors.ts'
-import { type Coverage, POWERNV_MACHINE, PSERIES_MACHINE } from '../check/coverage.ts'
+import { type Coverage, POWERNV_MACHINE, POWERNV_WITH_GUEST, PSERIES_MACHINE } from '../check/coverage.ts'
 import { Judge } from '../check/judge.ts'
 import type { Finding, Verdict } from '../check/rule.ts'
 import { type Ledger, LedgerCounter } from '../report/ledger.ts'
@@ -26,10 +26,10 @@ export interface StepResult {
   readonly wrong: readonly string[]
 }
 
-/** What a machine of each kind can leave records of: a rule that needs others is not judged. */
-const COVERAGES: Readonly<Record<MachineDescription['kind'], Coverage>> = {
-  pseries: PSERIES_MACHINE,
-  powernv: POWERNV_MACHINE,
+/** What a machine can leave records of: a rule that needs others is not judged. */
+function coverageOf(machine: MachineDescription): Coverage {
+  if (machine.kind === 'pseries') return PSERIES_MACHINE
+  return machine.guest === undefined ? POWERNV_MACHINE : POWERNV_WITH_GUEST
 }
 
 /** What came of a scenario. Plain data, but for the machine at its end. */
@@ -132,7 +132,7 @@ export function runScenario(scenario: Scenario, { rules, ...options }: RunOption
     steps,
     findings,
     findingsDropped: judge.dropped,
-    verdicts: judge.verdicts(COVERAGES[scenario.machine.kind]),
+    verdicts: judge.verdicts(coverageOf(scenario.machine)),
     wrongFindings: compareFindings(scenario, findings, steps),
     ledger: counter.ledger(),
     machine,

@@ -101,6 +101,7 @@ const FAMILIES: readonly (readonly [start: string, family: CodeFamily])[] = [
   ['mem ', 'errno'],
   ['mmio ', 'errno'],
   ['tick ', 'errno'],
+  ['vmm ', 'vmm'],
 ]
 
 /** The code as its manual names it, where the call says which manual. */

@@ -137,6 +137,10 @@ describe('KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE', () => {
   }
   testRules(KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, {
     ...deviceRows(KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE),
+    'attribute-unknown': () => {
+      const { call, attach, device } = withHardware({ profile: 'no-tce-vfio' })
+      return [attach(NO_FD), call(KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, { fd: device, arg: NOWHERE })]
+    },
     'not-added': () => {
       const { attach, groupFd, call, device, containerFd } = withHardware()
       return [

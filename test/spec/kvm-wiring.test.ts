@@ -14,6 +14,8 @@ const FILES = [
   'errata/x2-poison-is-mapped',
   'errata/x7-attached-twice',
   'errata/b4-clears-first-page',
+  'tour/guest-hypercalls-in-kvm',
+  'errata/no-tce-vfio',
 ]
 const load = (name: string) => {
   const file = `scenarios/${name}.yaml`
@@ -31,7 +33,9 @@ describe('KVM on a POWER host', () => {
       return { seq: straight.log.length - 1, hash: straight.journal.hash }
     })
     const travel = new TimeTravel(make, operations)
-    const order = [marks.length - 1, 0, 9, 3, marks.length - 2, 12, 11, marks.length - 1]
+    const order = [marks.length - 1, 0, 9, 3, marks.length - 2, 12, 11, marks.length - 1].filter(
+      (at) => at < marks.length,
+    )
     for (const at of order) {
       const { seq, hash } = marks[at]!
       expect([at, travel.goTo(seq).journal.hash]).toEqual([at, hash])

@@ -1,6 +1,17 @@
 import { BAD_POINTER, FDS } from '../call-parts.ts'
 
-export { arg, FDS, FLAGS, fd, NO_PROCESS, process, TOO_MANY_FILES, u32, u64 } from '../call-parts.ts'
+export {
+  arg,
+  BAD_POINTER,
+  FDS,
+  FLAGS,
+  fd,
+  NO_PROCESS,
+  process,
+  TOO_MANY_FILES,
+  u32,
+  u64,
+} from '../call-parts.ts'
 
 export const MAIN = 'Linux v6.1 virt/kvm/kvm_main.c'
 export const POWERPC = 'Linux v6.1 arch/powerpc/kvm/powerpc.c'

@@ -1,6 +1,7 @@
 import { type CallDecl, declareCall } from '../../bits/call.ts'
 import {
   arg,
+  BAD_POINTER,
   FDS,
   FLAGS,
   fd,
@@ -349,7 +350,13 @@ export const KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE = declareCall({
   layer: 'kvm',
   args: { process, fd, arg, group, table: u32('Descriptor of the TCE table.') },
   answers: [
-    ...WITH_STRUCT,
+    ...OF_VM,
+    {
+      rule: 'attribute-unknown',
+      code: 'ENXIO',
+      when: 'The kernel does not know the attribute (before Linux 4.12: no-tce-vfio).',
+    },
+    BAD_POINTER,
     GROUP_BAD_FD,
     NOT_ADDED,
     { rule: 'table-bad-fd', code: 'EBADF', when: 'The process has no descriptor of the table’s number.' },

@@ -46,6 +46,7 @@ function attach(
   device: KvmVfioDevice,
   call: StructCall,
 ): RuleOf<typeof KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE> {
+  if (!kvm.hasTceVfio) return 'attribute-unknown'
   if (!call.struct.copyIn(STRUCTS.attach.bytes)) return 'bad-pointer'
   const file = fileOf(kvm, call, 'group')
   if (file === undefined) return 'group-bad-fd'

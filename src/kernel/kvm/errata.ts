@@ -181,6 +181,19 @@ export const KVM_ERRATA = declareErrata([
     scenario: 'scenarios/errata/equal-page-sizes.yaml',
   },
   {
+    id: 'no-tce-vfio',
+    title: 'KVM puts no hardware table behind a table of the guest',
+    kind: 'change',
+    family: 'linux',
+    versions: [{ until: '4.12' }],
+    wrong:
+      'There is neither KVM_CAP_SPAPR_TCE_VFIO nor KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE: a VMM keeps the tables of VFIO devices itself, so every hypercall for them leaves the kernel.',
+    right: 'A hardware table can be put behind a table of the guest, and hypercalls change both.',
+    source: `Linux v4.11 and v4.12 ${VIRTUAL}, virt/kvm/vfio.c, kvm_vfio_set_group`,
+    evidence: 'source',
+    scenario: 'scenarios/errata/no-tce-vfio.yaml',
+  },
+  {
     id: 'real-mode-handlers',
     title: 'hypercalls of hash guests enter real mode first',
     kind: 'change',

@@ -1,9 +1,18 @@
-import { type Answer, answerOf, type CallHandler, dead, unmodelled, type Value } from '../../bits/answer.ts'
+import {
+  type Answer,
+  answerOf,
+  type CallHandler,
+  dead,
+  type LayerAnswer,
+  unmodelled,
+  type Value,
+} from '../../bits/answer.ts'
 import type { CallDecl } from '../../bits/call.ts'
 import { hiOf, loOf, wordOf } from '../../bits/u64.ts'
-import { NO_ANSWER } from '../ports.ts'
+import { type HcallExit, NO_ANSWER } from '../ports.ts'
 import { KVM_H_GET_TCE, KVM_H_PUT_TCE, KVM_H_PUT_TCE_INDIRECT, KVM_H_STUFF_TCE } from './hcall-calls.ts'
-import { KvmHcalls, UNMODELLED } from './hcalls.ts'
+import { NOT_ASKED, UNMODELLED } from './hcall-results.ts'
+import { KvmHcalls } from './hcalls.ts'
 import type { Kvm } from './kvm.ts'
 import type { KvmVcpu, KvmVm } from './kvm-vm.ts'
 
@@ -27,21 +36,65 @@ function vmOf({ processes, files }: Kvm, args: Args): KvmVm | undefined {
   return file?.target.kind === 'vcpu' ? (file.target as KvmVcpu).vm : undefined
 }
 
+/** The layer of an answer that a hypercall got in real mode. */
+export const REAL_MODE = 'kvm-real'
+
+const saidInRealMode = ({ family, answers }: CallDecl, place: number): LayerAnswer => {
+  const { code, rule } = answers[place] as CallDecl['answers'][number]
+  return { layer: REAL_MODE, family, code, rule }
+}
+
+/** What KVM answers a guest, or leaves to user space: `place` is that of the declaration. */
+function answered(decl: CallDecl, port: KvmHcalls, place: number): Answer {
+  const r4 = wordOf(port.r4Hi, port.r4Lo)
+  const { code } = decl.answers[place] as CallDecl['answers'][number]
+  const outputs = decl === KVM_H_GET_TCE && code === 'H_SUCCESS' ? { r4, tce: r4 } : { r4 }
+  if (isReal(port, code)) {
+    return {
+      ...answerOf(decl, place, { outputs }),
+      layer: REAL_MODE,
+      layers: [saidInRealMode(decl, place)],
+    }
+  }
+  const layers = port.realPlace === NOT_ASKED ? [] : [saidInRealMode(decl, port.realPlace)]
+  return answerOf(decl, place, { outputs, layers })
+}
+
+/** What real mode cannot do, virtual mode has tried as well. */
+const isReal = (port: KvmHcalls, code: string): boolean => port.inRealMode && code !== 'H_TOO_HARD'
+
+/** The hypercall goes on in user space, with its own arguments. */
+function inUserSpace(
+  exit: HcallExit,
+  decl: CallDecl,
+  args: Args,
+  layers: readonly LayerAnswer[] = [],
+): Answer {
+  const own = SHOWN.filter((name) => Object.hasOwn(decl.args, name))
+  const answer = exit.answer(decl.name, Object.fromEntries(own.map((name) => [name, args[name] as Value])))
+  return { ...answer, layers: [...layers, ...answer.layers] }
+}
+
 /**
- * The hypercalls of guests as operations. An answer of H_TOO_HARD is never the guest's: user space answers the call,
- * which is the next step of a scenario.
+ * The hypercalls of guests as operations. An answer of H_TOO_HARD is never the guest's: the call goes on in the process
+ * that runs the guest, where the machine has one, and is else left to the next step of a scenario.
  */
 export function hcallHandlers(kvm: Kvm): CallHandler[] {
   const port = new KvmHcalls(kvm)
   const { stage } = kvm.processes.host
   const handler = (decl: CallDecl, call: (vm: KvmVm, args: Args) => number): CallHandler => {
     const tags = stage.tag(decl)
+    const realTags = stage.tag({ ...decl, layer: REAL_MODE })
     const shown = SHOWN.filter((name) => Object.hasOwn(decl.args, name))
     return {
       decl,
       run(args): Answer {
         const vm = vmOf(kvm, args)
-        if (vm === undefined) return unmodelled('a hypercall of a process that has no such VCPU')
+        const exit = kvm.exitOf(args['process'] as string | undefined, vm)
+        if (vm === undefined) {
+          if (exit !== null) return inUserSpace(exit, decl, args)
+          return unmodelled('a hypercall of a process that has no such VCPU')
+        }
         const lanes = shown.flatMap((name) => [lo(args, name), hi(args, name)])
         const before = stage.enter(tags, ...lanes)
         const place = call(vm, args)
@@ -51,10 +104,19 @@ export function hcallHandlers(kvm: Kvm): CallHandler[] {
           stage.cause = before
           return place === UNMODELLED ? unmodelled(port.why) : dead(kernel?.why || STOPPED)
         }
-        stage.leave(tags, before, place, port.r4Lo, port.r4Hi)
-        const r4 = wordOf(port.r4Hi, port.r4Lo)
-        const isRead = decl === KVM_H_GET_TCE && decl.answers[place]?.code === 'H_SUCCESS'
-        return answerOf(decl, place, { outputs: isRead ? { r4, tce: r4 } : { r4 } })
+        const { r4Hi, r4Lo, realPlace, written } = port
+        if (written > 0) exit?.kernelWrote(hi(args, 'liobn'), lo(args, 'liobn'), port.firstWritten, written)
+        const answer = answered(decl, port, place)
+        if (realPlace !== NOT_ASKED) stage.leave(realTags, stage.cause, realPlace, r4Lo, r4Hi)
+        const last = isReal(port, answer.code) ? realTags : tags
+        if (answer.code !== 'H_TOO_HARD' || exit === null) {
+          stage.leave(last, before, place, r4Lo, r4Hi)
+          return answer
+        }
+        stage.leave(last, stage.cause, place, r4Lo, r4Hi)
+        const final = inUserSpace(exit, decl, args, answer.layers)
+        stage.cause = before
+        return final
       },
     }
   }

@@ -1,6 +1,6 @@
 import { codesOf, rulesOf } from '../../bits/call.ts'
 import { H_CODES } from '../../bits/codes.ts'
-import { hiOfPage, loOfPage, numberOf, pageOf } from '../../bits/u64.ts'
+import { hasLowBits, hiOfPage, loOfPage, numberOf, pageOf } from '../../bits/u64.ts'
 import { NO_UA } from '../../memory/guest-memory.ts'
 import type { DmaDir } from '../../table/hw-table.ts'
 import { TCE_LIST_BYTES, TCE_LIST_MAX, TCE_PERM } from '../../table/tce-entry.ts'
@@ -9,6 +9,7 @@ import { NO_ANSWER } from '../ports.ts'
 import type { GuestTceTable } from './guest-tce-table.ts'
 import { KVM_H_GET_TCE, KVM_H_PUT_TCE, KVM_H_PUT_TCE_INDIRECT, KVM_H_STUFF_TCE } from './hcall-calls.ts'
 import { type HcallErrata, hcallErrata } from './hcall-errata.ts'
+import { NOT_ASKED, UNMODELLED } from './hcall-results.ts'
 import type { Kvm } from './kvm.ts'
 import type { KvmVm } from './kvm-vm.ts'
 import { TableUpdates, updateErrata } from './table-updates.ts'
@@ -23,21 +24,13 @@ const PUT_CODES = codesOf(KVM_H_PUT_TCE)
 const INDIRECT_CODES = codesOf(KVM_H_PUT_TCE_INDIRECT)
 const STUFF_CODES = codesOf(KVM_H_STUFF_TCE)
 
-/** What a call answers that the model cannot judge: `why` says what. */
-export const UNMODELLED = -2
-
 const PAGE_SHIFT = 12
 /** First 4 KiB page that no guest has. */
 const PAGES_END = 2 ** 40
 /** Entries that one call may write here: the kernel has no such bound. */
 const PAGES_MAX = 2 ** 24
 const FITS = -1
-
-/** Whether an address in two lanes has bits below 2^pageShift. */
-function isUnaligned(hi: number, lo: number, pageShift: number): boolean {
-  if (pageShift < 32) return (lo & (2 ** pageShift - 1)) !== 0
-  return lo !== 0 || (hi & (2 ** (pageShift - 32) - 1)) !== 0
-}
+const OLD_REFUSAL = 'a refusal of a hardware table before Linux 4.20'
 
 /**
  * Hypercalls for TCEs in the kernel: in virtual mode, and for hash guests of older kernels in real mode first.
@@ -49,6 +42,13 @@ export class KvmHcalls {
   r4Lo = 0
   /** What the model does not know, after UNMODELLED. */
   why = ''
+  /** Whether the last answer was given in real mode. */
+  inRealMode = false
+  /** The place of what real mode answered before virtual mode did all again; NOT_ASKED where it did not. */
+  realPlace = NOT_ASKED
+  /** Entries of the guest's table, from the start of its window on, that the last call wrote. */
+  firstWritten = 0
+  written = 0
   readonly #kvm: Kvm
   readonly #memory: MmIommu
   readonly #errata: HcallErrata
@@ -81,17 +81,19 @@ export class KvmHcalls {
     const table = this.#begin(vm, liobnHi, liobnLo)
     if (!vm.answers(0x20)) return PUT['not-enabled']
     if (table === undefined) return PUT['liobn-unknown']
-    if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return PUT['ioba-unaligned']
+    if (hasLowBits(iobaHi, iobaLo, table.pageShift)) return PUT['ioba-unaligned']
     const entry = pageOf(iobaHi, iobaLo, table.pageShift)
     if (!this.#isInside(table, entry, 1)) return PUT['ioba-outside']
     if (this.#isOld(vm)) return UNMODELLED
     const mayBeReal = (tceHi | tceLo) === 0 || table.hasPages(entry - table.offset, 1)
-    if (this.#errata.hasRealMode && !vm.isRadix && mayBeReal) {
+    if (this.inRealMode && mayBeReal) {
       this.#isReal = true
       const place = this.#putOne(vm, table, entry, tceHi, tceLo)
       this.#isReal = false
       if (PUT_CODES[place] !== H_CODES.H_TOO_HARD) return place
+      this.realPlace = place
     }
+    this.inRealMode = false
     return this.#putOne(vm, table, entry, tceHi, tceLo)
   }
 
@@ -112,7 +114,7 @@ export class KvmHcalls {
     const npages = numberOf(npagesHi, npagesLo)
     if (npages > TCE_LIST_MAX) return INDIRECT['too-many']
     if ((listLo & (TCE_LIST_BYTES - 1)) !== 0) return INDIRECT['list-unaligned']
-    if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return INDIRECT['ioba-unaligned']
+    if (hasLowBits(iobaHi, iobaLo, table.pageShift)) return INDIRECT['ioba-unaligned']
     const entry = pageOf(iobaHi, iobaLo, table.pageShift)
     if (!this.#isInside(table, entry, npages)) return INDIRECT['ioba-outside']
     const listPage = pageOf(listHi, listLo, PAGE_SHIFT)
@@ -123,7 +125,7 @@ export class KvmHcalls {
     }
     if (!vm.memory.loadWords(listPage, npages, this.#list)) return INDIRECT['list-outside-ram']
     if (this.#isOld(vm)) return UNMODELLED
-    const hasPages = this.#errata.hasRealMode && !vm.isRadix && table.hasPages(entry - table.offset, npages)
+    const hasPages = this.inRealMode && table.hasPages(entry - table.offset, npages)
     const isReal = hasPages && this.#isRegistered(vm, listPage)
     this.#mayHaveBeenReal = hasPages && !isReal
     if (isReal) {
@@ -131,7 +133,9 @@ export class KvmHcalls {
       const place = this.#putList(vm, table, entry, npages)
       this.#isReal = false
       if (INDIRECT_CODES[place] !== H_CODES.H_TOO_HARD) return place
+      this.realPlace = place
     }
+    this.inRealMode = false
     return this.#putList(vm, table, entry, npages)
   }
 
@@ -149,20 +153,25 @@ export class KvmHcalls {
     const table = this.#begin(vm, liobnHi, liobnLo)
     if (!vm.answers(0x138)) return STUFF['not-enabled']
     if (table === undefined) return STUFF['liobn-unknown']
-    if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return STUFF['ioba-unaligned']
+    if (hasLowBits(iobaHi, iobaLo, table.pageShift)) return STUFF['ioba-unaligned']
     const npages = numberOf(npagesHi, npagesLo)
     const entry = pageOf(iobaHi, iobaLo, table.pageShift)
     if (!this.#isInside(table, entry, npages)) return STUFF['ioba-outside']
-    if ((valueLo & TCE_PERM) !== 0) return STUFF['value-grants-access']
+    if ((valueLo & TCE_PERM) !== 0) {
+      this.inRealMode &&= table.hasPages(entry - table.offset, npages)
+      return STUFF['value-grants-access']
+    }
     if (npages > PAGES_MAX) return this.#unknown(`H_STUFF_TCE of more than ${PAGES_MAX} pages`)
     if (this.#isOld(vm)) return UNMODELLED
     const mayBeReal = (valueHi | valueLo) === 0 || table.hasPages(entry - table.offset, npages)
-    if (this.#errata.hasRealMode && !vm.isRadix && mayBeReal) {
+    if (this.inRealMode && mayBeReal) {
       this.#isReal = true
       const place = this.#stuff(vm, table, entry, npages, valueHi, valueLo)
       this.#isReal = false
       if (STUFF_CODES[place] !== H_CODES.H_TOO_HARD) return place
+      this.realPlace = place
     }
+    this.inRealMode = false
     return this.#stuff(vm, table, entry, npages, valueHi, valueLo)
   }
 
@@ -170,7 +179,7 @@ export class KvmHcalls {
     const table = this.#begin(vm, liobnHi, liobnLo)
     if (!vm.answers(0x1c)) return GET['not-enabled']
     if (table === undefined) return GET['liobn-unknown']
-    if (isUnaligned(iobaHi, iobaLo, table.pageShift)) return GET['ioba-unaligned']
+    if (hasLowBits(iobaHi, iobaLo, table.pageShift)) return GET['ioba-unaligned']
     const entry = pageOf(iobaHi, iobaLo, table.pageShift)
     if (!this.#isInside(table, entry, 1)) return GET['ioba-outside']
     table.load(entry - table.offset)
@@ -185,6 +194,7 @@ export class KvmHcalls {
     const done = this.#write(vm, table, entry, entry, (lo & TCE_PERM) as DmaDir, true)
     if (done !== H_CODES.H_SUCCESS) return done === H_CODES.H_TOO_HARD ? PUT['table-refused'] : done
     table.store(entry - table.offset, hi, lo)
+    this.#wrote(entry - table.offset, 1)
     return PUT.done
   }
 
@@ -202,12 +212,13 @@ export class KvmHcalls {
       const hw = (attachments[t] as (typeof attachments)[number]).table
       for (let i = 0; i < npages; i++) {
         if (updates.unmapPage(hw, pageShift, entry + i) === H_CODES.H_SUCCESS) continue
-        if (this.#errata.ignoresErrors) return this.#unknownRefusal()
+        if (this.#errata.ignoresErrors) return this.#unknown(OLD_REFUSAL)
         this.#killAll(updates, table, entry, npages)
         return STUFF['table-refused']
       }
     }
     table.fill(entry - table.offset, npages, valueHi, valueLo)
+    this.#wrote(entry - table.offset, npages)
     this.#killAll(updates, table, this.#errata.killsBehind ? entry + npages : entry, npages)
     return STUFF.done
   }
@@ -237,6 +248,7 @@ export class KvmHcalls {
       result = this.#write(vm, table, entry + i, clearsFirst ? entry : entry + i, dir, false)
       if (result !== H_CODES.H_SUCCESS) break
       table.store(entry + i - table.offset, hi, lo)
+      this.#wrote(entry - table.offset, i + 1)
     }
     if (result !== H_CODES.H_SUCCESS && result !== H_CODES.H_TOO_HARD) return result
     this.#killAll(this.#updatesOf(vm), table, entry, npages)
@@ -268,11 +280,16 @@ export class KvmHcalls {
       if (result === NO_ANSWER) return NO_ANSWER
       if (isPut) updates.killGuestPages(hw, entry, 1)
       if (result === H_CODES.H_SUCCESS) continue
-      if (this.#errata.ignoresErrors) return this.#unknownRefusal()
+      if (this.#errata.ignoresErrors) return this.#unknown(OLD_REFUSAL)
       updates.clearTce(hw, pageShift, clear)
       return result
     }
     return H_CODES.H_SUCCESS
+  }
+
+  #wrote(first: number, count: number): void {
+    this.firstWritten = first
+    this.written = count
   }
 
   #killAll(updates: TableUpdates, { attachments }: GuestTceTable, entry: number, npages: number): void {
@@ -285,6 +302,9 @@ export class KvmHcalls {
   #begin(vm: KvmVm, liobnHi: number, liobnLo: number): GuestTceTable | undefined {
     this.r4Hi = liobnHi
     this.r4Lo = liobnLo
+    this.inRealMode = this.#errata.hasRealMode && !vm.isRadix
+    this.realPlace = NOT_ASKED
+    this.written = 0
     const { tables } = vm
     for (let i = 0; i < tables.length; i++) {
       const table = tables[i] as GuestTceTable
@@ -310,7 +330,7 @@ export class KvmHcalls {
   ): number {
     if ((lo & TCE_PERM) === 0) return FITS
     const { blamesGuest, hasRealMode } = this.#errata
-    if (isUnaligned(hi, lo & ~TCE_PERM, table.pageShift)) {
+    if (hasLowBits(hi, lo & ~TCE_PERM, table.pageShift)) {
       if (blamesGuest) return rules['tce-unaligned-early']
       if (this.#isReal) return rules['tce-unaligned-real']
       return hasRealMode && !vm.isRadix
@@ -325,7 +345,7 @@ export class KvmHcalls {
       const { pageShift } = (attachments[t] as (typeof attachments)[number]).table
       const region = memory.lookup(vm.mm, this.#uaHi, this.#uaLo, 2 ** pageShift)
       if (region < 0 || memory.toHpa(region, this.#uaHi, this.#uaLo, pageShift) !== 0) {
-        return this.#errata.ignoresErrors ? this.#unknownRefusal() : rules['not-registered']
+        return this.#errata.ignoresErrors ? this.#unknown(OLD_REFUSAL) : rules['not-registered']
       }
     }
     return FITS
@@ -354,10 +374,6 @@ export class KvmHcalls {
     const [hi, lo] = [hiOfPage(page, PAGE_SHIFT), loOfPage(page, PAGE_SHIFT)]
     const region = this.#memory.lookup(vm.mm, hi, lo, TCE_LIST_BYTES)
     return region >= 0 && this.#memory.toHpa(region, hi, lo, PAGE_SHIFT) === 0
-  }
-
-  #unknownRefusal(): number {
-    return this.#unknown('a refusal of a hardware table before Linux 4.20')
   }
 
   #unknown(why: string): number {

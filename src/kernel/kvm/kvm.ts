@@ -4,6 +4,7 @@ import type { ProcessTable } from '../../memory/process.ts'
 import type { HwTable } from '../../table/hw-table.ts'
 import type { FileTable, FileTarget } from '../files.ts'
 import type { MmIommu } from '../mm-port.ts'
+import type { HcallExit } from '../ports.ts'
 import { GuestTceTable } from './guest-tce-table.ts'
 import { type BackingErrata, backingErrata, backs, type GuestWindow } from './guest-window.ts'
 import { KvmVfioDevice } from './kvm-vfio-device.ts'
@@ -41,8 +42,12 @@ export class Kvm {
   readonly profile: Profile
   readonly backing: BackingErrata
   readonly hasV3Mmu: boolean
+  /** Whether it can put hardware tables behind those of a guest. */
+  readonly hasTceVfio: boolean
   readonly onAllocate: () => boolean
   readonly onBug: (why: string) => void
+  /** Who answers hypercalls of a process's guest in user space; null where nobody is there. Without a VM: where it runs a guest without KVM, or has ended. */
+  exitOf: (process: string | undefined, vm: KvmVm | undefined) => HcallExit | null = () => null
   readonly #leaksReference: boolean
   readonly #deviceLivesWithVm: boolean
   readonly #counts: Held<{ readonly vms: number; readonly tables: number }>
@@ -55,6 +60,7 @@ export class Kvm {
     this.profile = profile
     this.backing = backingErrata(profile)
     this.hasV3Mmu = options.hasV3Mmu
+    this.hasTceVfio = !profile.has('no-tce-vfio')
     this.onAllocate = options.onAllocate ?? (() => true)
     this.onBug = options.onBug ?? (() => undefined)
     this.#leaksReference = profile.has('X7')

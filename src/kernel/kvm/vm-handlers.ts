@@ -25,8 +25,9 @@ import { STRUCTS } from './structs.ts'
 const PPC_SMT = 64n
 const PPC_ENABLE_HCALL = 104n
 const PPC_MMU_RADIX = 134n
+const TCE_VFIO = 142n
 /** SPAPR_TCE, SPAPR_MULTITCE, ENABLE_CAP_VM, PPC_ENABLE_HCALL, SPAPR_TCE_64, SPAPR_TCE_VFIO. */
-const SUPPORTED: readonly bigint[] = [63n, 94n, 98n, PPC_ENABLE_HCALL, 125n, 142n]
+const SUPPORTED: readonly bigint[] = [63n, 94n, 98n, PPC_ENABLE_HCALL, 125n, TCE_VFIO]
 const UNSUPPORTED: readonly bigint[] = [12n, 83n, 95n, 126n]
 const HV_TYPES_MAX = 1n
 const PR_TYPE = 2n
@@ -53,6 +54,7 @@ function checkExtension(kvm: Kvm, call: ProcessCall): Outcome<RuleOf<typeof KVM_
     if (!isFound(vm)) return vm
   }
   const extension = call.u64('extension')
+  if (extension === TCE_VFIO && !kvm.hasTceVfio) return 'unsupported'
   if (SUPPORTED.includes(extension) || (extension === PPC_SMT && kvm.hasV3Mmu)) return 'supported'
   if (extension === PPC_MMU_RADIX) return kvm.hasV3Mmu ? 'supported' : 'unsupported'
   return UNSUPPORTED.includes(extension) ? 'unsupported' : unknown(`extension ${extension} of KVM`)

@@ -1,6 +1,7 @@
 import { type ArgDecl, declareCall } from '../../bits/call.ts'
 import { EEH_RTAS_CALLS } from './eeh-calls.ts'
 import { BUID_UNKNOWN, buid, cfgAddr, nargs, nret } from './rtas-parts.ts'
+import { VMM_CALLS } from './vmm-calls.ts'
 
 const SPAPR_IOMMU = 'QEMU 7.2 hw/ppc/spapr_iommu.c'
 const SPAPR_DDW = 'QEMU 7.2 hw/ppc/spapr_rtas_ddw.c'
@@ -326,4 +327,5 @@ export const QEMU_CALLS = Object.freeze([
   RESET_PE_DMA_WINDOW,
   ...EEH_RTAS_CALLS,
   RTAS_UNKNOWN,
+  ...VMM_CALLS,
 ])

@@ -1,6 +1,6 @@
 import { rulesOf } from '../../bits/call.ts'
 import type { Profile } from '../../bits/errata.ts'
-import { pageOf } from '../../bits/u64.ts'
+import { hasLowBits, pageOf } from '../../bits/u64.ts'
 import type { Life } from '../../hw/life.ts'
 import type { LiobnMap } from '../../hw/liobn-map.ts'
 import type { SpaprTceTable } from '../../hw/spapr-tce-table.ts'
@@ -181,7 +181,7 @@ export class SpaprHcalls implements HcallPort {
     if (table === undefined) return PUT['liobn-unknown']
     const { window } = table
     if (window === null) return PUT['window-closed']
-    if (!this.#roundsIoba && isUnaligned(iobaHi, iobaLo, window.pageShift)) return PUT['ioba-unaligned']
+    if (!this.#roundsIoba && hasLowBits(iobaHi, iobaLo, window.pageShift)) return PUT['ioba-unaligned']
     const entry = entryAt(window, iobaHi, iobaLo)
     if (entry === OUTSIDE) return PUT['ioba-outside']
     if (!this.#takesAnyTce) {
@@ -205,7 +205,7 @@ export class SpaprHcalls implements HcallPort {
     if (npages === 0 && this.#refusesZeroPages) return INDIRECT['zero-pages']
     const { window } = table
     if (window === null) return INDIRECT['window-closed']
-    if (!this.#roundsIoba && isUnaligned(iobaHi, iobaLo, window.pageShift)) return INDIRECT['ioba-unaligned']
+    if (!this.#roundsIoba && hasLowBits(iobaHi, iobaLo, window.pageShift)) return INDIRECT['ioba-unaligned']
     const room = roomAt(window, iobaHi, iobaLo)
     if (npages > room && !this.#keepsPart) return INDIRECT['ioba-outside']
     const isReadable = this.#readList(listHi, listLo, npages)
@@ -239,7 +239,7 @@ export class SpaprHcalls implements HcallPort {
     if (npages === 0 && this.#refusesZeroPages) return STUFF['zero-pages']
     const { window } = table
     if (window === null) return STUFF['window-closed']
-    if (!this.#roundsIoba && isUnaligned(iobaHi, iobaLo, window.pageShift)) return STUFF['ioba-unaligned']
+    if (!this.#roundsIoba && hasLowBits(iobaHi, iobaLo, window.pageShift)) return STUFF['ioba-unaligned']
     const room = roomAt(window, iobaHi, iobaLo)
     if (npages > room && !this.#keepsPart) return STUFF['ioba-outside']
     if (!this.#stuffMaps && (valueLo & TCE_PERM) !== 0) return STUFF['value-grants-access']
@@ -254,7 +254,7 @@ export class SpaprHcalls implements HcallPort {
     if (table === undefined) return GET['liobn-unknown']
     const { window } = table
     if (window === null) return GET['window-closed']
-    if (!this.#roundsIoba && isUnaligned(iobaHi, iobaLo, window.pageShift)) return GET['ioba-unaligned']
+    if (!this.#roundsIoba && hasLowBits(iobaHi, iobaLo, window.pageShift)) return GET['ioba-unaligned']
     const entry = entryAt(window, iobaHi, iobaLo)
     if (entry === OUTSIDE) return GET['ioba-outside']
     window.store.load(entry)
@@ -326,19 +326,13 @@ export class SpaprHcalls implements HcallPort {
   /** What is wrong with a TCE: its address must be aligned to the IOMMU page, and all of that be guest memory. */
   #faultOf(hi: number, lo: number, pageShift: number): number {
     if ((lo & TCE_PERM) === 0) return TCE_FITS
-    if (isUnaligned(hi, lo & ~TCE_PERM, pageShift)) return UNALIGNED
+    if (hasLowBits(hi, lo & ~TCE_PERM, pageShift)) return UNALIGNED
     const first = pageOf(hi, lo, MEMORY_PAGE_SHIFT)
     const end = first + (1 << (pageShift - MEMORY_PAGE_SHIFT))
     if (end > MEMORY_PAGES) return NO_RAM
     for (let page = first; page < end; page++) if (!this.#memory.isRam(page)) return NO_RAM
     return TCE_FITS
   }
-}
-
-/** Whether an address in two lanes has bits below 2^pageShift. */
-function isUnaligned(hi: number, lo: number, pageShift: number): boolean {
-  if (pageShift < 32) return (lo & ((1 << pageShift) - 1)) !== 0
-  return lo !== 0 || (hi & ((1 << (pageShift - 32)) - 1)) !== 0
 }
 
 /** Entries from the IOBA to the end of the window; 0 at its end, and less anywhere else outside. */

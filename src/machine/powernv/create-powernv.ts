@@ -34,6 +34,7 @@ import {
   pciAddress,
 } from './description.ts'
 import { createEeh } from './eeh-wiring.ts'
+import { createGuest } from './guest-wiring.ts'
 
 /** Bytes that the contents of modelled memory may take. */
 const CONTENTS_BYTES_MAX = 2 ** 31
@@ -140,9 +141,10 @@ export function createPowernv(description: PowernvDescription, options: MachineO
   // What the kernel allocates while it boots is not counted.
   let allocations: Injection | undefined
   const onAllocate = () => allocations?.take() ?? true
+  const nextWindow = windowCounter(journal)
   const tables: HwTableParts = {
     host,
-    nextTable: windowCounter(journal),
+    nextTable: nextWindow,
     onAllocate,
     onBug: (why) => life.die(why),
   }
@@ -169,7 +171,12 @@ export function createPowernv(description: PowernvDescription, options: MachineO
   // Files of a process that ends are closed before the kernel looks for memory that is left.
   processes.watch(memory)
   allocations = new Injection(journal, 'allocation', inject?.alloc)
+  const { guest } = description
+  const { files } = vfio
   const served = [
+    ...(guest === undefined
+      ? []
+      : createGuest(machine, description, guest, { processes, files, kvm, nextWindow })),
     ...vfioHandlers(vfio),
     ...eehHandlers(eeh, stage),
     ...kvmHandlers(kvm),

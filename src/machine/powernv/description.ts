@@ -7,6 +7,7 @@ import {
   type DeviceKind,
   type Loose,
 } from '../description-parts.ts'
+import { completeGuest, type GuestDescription, type GuestInput, guestConflicts } from './guest-description.ts'
 
 /** A process of the host that is there from the start; `proc fork` makes others. */
 interface ProcessDescription {
@@ -106,6 +107,8 @@ export interface PowernvDescription {
   readonly tickMs: number
   readonly processes: readonly ProcessDescription[]
   readonly phbs: readonly IodaPhbDescription[]
+  /** A guest that QEMU runs in one of the processes. */
+  readonly guest?: GuestDescription
   readonly inject?: Injections
 }
 
@@ -117,10 +120,14 @@ type PhbInput = Omit<Loose<IodaPhbDescription>, 'pes'> & { readonly pes?: readon
 type ProcessInput = Loose<ProcessDescription> & { readonly name: string }
 
 /** A description as a person writes it: what is left out is the default. */
-export type PowernvInput = Omit<Loose<PowernvDescription>, 'kind' | 'phbs' | 'processes' | 'inject'> & {
+export type PowernvInput = Omit<
+  Loose<PowernvDescription>,
+  'kind' | 'phbs' | 'processes' | 'guest' | 'inject'
+> & {
   readonly kind: 'powernv'
   readonly processes?: readonly ProcessInput[] | undefined
   readonly phbs?: readonly PhbInput[] | undefined
+  readonly guest?: GuestInput | undefined
   readonly inject?: Loose<Injections> | undefined
 }
 
@@ -187,6 +194,7 @@ function phbsOf(given: readonly PhbInput[]): IodaPhbDescription[] {
 
 /** A description with its defaults, not yet checked for conflicts. */
 export function completePowernv(given: PowernvInput): PowernvDescription {
+  const processes = given.processes ?? [{ name: POWERNV_DEFAULTS.process }]
   return {
     kind: 'powernv',
     profile: given.profile ?? POWERNV_DEFAULTS.profile,
@@ -195,12 +203,13 @@ export function completePowernv(given: PowernvInput): PowernvDescription {
     cpus: given.cpus ?? POWERNV_DEFAULTS.cpus,
     hasEeh: given.hasEeh ?? POWERNV_DEFAULTS.hasEeh,
     tickMs: given.tickMs ?? POWERNV_DEFAULTS.tickMs,
-    processes: (given.processes ?? [{ name: POWERNV_DEFAULTS.process }]).map((p) => ({
+    processes: processes.map((p) => ({
       name: p.name,
       memlockBytes: p.memlockBytes ?? POWERNV_DEFAULTS.memlockBytes,
       hasIpcLock: p.hasIpcLock ?? POWERNV_DEFAULTS.hasIpcLock,
     })),
     phbs: phbsOf(given.phbs ?? [{}]),
+    ...(given.guest && { guest: completeGuest(given.guest, processes[0]?.name ?? '') }),
     ...(given.inject && { inject: injectionsOf(given.inject) }),
   }
 }
@@ -269,5 +278,15 @@ export function powernvConflicts(machine: PowernvDescription): DescriptionConfli
     })
     segmentConflicts(phb, claims, at)
   })
+  const { guest } = machine
+  if (guest !== undefined) {
+    const facts = {
+      pageShift: machine.hostPageShift,
+      processes: machine.processes.map(({ name }) => name),
+      groups: machine.phbs.flatMap(({ pes }) => pes.map(({ group }) => group)),
+      claims,
+    }
+    claims.conflicts.push(...guestConflicts(guest, facts))
+  }
   return claims.conflicts
 }

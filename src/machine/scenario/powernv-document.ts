@@ -8,6 +8,7 @@ import {
 } from '../powernv/description.ts'
 import { deviceDocument } from './device-document.ts'
 import { amount, type DocumentMap, present, unless } from './document-value.ts'
+import { guestDocument } from './guest-document.ts'
 
 const hostDeviceDocument = (d: PeDeviceDescription): DocumentMap => ({
   ...deviceDocument(d),
@@ -69,5 +70,6 @@ export const powernvDocument = (m: PowernvDescription): DocumentMap =>
       })
     }),
     phbs: m.phbs.map(phbDocument),
+    guest: m.guest && guestDocument(m.guest),
     inject: m.inject && present({ ...m.inject }),
   })

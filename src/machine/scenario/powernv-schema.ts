@@ -5,6 +5,7 @@ import type { EehDriver } from '../../kernel/eeh/eeh-device.ts'
 import type { PowernvInput } from '../powernv/description.ts'
 import { bytes, choice, count, flag, type Infer, list, map, optional, required } from '../schema/schema.ts'
 import { nameText } from './call-schema.ts'
+import { guestInput, guestSchema } from './guest-schema.ts'
 import {
   hostDeviceSchema,
   PROFILE_DOC,
@@ -88,6 +89,10 @@ export const powernvSchema = (errata: readonly Erratum[]) =>
         'Processes that are there from the start; the first one acts where a step names none. qemu if left out.',
       ),
       phbs: optional(list('phbs', phb, { maxItems: 31 }), 'PCI host bridges; one PHB4 if left out.'),
+      guest: optional(
+        guestSchema(errata),
+        'A guest that QEMU runs in one of the processes: vmm start starts it.',
+      ),
       inject: optional(
         map('inject', {
           alloc: optional(count('alloc', 1, 1e9), 'Which allocation of the kernel fails, from 1 on.'),
@@ -102,7 +107,7 @@ export const powernvSchema = (errata: readonly Erratum[]) =>
     {
       vio: 'VIO devices belong to kind pseries',
       maxRam: 'memory is plugged in with kind pseries only',
-      pageShift: 'a machine of kind powernv has no guest: its page is hostPageShift',
+      pageShift: 'a machine of kind powernv has no guest kernel: the page of the host is hostPageShift',
       hypertas: 'a machine of kind powernv has no hypervisor',
     },
   )
@@ -118,11 +123,12 @@ type PowernvDocument = Infer<ReturnType<typeof powernvSchema>>
 
 /** The description that a checked document of a POWER host stands for. */
 export function powernvInput(doc: PowernvDocument): PowernvInput {
-  const { ram, eeh, processes, phbs, ...rest } = doc
+  const { ram, eeh, processes, phbs, guest, ...rest } = doc
   return {
     ...rest,
     ramBytes: ram,
     hasEeh: eeh,
+    guest: guest && guestInput(guest),
     processes: processes?.map(({ name, memlock, ipcLock }) => ({
       name,
       memlockBytes: memlock,
