@@ -9,6 +9,12 @@ import { YamlTree } from './yaml-tree.ts'
 /** Largest scenario file: some 40,000 steps. Parsing it takes seconds and about 200 times its size in memory. */
 export const SCENARIO_BYTES_MOST = 4 << 20
 
+/** A scenario, and where its parts stand in the text: of a part that is not there, the one around it. */
+export interface PlacedScenario {
+  readonly scenario: Scenario
+  readonly lineOf: (path: Path) => number
+}
+
 const dotted = (path: Path): string => path.join('.')
 
 class Report {
@@ -47,7 +53,11 @@ class Report {
  * @throws ScenarioError (ERR_SCENARIO) where it is not a scenario
  * @example parseScenario(text, 'stale.yaml', { calls: CALLS, rules: RULES, errata: ERRATA })
  */
-export function parseScenario(text: string, file: string, catalogue: Catalogue): Scenario {
+export const parseScenario = (text: string, file: string, catalogue: Catalogue): Scenario =>
+  parsePlacedScenario(text, file, catalogue).scenario
+
+/** The same, with the lines of its parts. */
+export function parsePlacedScenario(text: string, file: string, catalogue: Catalogue): PlacedScenario {
   if (Buffer.byteLength(text) > SCENARIO_BYTES_MOST) throw tooLarge(file)
   const tree = new YamlTree(text)
   const report = new Report(text, tree)
@@ -58,7 +68,7 @@ export function parseScenario(text: string, file: string, catalogue: Catalogue):
   const { value, issues, more } = readScenario(tree.value, catalogue, { lineOf })
   for (const issue of issues) report.addIssue(issue)
   if (value === undefined || report.problems.length > 0) throw report.error(file, more || tree.more)
-  return value
+  return { scenario: value, lineOf }
 }
 
 const tooLarge = (file: string): IommulatorError =>

@@ -1,4 +1,4 @@
-import { type AgentScript, formatAgentScript } from '../machine/lockstep/agent-script.ts'
+import { type AgentScript, formatAgentScript, processesOf } from '../machine/lockstep/agent-script.ts'
 import type { ScriptPeer } from '../machine/lockstep/script-peer.ts'
 import { findKernelFiles, type KernelFiles } from './kernel-files.ts'
 import { PeerProcess } from './peer-process.ts'
@@ -24,6 +24,16 @@ const machineArguments = ({ kernel, initrd }: KernelFiles): string[] => [
   ...['-device', 'edu,bus=pcie.2,dma_mask=0xffffffffffffffff'],
   ...['-kernel', kernel, '-initrd', initrd, '-append', 'console=hvc0 quiet'],
 ]
+
+/** What the host of this machine says of itself, as far as it is known before it starts. */
+export const KERNEL_HEAD = [
+  'ORACLE kernel 6.12.95+deb12-powerpc64le-64k up 0.00',
+  'ORACLE pci 0001:00:00.0 0x1014:0x04c1 group=',
+  'ORACLE pci 0001:01:00.0 0x1234:0x11e8 group=0',
+  'ORACLE pci 0002:00:00.0 0x1014:0x04c1 group=',
+  'ORACLE pci 0002:01:00.0 0x1234:0x11e8 group=1',
+  '',
+].join('\n')
 
 export interface KernelPeerOptions {
   /** Instead of QEMU, for tests: a program whose standard input and output are the agent's console. */
@@ -89,9 +99,16 @@ export class KernelPeer implements ScriptPeer {
   }
 
   run(script: AgentScript): Promise<string> {
+    const processes = processesOf(script)
     // The next script goes out before the last one is answered: the console is never idle.
-    this.#line.write(`script ${script.name}\n${formatAgentScript(script)}end\n`)
-    const answered = this.#last.then(() => this.#line.until(SCRIPT_END, this.#scriptMs))
+    for (const process of processes) {
+      this.#line.write(`script ${process.name}\n${formatAgentScript(process)}end\n`)
+    }
+    const answered = this.#last.then(async () => {
+      let transcript = ''
+      for (const _ of processes) transcript += await this.#line.until(SCRIPT_END, this.#scriptMs)
+      return transcript
+    })
     this.#last = answered.catch(() => undefined)
     return answered
   }

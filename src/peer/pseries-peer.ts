@@ -1,4 +1,5 @@
 import { IommulatorError } from '../bits/errors.ts'
+import { hex } from '../bits/u64.ts'
 import { hcallAnswer, type PseriesScriptPeer, rtasAnswer } from '../machine/lockstep/pseries-peer-port.ts'
 import { PSERIES_AREAS } from '../machine/lockstep/pseries-random.ts'
 import {
@@ -45,20 +46,25 @@ const BAR = { bus: 0x9000_0000, cpu: 0x2000_9000_0000 } as const
 const EDU = { source: 0x80, target: 0x88, count: 0x90, command: 0x98, buffer: 0x4_0000n } as const
 const DEFAULT_LIOBN = 0x8000_0000n
 
-const machineArguments = ({ firmware }: PseriesFiles): string[] => [
+const machineArguments = ({ firmware }: PseriesFiles, pageShifts?: readonly number[]): string[] => [
   ...['-M', 'pseries,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off'],
   ...['-cpu', 'power9', '-m', `${PSERIES_RAM_BYTES >> 20}M`, '-bios', firmware],
   // Time jumps while the processor waits, so the device's 100 ms for a request cost nothing.
   ...['-accel', 'tcg', '-icount', 'shift=0,sleep=off', '-nodefaults', '-display', 'none'],
   ...['-serial', 'none', '-monitor', 'none', '-chardev', 'stdio,id=qtest,signal=off'],
   ...['-qtest', 'chardev:qtest', '-qtest-log', 'none'],
+  ...(pageShifts === undefined ? [] : ['-global', `spapr-pci-host-bridge.pgsz=${maskOf(pageShifts)}`]),
   ...['-device', `edu,addr=${PSERIES_SLOT}.0,dma_mask=0xffffffffffffffff`],
 ]
+
+const maskOf = (shifts: readonly number[]): string => hex(shifts.reduce((m, s) => m | (1n << BigInt(s)), 0n))
 
 export interface PseriesPeerOptions {
   /** Instead of QEMU, for tests: a program that speaks qtest on its standard input and output. */
   readonly program?: PeerProgram
   readonly answerMs?: number
+  /** Page sizes of the host bridge, as shifts, where they are not those that QEMU gives it. */
+  readonly pageShifts?: readonly number[]
   /** Files of the machine; those that the set-up script made where they are left out. */
   readonly files?: PseriesFiles
 }
@@ -97,7 +103,7 @@ export class PseriesPeer implements PseriesScriptPeer {
    * @throws IommulatorError ERR_PEER where something is missing, or the machine does not start
    */
   static async start(options: PseriesPeerOptions = {}): Promise<PseriesPeer> {
-    const program = options.program ?? programOf(options.files ?? findPseriesFiles())
+    const program = options.program ?? programOf(options)
     const peer = new PseriesPeer(program, options.answerMs ?? ANSWER_MS)
     try {
       await peer.#setUpDevice()
@@ -141,7 +147,7 @@ export class PseriesPeer implements PseriesScriptPeer {
         const calls = steps.slice(at, end) as PseriesCall[]
         answers.push(this.#later(await this.#start(calls)))
       } else if (step.kind === 'dma') {
-        await this.#dma(step.direction === 'write', step.iova, step.bytes)
+        await this.#dma(step.direction === 'write', step.iova, step.bytes, step.at)
         answers.push(undefined)
       } else answers.push(this.#later(this.#atMemory(step)))
       at = end
@@ -206,13 +212,14 @@ export class PseriesPeer implements PseriesScriptPeer {
     return NO_ANSWER
   }
 
-  async #dma(toMemory: boolean, iova: bigint, bytes: number): Promise<void> {
+  async #dma(toMemory: boolean, iova: bigint, bytes: number, at = 0): Promise<void> {
     const { cpu } = BAR
+    const inBuffer = EDU.buffer + BigInt(at)
     const set = (register: number, value: bigint): void => {
       void this.#ignore(this.#qtest.writeWord(cpu + register, value))
     }
-    set(EDU.source, toMemory ? EDU.buffer : iova)
-    set(EDU.target, toMemory ? iova : EDU.buffer)
+    set(EDU.source, toMemory ? inBuffer : iova)
+    set(EDU.target, toMemory ? iova : inBuffer)
     set(EDU.count, BigInt(bytes))
     set(EDU.command, toMemory ? 3n : 1n)
     await this.#until(
@@ -292,5 +299,33 @@ function readRecord(view: DataView, at: number, call: PseriesCall): string {
     : rtasAnswer(status | 0, outs)
 }
 
-const programOf = (files: PseriesFiles): PeerProgram =>
-  endsWithUs(files.setpriv, { command: files.qemu, args: machineArguments(files) })
+const programOf = ({ files = findPseriesFiles(), pageShifts }: PseriesPeerOptions): PeerProgram =>
+  endsWithUs(files.setpriv, { command: files.qemu, args: machineArguments(files, pageShifts) })
+
+/**
+ * QEMU's pseries, started anew for each script: nothing of one is left for the next, and each has the page sizes that
+ * it wants.
+ */
+export class FreshPseriesPeer implements PseriesScriptPeer {
+  readonly title = "QEMU's pseries"
+  readonly #options: PseriesPeerOptions
+
+  /** @throws IommulatorError ERR_PEER where something is missing */
+  constructor(options: PseriesPeerOptions = {}) {
+    const { program } = options
+    this.#options = program === undefined ? { files: findPseriesFiles(), ...options } : options
+  }
+
+  async run(script: PseriesScript): Promise<readonly (string | undefined)[]> {
+    const { pageShifts } = script
+    const peer = await PseriesPeer.start({
+      ...this.#options,
+      ...(pageShifts !== undefined && { pageShifts }),
+    })
+    try {
+      return await peer.run(script)
+    } finally {
+      await peer.stop()
+    }
+  }
+}

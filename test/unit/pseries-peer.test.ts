@@ -7,48 +7,12 @@ import { readPseriesScripts } from '../../src/machine/lockstep/pseries-step.ts'
 import { findPseriesFiles } from '../../src/peer/pseries-files.ts'
 import { PseriesPeer, type PseriesPeerOptions } from '../../src/peer/pseries-peer.ts'
 import { Qtest } from '../../src/peer/qtest.ts'
+import { mailboxMachine } from '../support/fake-peers.ts'
 
-/**
- * A program that speaks qtest for a machine with a mailbox: hypercalls answer their second argument, RTAS calls 0.
- * `extra` sees every line first, and answers it where it returns a text.
- */
-const machine = (extra: string, id = '0x11e81234') => ({
+/** A program that speaks qtest: see `mailboxMachine`. */
+const machine = (extra: string, id?: string) => ({
   command: process.execPath,
-  args: [
-    '-e',
-    `const memory = Buffer.alloc(256 << 20)
-     let batches = 0n
-     const say = (text) => process.stdout.write(text + '\\n')
-     const runBatch = (count) => {
-       for (let i = 0; i < count; i++) {
-         const at = 0x101000 + i * 128
-         const r3 = memory.readBigUInt64BE(at)
-         if (r3 !== 0xf000n) {
-           memory.writeBigInt64BE(BigInt.asIntN(64, memory.readBigUInt64BE(at + 16)), at + 0x40)
-           memory.writeBigUInt64BE(memory.readBigUInt64BE(at + 8), at + 0x48)
-           continue
-         }
-         const args = Number(memory.readBigUInt64BE(at + 8))
-         const out = args + 12 + memory.readUInt32BE(args + 4) * 4
-         memory.writeUInt32BE(0, out)
-         if (memory.readUInt32BE(args) === 0x2016) memory.writeUInt32BE(${id}, out + 4)
-       }
-       memory.writeBigUInt64BE(++batches, 0x100008)
-     }
-     require('readline').createInterface({ input: process.stdin }).on('line', (line) => {
-       const [name, a, b, text] = line.split(' ')
-       const answer = ((name, a, b, text) => { ${extra} })(name, Number(a), b, text)
-       if (answer !== undefined) return answer === '' ? undefined : say(answer)
-       if (Number(a) > memory.length) return say(name === 'readq' ? 'OK 0x0' : 'OK')
-       if (name === 'b64write') Buffer.from(text, 'base64').copy(memory, Number(a))
-       else if (name === 'b64read') return say('OK ' + memory.subarray(Number(a), Number(a) + Number(b)).toString('base64'))
-       else if (name === 'memset') memory.fill(0, Number(a), Number(a) + Number(b))
-       else if (name === 'readq') return say('OK 0x' + memory.readBigUInt64BE(Number(a)).toString(16))
-       else if (name === 'writeq' && Number(a) === 0x100000) runBatch(Number(b))
-       else return say('FAIL Unknown command ' + name)
-       say('OK')
-     })`,
-  ],
+  args: ['-e', mailboxMachine(extra, id)],
 })
 const start = (options: PseriesPeerOptions) => PseriesPeer.start({ answerMs: 20_000, ...options })
 const lost = (why: RegExp) =>

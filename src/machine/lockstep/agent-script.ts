@@ -8,6 +8,15 @@ export interface AgentScript {
   /** A word without blanks. */
   readonly name: string
   readonly commands: readonly AgentCommand[]
+  /** Processes that run before it and behind it, and belong to it: they fill and show the buffers of devices. */
+  readonly before?: readonly AgentScript[]
+  readonly after?: readonly AgentScript[]
+}
+
+/** A script with the processes that belong to it, in the order in which they run. */
+export const processesOf = (script: AgentScript): AgentScript[] => {
+  const { name, commands, before = [], after = [] } = script
+  return [...before, { name, commands }, ...after]
 }
 
 /** Commands of one script; what a person writes has a few hundred. */

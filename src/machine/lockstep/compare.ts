@@ -2,7 +2,7 @@ import { latin1Bytes } from '../../bits/byte-text.ts'
 import { agentCommandOf, formatAgentCommand } from '../../reader/kernel-answers-line.ts'
 import { createReplay } from '../replay/log-replay.ts'
 import type { Divergence, Unjudged } from '../replay/result.ts'
-import type { AgentScript } from './agent-script.ts'
+import { type AgentScript, processesOf } from './agent-script.ts'
 import { ModelPeer } from './model-peer.ts'
 import type { ScriptPeer } from './script-peer.ts'
 import { shrink } from './shrink.ts'
@@ -22,29 +22,43 @@ export interface Compared {
   readonly differences: readonly Divergence[]
 }
 
+/** A process that a signal ended. */
+const ENDED = /^ORACLE script end rc=(?!0$)/m
+
 export interface CompareOptions {
   /** Errata of the model; those of the kernel that the peer names where it is left out. */
   readonly profile?: string
 }
 
+const answersIn = (transcript: string): number =>
+  transcript.split('\n').filter((line) => line.includes(' => ')).length
+
 /**
- * The peer's process ended before the script did: so must the model's, at the same command. Undefined where both did,
- * or where the model does not know.
+ * A process of the peer ended before its script did: so must the model's, at the same command. Undefined where both
+ * did, or where the model does not know.
  */
 function endedOtherwise(
   head: string,
-  { name, commands }: AgentScript,
-  answered: number,
+  script: AgentScript,
+  transcript: string,
   profile: string | undefined,
-): Pick<Divergence, 'call' | 'log' | 'model'> | undefined {
-  const command = commands[answered]
-  if (command === undefined) return undefined
-  const model = new ModelPeer(head, profile).write({ name, commands: commands.slice(0, answered + 1) })
-  const [last] = lastAnswers(model, 1)
-  const call = formatAgentCommand(command)
-  if (last === undefined || !model.includes(`\n${call} => ${last}\n`) || /rc=[^0]/.test(model))
-    return undefined
-  return { call, log: 'nothing: the process ended', model: last }
+): Pick<Divergence, 'call' | 'log' | 'model' | 'line'> | undefined {
+  const processes = processesOf(script)
+  let line = 0
+  for (const [i, part] of transcript.split(/(?<=^ORACLE script end .*\n)/m).entries()) {
+    line += part.split('\n').length - 1
+    const process = processes[i]
+    const answered = answersIn(part)
+    const command = process?.commands[answered]
+    if (process === undefined || command === undefined || !ENDED.test(part)) continue
+    const commands = process.commands.slice(0, answered + 1)
+    const model = new ModelPeer(head, profile).write({ ...process, commands, before: processes.slice(0, i) })
+    const [last] = lastAnswers(model, 1)
+    const call = formatAgentCommand(command)
+    if (last === undefined || !model.includes(`\n${call} => ${last}\n`) || ENDED.test(model)) return undefined
+    return { call, log: 'nothing: the process ended', model: last, line }
+  }
+  return undefined
 }
 
 /** Judges what a peer answered to a script: the model does the same on a host that has just started. */
@@ -64,19 +78,18 @@ export function judgeTranscript(
   replay.push(latin1Bytes(head + transcript))
   const { answers, unjudged, divergences, log } = replay.end()
   const headLines = head.split('\n').length - 1
-  const lines = transcript.split('\n').length - 1
-  const isShort = /^ORACLE script end rc=(?!0$)/m.test(transcript)
-  const ended = isShort ? endedOtherwise(head, script, log.events, profile) : undefined
+  const ended = ENDED.test(transcript) ? endedOtherwise(head, script, transcript, profile) : undefined
+  const commands = processesOf(script).reduce((n, process) => n + process.commands.length, 0)
   return {
     script,
     transcript,
     equal: answers.matched,
     unjudged: answers.unjudged,
     reasons: unjudged,
-    notRun: script.commands.length - log.events,
+    notRun: commands - log.events,
     differences: [
       ...divergences.map((d) => ({ ...d, line: d.line - headLines })),
-      ...(ended === undefined ? [] : [{ ...ended, line: lines, what: 'answer', rule: 'ended' } as const]),
+      ...(ended === undefined ? [] : [{ ...ended, what: 'answer', rule: 'ended' } as const]),
     ],
   }
 }
@@ -171,17 +184,16 @@ export async function smallest(
     if (same !== undefined) latest = same
     return same !== undefined
   }
-  const answersUpTo = transcript
-    .split('\n')
-    .slice(0, first.line)
-    .filter((line) => line.includes(' => ')).length
-  const upTo = script.commands.slice(0, answersUpTo)
+  const answersUpTo = answersIn(transcript.split('\n').slice(0, first.line).join('\n'))
+  const { before = [] } = script
+  const answersBefore = before.reduce((n, { commands }) => n + commands.length, 0)
+  const upTo = script.commands.slice(0, Math.max(0, answersUpTo - answersBefore))
   const whole = (await fails(upTo)) ? upTo : script.commands
   if (latest === undefined && !(await fails(whole))) return undefined
   const shrunk = await shrink(whole, fails, TRIES_MAX)
-  const small = { name: script.name, commands: shrunk.items }
+  const small = { ...script, commands: shrunk.items }
   const behind = questions(small.commands)
-  const longer = { ...small, commands: [...small.commands, ...behind] }
+  const longer = { name: small.name, before, commands: [...small.commands, ...behind] }
   const [real, modelled] = [await peer.run(longer), new ModelPeer(peer.head, options.profile).write(longer)]
   const [theirs, ours] = [lastAnswers(real, behind.length), lastAnswers(modelled, behind.length)]
   return {

@@ -18,7 +18,8 @@ const indented = (text: string, by: string): string[] =>
     .split('\n')
     .map((line) => by + line)
 
-function differenceLines(
+/** A difference for people. */
+export function differenceLines(
   { kind, difference: d, script, isMinimal, tries, state }: SmallestDifference,
   paint: Paint,
 ): string[] {
@@ -81,13 +82,16 @@ export function comparisonJson(result: Comparison, made: ComparedWith): object {
     schema: 'iommulator/connect/1',
     ...made,
     ...counts,
-    differences: differences.map(({ difference, script, ...rest }) => ({
-      ...rest,
-      command: difference.call,
-      peer: difference.log,
-      model: difference.model,
-      rule: difference.rule,
-      script: formatAgentScript(script).trimEnd().split('\n'),
-    })),
+    differences: differences.map(differenceJson),
   }
 }
+
+/** A difference as plain data. */
+export const differenceJson = ({ difference, script, ...rest }: SmallestDifference): object => ({
+  ...rest,
+  command: difference.call,
+  peer: difference.log,
+  model: difference.model,
+  rule: difference.rule,
+  script: formatAgentScript(script).trimEnd().split('\n'),
+})

@@ -1,19 +1,20 @@
 import { latin1Bytes } from '../../bits/byte-text.ts'
 import { IommulatorError } from '../../bits/errors.ts'
-import { PROC_FORK } from '../../memory/proc-calls.ts'
+import { PROC_EXIT, PROC_FORK } from '../../memory/proc-calls.ts'
 import { type AgentLine, formatAgentLine } from '../../reader/kernel-answers-line.ts'
 import { KernelAnswersReader } from '../../reader/kernel-answers-reader.ts'
 import { createMachine } from '../create-machine.ts'
+import type { Machine } from '../machine.ts'
 import { Agent } from '../replay/kernel-answers-agent.ts'
 import { FIRST_PROCESS, HostList, type ListedHost } from '../replay/kernel-answers-host.ts'
 import { Tally } from '../replay/tally.ts'
-import type { AgentScript } from './agent-script.ts'
+import { type AgentScript, processesOf } from './agent-script.ts'
 import type { ScriptPeer } from './script-peer.ts'
 
 const PROCESS = 'agent'
 
 /** The host that a transcript's marks describe. */
-function hostOf(head: string, profile: string | undefined): ListedHost {
+export function hostOf(head: string, profile: string | undefined): ListedHost {
   const list = new HostList()
   const reader = new KernelAnswersReader({
     take(entry) {
@@ -58,11 +59,17 @@ export class ModelPeer implements ScriptPeer {
   }
 
   /** The transcript of a script. */
-  write({ name, commands }: AgentScript): string {
+  write(script: AgentScript): string {
     const machine = createMachine(this.#host.description)
+    return processesOf(script)
+      .map((process, i) => this.#runProcess(machine, `${PROCESS}-${i + 1}`, process))
+      .join('')
+  }
+
+  #runProcess(machine: Machine, process: string, { name, commands }: AgentScript): string {
     const by = { process: FIRST_PROCESS }
-    machine.perform({ verb: PROC_FORK.verb, call: PROC_FORK.name, args: { child: PROCESS }, by })
-    const agent = new Agent(machine, PROCESS, this.#host.others)
+    machine.perform({ verb: PROC_FORK.verb, call: PROC_FORK.name, args: { child: process }, by })
+    const agent = new Agent(machine, process, this.#host.others)
     const lines = [`ORACLE script ${name}`]
     let code = 0
     for (const [i, command] of commands.entries()) {
@@ -72,6 +79,7 @@ export class ModelPeer implements ScriptPeer {
       code = 139
       break
     }
+    machine.perform({ verb: PROC_EXIT.verb, call: PROC_EXIT.name, args: {}, by: { process } })
     return `${[...lines, `ORACLE script end rc=${code}`].join('\n')}\n`
   }
 }

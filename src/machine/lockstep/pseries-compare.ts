@@ -82,7 +82,7 @@ export async function smallestPseries(
   const kind = pseriesDifferenceKind(first)
   let latest: PseriesDifference | undefined
   const fails = async (steps: PseriesScript['steps']): Promise<boolean> => {
-    const tried = { name: script.name, steps }
+    const tried = { ...script, steps }
     const [theirs, ours] = await Promise.all([peer.run(tried), model.run(tried)])
     const found = firstDifference(tried, theirs, ours)
     if (found === undefined || pseriesDifferenceKind(found) !== kind) return false
@@ -92,7 +92,7 @@ export async function smallestPseries(
   const upTo = script.steps.slice(0, first.at + 1)
   if (!(await fails(upTo))) return undefined
   const { items, tries, isMinimal } = await shrink(upTo, fails, TRIES_MAX)
-  return { kind, difference: latest ?? first, script: { name: script.name, steps: items }, isMinimal, tries }
+  return { kind, difference: latest ?? first, script: { ...script, steps: items }, isMinimal, tries }
 }
 
 /** Scripts that are on their way to the peer while one is judged. */
@@ -165,6 +165,36 @@ export interface PseriesComparedWith {
   readonly seed?: number
 }
 
+/** A difference for people. */
+export function pseriesDifferenceLines(
+  { kind, difference: d, script, isMinimal, tries }: SmallestPseriesDifference,
+  paint: Paint,
+): string[] {
+  const how = isMinimal ? 'nothing can be left out' : `not the smallest: ended after ${tries} tries`
+  return [
+    '',
+    paint.red(`difference: ${kind}`),
+    ...table([
+      ['  step', d.step],
+      ['  peer', d.peer],
+      ['  model', d.model],
+    ]),
+    `  script with ${counted(script.steps.length, 'step')} (${how}):`,
+    ...script.steps.map((step) => `    ${formatPseriesStep(step)}`),
+  ]
+}
+
+/** A difference as plain data. */
+export const pseriesDifferenceJson = ({
+  difference,
+  script,
+  ...rest
+}: SmallestPseriesDifference): object => ({
+  ...rest,
+  ...difference,
+  script: script.steps.map(formatPseriesStep),
+})
+
 /** A comparison for people. */
 export function pseriesComparisonText(
   result: PseriesComparison,
@@ -179,19 +209,7 @@ export function pseriesComparisonText(
     ['answers', `${equal} equal`],
     ['differences', String(differences.length + passing.length)],
   ])
-  const shown = differences.flatMap(({ kind, difference: d, script, isMinimal, tries }) => [
-    '',
-    paint.red(`difference: ${kind}`),
-    ...table([
-      ['  step', d.step],
-      ['  peer', d.peer],
-      ['  model', d.model],
-    ]),
-    `  script with ${counted(script.steps.length, 'step')} (${
-      isMinimal ? 'nothing can be left out' : `not the smallest: ended after ${tries} tries`
-    }):`,
-    ...script.steps.map((step) => `    ${formatPseriesStep(step)}`),
-  ])
+  const shown = differences.flatMap((d) => pseriesDifferenceLines(d, paint))
   return `${[
     ...head,
     ...shown,
@@ -208,10 +226,6 @@ export function pseriesComparisonJson(result: PseriesComparison, made: PseriesCo
     schema: 'iommulator/connect-pseries/1',
     ...made,
     ...counts,
-    differences: differences.map(({ difference, script, ...rest }) => ({
-      ...rest,
-      ...difference,
-      script: script.steps.map(formatPseriesStep),
-    })),
+    differences: differences.map(pseriesDifferenceJson),
   }
 }

@@ -82,10 +82,10 @@ class ModelRun {
   /** Place of the step that is done, counted from 1: what records show as the line. */
   #place = 0
 
-  constructor(profile: string, watch?: (log: RecordLog) => void) {
+  constructor(profile: string, pageShifts: readonly number[] | undefined, watch?: (log: RecordLog) => void) {
     const device = { name: DEVICE, kind: 'edu', slot: PSERIES_SLOT, dmaMask: (1n << 64n) - 1n } as const
     this.#machine = createMachine(
-      describeMachine({ profile, ram: BigInt(PSERIES_RAM_BYTES), phbs: [{ devices: [device] }] }),
+      describeMachine({ profile, ram: BigInt(PSERIES_RAM_BYTES), phbs: [{ devices: [device], pageShifts }] }),
       { keepRecords: RECORDS_KEPT, ...(watch && { watch }) },
     )
   }
@@ -120,6 +120,7 @@ class ModelRun {
           device: DEVICE,
           iova: step.iova,
           bytes: BigInt(step.bytes),
+          at: BigInt(step.at ?? 0),
         })
         return undefined
     }
@@ -182,8 +183,8 @@ export class PseriesModel implements PseriesScriptPeer {
   }
 
   /** The answers of a script. What the model cannot carry out is a text that no machine answers. */
-  answers({ steps }: PseriesScript): (string | undefined)[] {
-    const run = new ModelRun(this.#profile, this.#watch)
+  answers({ steps, pageShifts }: PseriesScript): (string | undefined)[] {
+    const run = new ModelRun(this.#profile, pageShifts, this.#watch)
     return steps.map((step) => {
       try {
         return run.answer(step)

@@ -19,12 +19,13 @@ export type PseriesStep =
   /** Bytes, as hexadecimal digits, are written to memory. */
   | { readonly kind: 'poke'; readonly gpa: number; readonly data: string }
   | { readonly kind: 'peek'; readonly gpa: number; readonly bytes: number }
-  /** The device moves bytes between the bus and the start of its buffer. */
+  /** The device moves bytes between the bus and its buffer, from byte `at` of it on. */
   | {
       readonly kind: 'dma'
       readonly direction: 'read' | 'write'
       readonly iova: bigint
       readonly bytes: number
+      readonly at?: number
     }
 
 /** What is done by the processor. */
@@ -35,6 +36,8 @@ export interface PseriesScript {
   /** A word without blanks. */
   readonly name: string
   readonly steps: readonly PseriesStep[]
+  /** Page sizes of the host bridge, as shifts, where they are not those of a machine that nobody configures. */
+  readonly pageShifts?: readonly number[]
 }
 
 /** A step with what was answered; undefined where nothing is. */
@@ -114,7 +117,7 @@ export function refusalOf(step: PseriesStep): string | undefined {
       if (step.bytes < 1 || step.bytes > PEEK_BYTES_MAX) return `1 to ${PEEK_BYTES_MAX} bytes`
       return isOurs(step.gpa, step.bytes) ? undefined : OUTSIDE
     case 'dma':
-      return step.bytes >= 1 && step.bytes <= DMA_BYTES_MAX
+      return step.bytes >= 1 && (step.at ?? 0) + step.bytes <= DMA_BYTES_MAX
         ? undefined
         : `a request has 1 to ${DMA_BYTES_MAX} bytes: others end QEMU (Q11, Q12)`
   }
@@ -134,7 +137,7 @@ export function formatPseriesStep(step: PseriesStep): string {
     case 'peek':
       return `peek ${hex(step.gpa)} ${step.bytes}`
     case 'dma':
-      return `dma ${step.direction} ${hex(step.iova)} ${step.bytes}`
+      return `dma ${step.direction} ${hex(step.iova)} ${step.bytes}${step.at === undefined ? '' : ` ${step.at}`}`
   }
 }
 
@@ -159,9 +162,9 @@ function stepOf(kind: (typeof KINDS)[number], words: readonly string[]): Pseries
     return { kind, gpa: Number(gpa), data: second.toLowerCase() }
   }
   if (kind === 'dma') {
-    const [iova, bytes] = numbersOf(words.slice(1), 2, 2) ?? []
+    const [iova, bytes, at] = numbersOf(words.slice(1), 2, 3) ?? []
     if (iova === undefined || bytes === undefined || (first !== 'read' && first !== 'write')) return undefined
-    return { kind, direction: first, iova, bytes: Number(bytes) }
+    return { kind, direction: first, iova, bytes: Number(bytes), ...(at !== undefined && { at: Number(at) }) }
   }
   if (kind === 'hcall') {
     const registers = numbersOf(words, 1, REGISTERS_MAX)
@@ -187,7 +190,7 @@ const FORMS = {
   list: 'list GPA COUNT FIRST STEP',
   poke: 'poke GPA BYTES-IN-HEX',
   peek: 'peek GPA COUNT',
-  dma: 'dma read|write IOVA COUNT',
+  dma: 'dma read|write IOVA COUNT [AT]',
 } as const
 
 /** A step of a line, or what is wrong with it. */
