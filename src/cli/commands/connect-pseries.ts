@@ -4,20 +4,27 @@ import {
   isPseriesEqual,
   pseriesComparisonJson,
   pseriesComparisonText,
+  pseriesDifferenceJson,
+  pseriesDifferenceLines,
+  type SmallestPseriesDifference,
 } from '../../machine/lockstep/pseries-compare.ts'
-import { PseriesModel } from '../../machine/lockstep/pseries-model.ts'
+import { PSERIES_PROFILE, PseriesModel } from '../../machine/lockstep/pseries-model.ts'
 import { randomPseriesScript } from '../../machine/lockstep/pseries-random.ts'
 import {
   formatPseriesRecording,
   type PseriesScript,
   readPseriesScripts,
 } from '../../machine/lockstep/pseries-step.ts'
-import { PseriesPeer } from '../../peer/pseries-peer.ts'
+import { comparePseriesScenarios } from '../../machine/lockstep/scenario/pseries-comparison.ts'
+import { type PseriesPlan, planPseries } from '../../machine/lockstep/scenario/pseries-plan.ts'
+import type { FiledPlan } from '../../machine/lockstep/scenario/result.ts'
+import { FreshPseriesPeer, PseriesPeer } from '../../peer/pseries-peer.ts'
 import type { Invocation } from '../command.ts'
 import { EXIT } from '../exit.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
-import { type ConnectRequest, PROGRESS_MS, scriptsOf } from './connect-request.ts'
+import { type ConnectRequest, filesOf, PROGRESS_MS } from './connect-request.ts'
+import { linesOf, planned, reportScenarios } from './connect-scenarios.ts'
 
 /** Random scripts until there are enough hypercalls. */
 function* randomScripts({ random, seed }: ConnectRequest): Generator<PseriesScript> {
@@ -71,11 +78,52 @@ async function compareWith(
   }
 }
 
+/** Runs scenarios, each on a machine of its own. */
+async function runScenarios(
+  model: PseriesModel,
+  plans: readonly FiledPlan<PseriesPlan>[],
+  { most }: ConnectRequest,
+  { options }: Invocation,
+  io: Io,
+) {
+  const peer = new FreshPseriesPeer()
+  const record = options['record'] as string | undefined
+  const file = record === undefined ? undefined : openSync(record, 'w')
+  try {
+    const results = await comparePseriesScenarios(peer, model, plans, {
+      differencesMax: most,
+      onScenario: (name) => io.progress(name),
+      onDifference: (kind, name) => io.err(`${name} differs: ${kind}; making its script smaller\n`),
+      onAnswers: (script, answers) => {
+        if (file !== undefined) writeSync(file, formatPseriesRecording(script, answers))
+      },
+    })
+    return { results, peer: peer.title }
+  } finally {
+    io.progress('')
+    if (file !== undefined) closeSync(file)
+  }
+}
+
 /** `connect qemu-pseries`: QEMU's hypercalls beside the model's. */
 export async function connectPseries(request: ConnectRequest, call: Invocation, io: Io): Promise<number> {
-  const recorded = await scriptsOf(request.files, io, readPseriesScripts)
-  const given = recorded.map(({ name, entries }) => ({ name, steps: entries.map(({ step }) => step) }))
-  const model = new PseriesModel(call.options['profile'] as string | undefined)
+  const { scripts, scenarios } = await filesOf(request, io, readPseriesScripts)
+  const profile = (call.options['profile'] as string | undefined) ?? PSERIES_PROFILE
+  const model = new PseriesModel(profile)
+  if (scenarios.length > 0) {
+    const plans = planned(request, 'pseries', scenarios, planPseries)
+    const { results, peer } = await runScenarios(model, plans, request, call, io)
+    const made = {
+      peer,
+      profile,
+      planned: plans.length,
+      lineOf: linesOf(scenarios),
+      differenceLines: (d: SmallestPseriesDifference) => pseriesDifferenceLines(d, io.paint),
+      differenceJson: pseriesDifferenceJson,
+    }
+    return reportScenarios(results, made, call, io)
+  }
+  const given = scripts.map(({ name, entries }) => ({ name, steps: entries.map(({ step }) => step) }))
   const peer = await PseriesPeer.start()
   try {
     const result = await compareWith(peer, model, request, given, call, io)

@@ -1,17 +1,9 @@
-import { closeSync, openSync, writeSync } from 'node:fs'
 import { IommulatorError } from '../../bits/errors.ts'
-import { type AgentScript, readAgentScripts } from '../../machine/lockstep/agent-script.ts'
-import { compareAll, isEqual } from '../../machine/lockstep/comparison.ts'
-import { comparisonJson, comparisonText } from '../../machine/lockstep/comparison-report.ts'
-import { type RandomGroup, randomScript } from '../../machine/lockstep/random-script.ts'
-import { KernelPeer } from '../../peer/kernel-peer.ts'
 import type { Command, Invocation } from '../command.ts'
-import { EXIT } from '../exit.ts'
-import type { Io } from '../io.ts'
-import { jsonText } from '../json-text.ts'
 import { PROFILE_NAMES } from '../profiles.ts'
+import { connectKernel } from './connect-kernel.ts'
 import { connectPseries } from './connect-pseries.ts'
-import { type ConnectRequest, PROGRESS_MS, scriptsOf } from './connect-request.ts'
+import type { ConnectRequest } from './connect-request.ts'
 
 const PEERS = ['kernel', 'qemu-pseries'] as const
 /** What is run where nobody says what. */
@@ -43,67 +35,7 @@ function requestOf({ positionals: [peer = '', ...files], options }: Invocation):
     seed: wholeNumber(options, 'seed', 0xffff_ffff) ?? 1,
     dmaEvery: wholeNumber(options, 'dmaEvery', 1_000_000) ?? DMA_EVERY,
     most: Math.max(1, wholeNumber(options, 'most', 1000) ?? 1),
-  }
-}
-
-/** Random scripts until there are enough commands. */
-function* randomScripts(
-  { random, seed, dmaEvery }: ConnectRequest,
-  groups: readonly RandomGroup[],
-): Generator<AgentScript> {
-  let commands = 0
-  for (let number = 0; commands < random; number++) {
-    const script = randomScript({ seed, groups, dmaEvery }, number)
-    commands += script.commands.length
-    yield script
-  }
-}
-
-const EDU = /^ORACLE pci (\S+) 0x1234:0x11e8 group=(\d+)$/gm
-const KERNEL = /^ORACLE kernel (\S+) /m
-
-/** Groups with a device that can do DMA, as the peer names them. */
-const groupsOf = (head: string): RandomGroup[] =>
-  [...head.matchAll(EDU)].map(([, device = '', group = '']) => ({ group: Number(group), device }))
-
-async function compareWith(
-  peer: KernelPeer,
-  request: ConnectRequest,
-  given: readonly AgentScript[],
-  call: Invocation,
-  io: Io,
-) {
-  const profile = call.options['profile'] as string | undefined
-  const record = call.options['record'] as string | undefined
-  const file = record === undefined ? undefined : openSync(record, 'w')
-  const startedMs = io.elapsedMs()
-  let shownMs = startedMs
-  const all = function* (): Generator<AgentScript> {
-    yield* given
-    yield* randomScripts(request, groupsOf(peer.head))
-  }
-  try {
-    if (file !== undefined) writeSync(file, peer.head)
-    const result = await compareAll(peer, all(), {
-      differencesMax: request.most,
-      ...(profile !== undefined && { profile }),
-      onProgress({ commands, equal }) {
-        if (io.elapsedMs() < shownMs) return
-        shownMs = io.elapsedMs() + PROGRESS_MS
-        const rate = commands / Math.max(0.001, (io.elapsedMs() - startedMs) / 1000)
-        io.progress(`${commands} commands, ${equal} equal answers, ${rate.toFixed(0)} commands/s`)
-      },
-      onDifference: (kind, script) => io.err(`${script} differs: ${kind}; making it smaller\n`),
-      onTranscript: (text) => {
-        if (file !== undefined) writeSync(file, text)
-      },
-    })
-    const seconds = (io.elapsedMs() - startedMs) / 1000
-    io.progress('')
-    io.err(`${result.commands} commands in ${seconds.toFixed(1)} s\n`)
-    return result
-  } finally {
-    if (file !== undefined) closeSync(file)
+    isPartial: options['partial'] === true,
   }
 }
 
@@ -118,7 +50,7 @@ export const connectCommand: Command = {
     },
     {
       name: '[files...]',
-      doc: 'scripts for the peer, or recordings whose commands are run again',
+      doc: 'scenarios (YAML or JSON), scripts for the peer, or recordings whose commands are run again',
       complete: 'file',
     },
   ],
@@ -132,6 +64,7 @@ export const connectCommand: Command = {
       flags: '--dma-every <n>',
       doc: `kernel: one random script in n opens a device, which takes seconds; 0 for none (${DMA_EVERY})`,
     },
+    { flags: '--partial', doc: 'run scenarios as far as the peer can do them; the report counts the rest' },
     { flags: '--most <n>', doc: 'end after n different differences (1)' },
     {
       flags: '--profile <profile>',
@@ -146,30 +79,13 @@ export const connectCommand: Command = {
     ['iommulator connect kernel --random 5000 --seed 7', 'random commands'],
     ['iommulator connect qemu-pseries --seed 7', 'random hypercalls'],
     ['iommulator connect kernel script.txt', 'commands of a file, one a line'],
+    ['iommulator connect kernel scenarios/tour/kvm-guest.yaml', 'a scenario, on both'],
     ['iommulator connect kernel --record run.txt', 'keep the answers, for replay'],
   ],
-  async run(call, io) {
+  run(call, io) {
     const request = requestOf(call)
-    if (request.peer === 'qemu-pseries') return connectPseries(request, call, io)
-    const given = await scriptsOf(request.files, io, readAgentScripts)
-    io.err('starting Linux on an emulated POWER9 ...\n')
-    const peer = await KernelPeer.start()
-    try {
-      const kernel = KERNEL.exec(peer.head)?.[1] ?? 'of an unknown release'
-      io.err(`Linux ${kernel} runs after ${(io.elapsedMs() / 1000).toFixed(1)} s\n`)
-      const result = await compareWith(peer, request, given, call, io)
-      const made = {
-        peer: `Linux ${kernel} on QEMU's powernv9`,
-        ...(request.random > 0 && { seed: request.seed }),
-      }
-      io.out(
-        call.options['json'] === true
-          ? jsonText(comparisonJson(result, made))
-          : comparisonText(result, made, io.paint),
-      )
-      return isEqual(result) ? EXIT.CLEAN : EXIT.FINDINGS
-    } finally {
-      await peer.stop()
-    }
+    return request.peer === 'qemu-pseries'
+      ? connectPseries(request, call, io)
+      : connectKernel(request, call, io)
   },
 }
