@@ -11,6 +11,7 @@ import { learnedList } from '../../src/scripts/answers/learned.ts'
 import { rulePages } from '../../src/scripts/answers/pages.ts'
 import { type RecordedRun, runRecording } from '../../src/scripts/answers/recorded-run.ts'
 import { type Recording, readRecordings, recordingOf } from '../../src/scripts/answers/recordings.ts'
+import { exampleInput, RTAS_EXAMPLES } from '../../src/scripts/answers/rtas-differences.ts'
 import { alignedGrid, anchorsOf } from '../../src/scripts/markdown.ts'
 
 let recordings: Recording[] = []
@@ -126,6 +127,7 @@ describe('inputs of hypercalls', () => {
         call,
         args: [liobn, ioba, third, (args['npages'] ?? 0n) as bigint],
         window: isFound ? WINDOW : undefined,
+        open: new Map(),
         wrote: wrote(list),
         layer: 'qemu',
         rule: faults.startsWith('liobn') ? 'liobn-unknown' : 'done',
@@ -150,7 +152,7 @@ describe('inputs of hypercalls', () => {
     ].join('\n')
     const asked = (line: number, ioba: bigint, tce: bigint, rule: string) => ({
       ...{ line, call: 'H_PUT_TCE', args: [0x8000_0001n, ioba, tce, 0n] as const, rule },
-      ...{ window: undefined, wrote: [], layer: 'kvm', isSame: true },
+      ...{ window: undefined, open: new Map(), wrote: [], layer: 'kvm', isSame: true },
     })
     const inputs = hcallInputs({
       recording: { name: 'kvm', kind: 'kernel-answers', text: `${text}\n` },
@@ -191,6 +193,34 @@ describe('inputs of hypercalls', () => {
       'not-enabled',
       'hardware',
     ])
+  })
+})
+
+describe('inputs of calls for dynamic windows', () => {
+  const rows = () =>
+    (pages['real-answers-differences.md'] ?? '').split('\n').filter((line) => /^\| .* `-?\d/.test(line))
+
+  it('are all different', () => {
+    const inputs = RTAS_EXAMPLES.map((e) => exampleInput(e).input)
+    expect(new Set(inputs).size).toBe(RTAS_EXAMPLES.length)
+  })
+
+  it('have one answer each, most of them recorded', () => {
+    const recorded = rows().map((row) => row.split('|')[4]?.trim() ?? '')
+    expect(recorded.length).toBe(RTAS_EXAMPLES.length)
+    for (const cell of recorded) expect(cell).toMatch(/^(?:not run|\d+ \([\w.-]+:\d+\))$/)
+    expect(recorded.filter((cell) => cell !== 'not run').length).toBeGreaterThan(15)
+  })
+
+  it('are shown with the answer where a recording has another one', () => {
+    const { text } = recordings.find(({ name }) => name === 'pseries-random')!
+    const run = runRecording(recordingOf('pseries-random', text))
+    const lines = text.split('\n')
+    const at = lines.findIndex((line) => line.startsWith('rtas 0x2026 6 ') && line.includes(' => 0 '))
+    lines[at] = lines[at]!.replace(/ => 0 .*/, ' => 0 0x7')
+    const other = { ...run, recording: { ...run.recording, text: lines.join('\n') } }
+    const changed = rulePages([other])['real-answers-differences.md'] ?? ''
+    expect(changed).toContain(`\`0 0x7\` 1 (pseries-random:${at + 1})`)
   })
 })
 

@@ -23,6 +23,8 @@ export interface SeenCall {
   readonly args: readonly [bigint, bigint, bigint, bigint]
   /** The window of the LIOBN in the first argument when the call came; of QEMU's tables only. */
   readonly window: SeenWindow | undefined
+  /** All windows when the call came, by LIOBN; of QEMU's tables only. */
+  readonly open: ReadonlyMap<number, SeenWindow>
   readonly wrote: readonly SeenWrite[]
   readonly layer: string
   readonly rule: string
@@ -32,7 +34,7 @@ type Enter = Extract<MachineEvent, { kind: 'call.enter' }>
 interface Open {
   readonly seq: number
   readonly enter: Enter
-  readonly window: SeenWindow | undefined
+  readonly open: ReadonlyMap<number, SeenWindow>
   readonly wrote: SeenWrite[]
 }
 
@@ -40,26 +42,24 @@ interface Open {
 export class AnswerTaker implements RecordSink {
   readonly kinds = ['call.enter', 'call.return', 'window.open', 'window.close', 'tce.set'] as const
   readonly calls: SeenCall[] = []
-  readonly #windows = new Map<number, SeenWindow>()
+  /** Never changed in place: calls keep it. */
+  #windows: ReadonlyMap<number, SeenWindow> = new Map()
   #open: Open | undefined
 
   see(log: RecordLog, seq: number): void {
     const { event, cause } = log.read(seq)
     switch (event.kind) {
       case 'call.enter':
-        if (cause === null) {
-          const window = this.#windows.get(Number(event.a0))
-          this.#open = { seq, enter: event, window, wrote: [] }
-        }
+        if (cause === null) this.#open = { seq, enter: event, open: this.#windows, wrote: [] }
         return
       case 'call.return':
         if (this.#open !== undefined && cause === this.#open.seq) this.#returned(this.#open, event)
         return
       case 'window.open':
-        this.#windows.set(event.liobn, event)
+        this.#windows = new Map([...this.#windows, [event.liobn, event]])
         return
       case 'window.close':
-        this.#windows.delete(event.liobn)
+        this.#windows = new Map([...this.#windows].filter(([liobn]) => liobn !== event.liobn))
         return
       case 'tce.set':
         if (cause === this.#open?.seq) this.#open?.wrote.push(event)
@@ -68,13 +68,15 @@ export class AnswerTaker implements RecordSink {
     }
   }
 
-  #returned({ enter, window, wrote }: Open, event: Extract<MachineEvent, { kind: 'call.return' }>): void {
+  #returned({ enter, open, wrote }: Open, event: Extract<MachineEvent, { kind: 'call.return' }>): void {
     const { a0, a1, a2, a3, line, call } = enter
+    const window = open.get(Number(a0))
     this.calls.push({
       line,
       call,
       args: [a0, a1, a2, a3],
       window,
+      open,
       wrote,
       layer: event.layer,
       rule: event.rule,

@@ -1,137 +1,138 @@
-import type { Value } from '../../bits/answer.ts'
-import type { CallDecl } from '../../bits/call.ts'
 import { resolveProfile } from '../../bits/errata.ts'
-import { hex } from '../../bits/u64.ts'
-import {
-  CREATE_PE_DMA_WINDOW,
-  QUERY_PE_DMA_WINDOW,
-  REMOVE_PE_DMA_WINDOW,
-  RESET_PE_DMA_WINDOW,
-} from '../../kernel/qemu/calls.ts'
 import { QEMU_ERRATA } from '../../kernel/qemu/errata.ts'
-import { createMachine } from '../../machine/create-machine.ts'
-import { describeMachine } from '../../machine/description.ts'
+import { PSERIES_PROFILE, PseriesModel } from '../../machine/lockstep/pseries-model.ts'
 import { alignedGrid } from '../markdown.ts'
-import { type RuleCounts, summed } from './rule-counts.ts'
+import { AnswerTaker } from './answer-taker.ts'
+import type { RecordedRun } from './recorded-run.ts'
+import { BUID, DDW, type RtasAnswers, type RtasStep, recordedRtas, rtasInput, TABLES } from './rtas-inputs.ts'
 import { NOT_RUN } from './rule-pages.ts'
 
-type Args = Readonly<Record<string, Value>>
-type Step = readonly [decl: CallDecl, args: Args]
-interface RtasExample {
+/** A call for dynamic windows on a new machine, with those that are made before it. */
+export interface RtasExample {
+  readonly call: string
   readonly title: string
-  /** Calls that are made before, on a new machine. */
-  readonly before?: readonly Step[]
-  readonly step: Step
+  readonly steps: readonly RtasStep[]
 }
 
-const BUID = 0x0800_0000_2000_0000n
-const NOBODY = 0x0800_0000_7777_0000n
-const DEFAULT = 0x8000_0000n
-const OTHER = 0x8000_0001n
-const buid = BUID
-const query = (args: Args = {}): Step => [QUERY_PE_DMA_WINDOW, { buid, ...args }]
-const create = (args: Args = {}): Step => [
-  CREATE_PE_DMA_WINDOW,
-  { buid, page_shift: 16n, window_shift: 30n, ...args },
-]
-const remove = (args: Args = {}): Step => [REMOVE_PE_DMA_WINDOW, { liobn: OTHER, ...args }]
-const reset = (args: Args = {}): Step => [RESET_PE_DMA_WINDOW, { buid, ...args }]
+const CFG = 0
+const NOBODY = [0x0800_0000, 0x7777_0000] as const
+const [DEFAULT, OTHER] = TABLES
+const rtas = (token: number, nret: number, ...args: number[]): RtasStep => ({
+  kind: 'rtas',
+  token,
+  nret,
+  args,
+})
+const query = (nret = 6, buid: readonly number[] = BUID): RtasStep =>
+  rtas(DDW.query.token, nret, CFG, ...buid)
+const create = (pageShift = 16, windowShift = 30, buid: readonly number[] = BUID): RtasStep =>
+  rtas(DDW.create.token, 4, CFG, ...buid, pageShift, windowShift)
+const remove = (liobn: number, nret = 1): RtasStep => rtas(DDW.remove.token, nret, liobn)
+const reset = (buid: readonly number[] = BUID): RtasStep => rtas(DDW.reset.token, 1, CFG, ...buid)
 
-const EXAMPLES: readonly RtasExample[] = [
-  { title: '6 cells of results', step: query() },
-  { title: '5 cells of results', step: query({ nret: 5n }) },
-  { title: '4 cells of results', step: query({ nret: 4n }) },
-  { title: 'no such host bridge', step: query({ buid: NOBODY }) },
-  { title: 'both windows are open', before: [create()], step: query() },
-  { title: 'a second window of 1 GiB', step: create() },
-  { title: '4 cells of arguments', step: create({ nargs: 4n }) },
-  { title: 'no such host bridge', step: create({ buid: NOBODY }) },
-  { title: 'pages that it does not have', step: create({ page_shift: 25n }) },
-  { title: 'a window below a page', step: create({ page_shift: 24n, window_shift: 23n }) },
-  { title: 'a third window', before: [create()], step: create() },
-  { title: 'a window of 2^32 pages', step: create({ page_shift: 12n, window_shift: 44n }) },
-  {
-    title: 'beside a window at 1 << 59',
-    before: [create(), remove({ liobn: DEFAULT })],
-    step: create(),
-  },
-  { title: 'one of two windows', before: [create()], step: remove() },
-  { title: 'the default window', step: remove({ liobn: DEFAULT }) },
-  { title: 'no such LIOBN', step: remove({ liobn: 0x8000_7777n }) },
-  { title: 'a LIOBN without a window', step: remove() },
-  { title: '2 cells of results', step: remove({ nret: 2n }) },
-  {
-    title: 'the last window, not the default one',
-    before: [create(), remove({ liobn: DEFAULT })],
-    step: remove(),
-  },
-  {
-    title: 'the last window, in the first table',
-    before: [remove({ liobn: DEFAULT }), create()],
-    step: remove({ liobn: DEFAULT }),
-  },
-  { title: 'windows as after the start', before: [create()], step: reset() },
-  { title: 'no such host bridge', step: reset({ buid: NOBODY }) },
+const QUERY = 'ibm,query-pe-dma-window'
+const CREATE = 'ibm,create-pe-dma-window'
+const REMOVE = 'ibm,remove-pe-dma-window'
+const RESET = 'ibm,reset-pe-dma-window'
+const example = (call: string, title: string, ...steps: RtasStep[]): RtasExample => ({ call, title, steps })
+
+export const RTAS_EXAMPLES: readonly RtasExample[] = [
+  example(QUERY, '6 cells of results', query()),
+  example(QUERY, '5 cells of results', query(5)),
+  example(QUERY, '4 cells of results', query(4)),
+  example(QUERY, 'no such host bridge', query(6, NOBODY)),
+  example(QUERY, 'both windows are open, 6 cells', create(), query()),
+  example(QUERY, 'both windows are open, 5 cells', create(), query(5)),
+  example(
+    QUERY,
+    'the last window, made in the first table, is gone',
+    ...[remove(DEFAULT), create(), remove(DEFAULT), query()],
+  ),
+  example(CREATE, 'beside the default window', create()),
+  example(CREATE, '4 cells of arguments', rtas(DDW.create.token, 4, CFG, ...BUID, 16)),
+  example(CREATE, 'no such host bridge', create(16, 30, NOBODY)),
+  example(CREATE, 'pages that it does not have', create(25)),
+  example(CREATE, 'a window below a page', create(24, 23)),
+  example(CREATE, 'a third window', create(), create()),
+  example(CREATE, 'a window of 2^32 pages', create(12, 44)),
+  example(CREATE, 'no window is open', remove(DEFAULT), create()),
+  example(CREATE, 'beside a window at 1 << 59', create(), remove(DEFAULT), create()),
+  example(REMOVE, 'the other of two windows', create(), remove(OTHER)),
+  example(REMOVE, 'the default one of two', create(), remove(DEFAULT)),
+  example(REMOVE, 'the default window alone', remove(DEFAULT)),
+  example(REMOVE, 'no such LIOBN', remove(0x8000_7777)),
+  example(REMOVE, 'a LIOBN without a window', remove(OTHER)),
+  example(REMOVE, '2 cells of results', remove(DEFAULT, 2)),
+  example(REMOVE, 'the last window', create(), remove(DEFAULT), remove(OTHER)),
+  example(RESET, 'two windows', create(), reset()),
+  example(RESET, 'no such host bridge', reset(NOBODY)),
 ]
 
-interface Outcome {
+/** The answer to the last step of an example, as recordings have it. */
+const answerTo = (model: PseriesModel, { title, steps }: RtasExample): string =>
+  model.answers({ name: title, steps }).at(-1) ?? ''
+
+/** The input of the last step of an example, and the rule that answers it. */
+export function exampleInput({ title, steps }: RtasExample): {
+  readonly input: string
   readonly rule: string
-  readonly text: string
+} {
+  const taker = new AnswerTaker()
+  new PseriesModel(PSERIES_PROFILE, (log) => log.subscribe(taker)).answers({ name: title, steps })
+  const [seen, step] = [taker.calls.at(-1), steps.at(-1)]
+  if (seen === undefined || step === undefined) throw new Error(`${title}: no call`)
+  return { input: rtasInput(step, seen.open), rule: seen.rule }
 }
 
-function outcomeOf(profile: string, { before = [], step }: RtasExample): Outcome {
-  const machine = createMachine(describeMachine({ profile, phbs: [{}] }))
-  const perform = ([{ verb, name }, args]: Step) => machine.perform({ verb, call: name, args })
-  for (const made of before) {
-    const { code, rule } = perform(made)
-    if (code !== 'RTAS_OUT_SUCCESS') throw new Error(`set up: ${rule}`)
-  }
-  const { code, rule, outputs } = perform(step)
-  const word = (name: string): bigint => BigInt(outputs[name] as bigint)
-  const isDone = code === 'RTAS_OUT_SUCCESS'
-  const [decl] = step
-  if (isDone && decl === QUERY_PE_DMA_WINDOW)
-    return { rule, text: `0: ${word('windows')} of ${hex(word('largest'))} pages` }
-  if (isDone && decl === CREATE_PE_DMA_WINDOW) {
-    return { rule, text: `0: ${hex(word('liobn'))} at ${hex((word('addr_hi') << 32n) | word('addr_lo'))}` }
-  }
-  const windows = (perform(query()).outputs['windows'] ?? 0n) as bigint
-  return { rule, text: isDone ? `0: ${2n - BigInt(windows)} open` : code.replace(/^RTAS_OUT_/, '') }
-}
-
-const PROFILE = 'qemu-7.2'
-
-interface Compared extends Outcome {
-  readonly decl: CallDecl
-  readonly title: string
+interface Compared extends RtasExample {
+  readonly input: string
+  readonly rule: string
+  readonly qemu: string
   readonly meant: string
   readonly because: readonly string[]
 }
 
-function compared(example: RtasExample): Compared {
-  const { title, step } = example
-  const { rule, text } = outcomeOf(PROFILE, example)
-  const { ids } = resolveProfile(QEMU_ERRATA, PROFILE)
-  const because = ids.filter((id) => outcomeOf(`${PROFILE},-${id}`, example).text !== text)
-  return { decl: step[0], title, rule, text, meant: outcomeOf('intended', example).text, because }
+function comparedExamples(): Compared[] {
+  const { ids } = resolveProfile(QEMU_ERRATA, PSERIES_PROFILE)
+  const [qemu, meant] = [new PseriesModel(PSERIES_PROFILE), new PseriesModel('intended')]
+  const without = ids.map((id) => ({ id, model: new PseriesModel(`${PSERIES_PROFILE},-${id}`) }))
+  return RTAS_EXAMPLES.map((e) => {
+    const answer = answerTo(qemu, e)
+    const because = without.filter(({ model }) => answerTo(model, e) !== answer).map(({ id }) => id)
+    return { ...e, ...exampleInput(e), qemu: answer, meant: answerTo(meant, e), because }
+  })
 }
 
 /** What the model answers does not depend on recordings: done once. */
 let comparisons: readonly Compared[] | undefined
 
+const recordedText = (answers: RtasAnswers | undefined, qemu: string): string =>
+  answers === undefined
+    ? NOT_RUN
+    : [...answers]
+        .map(([answer, { count, place }]) => `${answer === qemu ? '' : `\`${answer}\` `}${count} (${place})`)
+        .join(', ')
+
 /** What QEMU and the interface answer to calls for dynamic windows, call by call. */
-export function rtasTables(counts: readonly RuleCounts[]): string {
-  comparisons ??= EXAMPLES.map(compared)
-  const rows = comparisons.map(({ decl, title, rule, text, meant, because }) => {
-    const recorded = summed(counts.map((c) => ({ name: c.name, count: c.of(decl, rule).same })))
-    const place = recorded.total === 0 ? NOT_RUN : `${recorded.total} (${recorded.place})`
-    return { decl, cells: [title, text, `\`${rule}\``, place, meant, because.join(' ')] }
-  })
-  const head = ['input', 'QEMU 7.2', 'rule', 'rule recorded', 'interface', 'errata']
-  return [...new Set(rows.map(({ decl }) => decl))]
-    .map((decl) => {
-      const ofCall = rows.filter((r) => r.decl === decl).map(({ cells }) => cells)
-      return `### ${decl.name}\n\n${alignedGrid(head, ofCall)}\n`
+export function rtasTables(runs: readonly RecordedRun[]): string {
+  comparisons ??= comparedExamples()
+  const recorded = recordedRtas(runs)
+  const rows = comparisons.map(({ call, title, input, rule, qemu, meant, because }) => ({
+    call,
+    cells: [
+      title,
+      `\`${qemu}\``,
+      `\`${rule}\``,
+      recordedText(recorded.get(input), qemu),
+      `\`${meant}\``,
+      because.join(' '),
+    ],
+  }))
+  const head = ['input', 'QEMU 7.2', 'rule', 'recorded', 'interface', 'errata']
+  return [...new Set(rows.map(({ call }) => call))]
+    .map((name) => {
+      const ofCall = rows.filter(({ call }) => call === name).map(({ cells }) => cells)
+      return `### ${name}\n\n${alignedGrid(head, ofCall)}\n`
     })
     .join('\n')
 }
