@@ -3,6 +3,7 @@ import type { CallDecl } from '../src/bits/call.ts'
 import { resolveProfile } from '../src/bits/errata.ts'
 import { Journal } from '../src/bits/state.ts'
 import { U64_MAX } from '../src/bits/u64.ts'
+import type { Judge } from '../src/check/judge.ts'
 import type { IodaPe } from '../src/hw/ioda-pe.ts'
 import { IodaPhb } from '../src/hw/ioda-phb.ts'
 import { PreregisteredMemory } from '../src/kernel/prereg/preregistered-memory.ts'
@@ -64,6 +65,7 @@ export class HwStand {
   readonly log = new RecordLog({ keepRecords: KEEP_RECORDS })
   readonly stage = new Stage(this.log)
   readonly host: Host
+  readonly processes: ProcessTable
   readonly qemu: Process
   readonly memory: PreregisteredMemory
   readonly phb: IodaPhb
@@ -91,6 +93,7 @@ export class HwStand {
     for (let i = 0; i < 2 * KEEP_RECORDS; i++) log.append(KIND['memory.write'], -1)
     log.on = false
     const processes = new ProcessTable(host)
+    this.processes = processes
     this.qemu = processes.spawn('qemu', { memlockBytes: U64_MAX, hasIpcLock: true })
     processes.actor = 'qemu'
     this.memory = new PreregisteredMemory({ host })
@@ -115,6 +118,12 @@ export class HwStand {
     this.fd = this.#opened('/dev/vfio/vfio')
     this.call(VFIO_GROUP_SET_CONTAINER, { fd: this.#opened(`/dev/vfio/${GROUP}`), container: this.fd })
     this.call(VFIO_SET_IOMMU, { fd: this.fd, type: V2 })
+  }
+
+  /** Checkers see everything from here on, the set-up that follows included. */
+  watch(judge: Judge): void {
+    judge.attach(this.log)
+    this.log.on = true
   }
 
   mmap(address: bigint, bytes: bigint, hugeShift = 0): void {

@@ -40,7 +40,7 @@ export const swap32 = (x: number): number =>
 
 /** Lanes of the address at which a page starts: page << `pageShift`, for shifts from 1 to 31. */
 export const hiOfPage = (page: number, pageShift: number): number =>
-  Math.floor(page / 2 ** (32 - pageShift)) | 0
+  Math.floor(page / (POWERS_OF_TWO[32 - pageShift] as number)) | 0
 export const loOfPage = (page: number, pageShift: number): number => page << pageShift
 
 /** `0x` and lower-case hexadecimal digits, as every log and file of ours writes 64-bit values. */

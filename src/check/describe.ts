@@ -186,7 +186,7 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
   'hw.store': (e) =>
     `${counted(e.count, 'store')} to register ${hex(e.offset)} of ${e.unit}, from ${hex(e.value)} on`,
   'hw.firmware': (e) =>
-    `firmware call ${e.call} (${e.unit}, ${e.scope}, PE ${e.pe}, ${hex(e.pageBytes)}, ${hex(e.address)}, ${e.count}) answers ${e.code}`,
+    `firmware call ${e.call} (${e.unit}, ${e.scope}, PE ${e.pe}, ${hex(e.pageBytes)}, ${hex(e.address)}, ${e.count})${e.calls > 1 ? `, and ${e.calls - 1} more for the pages behind,` : ''} answers ${e.code}`,
   'hw.kill': (e) => `${e.unit} forgets ${killedText(e)}`,
   'pe.freeze': (e) =>
     `${e.unit} freezes PE ${e.pe}: a ${e.write === 1 ? 'write' : 'read'} at bus address ${hex(e.address)}, ${e.why}`,

@@ -159,10 +159,10 @@ export class IodaPe implements DmaPort, TableGroup, TableUser {
     })
   }
 
-  forget(table: MultiLevelTable, entry: number, count: number): void {
+  forget(table: MultiLevelTable, entry: number, count: number, calls: number): void {
     const { kills, tables, killsNothingForEver } = this.#phb
     if (entry === 0 && count === 0 && killsNothingForEver) tables.onBug?.(ENDLESS_KILL)
-    else kills.pages(this.pe, table, entry, count)
+    else kills.pages(this.pe, table, entry, count, calls)
   }
 
   /**

@@ -92,26 +92,29 @@ export class TceKills {
     this.#unit = stage.log.names.intern(unit)
   }
 
-  /** Absolute entries [entry, entry + count) of a table, for one PE. */
-  pages(pe: number, table: MultiLevelTable, entry: number, count: number): void {
+  /** Absolute entries [entry, entry + count) of a table, for one PE; and `calls - 1` times as many behind them. */
+  pages(pe: number, table: MultiLevelTable, entry: number, count: number, calls: number): void {
+    // Nothing to forget, and nobody to tell.
+    if (!this.#stage.log.on && this.#cache.count === 0) return
     const { kill } = this.#platform
     const { pageShift } = table
     if (kill === 'memory-register') {
-      this.#pairs(pe, table, entry, count)
+      for (let i = 0; i < calls; i++) this.#pairs(pe, table, entry + i * count, count)
       return
     }
+    const all = count * calls
     const hi = hiOfAddress(entry, pageShift)
     const lo = loOfAddress(entry, pageShift)
     if (kill === 'page-register') {
-      this.#store(KILL_ONE_HI | hi, (pe & PE_MASK) | lo, pageShift, count)
-      this.#drop(pe & PE_MASK, entry, count, pageShift)
+      this.#store(KILL_ONE_HI | hi, (pe & PE_MASK) | lo, pageShift, all)
+      this.#drop(pe & PE_MASK, entry, all, pageShift)
       return
     }
     const { killsWholePe, pageShifts } = this.#platform
     const isTaken = killsWholePe || pageShifts.includes(pageShift)
-    this.#call(KILL_SCOPE.PAGES, pe, pageShift, hi, lo, count, isTaken ? 0 : FIRMWARE_PARAMETER)
+    this.#call(KILL_SCOPE.PAGES, pe, pageShift, hi, lo, count, isTaken ? 0 : FIRMWARE_PARAMETER, calls)
     if (killsWholePe) this.#dropPe(pe)
-    else if (isTaken) this.#drop(pe, entry, count, pageShift)
+    else if (isTaken) this.#drop(pe, entry, all, pageShift)
   }
 
   /** All of a PE. */
@@ -169,21 +172,61 @@ export class TceKills {
   #store(hi: number, lo: number, step: number, count: number): void {
     if (count === 0) return
     const { log, cause } = this.#stage
-    const high = hiOfNumber(count)
-    log.append(STORE, cause, this.#unit, TCE_KILL_OFFSET, lo, hi, step, loOfNumber(count), high)
+    if (!log.on) return
+    const at = log.begin(STORE, cause)
+    const { lanes } = log
+    lanes[at] = this.#unit
+    lanes[at + 1] = TCE_KILL_OFFSET
+    lanes[at + 2] = lo
+    lanes[at + 3] = hi
+    lanes[at + 4] = step
+    lanes[at + 5] = loOfNumber(count)
+    lanes[at + 6] = hiOfNumber(count)
+    log.commit(STORE)
   }
 
-  #call(scope: number, pe: number, shift: number, hi: number, lo: number, count: number, code: number): void {
+  #call(
+    scope: number,
+    pe: number,
+    shift: number,
+    hi: number,
+    lo: number,
+    count: number,
+    code: number,
+    calls = 1,
+  ): void {
     const { log, cause } = this.#stage
+    if (!log.on) return
+    const at = log.begin(CALL, cause)
+    const { lanes } = log
+    lanes[at] = this.#unit
+    lanes[at + 1] = FIRMWARE_TCE_KILL
+    lanes[at + 2] = scope
+    lanes[at + 3] = pe
     // The kernel hands the page over in 32 bits.
-    const pageBytes = shift < 0 || shift > 31 ? 0 : 1 << shift
-    const high = hiOfNumber(count)
-    const low = loOfNumber(count)
-    log.append(CALL, cause, this.#unit, FIRMWARE_TCE_KILL, scope, pe, pageBytes, lo, hi, low, high, code)
+    lanes[at + 4] = shift < 0 || shift > 31 ? 0 : 1 << shift
+    lanes[at + 5] = lo
+    lanes[at + 6] = hi
+    lanes[at + 7] = loOfNumber(count)
+    lanes[at + 8] = hiOfNumber(count)
+    lanes[at + 9] = code
+    lanes[at + 10] = calls
+    log.commit(CALL)
   }
 
   #record(scope: number, pe: number, hi: number, lo: number, shift: number, count: number): void {
     const { log, cause } = this.#stage
-    log.append(KILL, cause, this.#unit, scope, pe, lo, hi, shift, loOfNumber(count), hiOfNumber(count))
+    if (!log.on) return
+    const at = log.begin(KILL, cause)
+    const { lanes } = log
+    lanes[at] = this.#unit
+    lanes[at + 1] = scope
+    lanes[at + 2] = pe
+    lanes[at + 3] = lo
+    lanes[at + 4] = hi
+    lanes[at + 5] = shift
+    lanes[at + 6] = loOfNumber(count)
+    lanes[at + 7] = hiOfNumber(count)
+    log.commit(KILL)
   }
 }

@@ -1,6 +1,32 @@
 import type { AddressSpace } from '../memory/address-space.ts'
 import type { Task } from '../memory/locked-vm.ts'
 
+/** What the cell of a page behind a region holds: the frame, and whether a device wrote it behind the kernel's back. */
+export const DIRTY = 1
+const FRAME_SHIFT = 1
+export const cellOfFrame = (frame: number): number => (frame + 1) << FRAME_SHIFT
+export const frameOfCell = (cell: number): number => (cell >>> FRAME_SHIFT) - 1
+
+/** A region of ordinary memory, lent for mappings one after the other: see `MmIommu.lend`. */
+export interface RegionLoan {
+  /** -1: nothing is lent. */
+  region: number
+  /** First page of the process, and how many: pages of 4 KiB. */
+  first: number
+  pages: number
+  /** log2 of the largest IOMMU page that it backs. */
+  pageShift: number
+  /** log2 of the 4 KiB pages in a system page. */
+  subShift: number
+  /** A cell for each system page (`frameOfCell`); a page that a device wrote is marked with `DIRTY`. */
+  frames: Int32Array
+  /** 1 + live mappings: the cell that holds it. */
+  counts: Int32Array
+  count: number
+  /** `MmIommu.version` when it was lent: another one means that the loan is over. */
+  version: number
+}
+
 /**
  * Preregistered memory of address spaces, as VFIO and KVM ask for it (Linux v6.1 arch/powerpc/mm/book3s64/
  * iommu_api.c). Regions are numbers; user addresses are in lanes, host pages are 4 KiB page numbers.
@@ -36,6 +62,21 @@ export interface MmIommu {
   mappedInc(region: number): number
   /** A mapping goes; never below 1. */
   mappedDec(region: number): void
+  /** Whether a region gets its first mapping (no other CPU gives it back just then): asked once for each such mapping. */
+  takesFirst(): boolean
+  /**
+   * Lends the region that holds a user address to who maps and unmaps many of its pages: false where there is none, it
+   * is memory of a device, its last holder is gone, or an undo log must see each change. The borrower looks at bounds
+   * and counts as `lookup`, `toHpa`, `mappedInc`, `mappedDec` and `markDirty` do, leaves the count at 1 at least, and
+   * tells what it does with `beforeMapped` and `noteMapped` where things are recorded.
+   */
+  lend(mm: AddressSpace, uaHi: number, uaLo: number, loan: RegionLoan): boolean
+  /** Another number whenever a region has come, gone, or lost its last holder, and whenever the host went back. */
+  readonly version: number
+  /** Mappings of a region that is lent are about to come (1) or go (-1): for the record. */
+  beforeMapped(region: number, delta: number): void
+  /** So many have come, or gone (below 0): for the record. */
+  noteMapped(region: number, delta: number): void
   /** Mappings that come, or go, one after the other are one record from here on; it comes with `endRun` at the latest. */
   beginRun(): void
   endRun(): void

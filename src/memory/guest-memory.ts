@@ -69,6 +69,10 @@ const nothing = { first: 0, pages: 0 } as const
 export class GuestMemory implements BusMemory {
   wordHi = 0
   wordLo = 0
+  // Results of `focus`.
+  slotFirst = 0
+  slotPages = 0
+  slotUaPage = 0
   readonly #host: Host
   // Of the host, one step nearer for the hot path.
   readonly #memory: HostMemory
@@ -169,7 +173,20 @@ export class GuestMemory implements BusMemory {
   uaPageOf(page: number): number {
     const slot = this.#slotOf(page)
     if (slot === undefined) return NO_UA
-    return slot.uaPage * 2 ** (this.#host.pageShift - PAGE_4K_SHIFT) + (page - slot.first)
+    return slot.uaPage * (1 << this.#subShift) + (page - slot.first)
+  }
+
+  /**
+   * Looks up the slot of a 4 KiB page of the guest, for who translates many: `slotFirst` is its first page, `slotPages`
+   * how many, `slotUaPage` the user address behind the first, in 4 KiB pages. False outside the slots.
+   */
+  focus(page: number): boolean {
+    const slot = this.#slotOf(page)
+    if (slot === undefined) return false
+    this.slotFirst = slot.first
+    this.slotPages = slot.pages
+    this.slotUaPage = slot.uaPage * (1 << this.#subShift)
+    return true
   }
 
   /** The user address behind a guest physical address. */

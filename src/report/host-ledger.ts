@@ -180,7 +180,7 @@ export class HostCounter implements RecordSink {
         )
         return
       case KIND['hw.firmware']:
-        this.#cache(log.slot(seq, FIRMWARE.unit)).firmwareCalls++
+        this.#cache(log.slot(seq, FIRMWARE.unit)).firmwareCalls += log.slot(seq, FIRMWARE.calls)
         return
       case KIND['pe.freeze']:
       case KIND['pe.stop']:

@@ -8,6 +8,22 @@
 export type DmaDir = 0 | 1 | 2 | 3
 
 /**
+ * Words of neighbouring entries, lent for changes in place: big-endian lanes, high first, two to an entry. Who changes
+ * them tells the table (`note`), and keeps them no longer than until somebody else may change a level.
+ */
+export interface LentEntries {
+  /** Slots (entries from the start of the table): the first, and the one behind the last. */
+  start: number
+  end: number
+  /** Where the word of the first slot stands. */
+  tces: Int32Array
+  tceCell: number
+  /** The same for the userspace view. */
+  users: Int32Array
+  userCell: number
+}
+
+/**
  * One hardware TCE table. Entry numbers are absolute (the window's start included) and exact numbers below 2^53;
  * host addresses are 4 KiB page numbers. Nothing here allocates JavaScript objects.
  *
@@ -45,8 +61,21 @@ export interface HwTable {
    */
   beginRun(): void
   endRun(): void
-  /** Makes the TCE caches of all PEs that use the table forget entries [entry, entry + count). */
-  kill(entry: number, count: number): void
+  /**
+   * Makes the TCE caches of all PEs that use the table forget entries [entry, entry + count); `calls` times, each for
+   * the entries behind those before.
+   */
+  kill(entry: number, count: number, calls?: number): void
+
+  /**
+   * Lends the words of a slot and of those behind it: false where a level is missing, the undo log is on, or there is
+   * no userspace view.
+   */
+  lend?(slot: number, into: LentEntries): boolean
+  /** Whether the words that were lent last are still those of their slots. */
+  readonly isLent?: boolean
+  /** A lent word was changed; recorded like a swap. */
+  note?(slot: number, beforeHi: number, beforeLo: number, hi: number, lo: number): void
 
   /** The user address in the last slot that `userSlot` found, in lanes. */
   userHi: number

@@ -12,6 +12,7 @@ export const BLOCK_BYTES_SHIFT_MAX = 24
 export const NO_PAGE = -1
 /** A level of no more entries lies in one stretch of words, because levels begin at multiples of their size. */
 const CELLS_ENTRIES = CELLS_PAGES << PAGE_ENTRIES_SHIFT
+const NO_WORDS = new Int32Array(0)
 
 /** Where levels come from. */
 export interface LevelParts {
@@ -46,13 +47,27 @@ export class LevelTree {
   hi = 0
   lo = 0
   readonly #parts: LevelParts
+  readonly #host: Host
   readonly #memory: HostMemory
   readonly #levels: number
   readonly #levelShift: number
   readonly #levelEntries: number
   /** Slots that the levels can tell apart. */
   readonly #capacity: number
+  /** What `lend` lent: words of memory, two lanes each (big-endian, high first), and where the first one stands. */
+  words: Int32Array = NO_WORDS
+  cell = 0
+  /** The leaf of which words were lent. */
+  #lentPage = NO_PAGE
   #keepsLeaf = false
+  /** Whether the leaf that was found last is the right one without a look at the levels above it. */
+  #isTrusted = false
+  // The words that led to it, where they could be had: where they lie, and what they held.
+  #isPathKnown = false
+  readonly #pathWords: Int32Array[] = []
+  readonly #pathCells: number[] = []
+  readonly #pathHis: number[] = []
+  readonly #pathLos: number[] = []
   // The leaf that was found last, the slot of its first entry, and its words where they can be had.
   #leafPage = NO_PAGE
   #leafStart = 0
@@ -64,6 +79,7 @@ export class LevelTree {
 
   private constructor(parts: LevelParts, { levels, levelShift }: LevelShape, rootPage: number) {
     this.#parts = parts
+    this.#host = parts.host
     this.#memory = parts.host.memory
     this.#levels = levels
     this.#levelShift = levelShift
@@ -81,7 +97,7 @@ export class LevelTree {
   /** With `true`, the leaf that was found last is found again without a walk: nobody may change levels until `false`. */
   keepLeaf(on: boolean): void {
     this.#keepsLeaf = on
-    this.#leafPage = NO_PAGE
+    this.#isTrusted = false
     this.#cells = undefined
   }
 
@@ -89,6 +105,7 @@ export class LevelTree {
   find(index: number, alloc: boolean): boolean {
     const into = index - this.#leafStart
     if (this.#leafPage === NO_PAGE || into < 0 || into >= this.#levelEntries) return this.#walk(index, alloc)
+    if (!this.#isTrusted && !this.#leadsToLeaf()) return this.#walk(index, alloc)
     this.#setSlot(this.#leafPage, into)
     this.#cell = this.#leafCell + 2 * into
     return true
@@ -106,6 +123,26 @@ export class LevelTree {
     }
     this.hi = swap32(cells[this.#cell] as number)
     this.lo = swap32(cells[this.#cell + 1] as number)
+  }
+
+  /**
+   * Lends the words of an index and of those behind it for changes in place, in `words` from `cell` on: answers how
+   * many. 0 where a level is missing, nothing was ever written near, or an undo log must see each change.
+   */
+  lend(index: number): number {
+    if (!this.find(index, false) || this.slotPage === NO_PAGE) return 0
+    const words = this.#memory.cellsOf(this.slotPage)
+    if (words === undefined) return 0
+    this.words = words
+    this.#lentPage = this.#leafPage
+    this.cell = cellOf(this.slotPage) + (this.slotOffset >>> 2)
+    return Math.min(this.#levelEntries - this.#into, (words.length - this.cell) >>> 1)
+  }
+
+  /** Whether words that `lend` lent last are still those of their slots: the levels above have not changed. */
+  get isLent(): boolean {
+    if (this.#leafPage !== this.#lentPage || this.#leafPage === NO_PAGE) return false
+    return this.#isTrusted || this.#leadsToLeaf()
   }
 
   /** How many slots from the one that was found last on are 0: those of its leaf, and no more than `most`. */
@@ -145,6 +182,9 @@ export class LevelTree {
     const memory = this.#memory
     let page = this.rootPage
     let rest = index
+    this.#leafPage = NO_PAGE
+    this.#isTrusted = false
+    let isKnown = !this.#host.journal.on
     for (let level = this.#levels - 1; level > 0; level--) {
       const n = digitOf(index, level * levelShift, levelShift)
       rest -= n * (POWERS_OF_TWO[level * levelShift] as number)
@@ -152,9 +192,11 @@ export class LevelTree {
       const offset = (n & PAGE_ENTRIES_MASK) << TCE_BYTES_SHIFT
       memory.loadU64be(at, offset)
       if ((memory.wordHi | memory.wordLo) !== 0) {
+        isKnown &&= this.#rememberPath(level - 1, at, offset)
         page = (memory.wordHi << 20) | (memory.wordLo >>> 12)
         continue
       }
+      isKnown = false
       this.missingSlots = POWERS_OF_TWO[level * levelShift] as number
       if (!alloc) return false
       page = allocateLevel(this.#parts, levelShift)
@@ -168,15 +210,46 @@ export class LevelTree {
       this.strayAddress = BigInt.asUintN(64, BigInt(page) * 4096n + BigInt(rest) * BigInt(TCE_BYTES))
       return true
     }
+    this.#leafPage = page
+    this.#leafStart = index - rest
+    this.#isPathKnown = isKnown
     if (this.#keepsLeaf) {
-      this.#leafPage = page
-      this.#leafStart = index - rest
-      if (this.#levelEntries <= CELLS_ENTRIES) this.#cells = memory.cellsOf(page)
-      this.#leafCell = cellOf(page)
+      this.#trust()
       this.#cell = this.#leafCell + 2 * rest
     }
     this.#setSlot(page, rest)
     return true
+  }
+
+  /** Remembers the word of a level that leads to the next one; false where its words cannot be had. */
+  #rememberPath(level: number, page: number, offset: number): boolean {
+    const words = this.#memory.cellsOf(page)
+    if (words === undefined) return false
+    const cell = cellOf(page) + (offset >>> 2)
+    this.#pathWords[level] = words
+    this.#pathCells[level] = cell
+    this.#pathHis[level] = words[cell] as number
+    this.#pathLos[level] = words[cell + 1] as number
+    return true
+  }
+
+  /** Whether the levels lead to the leaf that was found last as they did then. */
+  #leadsToLeaf(): boolean {
+    if (!this.#isPathKnown || this.#host.journal.on) return false
+    for (let level = this.#levels - 2; level >= 0; level--) {
+      const words = this.#pathWords[level] as Int32Array
+      const cell = this.#pathCells[level] as number
+      if (words[cell] !== this.#pathHis[level] || words[cell + 1] !== this.#pathLos[level]) return false
+    }
+    if (this.#keepsLeaf) this.#trust()
+    return true
+  }
+
+  /** For as long as leaves are kept, there is no other look. */
+  #trust(): void {
+    this.#isTrusted = true
+    if (this.#levelEntries <= CELLS_ENTRIES) this.#cells = this.#memory.cellsOf(this.#leafPage)
+    this.#leafCell = cellOf(this.#leafPage)
   }
 
   #setSlot(leafPage: number, into: number): void {

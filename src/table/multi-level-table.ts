@@ -4,7 +4,7 @@ import { Cells, keyOf } from '../bits/state.ts'
 import { hiOf, hiOfNumber, loOf, loOfNumber } from '../bits/u64.ts'
 import { KIND } from '../trace/event.ts'
 import type { Stage } from '../trace/stage.ts'
-import type { DmaDir, HwTable } from './hw-table.ts'
+import type { DmaDir, HwTable, LentEntries } from './hw-table.ts'
 import type { TableGeometry } from './ioda-geometry.ts'
 import { type LevelParts, LevelTree, NO_PAGE } from './level-tree.ts'
 import { SwapRun } from './swap-run.ts'
@@ -17,8 +17,8 @@ const REF = KIND['hw.ref']
 const PAGES_OF_4_GIB = 2 ** 20
 /** Whoever caches entries of a table: the PEs that it is programmed into. */
 export interface TableUser {
-  /** Forgets absolute entries [entry, entry + count). */
-  forget(table: MultiLevelTable, entry: number, count: number): void
+  /** Forgets absolute entries [entry, entry + count), and `calls - 1` times as many behind them. */
+  forget(table: MultiLevelTable, entry: number, count: number, calls: number): void
 }
 
 /** What the hardware tables of a host share. */
@@ -149,10 +149,34 @@ export class MultiLevelTable implements HwTable {
     return this.#tces.find(entry - this.offset, false)
   }
 
-  kill(entry: number, count: number): void {
+  kill(entry: number, count: number, calls = 1): void {
     const users = this.#users
     const told = this.#tellsFirstOnly ? Math.min(1, users.length) : users.length
-    for (let i = 0; i < told; i++) (users[i] as TableUser).forget(this, entry, count)
+    for (let i = 0; i < told; i++) (users[i] as TableUser).forget(this, entry, count, calls)
+  }
+
+  lend(slot: number, into: LentEntries): boolean {
+    const tces = this.#tces
+    const view = this.#view
+    if (view === undefined || slot < 0 || slot >= this.entries) return false
+    const count = Math.min(tces.lend(slot), this.entries - slot)
+    const users = count === 0 ? 0 : view.lend(slot)
+    if (users === 0) return false
+    into.start = slot
+    into.end = slot + Math.min(count, users)
+    into.tces = tces.words
+    into.tceCell = tces.cell
+    into.users = view.words
+    into.userCell = view.cell
+    return true
+  }
+
+  get isLent(): boolean {
+    return this.#tces.isLent && this.#view?.isLent === true
+  }
+
+  note(slot: number, beforeHi: number, beforeLo: number, hi: number, lo: number): void {
+    if (!this.#run.takes(slot, beforeHi, beforeLo, hi, lo)) this.#startRun(slot, beforeHi, beforeLo, hi, lo)
   }
 
   /** Reads an entry into `tceHi` and `tceLo`: 0 where its level is missing or it lies outside the table. */
@@ -296,9 +320,14 @@ export class MultiLevelTable implements HwTable {
     this.tceHi = wordHi
     this.tceLo = wordLo
     if ((wordHi | wordLo | hi | lo) === 0) return
-    if (!this.#stage.log.on || this.#run.takes(slot, wordHi, wordLo, hi, lo)) return
+    if (this.#stage.log.on && !this.#run.takes(slot, wordHi, wordLo, hi, lo))
+      this.#startRun(slot, wordHi, wordLo, hi, lo)
+  }
+
+  /** A swap that does not go on with the run. */
+  #startRun(slot: number, beforeHi: number, beforeLo: number, hi: number, lo: number): void {
     this.#record()
-    this.#run.start(slot, wordHi, wordLo, hi, lo)
+    this.#run.start(slot, beforeHi, beforeLo, hi, lo)
     if (!this.#isRunning) this.#record()
   }
 

@@ -199,7 +199,7 @@ export const EVENTS = declareEvents({
     fields: { unit: 'name', offset: 'u32', value: 'u64', step: 'shift', count: 'page' },
   },
   'hw.firmware': {
-    doc: 'Software called firmware to make a PHB forget TCEs: `scope` 0 for pages, 1 for a PE, 2 for all; `code` is what firmware answered.',
+    doc: 'Software called firmware to make a PHB forget TCEs: `scope` 0 for `count` pages from `address` on, 1 for a PE, 2 for all; `code` is what firmware answered. It did so `calls` times, each for the pages behind those before.',
     fields: {
       unit: 'name',
       call: 'u32',
@@ -209,6 +209,7 @@ export const EVENTS = declareEvents({
       address: 'u64',
       count: 'page',
       code: 'i32',
+      calls: 'u32',
     },
   },
   'hw.kill': {

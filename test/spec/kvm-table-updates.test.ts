@@ -1,14 +1,14 @@
 import { describe, expect, it } from 'vitest'
 import { H_CODES } from '../../src/bits/codes.ts'
 import { resolveProfile } from '../../src/bits/errata.ts'
-import { KVM_ERRATA } from '../../src/kernel/kvm/errata.ts'
 import {
   NO_ADDRESS_WARNING,
   NO_SWAP_WARNING,
-  TableUpdates,
   UNALIGNED_BUG,
   updateErrata,
-} from '../../src/kernel/kvm/table-updates.ts'
+} from '../../src/kernel/kvm/entry-updates.ts'
+import { KVM_ERRATA } from '../../src/kernel/kvm/errata.ts'
+import { TableUpdates } from '../../src/kernel/kvm/table-updates.ts'
 import { NO_ANSWER } from '../../src/kernel/ports.ts'
 import { FakeGroup, FakeTable } from '../support/fake-platform.ts'
 import { eventsOf } from '../support/host.ts'

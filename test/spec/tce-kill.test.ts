@@ -95,6 +95,7 @@ describe('tce_kill of a page of 16 MiB in entries of 64 KiB (vectors T6 and T7)'
         address: 0x800_0000_0100_0000n,
         count: 1,
         code: 0,
+        calls: 1,
       })
       expect(last(w, 'hw.kill')).toMatchObject({ scope: 1, pe: 5 })
       expect(w.m.phb.cache.count).toBe(0)
@@ -153,7 +154,7 @@ describe('kills', () => {
     const pe = m.phb.addPe({ pe: 5, group: 1 })
     const table = pe.ops?.createTable(0, 24, 1n << 30n, 1)
     if (table === undefined || typeof table === 'number') throw new Error('no table')
-    m.phb.kills.pages(5, table as never, 0, 1)
+    m.phb.kills.pages(5, table as never, 0, 1, 1)
     expect(eventsOf(m, 'hw.firmware', 'hw.kill')).toMatchObject([{ pageBytes: 0x100_0000, code: -1 }])
   })
 

@@ -73,9 +73,9 @@ export class FakeTable implements HwTable {
     this.isRunning = false
   }
 
-  kill(entry: number, count: number): void {
+  kill(entry: number, count: number, calls = 1): void {
     if (this.isRunning) throw new Error('a kill in a run')
-    this.kills.push([entry, count])
+    for (let i = 0; i < calls; i++) this.kills.push([entry + i * count, count])
   }
 
   userSlot(entry: number, alloc: boolean): boolean {

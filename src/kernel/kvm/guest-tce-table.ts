@@ -1,14 +1,17 @@
 import { Held } from '../../bits/held.ts'
 import { Cells, keyOf } from '../../bits/state.ts'
-import { hiOf, loOf } from '../../bits/u64.ts'
+import { hiOf, loOf, POWERS_OF_TWO } from '../../bits/u64.ts'
 import { NO_FRAME } from '../../memory/frame-table.ts'
 import type { Host } from '../../memory/host.ts'
+import { cellOf } from '../../memory/host-memory.ts'
 import type { HwTable } from '../../table/hw-table.ts'
 import { KIND } from '../../trace/event.ts'
 import type { FileTarget } from '../files.ts'
 import type { GuestWindow } from './guest-window.ts'
 
 const ENTRY_BYTES_SHIFT = 3
+const INT32_MAX = 2 ** 31 - 1
+const NO_WORDS = new Int32Array(0)
 /** struct kvmppc_spapr_tce_table, before the addresses of its pages. Some configurations have a few bytes more. */
 const RECORD_BYTES = 120
 /** The largest piece of memory that the kernel gives out at once, with system pages of 4 KiB and of 64 KiB. */
@@ -77,6 +80,9 @@ export class GuestTceTable implements FileTarget {
   readonly #onRelease: (table: GuestTceTable) => void
   /** log2 of the entries in a system page. */
   readonly #pageEntriesShift: number
+  // What `#lend` lent: little-endian words, low lane first.
+  #words: Int32Array = NO_WORDS
+  #cell = 0
   /** Frame of each page, and 1; 0 for none. */
   readonly #frames: Cells
   readonly #attachments: Held<readonly Attachment[]>
@@ -142,14 +148,50 @@ export class GuestTceTable implements FileTarget {
     this.#host.memory.storeU64le(this.#host.frames.hostPage(frame) + (at >>> 12), at & 0xfff, hi, lo)
   }
 
+  /** Entries from an index on become the first `count` of a list, two lanes each, high first. */
+  storeList(index: number, count: number, list: Int32Array): void {
+    for (let done = 0; done < count; ) {
+      const lent = this.#lend(index + done, count - done)
+      if (lent === 0) {
+        this.store(index + done, list[2 * done] as number, list[2 * done + 1] as number)
+        done++
+        continue
+      }
+      const words = this.#words
+      for (let cell = this.#cell, i = 0; i < lent; i++, done++, cell += 2) {
+        words[cell] = list[2 * done + 1] as number
+        words[cell + 1] = list[2 * done] as number
+      }
+    }
+  }
+
   /** Entries [index, index + count) become one value. */
   fill(index: number, count: number, hi: number, lo: number): void {
     const pageEntries = 2 ** this.#pageEntriesShift
     for (let at = index; at < index + count; ) {
+      const lent = this.#lend(at, index + count - at)
+      if (lent > 0) {
+        this.#fillLent(lent, hi, lo)
+        at += lent
+        continue
+      }
       const page = this.#pageOf(at)
       const isSkipped = (hi | lo) === 0 && page < this.pages && this.#frameAt(page) === NO_FRAME
       if (isSkipped) at = (page + 1) * pageEntries
       else this.store(at++, hi, lo)
+    }
+  }
+
+  #fillLent(count: number, hi: number, lo: number): void {
+    const words = this.#words
+    const end = this.#cell + 2 * count
+    if (hi === lo) {
+      words.fill(lo, this.#cell, end)
+      return
+    }
+    for (let cell = this.#cell; cell < end; cell += 2) {
+      words[cell] = lo
+      words[cell + 1] = hi
     }
   }
 
@@ -184,12 +226,33 @@ export class GuestTceTable implements FileTarget {
   }
 
   #pageOf(index: number): number {
-    return Math.floor(index / 2 ** this.#pageEntriesShift)
+    return index <= INT32_MAX
+      ? index >>> this.#pageEntriesShift
+      : Math.floor(index / (POWERS_OF_TWO[this.#pageEntriesShift] as number))
   }
 
   /** Byte of an entry in its page. */
   #offsetOf(index: number): number {
-    return (index % 2 ** this.#pageEntriesShift) << ENTRY_BYTES_SHIFT
+    // Bits of an index beyond 32 do not matter here.
+    return (index & ((1 << this.#pageEntriesShift) - 1)) << ENTRY_BYTES_SHIFT
+  }
+
+  /** Entries from an index on that lie in one stretch of words in place, of at most `count`; 0 where there is none. */
+  #lend(index: number, count: number): number {
+    const page = this.#pageOf(index)
+    const frame = page < this.pages ? this.#frameAt(page) : NO_FRAME
+    if (frame === NO_FRAME) return 0
+    const at = this.#offsetOf(index)
+    const hostPage = this.#host.frames.hostPage(frame) + (at >>> 12)
+    const words = this.#host.memory.cellsOf(hostPage)
+    if (words === undefined) return 0
+    this.#words = words
+    this.#cell = cellOf(hostPage) + ((at & 0xfff) >>> 2)
+    return Math.min(
+      count,
+      (1 << this.#pageEntriesShift) - (at >>> ENTRY_BYTES_SHIFT),
+      (words.length - this.#cell) >>> 1,
+    )
   }
 
   #frameAt(page: number): number {

@@ -1,18 +1,20 @@
 import { codesOf, rulesOf } from '../../bits/call.ts'
 import { H_CODES } from '../../bits/codes.ts'
-import { hasLowBits, hiOfPage, loOfPage, numberOf, pageOf } from '../../bits/u64.ts'
-import { NO_UA } from '../../memory/guest-memory.ts'
+import { hasLowBits, numberOf, pageOf } from '../../bits/u64.ts'
 import type { DmaDir } from '../../table/hw-table.ts'
 import { TCE_LIST_BYTES, TCE_LIST_MAX, TCE_PERM } from '../../table/tce-entry.ts'
-import type { MmIommu } from '../mm-port.ts'
 import { NO_ANSWER } from '../ports.ts'
 import type { GuestTceTable } from './guest-tce-table.ts'
 import { KVM_H_GET_TCE, KVM_H_PUT_TCE, KVM_H_PUT_TCE_INDIRECT, KVM_H_STUFF_TCE } from './hcall-calls.ts'
 import { type HcallErrata, hcallErrata } from './hcall-errata.ts'
 import { NOT_ASKED, UNMODELLED } from './hcall-results.ts'
 import type { Kvm } from './kvm.ts'
-import type { KvmVm } from './kvm-vm.ts'
-import { TableUpdates, updateErrata } from './table-updates.ts'
+import { HCALL_BITS, type KvmVm } from './kvm-vm.ts'
+import type { TableUpdates } from './table-updates.ts'
+import { FITS, OLD_REFUSAL, TceFaults, type TceRules } from './tce-faults.ts'
+import { TceList } from './tce-list.ts'
+import { UpdatesByVm } from './updates-by-vm.ts'
+import { UserAddress } from './user-address.ts'
 
 const PUT = rulesOf(KVM_H_PUT_TCE)
 const INDIRECT = rulesOf(KVM_H_PUT_TCE_INDIRECT)
@@ -25,12 +27,8 @@ const INDIRECT_CODES = codesOf(KVM_H_PUT_TCE_INDIRECT)
 const STUFF_CODES = codesOf(KVM_H_STUFF_TCE)
 
 const PAGE_SHIFT = 12
-/** First 4 KiB page that no guest has. */
-const PAGES_END = 2 ** 40
 /** Entries that one call may write here: the kernel has no such bound. */
 const PAGES_MAX = 2 ** 24
-const FITS = -1
-const OLD_REFUSAL = 'a refusal of a hardware table before Linux 4.20'
 
 /**
  * Hypercalls for TCEs in the kernel: in virtual mode, and for hash guests of older kernels in real mode first.
@@ -49,24 +47,21 @@ export class KvmHcalls {
   /** Entries of the guest's table, from the start of its window on, that the last call wrote. */
   firstWritten = 0
   written = 0
-  readonly #kvm: Kvm
-  readonly #memory: MmIommu
   readonly #errata: HcallErrata
-  readonly #updates = new Map<KvmVm, TableUpdates>()
-  readonly #realUpdates = new Map<KvmVm, TableUpdates>()
-  readonly #list = new Int32Array(TCE_LIST_MAX * 2)
+  readonly #updates: UpdatesByVm
+  readonly #list = new TceList()
   /** Whether what is done now is done in real mode. */
   #isReal = false
   /** Whether real mode may have read the list: it lies in the page tables of the process, which the model does not look at. */
   #mayHaveBeenReal = false
-  // The user address that `#translate` found.
-  #uaHi = 0
-  #uaLo = 0
+  readonly #address: UserAddress
+  readonly #faults: TceFaults
 
   constructor(kvm: Kvm) {
-    this.#kvm = kvm
-    this.#memory = kvm.memory
+    this.#address = new UserAddress(kvm.memory)
     this.#errata = hcallErrata(kvm.profile, kvm.hasV3Mmu)
+    this.#updates = new UpdatesByVm(kvm)
+    this.#faults = new TceFaults(this.#errata, this.#address)
   }
 
   putTce(
@@ -79,15 +74,15 @@ export class KvmHcalls {
     tceLo: number,
   ): number {
     const table = this.#begin(vm, liobnHi, liobnLo)
-    if (!vm.answers(0x20)) return PUT['not-enabled']
+    if (!vm.answers(HCALL_BITS.H_PUT_TCE)) return PUT['not-enabled']
     if (table === undefined) return PUT['liobn-unknown']
     if (hasLowBits(iobaHi, iobaLo, table.pageShift)) return PUT['ioba-unaligned']
     const entry = pageOf(iobaHi, iobaLo, table.pageShift)
     if (!this.#isInside(table, entry, 1)) return PUT['ioba-outside']
     if (this.#isOld(vm)) return UNMODELLED
-    const mayBeReal = (tceHi | tceLo) === 0 || table.hasPages(entry - table.offset, 1)
-    if (this.inRealMode && mayBeReal) {
-      this.#isReal = true
+    const isReal = this.inRealMode && ((tceHi | tceLo) === 0 || table.hasPages(entry - table.offset, 1))
+    if (isReal) {
+      this.#enterRealMode(vm)
       const place = this.#putOne(vm, table, entry, tceHi, tceLo)
       this.#isReal = false
       if (PUT_CODES[place] !== H_CODES.H_TOO_HARD) return place
@@ -109,7 +104,7 @@ export class KvmHcalls {
     npagesLo: number,
   ): number {
     const table = this.#begin(vm, liobnHi, liobnLo)
-    if (!vm.answers(0x13c)) return INDIRECT['not-enabled']
+    if (!vm.answers(HCALL_BITS.H_PUT_TCE_INDIRECT)) return INDIRECT['not-enabled']
     if (table === undefined) return INDIRECT['liobn-unknown']
     const npages = numberOf(npagesHi, npagesLo)
     if (npages > TCE_LIST_MAX) return INDIRECT['too-many']
@@ -118,18 +113,18 @@ export class KvmHcalls {
     const entry = pageOf(iobaHi, iobaLo, table.pageShift)
     if (!this.#isInside(table, entry, npages)) return INDIRECT['ioba-outside']
     const listPage = pageOf(listHi, listLo, PAGE_SHIFT)
-    if (listPage >= PAGES_END || vm.memory.uaPageOf(listPage) === NO_UA) return INDIRECT['list-outside-ram']
+    if (!this.#address.hasPage(vm, listPage)) return INDIRECT['list-outside-ram']
     if (npages === 0) {
       this.#killAll(this.#updatesOf(vm), table, entry, 0)
       return INDIRECT.done
     }
-    if (!vm.memory.loadWords(listPage, npages, this.#list)) return INDIRECT['list-outside-ram']
+    if (!vm.memory.loadWords(listPage, npages, this.#list.tces)) return INDIRECT['list-outside-ram']
     if (this.#isOld(vm)) return UNMODELLED
     const hasPages = this.inRealMode && table.hasPages(entry - table.offset, npages)
-    const isReal = hasPages && this.#isRegistered(vm, listPage)
+    const isReal = hasPages && this.#address.isListRegistered(vm, listPage)
     this.#mayHaveBeenReal = hasPages && !isReal
     if (isReal) {
-      this.#isReal = true
+      this.#enterRealMode(vm)
       const place = this.#putList(vm, table, entry, npages)
       this.#isReal = false
       if (INDIRECT_CODES[place] !== H_CODES.H_TOO_HARD) return place
@@ -151,7 +146,7 @@ export class KvmHcalls {
     npagesLo: number,
   ): number {
     const table = this.#begin(vm, liobnHi, liobnLo)
-    if (!vm.answers(0x138)) return STUFF['not-enabled']
+    if (!vm.answers(HCALL_BITS.H_STUFF_TCE)) return STUFF['not-enabled']
     if (table === undefined) return STUFF['liobn-unknown']
     if (hasLowBits(iobaHi, iobaLo, table.pageShift)) return STUFF['ioba-unaligned']
     const npages = numberOf(npagesHi, npagesLo)
@@ -165,7 +160,7 @@ export class KvmHcalls {
     if (this.#isOld(vm)) return UNMODELLED
     const mayBeReal = (valueHi | valueLo) === 0 || table.hasPages(entry - table.offset, npages)
     if (this.inRealMode && mayBeReal) {
-      this.#isReal = true
+      this.#enterRealMode(vm)
       const place = this.#stuff(vm, table, entry, npages, valueHi, valueLo)
       this.#isReal = false
       if (STUFF_CODES[place] !== H_CODES.H_TOO_HARD) return place
@@ -177,7 +172,7 @@ export class KvmHcalls {
 
   getTce(vm: KvmVm, liobnHi: number, liobnLo: number, iobaHi: number, iobaLo: number): number {
     const table = this.#begin(vm, liobnHi, liobnLo)
-    if (!vm.answers(0x1c)) return GET['not-enabled']
+    if (!vm.answers(HCALL_BITS.H_GET_TCE)) return GET['not-enabled']
     if (table === undefined) return GET['liobn-unknown']
     if (hasLowBits(iobaHi, iobaLo, table.pageShift)) return GET['ioba-unaligned']
     const entry = pageOf(iobaHi, iobaLo, table.pageShift)
@@ -189,6 +184,7 @@ export class KvmHcalls {
   }
 
   #putOne(vm: KvmVm, table: GuestTceTable, entry: number, hi: number, lo: number): number {
+    if (this.#putsAtOnce(vm, table, entry, hi, lo)) return PUT.done
     const fault = this.#faultOf(vm, table, hi, lo, PUT)
     if (fault !== FITS) return fault
     const done = this.#write(vm, table, entry, entry, (lo & TCE_PERM) as DmaDir, true)
@@ -196,6 +192,25 @@ export class KvmHcalls {
     table.store(entry - table.offset, hi, lo)
     this.#wrote(entry - table.offset, 1)
     return PUT.done
+  }
+
+  /**
+   * Whether a TCE is one that nothing is wrong with, for one table, and was put. What the kernel looks at before it
+   * writes is then what the writing looks at.
+   */
+  #putsAtOnce(vm: KvmVm, table: GuestTceTable, entry: number, hi: number, lo: number): boolean {
+    const { attachments, pageShift } = table
+    const first = attachments[0]
+    if (first === undefined || attachments.length > 1) return false
+    const dir = (lo & TCE_PERM) as DmaDir
+    if (dir !== 0 && (hasLowBits(hi, lo & ~TCE_PERM, pageShift) || !this.#address.find(vm, hi, lo)))
+      return false
+    const updates = this.#updatesOf(vm)
+    if (!updates.writeOne(first.table, pageShift, entry, this.#address.uaHi, this.#address.uaLo, dir))
+      return false
+    table.store(entry - table.offset, hi, lo)
+    this.#wrote(entry - table.offset, 1)
+    return true
   }
 
   #stuff(
@@ -210,12 +225,10 @@ export class KvmHcalls {
     const { attachments, pageShift } = table
     for (let t = 0; t < attachments.length; t++) {
       const hw = (attachments[t] as (typeof attachments)[number]).table
-      for (let i = 0; i < npages; i++) {
-        if (updates.unmapPage(hw, pageShift, entry + i) === H_CODES.H_SUCCESS) continue
-        if (this.#errata.ignoresErrors) return this.#unknown(OLD_REFUSAL)
-        this.#killAll(updates, table, entry, npages)
-        return STUFF['table-refused']
-      }
+      if (updates.unmapPages(hw, pageShift, entry, npages) === npages) continue
+      if (this.#errata.ignoresErrors) return this.#unknown(OLD_REFUSAL)
+      this.#killAll(updates, table, entry, npages)
+      return STUFF['table-refused']
     }
     table.fill(entry - table.offset, npages, valueHi, valueLo)
     this.#wrote(entry - table.offset, npages)
@@ -225,12 +238,16 @@ export class KvmHcalls {
 
   /** Looks at the whole list, then writes it: hardware tables first, then the entry, page by page. */
   #putList(vm: KvmVm, table: GuestTceTable, entry: number, npages: number): number {
-    const list = this.#list
+    const { tces: list, uas } = this.#list
     const { mapsPoison, clearsFirst, checksAsItGoes } = this.#errata
-    for (let i = 0; i < npages && !checksAsItGoes; i++) {
+    const first = checksAsItGoes ? npages : this.#checkedAtOnce(vm, table, npages)
+    for (let i = first; i < npages; i++) {
       const fault = this.#faultOf(vm, table, list[i * 2] as number, list[i * 2 + 1] as number, INDIRECT)
       if (fault !== FITS) return fault
+      uas[i * 2] = this.#address.uaHi
+      uas[i * 2 + 1] = this.#address.uaLo
     }
+    if (this.#isPlain(table, entry, npages)) return this.#putPlainList(vm, table, entry, npages)
     let result: number = H_CODES.H_SUCCESS
     let place = INDIRECT['table-refused']
     for (let i = 0; i < npages; i++) {
@@ -238,7 +255,7 @@ export class KvmHcalls {
       const lo = list[i * 2 + 1] as number
       const dir = (lo & TCE_PERM) as DmaDir
       const fault = checksAsItGoes ? this.#faultOf(vm, table, hi, lo, INDIRECT) : FITS
-      const isOutside = !this.#translate(vm, hi, lo) && mapsPoison
+      const isOutside = !this.#address.find(vm, hi, lo) && mapsPoison
       if (fault !== FITS || isOutside) {
         place = fault === FITS ? INDIRECT['poison-outside-ram'] : fault
         if (LEAVES_LOCK.includes(place)) place = this.#leaveLock(vm, place)
@@ -253,6 +270,37 @@ export class KvmHcalls {
     if (result !== H_CODES.H_SUCCESS && result !== H_CODES.H_TOO_HARD) return result
     this.#killAll(this.#updatesOf(vm), table, entry, npages)
     return result === H_CODES.H_SUCCESS ? INDIRECT.done : place
+  }
+
+  /** How many of the first TCEs of a list nothing is wrong with: found together, for one table. */
+  #checkedAtOnce(vm: KvmVm, { attachments, pageShift }: GuestTceTable, npages: number): number {
+    const first = attachments[0]
+    if (first === undefined || attachments.length > 1) return 0
+    const updates = this.#updatesOf(vm)
+    return updates.checkList(first.table, vm.memory, pageShift, this.#list, npages)
+  }
+
+  /**
+   * Whether pages can be written to hardware one after the other, and then all of them to the guest's table: with one
+   * table, no allocation in between, and nothing but what is right.
+   */
+  #isPlain(table: GuestTceTable, entry: number, npages: number): boolean {
+    const { mapsPoison, clearsFirst, checksAsItGoes, ignoresErrors } = this.#errata
+    const isRight = !mapsPoison && !clearsFirst && !checksAsItGoes && !ignoresErrors
+    return isRight && table.attachments.length === 1 && table.hasPages(entry - table.offset, npages)
+  }
+
+  #putPlainList(vm: KvmVm, table: GuestTceTable, entry: number, npages: number): number {
+    const updates = this.#updatesOf(vm)
+    const hw = (table.attachments[0] as (typeof table.attachments)[number]).table
+    const done = updates.mapList(hw, table.pageShift, entry, this.#list, npages)
+    const { result } = updates
+    table.storeList(entry - table.offset, done, this.#list.tces)
+    this.#wrote(entry - table.offset, done)
+    if (result === NO_ANSWER) return NO_ANSWER
+    if (result !== H_CODES.H_SUCCESS) updates.clearTce(hw, table.pageShift, entry + done)
+    this.#killAll(updates, table, entry, npages)
+    return result === H_CODES.H_SUCCESS ? INDIRECT.done : INDIRECT['table-refused']
   }
 
   /** Erratum `B6`: the lock that protects the slots of a VM stays held by a call that is refused. */
@@ -275,7 +323,7 @@ export class KvmHcalls {
       const hw = (attachments[t] as (typeof attachments)[number]).table
       const updates = this.#updatesOf(vm)
       const result = isMapped
-        ? updates.mapPage(hw, pageShift, entry, this.#uaHi, this.#uaLo, dir)
+        ? updates.mapPage(hw, pageShift, entry, this.#address.uaHi, this.#address.uaLo, dir)
         : updates.unmapPage(hw, pageShift, entry)
       if (result === NO_ANSWER) return NO_ANSWER
       if (isPut) updates.killGuestPages(hw, entry, 1)
@@ -298,6 +346,11 @@ export class KvmHcalls {
     }
   }
 
+  #enterRealMode(vm: KvmVm): void {
+    this.#isReal = true
+    this.#updatesOf(vm).enter()
+  }
+
   /** The LIOBN is what the guest finds in r4, unless a value takes its place. */
   #begin(vm: KvmVm, liobnHi: number, liobnLo: number): GuestTceTable | undefined {
     this.r4Hi = liobnHi
@@ -305,6 +358,7 @@ export class KvmHcalls {
     this.inRealMode = this.#errata.hasRealMode && !vm.isRadix
     this.realPlace = NOT_ASKED
     this.written = 0
+    this.#updatesOf(vm).enter()
     const { tables } = vm
     for (let i = 0; i < tables.length; i++) {
       const table = tables[i] as GuestTceTable
@@ -321,44 +375,10 @@ export class KvmHcalls {
   }
 
   /** What is wrong with a TCE that is to be written, as a place of the rules; FITS where nothing is. */
-  #faultOf(
-    vm: KvmVm,
-    table: GuestTceTable,
-    hi: number,
-    lo: number,
-    rules: typeof PUT | typeof INDIRECT,
-  ): number {
-    if ((lo & TCE_PERM) === 0) return FITS
-    const { blamesGuest, hasRealMode } = this.#errata
-    if (hasLowBits(hi, lo & ~TCE_PERM, table.pageShift)) {
-      if (blamesGuest) return rules['tce-unaligned-early']
-      if (this.#isReal) return rules['tce-unaligned-real']
-      return hasRealMode && !vm.isRadix
-        ? this.#unknown('a TCE that is not aligned, where real mode may have had all that it needs')
-        : rules['tce-unaligned']
-    }
-    if (!this.#translate(vm, hi, lo))
-      return blamesGuest ? rules['tce-outside-ram-early'] : rules['tce-outside-ram']
-    const memory = this.#memory
-    const { attachments } = table
-    for (let t = 0; t < attachments.length; t++) {
-      const { pageShift } = (attachments[t] as (typeof attachments)[number]).table
-      const region = memory.lookup(vm.mm, this.#uaHi, this.#uaLo, 2 ** pageShift)
-      if (region < 0 || memory.toHpa(region, this.#uaHi, this.#uaLo, pageShift) !== 0) {
-        return this.#errata.ignoresErrors ? this.#unknown(OLD_REFUSAL) : rules['not-registered']
-      }
-    }
-    return FITS
-  }
-
-  /** The user address of a TCE: all bits but the permissions. False where it begins in no slot. */
-  #translate(vm: KvmVm, hi: number, lo: number): boolean {
-    const page = pageOf(hi, lo, PAGE_SHIFT)
-    const uaPage = page < PAGES_END ? vm.memory.uaPageOf(page) : NO_UA
-    if (uaPage === NO_UA) return false
-    this.#uaHi = hiOfPage(uaPage, PAGE_SHIFT)
-    this.#uaLo = loOfPage(uaPage, PAGE_SHIFT) | (lo & 0xfff & ~TCE_PERM)
-    return true
+  #faultOf(vm: KvmVm, table: GuestTceTable, hi: number, lo: number, rules: TceRules): number {
+    const fault = this.#faults.of(vm, table, hi, lo, rules, this.#updatesOf(vm), this.#isReal)
+    if (fault === UNMODELLED) this.why = this.#faults.why
+    return fault
   }
 
   /** Whether the call is one of a hash guest before real mode answered as it did last. */
@@ -368,30 +388,12 @@ export class KvmHcalls {
     return true
   }
 
-  /** Whether real mode finds a list of TCEs without the page tables of the process. */
-  #isRegistered(vm: KvmVm, listPage: number): boolean {
-    const page = vm.memory.uaPageOf(listPage)
-    const [hi, lo] = [hiOfPage(page, PAGE_SHIFT), loOfPage(page, PAGE_SHIFT)]
-    const region = this.#memory.lookup(vm.mm, hi, lo, TCE_LIST_BYTES)
-    return region >= 0 && this.#memory.toHpa(region, hi, lo, PAGE_SHIFT) === 0
-  }
-
   #unknown(why: string): number {
     this.why = why
     return UNMODELLED
   }
 
   #updatesOf(vm: KvmVm): TableUpdates {
-    const known = this.#isReal ? this.#realUpdates : this.#updates
-    let updates = known.get(vm)
-    if (updates === undefined) {
-      const { profile, processes, onBug } = this.#kvm
-      const errata = updateErrata(profile)
-      const { host } = processes
-      const isReal = this.#isReal
-      updates = new TableUpdates({ host, memory: this.#memory, mm: vm.mm, errata, onBug, isReal })
-      known.set(vm, updates)
-    }
-    return updates
+    return this.#updates.of(vm, this.#isReal)
   }
 }

@@ -7,11 +7,14 @@ import type { FileTarget } from '../files.ts'
 import type { GuestTceTable } from './guest-tce-table.ts'
 import type { KvmVfioDevice } from './kvm-vfio-device.ts'
 
-/** Hypercalls that the kernel answers from the start. (Linux v6.1 arch/powerpc/kvm/book3s_hv.c, default_hcall_list) */
 const H_GET_TCE = 0x1c
 const H_PUT_TCE = 0x20
-/** Those that it can answer here. */
+/** Hypercalls that the kernel can answer here. */
 export const TCE_HCALLS: readonly number[] = [H_GET_TCE, H_PUT_TCE, 0x138, 0x13c]
+/** Their bits among those that a VM has answered, in the same order. */
+export const HCALL_BITS = { H_GET_TCE: 1, H_PUT_TCE: 2, H_STUFF_TCE: 4, H_PUT_TCE_INDIRECT: 8 } as const
+/** Those that it answers from the start. (Linux v6.1 arch/powerpc/kvm/book3s_hv.c, default_hcall_list) */
+const DEFAULT_BITS = HCALL_BITS.H_GET_TCE | HCALL_BITS.H_PUT_TCE
 
 /** What the kernel prints where a VM goes whose slots are still being read. (Linux v5.2 kernel/rcu/srcutree.c) */
 export const LOCKED_WARNING = 'cleanup_srcu_struct: a reader has never ended'
@@ -36,7 +39,8 @@ export class KvmVm implements FileTarget {
   readonly #users: Held<number>
   readonly #slots: Held<readonly VmSlot[]>
   readonly #vcpus: Held<readonly number[]>
-  readonly #hcalls: Held<readonly number[]>
+  /** Bit n: the n-th of TCE_HCALLS is answered. */
+  readonly #hcalls: Held<number>
   readonly #isRadix: Held<boolean>
   readonly #tables: Held<readonly GuestTceTable[]>
   readonly #device: Held<KvmVfioDevice | null>
@@ -54,7 +58,7 @@ export class KvmVm implements FileTarget {
     this.#users = new Held(journal, `${name} users`, 0, (n) => n)
     this.#slots = new Held<readonly VmSlot[]>(journal, `${name} slots`, [], (s) => sum(s.map((x) => x.slot)))
     this.#vcpus = new Held<readonly number[]>(journal, `${name} vcpus`, [], sum)
-    this.#hcalls = new Held<readonly number[]>(journal, `${name} hcalls`, [H_GET_TCE, H_PUT_TCE], sum)
+    this.#hcalls = new Held<number>(journal, `${name} hcalls`, DEFAULT_BITS, (bits) => bits)
     this.#isRadix = new Held<boolean>(journal, `${name} radix`, isRadix, Number)
     this.#tables = new Held<readonly GuestTceTable[]>(journal, `${name} tables`, [], (t) =>
       sum(t.flatMap((x) => [x.liobnHi, x.liobnLo])),
@@ -109,14 +113,14 @@ export class KvmVm implements FileTarget {
     this.#isLocked.set(true)
   }
 
-  /** Whether the kernel answers a hypercall. */
-  answers(hcall: number): boolean {
-    return this.#hcalls.value.includes(hcall)
+  /** Whether the kernel answers a hypercall, by its bit (`HCALL_BITS`). */
+  answers(bit: number): boolean {
+    return (this.#hcalls.value & bit) !== 0
   }
 
   setAnswers(hcall: number, is: boolean): void {
-    const others = this.#hcalls.value.filter((h) => h !== hcall)
-    this.#hcalls.set(is ? [...others, hcall].sort((a, b) => a - b) : others)
+    const bit = 1 << TCE_HCALLS.indexOf(hcall)
+    this.#hcalls.set(is ? this.#hcalls.value | bit : this.#hcalls.value & ~bit)
   }
 
   slot(number: number): VmSlot | undefined {

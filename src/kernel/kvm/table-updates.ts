@@ -1,53 +1,19 @@
 import { H_CODES } from '../../bits/codes.ts'
-import type { Profile } from '../../bits/errata.ts'
-import { POWERS_OF_TWO } from '../../bits/u64.ts'
+import { hiOfPage, loOfPage, POWERS_OF_TWO, pageOf } from '../../bits/u64.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
+import type { GuestMemory } from '../../memory/guest-memory.ts'
 import type { Host } from '../../memory/host.ts'
 import type { DmaDir, HwTable } from '../../table/hw-table.ts'
 import type { MmIommu } from '../mm-port.ts'
 import { NO_ANSWER } from '../ports.ts'
+import { EntryUpdates, type TableUpdatesParts, type UpdateErrata } from './entry-updates.ts'
+import { LentPages } from './lent-pages.ts'
+import type { TceList } from './tce-list.ts'
 
 const { H_SUCCESS, H_TOO_HARD } = H_CODES
-const WRITES = 2
+const PERM = 3
 const PAGE_4K_SHIFT = 12
 const PAGE_4K_MASK = 2 ** PAGE_4K_SHIFT - 1
-
-/** What the kernel prints, once each. */
-export const NO_ADDRESS_WARNING = 'kvmppc_tce_iommu_do_map: registered memory has no such host page'
-export const NO_SWAP_WARNING = 'kvmppc_tce_iommu_do_map: the entry could not be swapped'
-/** What it stops at: pnv_tce_xchg asserts that addresses are whole IOMMU pages. */
-export const UNALIGNED_BUG = 'pnv_tce_xchg: the address is no multiple of the IOMMU page'
-
-/** Which deviations the updates have: read once. */
-export interface UpdateErrata {
-  /** B1 */
-  readonly clearsGuestNumber: boolean
-  /** B2 */
-  readonly killsGuestNumber: boolean
-  /** B9 */
-  readonly killsEach: boolean
-  /** X5 */
-  readonly clearForgets: boolean
-}
-
-export const updateErrata = ({ has }: Profile): UpdateErrata => ({
-  clearsGuestNumber: has('B1'),
-  killsGuestNumber: has('B2'),
-  killsEach: has('B9'),
-  clearForgets: has('X5'),
-})
-
-export interface TableUpdatesParts {
-  readonly host: Host
-  readonly memory: MmIommu
-  /** Whose memory the guest's is. */
-  readonly mm: AddressSpace
-  readonly errata: UpdateErrata
-  /** The kernel stops at an assertion of its own. */
-  readonly onBug: (why: string) => void
-  /** In real mode (hash guests before Linux 5.19) nothing can be allocated. */
-  readonly isReal?: boolean
-}
 
 /**
  * How hypercalls change the hardware tables behind a guest's window: one guest page is one or more hardware pages.
@@ -64,16 +30,46 @@ export class TableUpdates {
   readonly #memory: MmIommu
   readonly #mm: AddressSpace
   readonly #errata: UpdateErrata
-  readonly #onBug: (why: string) => void
-  readonly #isReal: boolean
+  readonly #entries: EntryUpdates
+  readonly #lent: LentPages
+  /** What the guest page that failed was answered, after `unmapPages` and `mapList`. */
+  result: number = H_SUCCESS
+  // What is going on: the table, hardware pages of a guest page, and whether they can be changed the short way.
+  #table!: HwTable
+  #count = 1
+  #isLent = false
+  /** Guest pages that caches are to be told of, and the slot of the first. */
+  #killed = 0
+  #killSlot = 0
 
   constructor(parts: TableUpdatesParts) {
     this.#host = parts.host
     this.#memory = parts.memory
     this.#mm = parts.mm
     this.#errata = parts.errata
-    this.#onBug = parts.onBug
-    this.#isReal = parts.isReal ?? false
+    this.#entries = new EntryUpdates(parts)
+    this.#lent = new LentPages(parts.memory, parts.mm, parts.host.stage.log)
+  }
+
+  /**
+   * Writes a guest page that is one hardware page, where that takes no more than a few loads and stores: mapped with a
+   * direction, taken back without. False where nothing was done. All of it is one record of each kind: no run.
+   */
+  writeOne(
+    table: HwTable,
+    guestShift: number,
+    entry: number,
+    uaHi: number,
+    uaLo: number,
+    dir: DmaDir,
+  ): boolean {
+    if (guestShift !== table.pageShift || this.#errata.killsGuestNumber || !this.#canLend(table)) return false
+    const lent = this.#lent
+    const slot = entry - table.offset
+    lent.begin(table)
+    if (!(dir === 0 ? lent.unmapOne(slot) : lent.mapOne(slot, uaHi, uaLo, dir))) return false
+    table.kill(entry, 1, 1)
+    return true
   }
 
   /** Maps the hardware pages of a guest page, up to the first that fails. Caches are told of all of them. */
@@ -85,53 +81,101 @@ export class TableUpdates {
     uaLo: number,
     dir: DmaDir,
   ): number {
-    const count = POWERS_OF_TWO[guestShift - table.pageShift] as number
-    const first = entry * count
-    const stepLo = table.pageShift < 32 ? (POWERS_OF_TWO[table.pageShift] as number) : 0
-    const stepHi = table.pageShift < 32 ? 0 : 1 << (table.pageShift - 32)
-    let result: number = H_SUCCESS
-    let hi = uaHi
-    let lo = uaLo
-    this.#beginRun(table)
-    for (let i = 0; i < count; i++) {
-      result = this.#mapOne(table, first + i, hi, lo, dir)
-      if (result !== H_SUCCESS) break
-      const next = (lo >>> 0) + stepLo
-      hi = (hi + stepHi + (next > 0xffff_ffff ? 1 : 0)) | 0
-      lo = next | 0
-    }
-    this.#endRun(table)
-    if (result !== NO_ANSWER) this.#kill(table, first, count)
+    this.#begin(table, guestShift)
+    const result = this.#mapGuestPage(entry * this.#count - table.offset, uaHi, uaLo, dir)
+    this.#end()
     return result
   }
 
   /** Takes back the hardware pages of a guest page, up to the first that fails. Caches are told of all of them. */
   unmapPage(table: HwTable, guestShift: number, entry: number): number {
-    const count = POWERS_OF_TWO[guestShift - table.pageShift] as number
-    const first = entry * count
-    let result: number = H_SUCCESS
-    this.#beginRun(table)
-    for (let i = 0; i < count; i++) {
-      result = this.#unmapOne(table, first + i)
-      if (result !== H_SUCCESS) break
+    this.unmapPages(table, guestShift, entry, 1)
+    return this.result
+  }
+
+  /** `unmapPage` for guest pages [entry, entry + npages), up to the first that fails: how many did not. */
+  unmapPages(table: HwTable, guestShift: number, entry: number, npages: number): number {
+    this.#begin(table, guestShift)
+    const count = this.#count
+    const first = entry * count - table.offset
+    this.result = H_SUCCESS
+    let done = 0
+    while (done < npages) {
+      const at = first + done * count
+      // Guest pages that are taken back whole need no look one by one.
+      const slots = this.#isLent ? this.#unmapLent(at, (npages - done) * count) : 0
+      const whole = Math.floor(slots / count)
+      if (whole > 0) this.#kill(at, whole)
+      done += whole
+      if (done === npages) break
+      this.result = this.#unmapGuestPage(first + done * count)
+      if (this.result !== H_SUCCESS) break
+      done++
     }
-    this.#endRun(table)
-    this.#kill(table, first, count)
-    return result
+    this.#end()
+    return done
+  }
+
+  /**
+   * Puts the first `npages` TCEs of a list from `entry` on, up to the first that fails: how many did not. One without
+   * permissions takes its page back.
+   */
+  mapList(table: HwTable, guestShift: number, entry: number, list: TceList, npages: number): number {
+    const { tces, uas } = list
+    this.#begin(table, guestShift)
+    const count = this.#count
+    let slot = entry * count - table.offset
+    this.result = H_SUCCESS
+    let done = 0
+    for (; done < npages; done++) {
+      if (this.#isLent && count === 1) {
+        const quick = this.#lent.mapList(slot, list, done, npages)
+        if (quick > 0) this.#kill(slot, quick)
+        done += quick
+        slot += quick
+        if (done === npages) break
+      }
+      const dir = ((tces[2 * done + 1] as number) & PERM) as DmaDir
+      this.result =
+        dir === 0
+          ? this.#unmapGuestPage(slot)
+          : this.#mapGuestPage(slot, uas[2 * done] as number, uas[2 * done + 1] as number, dir)
+      if (this.result !== H_SUCCESS) break
+      slot += count
+    }
+    this.#end()
+    return done
+  }
+
+  /** A hypercall begins: what was known of regions is not known any more. */
+  enter(): void {
+    this.#lent.refresh()
+  }
+
+  /** `TceList.check` for a table. */
+  checkList(table: HwTable, guest: GuestMemory, guestShift: number, list: TceList, npages: number): number {
+    return list.check(this.#lent, guest, guestShift, table.pageShift, npages)
+  }
+
+  /** Whether memory for an IOMMU page at a user address is registered. */
+  isRegistered(uaHi: number, uaLo: number, pageShift: number): boolean {
+    if (this.#lent.holds(uaHi, uaLo, pageShift)) return true
+    const memory = this.#memory
+    const region = memory.lookup(this.#mm, uaHi, uaLo, POWERS_OF_TWO[pageShift] as number)
+    return region >= 0 && memory.toHpa(region, uaHi, uaLo, pageShift) === 0
   }
 
   /** What a hypercall that could not map a guest page does with those of its hardware pages that it had mapped. */
   clearTce(table: HwTable, guestShift: number, entry: number): void {
     const { clearsGuestNumber, clearForgets } = this.#errata
-    const count = clearsGuestNumber ? 1 : (POWERS_OF_TWO[guestShift - table.pageShift] as number)
-    const first = entry * count
-    this.#beginRun(table)
-    for (let at = first; at < first + count; at++) {
-      if (clearForgets) this.#swapOut(table, at)
-      else this.#unmapOne(table, at)
+    this.#begin(table, clearsGuestNumber ? table.pageShift : guestShift)
+    const first = entry * this.#count
+    for (let at = first; at < first + this.#count; at++) {
+      if (clearForgets) this.#entries.swapOut(table, at)
+      else this.#entries.unmap(table, at)
     }
-    this.#endRun(table)
-    if (!clearForgets) this.#kill(table, first, count)
+    if (!clearForgets) this.#kill(first - table.offset, 1)
+    this.#end()
   }
 
   /** What a hypercall tells the caches when it is through with `count` guest pages; only erratum `B2` does it here. */
@@ -139,94 +183,112 @@ export class TableUpdates {
     if (this.#errata.killsGuestNumber) table.kill(entry, count)
   }
 
-  #mapOne(table: HwTable, entry: number, hi: number, lo: number, dir: DmaDir): number {
-    const memory = this.#memory
-    const { pageShift } = table
-    if (!table.userSlot(entry, !this.#isReal)) return H_TOO_HARD
-    const region = memory.lookup(this.#mm, hi, lo, POWERS_OF_TWO[pageShift] as number)
-    if (region < 0) return H_TOO_HARD
-    if (memory.toHpa(region, hi, lo, pageShift) !== 0) return this.#tooHard(NO_ADDRESS_WARNING)
-    const { hpaPage } = memory
-    if (memory.mappedInc(region) !== 0) return H_TOO_HARD
-    // Poison of a list is taken for an address, and may have any bits set.
-    const pageMask = (POWERS_OF_TWO[pageShift - PAGE_4K_SHIFT] as number) - 1
-    const isWhole = (lo & PAGE_4K_MASK) === 0 && (hpaPage & pageMask) === 0
-    if (!isWhole) {
-      this.#onBug(UNALIGNED_BUG)
-      return NO_ANSWER
-    }
-    if (!this.#reaches(table, entry, dir) || table.xchg(entry, hpaPage, dir) !== 0) {
-      memory.mappedDec(region)
-      return this.#isReal ? H_TOO_HARD : this.#tooHard(NO_SWAP_WARNING)
-    }
-    const { oldDir } = table
-    if (this.#errata.killsEach) table.kill(entry, 1)
-    if (oldDir !== 0) this.#mappedDec(table, entry, oldDir)
-    table.setUser(hi, lo)
-    return H_SUCCESS
+  #canLend(table: HwTable): boolean {
+    return !this.#errata.killsEach && table.lend !== undefined && !this.#host.journal.on
   }
 
-  #unmapOne(table: HwTable, entry: number): number {
-    table.xchg(entry, 0, 0)
-    const { oldHpaPage, oldDir } = table
-    if (this.#errata.killsEach) table.kill(entry, 1)
-    if (oldDir === 0) return H_SUCCESS
-    const result = this.#mappedDec(table, entry, oldDir)
-    if (result !== H_SUCCESS) {
-      table.xchg(entry, oldHpaPage, oldDir)
-      if (this.#errata.killsEach) table.kill(entry, 1)
+  /** The hardware pages of a guest page, by the slot of the first. */
+  #mapGuestPage(slot: number, uaHi: number, uaLo: number, dir: DmaDir): number {
+    const count = this.#count
+    let result: number = H_SUCCESS
+    let done = this.#isLent ? this.#lent.map(slot, count, uaHi, uaLo, dir) : 0
+    while (done < count) {
+      const more = this.#isLent && done > 0 ? this.#mapMore(slot, done, uaHi, uaLo, dir) : 0
+      done += more
+      if (more > 0) continue
+      result = this.#lent.isRefused ? H_TOO_HARD : this.#mapNext(slot, done, uaHi, uaLo, dir)
+      if (result !== H_SUCCESS) break
+      done++
     }
+    if (result !== NO_ANSWER) this.#kill(slot, 1)
     return result
   }
 
-  /** The region that an entry shows has one mapping less, and the entry no user address. */
-  #mappedDec(table: HwTable, entry: number, oldDir: DmaDir): number {
-    if (!table.userSlot(entry, false)) return this.#isReal ? H_TOO_HARD : H_SUCCESS
-    const memory = this.#memory
-    const { userHi, userLo } = table
-    const region = memory.lookup(this.#mm, userHi, userLo, POWERS_OF_TWO[table.pageShift] as number)
-    if (region < 0) return H_TOO_HARD
-    if ((oldDir & WRITES) !== 0) memory.markDirty(region, userHi, userLo)
-    memory.mappedDec(region)
-    table.setUser(0, 0)
-    return H_SUCCESS
+  /** One hardware page of a guest page, entry by entry. */
+  #mapNext(slot: number, done: number, uaHi: number, uaLo: number, dir: DmaDir): number {
+    const table = this.#table
+    const page = this.#uaPageOf(done, uaHi, uaLo)
+    const lo = loOfPage(page, PAGE_4K_SHIFT) | (uaLo & PAGE_4K_MASK)
+    const hi = hiOfPage(page, PAGE_4K_SHIFT)
+    const result = this.#entries.map(table, table.offset + slot + done, hi, lo, dir)
+    this.#lent.refresh()
+    return result
   }
 
-  /** An entry becomes empty, and nothing else. */
-  #swapOut(table: HwTable, entry: number): void {
-    table.xchg(entry, 0, 0)
-    const { oldDir } = table
-    if (this.#errata.killsEach) table.kill(entry, 1)
-    if ((oldDir & WRITES) === 0 || !table.userSlot(entry, false)) return
-    const memory = this.#memory
-    const { userHi, userLo } = table
-    const region = memory.lookup(this.#mm, userHi, userLo, POWERS_OF_TWO[table.pageShift] as number)
-    if (region >= 0) memory.markDirty(region, userHi, userLo)
+  /** Those behind it, as far as the short way goes. */
+  #mapMore(slot: number, done: number, uaHi: number, uaLo: number, dir: DmaDir): number {
+    const page = this.#uaPageOf(done, uaHi, uaLo)
+    const lo = loOfPage(page, PAGE_4K_SHIFT) | (uaLo & PAGE_4K_MASK)
+    return this.#lent.map(slot + done, this.#count - done, hiOfPage(page, PAGE_4K_SHIFT), lo, dir)
   }
 
-  /** In real mode an entry is only written where its levels are there. */
-  #reaches(table: HwTable, entry: number, dir: DmaDir): boolean {
-    return !this.#isReal || dir === 0 || table.reaches(entry)
+  /** 4 KiB page of the user address behind a hardware page. */
+  #uaPageOf(done: number, uaHi: number, uaLo: number): number {
+    const step = POWERS_OF_TWO[this.#table.pageShift - PAGE_4K_SHIFT] as number
+    return pageOf(uaHi, uaLo, PAGE_4K_SHIFT) + done * step
   }
 
-  #tooHard(warning: string): number {
-    this.#host.warnOnce(warning)
-    return H_TOO_HARD
+  /** Slots [slot, slot + count) are taken back as far as the short way goes: how many. */
+  #unmapLent(slot: number, count: number): number {
+    let done = 0
+    while (done < count) {
+      const more = this.#lent.unmap(slot + done, count - done)
+      if (more === 0) break
+      done += more
+    }
+    return done
   }
 
-  #kill(table: HwTable, first: number, count: number): void {
+  #unmapGuestPage(slot: number): number {
+    const count = this.#count
+    const table = this.#table
+    const lent = this.#lent
+    let result: number = H_SUCCESS
+    for (let done = 0; done < count; done++) {
+      if (this.#isLent) done += this.#unmapLent(slot + done, count - done)
+      if (done >= count) break
+      result = this.#entries.unmap(table, table.offset + slot + done)
+      lent.refresh()
+      if (result !== H_SUCCESS) break
+    }
+    this.#kill(slot, 1)
+    return result
+  }
+
+  /** Caches are told of so many guest pages, each for itself: when what is going on is through. */
+  #kill(slot: number, pages: number): void {
     const { killsGuestNumber, killsEach } = this.#errata
-    if (!killsGuestNumber && !killsEach) table.kill(first, count)
+    if (killsGuestNumber || killsEach) return
+    if (this.#killed === 0) this.#killSlot = slot
+    this.#killed += pages
   }
 
-  /** Each kill must find its entry recorded: with a kill for each there are no runs. */
-  #beginRun(table: HwTable): void {
+  /** Guest pages of a table are changed from here on. Each kill must find its entry recorded, so `#end` comes first. */
+  #begin(table: HwTable, guestShift: number): void {
+    this.#table = table
+    this.#count = POWERS_OF_TWO[guestShift - table.pageShift] as number
+    this.#isLent = this.#canLend(table)
+    this.#lent.begin(table)
+    this.#beginRun()
+  }
+
+  #end(): void {
+    this.#endRun()
+    if (this.#killed > 0) {
+      const table = this.#table
+      table.kill(table.offset + this.#killSlot, this.#count, this.#killed)
+      this.#killed = 0
+    }
+  }
+
+  /** With a kill for each entry there are no runs of entries. */
+  #beginRun(): void {
     this.#memory.beginRun()
-    if (!this.#errata.killsEach) table.beginRun()
+    if (!this.#errata.killsEach) this.#table.beginRun()
   }
 
-  #endRun(table: HwTable): void {
+  #endRun(): void {
+    if (!this.#errata.killsEach) this.#table.endRun()
     this.#memory.endRun()
-    if (!this.#errata.killsEach) table.endRun()
   }
 }

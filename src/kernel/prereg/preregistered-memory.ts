@@ -7,14 +7,14 @@ import { PAGE_4K_BYTES, PAGE_4K_SHIFT } from '../../memory/host-memory.ts'
 import type { Task } from '../../memory/locked-vm.ts'
 import type { ProcessWatcher } from '../../memory/process.ts'
 import { KIND } from '../../trace/event.ts'
-import type { MmIommu } from '../mm-port.ts'
+import type { MmIommu, RegionLoan } from '../mm-port.ts'
+import { RegionRecords } from './region-records.ts'
 import { NO_REGION, RegionTable } from './region-table.ts'
 
 const { OK, EBUSY, EFAULT, EINVAL, ENOENT, ENOMEM, ENXIO } = ERRNO_CODES
 const NEW = KIND['region.new']
 const GET = KIND['region.get']
 const PUT = KIND['region.put']
-const MAP = KIND['region.map']
 
 /** Pages that are pinned in one go: 2^(page shift + 8) / 8 with 64 KiB pages, 2^(page shift + 12) / 8 with 4 KiB. */
 const CHUNK_PAGES = 2 ** 21
@@ -72,13 +72,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   /** 4 KiB pages of a system page. */
   readonly #subPages: number
   readonly #pageBytes: number
-  /** Interned name of the process that had the last record, and its address space. */
-  #named: AddressSpace | undefined
-  #name = 0
-  // Mappings that have no record yet: of which region, and how many (below 0: they go).
-  #isRunning = false
-  #runRegion = NO_REGION
-  #runDelta = 0
+  readonly #records: RegionRecords
   readonly #carriesShift: boolean
   readonly #answersCount: boolean
   readonly #looksFirst: boolean
@@ -90,6 +84,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     const { host, has, onAllocate, onFirstMapping } = options
     this.#host = host
     this.#table = new RegionTable(host.journal, host.pageShift)
+    this.#records = new RegionRecords(host.stage, this.#table)
     this.#pageShift = host.pageShift
     this.#subPages = 2 ** (host.pageShift - PAGE_4K_SHIFT)
     this.#pageBytes = host.pageBytes
@@ -132,7 +127,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     if (region === NO_REGION) return NO_REGION
     if (this.#table.isLeft(region)) this.#table.setLeft(region, false)
     else this.#table.setUses(region, this.#table.usesOf(region) + 1)
-    this.#record(GET, region)
+    this.#records.record(GET, region)
     return region
   }
 
@@ -159,16 +154,16 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     if (uses === 0) return ENOENT
     if (uses > 1) {
       table.setUses(region, uses - 1)
-      this.#record(PUT, region, OK)
+      this.#records.record(PUT, region, OK)
       return OK
     }
     if (table.mappedOf(region) !== 1) {
-      this.#record(PUT, region, EBUSY)
+      this.#records.record(PUT, region, EBUSY)
       return EBUSY
     }
     table.setUses(region, 0)
     table.setMapped(region, 0)
-    this.#record(PUT, region, OK)
+    this.#records.record(PUT, region, OK)
     const mm = table.mmOf(region)
     const uaPage = table.uaPageOf(region)
     const frames = table.remove(region)
@@ -193,7 +188,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
 
   mappedInc(region: number): number {
     const mapped = this.#table.mappedOf(region)
-    if (mapped === 0 || (mapped === 1 && this.#onFirstMapping?.() === false)) return ENXIO
+    if (mapped === 0 || (mapped === 1 && !this.takesFirst())) return ENXIO
     this.#changeMapped(region, mapped + 1, 1)
     return OK
   }
@@ -202,21 +197,45 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     const mapped = this.#table.mappedOf(region)
     if (mapped === 0) return
     // One that was not counted is a record of its own: `mapped` stays.
-    if (mapped === 1) this.#recordMappings()
+    if (mapped === 1) this.#records.flush()
     this.#changeMapped(region, Math.max(1, mapped - 1), -1)
-    if (mapped === 1) this.#recordMappings()
+    if (mapped === 1) this.#records.flush()
     if (mapped !== 2 || !this.#table.isLeft(region)) return
-    this.#recordMappings()
+    this.#records.flush()
     this.put(region)
   }
 
+  takesFirst(): boolean {
+    return this.#onFirstMapping?.() !== false
+  }
+
+  lend(mm: AddressSpace, uaHi: number, uaLo: number, loan: RegionLoan): boolean {
+    loan.region = NO_REGION
+    if (this.#host.journal.on) return false
+    const region = this.#table.at(mm, pageOf(uaHi, uaLo, this.#pageShift))
+    if (region === NO_REGION || !this.#table.lend(region, loan)) return false
+    loan.region = region
+    return true
+  }
+
+  get version(): number {
+    return this.#table.version
+  }
+
+  beforeMapped(region: number, delta: number): void {
+    this.#records.before(region, delta)
+  }
+
+  noteMapped(region: number, delta: number): void {
+    this.#records.add(region, delta)
+  }
+
   beginRun(): void {
-    this.#isRunning = true
+    this.#records.begin()
   }
 
   endRun(): void {
-    this.#isRunning = false
-    this.#recordMappings()
+    this.#records.end()
   }
 
   toHpa(region: number, uaHi: number, uaLo: number, pageShift: number): number {
@@ -319,7 +338,7 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
   #add(region: number): number {
     if (region === NO_REGION) return this.#refuse(ENOMEM)
     this.answer = OK
-    this.#record(NEW, region, this.#table.pageShiftOf(region), this.#table.isDevice(region) ? 1 : 0)
+    this.#records.record(NEW, region, this.#table.pageShiftOf(region), this.#table.isDevice(region) ? 1 : 0)
     return region
   }
 
@@ -344,46 +363,9 @@ export class PreregisteredMemory implements MmIommu, ProcessWatcher {
     assert(BigInt.asUintN(this.#pageShift, words) === 0n, 'callers have checked the alignment')
   }
 
-  /** The change is part of the run, or the run ends before it and another begins. */
-  #changeMapped(region: number, mapped: number, delta: 1 | -1): void {
-    if (region !== this.#runRegion || delta * this.#runDelta < 0) this.#recordMappings()
+  #changeMapped(region: number, mapped: number, delta: number): void {
+    this.#records.before(region, delta)
     this.#table.setMapped(region, mapped)
-    this.#runRegion = region
-    this.#runDelta += delta
-    if (!this.#isRunning) this.#recordMappings()
-  }
-
-  #recordMappings(): void {
-    if (this.#runDelta === 0) return
-    this.#record(MAP, this.#runRegion, this.#runDelta)
-    this.#runDelta = 0
-  }
-
-  /** A record of a region, which begins with what the region is: in place, because some come with every mapping. */
-  #record(kind: number, region: number, s8 = 0, s9 = 0): void {
-    const { log, cause } = this.#host.stage
-    if (!log.on) return
-    const table = this.#table
-    const at = log.begin(kind, cause)
-    const { lanes } = log
-    lanes[at] = region
-    lanes[at + 1] = this.#nameOf(table.mmOf(region))
-    lanes[at + 2] = table.uaLoOf(region)
-    lanes[at + 3] = table.uaHiOf(region)
-    lanes[at + 4] = table.pagesOf(region)
-    lanes[at + 5] = 0
-    lanes[at + 6] = table.usesOf(region)
-    lanes[at + 7] = table.mappedOf(region)
-    lanes[at + 8] = s8
-    lanes[at + 9] = s9
-    log.commit(kind)
-  }
-
-  #nameOf(mm: AddressSpace): number {
-    if (mm !== this.#named) {
-      this.#named = mm
-      this.#name = this.#host.stage.log.names.intern(mm.name)
-    }
-    return this.#name
+    this.#records.add(region, delta)
   }
 }

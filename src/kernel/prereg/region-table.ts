@@ -4,6 +4,8 @@ import { RangeMap } from '../../bits/range-map.ts'
 import { Cells, type Journal, keyOf } from '../../bits/state.ts'
 import { hiOfNumber, hiOfPage, loOfNumber, loOfPage, numberOf, pageOf } from '../../bits/u64.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
+import { PAGE_4K_SHIFT } from '../../memory/host-memory.ts'
+import { cellOfFrame, DIRTY, frameOfCell, type RegionLoan } from '../mm-port.ts'
 
 /** Regions of one host: a bound of the model. */
 const REGIONS_MAX = 2 ** 20
@@ -24,9 +26,8 @@ const OWNER = 8
 const LEFT = 9
 const STRIDE = 10
 
-/** What the cell of a page behind a region holds: the frame, and whether a device wrote it behind the kernel's back. */
-const DIRTY = 1
-const FRAME_SHIFT = 1
+/** System pages of a region that can be lent: its 4 KiB pages are counted in 31 bits. */
+const LENT_PAGES_MAX = 2 ** 26
 
 /** Memory of a region, and how it is kept: pages are system pages, `devicePage` is one of 4 KiB. */
 export interface RegionShape {
@@ -52,6 +53,7 @@ interface Space {
  * holds a user address: it is found in a range map. No read allocates.
  */
 export class RegionTable {
+  #version = 0
   readonly #journal: Journal
   readonly #pageShift: number
   readonly #cells: Cells
@@ -84,6 +86,7 @@ export class RegionTable {
   /** A new region with one use and no mapping; NO_REGION where there are too many. */
   add(shape: RegionShape): number {
     const { mm, uaPage, pages, pageShift, devicePage, frames } = shape
+    this.#version++
     const region = this.#numbers.nextZero(0, REGIONS_MAX)
     if (region >= REGIONS_MAX) return NO_REGION
     this.#numbers.setRange(region, region + 1)
@@ -103,7 +106,7 @@ export class RegionTable {
     const own = this.#framesOf(region)
     if (devicePage === NO_REGION) {
       own.ensure(pages)
-      for (let i = 0; i < pages; i++) own.set(i, ((frames[i] as number) + 1) << FRAME_SHIFT)
+      for (let i = 0; i < pages; i++) own.set(i, cellOfFrame(frames[i] as number))
     }
     const space = this.#makeSpace(mm)
     space.map.set(uaPage, uaPage + pages, region)
@@ -114,6 +117,7 @@ export class RegionTable {
   /** A region without uses is gone, and its number free. Answers its frames in order; device memory has none. */
   remove(region: number): Int32Array {
     assert(this.usesOf(region) === 0, 'a region that goes has no use')
+    this.#version++
     const pages = this.pagesOf(region)
     const space = this.#makeSpace(this.mmOf(region))
     const uaPage = this.uaPageOf(region)
@@ -123,7 +127,7 @@ export class RegionTable {
     if (isDevice) this.#dropDevice(space, region)
     const frames = new Int32Array(isDevice ? 0 : pages)
     const own = this.#framesOf(region)
-    for (let i = 0; i < frames.length; i++) frames[i] = (own.get(i) >>> FRAME_SHIFT) - 1
+    for (let i = 0; i < frames.length; i++) frames[i] = frameOfCell(own.get(i))
     own.fill(0, 0, frames.length)
     this.#cells.fill(0, region * STRIDE, (region + 1) * STRIDE)
     this.#setMm(region, undefined)
@@ -150,7 +154,7 @@ export class RegionTable {
 
   /** The frame behind a page of the region that is looked at. */
   frameAt(index: number): number {
-    return (((this.#frames as Cells).data[index] as number) >>> FRAME_SHIFT) - 1
+    return frameOfCell((this.#frames as Cells).data[index] as number)
   }
 
   overlaps(mm: AddressSpace, uaPage: number, endPage: number): boolean {
@@ -199,6 +203,7 @@ export class RegionTable {
   }
 
   setLeft(region: number, isLeft: boolean): void {
+    this.#version++
     this.#cells.set(region * STRIDE + LEFT, isLeft ? 1 : 0)
   }
 
@@ -228,6 +233,42 @@ export class RegionTable {
 
   uaLoOf(region: number): number {
     return this.#cells.get(region * STRIDE + UA)
+  }
+
+  /** Its user address, pages, uses and mappings, as six slots of a record. */
+  describe(region: number, lanes: Int32Array, at: number): void {
+    const { data } = this.#cells
+    const from = region * STRIDE
+    lanes[at] = data[from + UA] as number
+    lanes[at + 1] = data[from + UA + 1] as number
+    lanes[at + 2] = data[from + PAGES] as number
+    lanes[at + 3] = 0
+    lanes[at + 4] = data[from + USED] as number
+    lanes[at + 5] = data[from + MAPPED] as number
+  }
+
+  /** Fills a loan with the region that was found last; false for device memory, and where its last holder is gone. */
+  lend(region: number, loan: RegionLoan): boolean {
+    const { data } = this.#cells
+    const at = region * STRIDE
+    if (this.devicePage !== NO_REGION || data[at + LEFT] !== 0 || data[at + MAPPED] === 0) return false
+    const subShift = this.#pageShift - PAGE_4K_SHIFT
+    const pages = this.end - this.start
+    if (pages >= LENT_PAGES_MAX) return false
+    loan.first = this.start * (1 << subShift)
+    loan.pages = pages << subShift
+    loan.pageShift = this.pageShift
+    loan.subShift = subShift
+    loan.frames = (this.#frames as Cells).data
+    loan.counts = data
+    loan.count = at + MAPPED
+    loan.version = this.version
+    return true
+  }
+
+  /** Another number whenever a region has come, gone, or lost its last holder, and whenever the host went back. */
+  get version(): number {
+    return this.#version + this.#journal.rollbacks
   }
 
   isDevice(region: number): boolean {

@@ -122,8 +122,9 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
         address: 0x2_0000n,
         count: 3,
         code: -1,
+        calls: 3,
       },
-      'firmware call 126 (phb0, 0, PE 5, 0x10000, 0x20000, 3) answers -1',
+      'firmware call 126 (phb0, 0, PE 5, 0x10000, 0x20000, 3), and 2 more for the pages behind, answers -1',
     ],
     'hw.kill': [
       { unit: 'phb0', scope: 0, pe: 5, address: 0x2_0000n, pageShift: 16, count: 1 },
