@@ -42,7 +42,7 @@ const TCE_CHECKS = [
   {
     rule: 'tce-unaligned-real',
     code: 'H_PARAMETER',
-    when: 'The same as the next, of a hash guest before Linux 5.19, where real mode has all that it needs.',
+    when: 'The same as the next, of a hash guest before Linux 5.19 (of POWER9 before 5.14), where real mode has all that it needs.',
   },
   {
     rule: 'tce-unaligned',
