@@ -1,5 +1,7 @@
 import { type AgentScript, formatAgentScript, processesOf } from '../machine/lockstep/agent-script.ts'
 import type { ScriptPeer } from '../machine/lockstep/script-peer.ts'
+import { formatAgentCommand } from '../reader/kernel-answers-line.ts'
+import { withoutFirmware } from './firmware-lines.ts'
 import { findKernelFiles, type KernelFiles } from './kernel-files.ts'
 import { PeerProcess } from './peer-process.ts'
 import { endsWithUs, type PeerProgram } from './programs.ts'
@@ -12,8 +14,10 @@ const SCRIPT_MS = 120_000
 /** For the kernel to switch the machine off. */
 const STOP_MS = 10_000
 
-const LIVE = /^ORACLE live\r*$/m
-const SCRIPT_END = /^ORACLE script end rc=-?\d+/m
+const MARK = 'ORACLE '
+/** A message of firmware may stand before a mark. */
+const LIVE = /ORACLE live\r*$/m
+const SCRIPT_END = /ORACLE script end rc=-?\d+/
 const ANY_MARK = /^ORACLE (?:kernel|pci) .*$/gm
 
 /** The machine: a POWER9 with a device that does DMA behind each of two host bridges. */
@@ -80,7 +84,7 @@ export class KernelPeer implements ScriptPeer {
     const { program, startMs = START_MS, scriptMs = SCRIPT_MS } = options
     const peer = new KernelPeer(program ?? programOf(options.files ?? findKernelFiles()), scriptMs)
     try {
-      const said = await peer.#line.until(LIVE, startMs)
+      const said = withoutFirmware(await peer.#line.until(LIVE, startMs), [MARK])
       peer.#head = `${[...said.matchAll(ANY_MARK)].map(([mark]) => mark).join('\n')}\n`
     } catch (error) {
       await peer.#process.kill()
@@ -106,7 +110,10 @@ export class KernelPeer implements ScriptPeer {
     }
     const answered = this.#last.then(async () => {
       let transcript = ''
-      for (const _ of processes) transcript += await this.#line.until(SCRIPT_END, this.#scriptMs)
+      for (const { commands } of processes) {
+        const said = await this.#line.until(SCRIPT_END, this.#scriptMs)
+        transcript += withoutFirmware(said, [MARK, ...commands.map((c) => `${formatAgentCommand(c)} => `)])
+      }
       return transcript
     })
     this.#last = answered.catch(() => undefined)

@@ -5,6 +5,7 @@ import { comparisonText } from '../../src/machine/lockstep/comparison-report.ts'
 import { randomScript } from '../../src/machine/lockstep/random-script.ts'
 import { findKernelFiles } from '../../src/peer/kernel-files.ts'
 import { KernelPeer } from '../../src/peer/kernel-peer.ts'
+import { formatAgentCommand } from '../../src/reader/kernel-answers-line.ts'
 import { answers } from '../log-rows.ts'
 import { GROUPS } from '../support/lockstep.ts'
 
@@ -20,6 +21,9 @@ function whyNot(): string | undefined {
     return (error as Error).message
   }
 }
+
+/** Clears hardware entries past their table (X14): at times the kernel ends the process there (recordings/kernel-oops). */
+const PAST_THE_TABLE = 'hcall 0x138 0x80000000 0x7f000000 0 2'
 
 const missing = whyNot()
 if (missing !== undefined) process.stderr.write(`the kernel peer is skipped: ${missing}\n`)
@@ -39,8 +43,12 @@ describe.skipIf(missing !== undefined)('a real kernel', () => {
   }
 
   it('answers the recorded scripts as the model does: VFIO, DMA, KVM', async () => {
-    const scripts = readAgentScripts(Buffer.from(await answers()).toString('latin1'), 'recording')
-    expect(scripts).toHaveLength(5)
+    const recorded = readAgentScripts(Buffer.from(await answers()).toString('latin1'), 'recording')
+    expect(recorded).toHaveLength(5)
+    const scripts = recorded.map(({ name, commands }) => ({
+      name,
+      commands: commands.filter((c) => formatAgentCommand(c) !== PAST_THE_TABLE),
+    }))
     const { commands, equal, unjudged } = await same(scripts)
     expect(equal).toBe(commands - unjudged)
   })

@@ -58,6 +58,22 @@ describe('the kernel peer', () => {
     await peer.stop()
   })
 
+  it('leaves out what firmware says in between, also where its message is cut', async () => {
+    const stamp = '[   46.205110393,3] SBE: You will likely have '
+    const program = agentProgram(
+      `if (line === 'vmlck') say('vml${stamp}slower I2C.\\r\\nck => 0')
+       else if (line === 'version') say('${stamp}version => 0')
+       else say('[   24.618485] Oops\\r\\n${stamp}\\r\\n' + line + ' => 0')`,
+      `${stamp}${PEER_HEAD.replaceAll('\n', '\\r\\n')}${stamp}ORACLE live\\r\\n`,
+    )
+    const peer = await start({ program })
+    expect(peer.head).toBe(PEER_HEAD)
+    expect(await peer.run(scriptOf(['vmlck', 'version', 'info'], 'a'))).toBe(
+      'ORACLE script a\nvmlck => 0\nversion => 0\n[   24.618485] Oops\ninfo => 0\nORACLE script end rc=0\n',
+    )
+    await peer.stop()
+  })
+
   it.each<[string, KernelPeerOptions, RegExp]>([
     ['does not exist', { program: { command: '/nowhere/qemu', args: [] } }, /ENOENT/],
     [

@@ -92,7 +92,8 @@ export const VFIO_ERRATA = declareErrata([
     kind: 'defect',
     family: 'linux',
     versions: [{ since: '4.12', until: '6.1.192' }, { since: '6.2' }],
-    wrong: 'VFIO_IOMMU_UNMAP_DMA past the end of a window clears entries past the table.',
+    wrong:
+      'VFIO_IOMMU_UNMAP_DMA past the end of a window clears entries past the table, and so do hypercalls of KVM: at times the kernel of the host ends in an Oops there (recordings/kernel-oops).',
     right: 'A range that passes the end is refused.',
     source:
       'Linux v6.12 arch/powerpc/kernel/iommu.c, iommu_tce_check_ioba; v4.9 (iommu_tce_clear_param_check) and 6.1.192 count the pages. The hypercalls of KVM share the helper.',

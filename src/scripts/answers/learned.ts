@@ -8,14 +8,18 @@ import { NOT_RUN } from './rule-pages.ts'
 /** Something that was read otherwise, or not at all, in sources and manuals before a run said it. */
 interface Learned {
   readonly text: string
-  /** What says so: answers that rest on an erratum, or lines of a recording. */
-  readonly by: { readonly erratum: string } | { readonly line: RegExp }
+  /** What says so: answers that rest on an erratum, answered lines, or messages of a kernel. */
+  readonly by: { readonly erratum: string } | { readonly line: RegExp } | { readonly message: RegExp }
 }
 
 const LEARNED: readonly Learned[] = [
   {
     text: 'The source of 6.1.192 counts all pages of a hypercall in the range check; 6.12.95 looks at the first page only (X14).',
     by: { erratum: 'X14' },
+  },
+  {
+    text: 'Where hardware tables are behind the window, that call clears what lies behind the table: at times the kernel of the host ends the process with an Oops in iommu_tce_xchg_no_kill.',
+    by: { message: /NIP \[.*\] iommu_tce_xchg_no_kill/ },
   },
   {
     text: 'A v1 container takes a group whose PE has dynamic windows: before Linux 6.4 VFIO_SET_IOMMU answers EPERM, since then 0.',
@@ -51,25 +55,28 @@ const LEARNED: readonly Learned[] = [
   },
 ]
 
-function inLines(pattern: RegExp, runs: readonly RecordedRun[]) {
+/** Lines of recordings: those that were answered, or all. */
+function inLines(pattern: RegExp, runs: readonly RecordedRun[], isAnswer: boolean) {
   return runs.map(({ recording, same }) => {
     const lines = recording.text.split('\n')
-    const found = same.filter((line) => pattern.test(lines[line - 1] ?? ''))
+    const asked = isAnswer ? same : lines.map((_, i) => i + 1)
+    const found = asked.filter((line) => pattern.test(lines[line - 1] ?? ''))
     return { name: recording.name, count: { count: found.length, first: found[0] ?? 0 } }
   })
+}
+
+function shownBy(by: Learned['by'], runs: readonly RecordedRun[], counts: readonly ErratumCount[]) {
+  if ('line' in by) return inLines(by.line, runs, true)
+  if ('message' in by) return inLines(by.message, runs, false)
+  return counts
+    .filter(({ erratum }) => erratum.id === by.erratum)
+    .map(({ recording, count, first }) => ({ name: recording, count: { count, first } }))
 }
 
 /** What runs said that was not known, or known wrongly, each with the answers that say it. */
 export const learnedList = (runs: readonly RecordedRun[], counts: readonly ErratumCount[]): string =>
   LEARNED.map(({ text, by }) => {
-    const shown =
-      'line' in by
-        ? inLines(by.line, runs)
-        : counts
-            .filter(({ erratum }) => erratum.id === by.erratum)
-            .map(({ recording, count, first }) => ({ name: recording, count: { count, first } }))
-    const { total, place } = summed(shown)
-    return item(
-      `${text} ${total === 0 ? `(${NOT_RUN})` : `(${counted(total, 'answer')}, the first ${place})`}`,
-    )
+    const { total, place } = summed(shownBy(by, runs, counts))
+    const what = counted(total, 'message' in by ? 'message' : 'answer')
+    return item(`${text} (${total === 0 ? NOT_RUN : `${what}, the first ${place}`})`)
   }).join('\n')
