@@ -77,6 +77,7 @@ export class QemuProcess {
   #printed: string[] = []
   /** Whether the last call came back, with an answer that is known. */
   #isAnswered = true
+  #unknown: string | undefined
 
   constructor({ stage, journal, life, name, call }: QemuProcessParts) {
     this.name = name
@@ -144,16 +145,18 @@ export class QemuProcess {
     log.emit('warning', cause < 0 ? null : cause, { layer: 'qemu', text })
   }
 
-  /** What was printed since it was asked last. */
-  printed(): readonly string[] {
-    const printed = this.#printed
+  /** What was printed since it was asked last, and what the model could not say of a call that was made since then. */
+  takeOutput(): { readonly printed: readonly string[]; readonly unknown: string | undefined } {
+    const output = { printed: this.#printed, unknown: this.#unknown }
     this.#printed = []
-    return printed
+    this.#unknown = undefined
+    return output
   }
 
   #ask(verb: 'ioctl' | 'proc', call: string, args: Args): Answer {
     const answer = this.#call(verb, call, args)
     this.#isAnswered = answer.state === 'done'
+    if (answer.state === 'unmodelled') this.#unknown ??= answer.rule
     return answer
   }
 

@@ -47,8 +47,8 @@ export class VfioMapper implements IommuListener {
 
   unmap(iova: bigint, bytes: bigint): void {
     const answer = this.#unmap(iova, bytes)
-    if (isOk(answer)) return
-    this.#qemu.print(`vfio_dma_unmap(container, ${hex(iova)}, ${hex(bytes)}) = ${failureText(answer)}`)
+    if (!isOk(answer))
+      this.#report(answer, `vfio_dma_unmap(container, ${hex(iova)}, ${hex(bytes)}) = ${failureText(answer)}`)
   }
 
   #map(iova: bigint, bytes: bigint, gpa: bigint, isWritable: boolean): void {
@@ -66,25 +66,26 @@ export class VfioMapper implements IommuListener {
     let answer = this.#mapOnce(request)
     if (answer.code === 'EBUSY' && isOk(this.#unmap(iova, bytes))) answer = this.#mapOnce(request)
     if (isOk(answer)) return
-    this.#qemu.print(`VFIO_MAP_DMA failed: ${errorText(answer)}`)
-    this.#qemu.print(
+    this.#report(answer, `VFIO_MAP_DMA failed: ${errorText(answer)}`)
+    this.#report(
+      answer,
       `vfio_dma_map(container, ${hex(iova)}, ${hex(bytes)}, ${hex(vaddr)}) = ${failureText(answer)}`,
     )
   }
 
   #mapOnce(request: Readonly<Record<'iova' | 'bytes' | 'vaddr' | 'flags', bigint>>): Answer {
-    return this.#seen(this.#qemu.ioctl('VFIO_IOMMU_MAP_DMA', { fd: BigInt(this.#fd), ...request }))
+    return this.#qemu.ioctl('VFIO_IOMMU_MAP_DMA', { fd: BigInt(this.#fd), ...request })
   }
 
   #unmap(iova: bigint, bytes: bigint): Answer {
-    const answer = this.#seen(this.#qemu.ioctl('VFIO_IOMMU_UNMAP_DMA', { fd: BigInt(this.#fd), iova, bytes }))
-    if (!isOk(answer)) this.#qemu.print(`VFIO_UNMAP_DMA failed: ${errorText(answer)}`)
+    const answer = this.#qemu.ioctl('VFIO_IOMMU_UNMAP_DMA', { fd: BigInt(this.#fd), iova, bytes })
+    if (!isOk(answer)) this.#report(answer, `VFIO_UNMAP_DMA failed: ${errorText(answer)}`)
     return answer
   }
 
-  /** An ioctl that returns a positive number sets no errno. */
-  #seen(answer: Answer): Answer {
+  /** An ioctl that returns a positive number sets no errno: what is printed then is not known. */
+  #report(answer: Answer, text: string): void {
     if (answer.code === 'RETURN_1') this.#qemu.doNotKnow(STALE_ERRNO)
-    return answer
+    else this.#qemu.print(text)
   }
 }

@@ -32,11 +32,15 @@ const RTAS_CALLS: readonly CallDecl[] = [
   RESET_PE_DMA_WINDOW,
 ]
 
-/** What QEMU has printed on the way belongs to the answer; a QEMU that is gone answers nothing. */
+/**
+ * What QEMU has printed on the way belongs to the answer; a QEMU that is gone answers nothing, and one that went on from
+ * an answer that is not known is not known either.
+ */
 function withOutput({ qemu }: Vmm, answer: Answer): Answer {
-  const warnings = qemu.printed()
+  const { printed, unknown } = qemu.takeOutput()
+  if (unknown !== undefined) return unmodelled(unknown)
   const said = qemu.life.isDead ? dead(qemu.life.why) : answer
-  return warnings.length === 0 ? said : { ...said, warnings: [...said.warnings, ...warnings] }
+  return printed.length === 0 ? said : { ...said, warnings: [...said.warnings, ...printed] }
 }
 
 /** Commands to QEMU as operations. */
