@@ -66,6 +66,22 @@ describe('a window of the guest, and the window of the host behind it', () => {
     expect(judge.findings.map((f) => f.rule)).toEqual(['stopped'])
   })
 
+  it('for a group that is plugged in neither: QEMU aborts on its way back', () => {
+    const small = { platform: 'PHB4', pageShifts: [16] } as const
+    const world = startedVmm({ phbs: [{}] }, { phbs: [{ ...small, pes: [{}] }] })
+    const { state, warnings } = world.vmm('device_add', { group: 0n })
+    expect([state, warnings]).toEqual([
+      'dead',
+      [
+        "Host doesn't support page size 0x1000, the supported mask is 0x10000",
+        'VFIO_UNMAP_DMA failed: No such device or address',
+        'vfio_dma_unmap(container, 0x0, 0x40000000) = -6 (No such device or address)',
+        'Failed to remove window at 0',
+        'qemu: hardware error: vfio_listener_region_del: Cannot delete missing window at 0',
+      ],
+    ])
+  })
+
   it('is tried with more and more levels; what the last try is refused with is printed, and QEMU aborts', () => {
     const tight = { processes: [{ name: 'qemu', memlockBytes: 400n << 16n }] }
     const { calls, answer, put } = second(16n, 36n, NO_KVM, tight)

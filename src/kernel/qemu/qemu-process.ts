@@ -137,9 +137,9 @@ export class QemuProcess {
     log.emit('unmodelled', cause < 0 ? null : cause, { what, line })
   }
 
-  /** error_report, or a line on stderr. Nothing is printed of a call that did not come back, or whose answer is not known. */
+  /** error_report, or a line on stderr: not of a call that did not come back, or whose answer is not known. */
   print(text: string): void {
-    if (!this.#isAnswered) return
+    if (!this.#isAnswered || this.life.isDead) return
     this.#printed.push(text)
     const { log, cause } = this.stage
     log.emit('warning', cause < 0 ? null : cause, { layer: 'qemu', text })

@@ -185,7 +185,9 @@ export class QemuContainer {
     const left = windows.filter(({ start, end }) => start !== gone.start || end !== gone.end)
     this.#change({ windows: left })
     if (left.length === windows.length) {
-      this.#parts.qemu.abort(`vfio_listener_region_del: Cannot delete missing window at ${hex(gone.start)}`)
+      this.#parts.qemu.abort(
+        `vfio_listener_region_del: Cannot delete missing window at ${gone.start.toString(16)}`,
+      )
     }
   }
 
