@@ -34,6 +34,9 @@ export const answers = (): Promise<Uint8Array> => unpacked('kernel-6.12-64k.answ
 /** The bytes of the recorded answers to random commands. */
 export const randomAnswers = (): Promise<Uint8Array> => unpacked('kernel-random.answers.xz')
 
+/** The bytes of the recorded answers to ioctls by number. */
+export const ioctlAnswers = (): Promise<Uint8Array> => unpacked('kernel-ioctls.answers.xz')
+
 /** The bytes of the recorded answers to random hypercalls. */
 export const pseriesAnswers = (): Promise<Uint8Array> => unpacked('pseries-random.answers.xz')
 

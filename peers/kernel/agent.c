@@ -106,7 +106,7 @@ static bool refuse(const struct call *c)
 
 /* ---- containers, groups, devices ---- */
 
-static int container(void)
+int container(void)
 {
 	return containers[current];
 }

@@ -39,6 +39,8 @@ void plain(const struct call *c, long value);
 long done(int fd);
 /* A word that may be left out. */
 u64 word_or(const struct call *c, unsigned at, u64 otherwise);
+/* The file of the container in use; -1 where it is not open. */
+int container(void);
 /* The file of an IOMMU group; -1 where it is not open. */
 int group_file(const struct call *c);
 bool has_group(const struct call *c);

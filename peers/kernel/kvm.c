@@ -355,6 +355,41 @@ static void do_vfiotce(const struct call *c)
 	set_group(c, KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, &link);
 }
 
+/* ---- any ioctl ---- */
+
+/* The file that a word names; -2 where it names none. */
+static int file_named(const char *name)
+{
+	if (!strcmp(name, "container"))
+		return container();
+	if (!strcmp(name, "kvm"))
+		return kvm;
+	if (!strcmp(name, "vm"))
+		return vm;
+	if (!strcmp(name, "vcpu"))
+		return vcpu;
+	if (!strcmp(name, "vfio"))
+		return vfio;
+	return strcmp(name, "tce") ? -2 : tables[0].fd;
+}
+
+static bool has_file(const struct call *c)
+{
+	return file_named(c->text[1]) != -2;
+}
+
+static void do_rawioctl(const struct call *c)
+{
+	u64 cmd = c->number[2];
+	long result = ioctl(file_named(c->text[1]), cmd, c->number[3]);
+
+	/* A file that it made is of no interest. */
+	if (result > 0 && (cmd == KVM_CREATE_VM || cmd == KVM_CREATE_VCPU || cmd == KVM_CREATE_SPAPR_TCE ||
+			   cmd == KVM_CREATE_SPAPR_TCE_64))
+		result = close(result);
+	plain(c, result);
+}
+
 /* ---- the guest ---- */
 
 static bool has_ram(const struct call *c)
@@ -432,6 +467,7 @@ const struct command kvm_commands[] = {
 	{ "vfioadd", 1, 1, do_vfioadd, has_group },
 	{ "vfiodel", 1, 1, do_vfiodel, has_group },
 	{ "vfiotce", 2, 2, do_vfiotce, has_group_and_table },
+	{ "rawioctl", 3, 3, do_rawioctl, has_file },
 	{ "gpoke64", 2, 2, do_gpoke64, has_ram },
 	{ "hcall", 1, 10, do_hcall, has_guest },
 	{ NULL, 0, 0, NULL, NULL },

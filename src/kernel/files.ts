@@ -1,5 +1,6 @@
 import { Held } from '../bits/held.ts'
 import { type Journal, keyOf } from '../bits/state.ts'
+import type { Process } from '../memory/process.ts'
 import type { TableGroup } from '../table/hw-table.ts'
 
 /** Files that a process may have open (Linux: soft limit of RLIMIT_NOFILE). */
@@ -10,10 +11,15 @@ const FIRST_FD = 3
 /** Files of VFIO, and files of KVM. */
 export type FileKind = 'container' | 'group' | 'device' | 'kvm' | 'vm' | 'vcpu' | 'kvm-vfio' | 'tce-table'
 
+/** How a file refuses an ioctl that it does not know: ENOTTY, EINVAL, EIO, EPERM. */
+export type IoctlRefusal = 'unknown' | 'invalid' | 'other-vm' | 'other-process'
+
 /** What is behind a file: told when its last holder is gone. */
 export interface FileTarget {
   readonly kind: FileKind
   released(): void
+  /** What a process is told of an ioctl that the file does not know. */
+  refusal(process: Process): IoctlRefusal
 }
 
 /** A group of VFIO, as KVM sees it. */

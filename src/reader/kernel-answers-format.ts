@@ -377,6 +377,20 @@ const KVM_COMMANDS = {
     doc: 'KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE.',
     example: 'vfiotce 0 0 => -1 ENOENT',
   }),
+  rawioctl: agentCommand({
+    args: {
+      file: {
+        kind: 'word',
+        choices: ['container', 'kvm', 'vm', 'vcpu', 'vfio', 'tce'],
+        doc: 'The container in use, a file of KVM (vfio: its VFIO device), or table 0.',
+      },
+      cmd: hexArg('Number of the ioctl.'),
+      argument: hexArg('The third word of the call, as it is.'),
+    },
+    done: [''],
+    doc: 'Any ioctl on a file. A file that it makes is closed again; then 0 is printed.',
+    example: 'rawioctl vm 0x2000ae77 0x0 => -1 ENOTTY',
+  }),
   hcall: agentCommand({
     args: {
       nr: hexArg('Number of the hypercall.'),

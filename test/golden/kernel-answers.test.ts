@@ -165,6 +165,7 @@ describe('the recorded answers of Linux 6.12.95', () => {
       'tceunmap',
       'tcepoke',
       'vfioclose',
+      'rawioctl',
     ])
   })
 

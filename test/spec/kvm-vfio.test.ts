@@ -7,6 +7,9 @@ import {
   KVM_DEV_VFIO_GROUP_ADD,
   KVM_DEV_VFIO_GROUP_DEL,
   KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE,
+  KVM_GET_DEVICE_ATTR,
+  KVM_HAS_DEVICE_ATTR,
+  KVM_SET_DEVICE_ATTR,
   READ_TCE,
 } from '../../src/kernel/kvm/calls.ts'
 import { KVM_H_PUT_TCE } from '../../src/kernel/kvm/hcall-calls.ts'
@@ -18,12 +21,14 @@ import { VFIO_IOMMU_SPAPR_TCE_CREATE } from '../../src/kernel/vfio/spapr-calls.t
 import { PROC_EXIT, PROC_FORK } from '../../src/memory/proc-calls.ts'
 import { eventsOf } from '../support/host.ts'
 import { LIOBN, makeKvm, TABLE, withAttached, withHardware } from '../support/kvm.ts'
+import { fileRows } from '../support/kvm-rows.ts'
 import { testRules } from '../support/rule-table.ts'
 import { DEVICE, UA } from '../support/vfio.ts'
 import { NO_FD, NOWHERE, poke } from '../support/vfio-rows.ts'
 
-/** What every attribute of the device answers before its own rules. */
+/** What every call of the device answers before its own rules. */
 const deviceRows = (decl: CallDecl) => ({
+  ...fileRows(decl, ['device']),
   'no-such-process': () => [makeKvm().call(decl, { process: 'nobody', fd: NO_FD })],
   'bad-fd': () => [withHardware().call(decl, { fd: NO_FD })],
   'other-process': () => {
@@ -35,6 +40,10 @@ const deviceRows = (decl: CallDecl) => ({
     const world = withHardware()
     return [world.call(decl, { fd: world.device, arg: NOWHERE })]
   },
+})
+/** And what each of its attributes answers. */
+const attributeRows = (decl: CallDecl) => ({
+  ...deviceRows(decl),
   'group-bad-fd': () => {
     const world = withHardware()
     return [NO_FD, 0xffff_ffffn].map((group) => world.call(decl, { fd: world.device, group }))
@@ -47,7 +56,7 @@ const added = (world = withHardware()) => ({
 
 describe('KVM_DEV_VFIO_GROUP_ADD', () => {
   testRules(KVM_DEV_VFIO_GROUP_ADD, {
-    ...deviceRows(KVM_DEV_VFIO_GROUP_ADD),
+    ...attributeRows(KVM_DEV_VFIO_GROUP_ADD),
     'not-a-group': () => {
       const { call, device, containerFd, vm } = withHardware()
       return [containerFd, vm].map((group) => call(KVM_DEV_VFIO_GROUP_ADD, { fd: device, group }))
@@ -87,7 +96,7 @@ describe('KVM_DEV_VFIO_GROUP_ADD', () => {
 
 describe('KVM_DEV_VFIO_GROUP_DEL', () => {
   testRules(KVM_DEV_VFIO_GROUP_DEL, {
-    ...deviceRows(KVM_DEV_VFIO_GROUP_DEL),
+    ...attributeRows(KVM_DEV_VFIO_GROUP_DEL),
     'not-added': () => {
       const { call, device, groupFd, containerFd } = withHardware()
       return [groupFd, containerFd].map((group) => call(KVM_DEV_VFIO_GROUP_DEL, { fd: device, group }))
@@ -136,7 +145,7 @@ describe('KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE', () => {
     return world.attach(world.fdOf(world.table({ ...TABLE, liobn: 5n, ...table })))
   }
   testRules(KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, {
-    ...deviceRows(KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE),
+    ...attributeRows(KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE),
     'attribute-unknown': () => {
       const { call, attach, device } = withHardware({ profile: 'no-tce-vfio' })
       return [attach(NO_FD), call(KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, { fd: device, arg: NOWHERE })]
@@ -201,5 +210,111 @@ describe('KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE', () => {
     const table = world.fdOf(world.table({ liobn: 6n, page_shift: 24n, offset: 1n << 35n, entries: 0x10n }))
     expect(world.attach(table).rule).toBe('done')
     expect([world.hw.references, world.pe.tables[1]?.references]).toEqual([2, 3])
+  })
+})
+
+/** Group and attribute, of which the device has none; the last one would be ADD in 32 bits. */
+const UNKNOWN_ATTRIBUTES = [
+  [0n, 1n],
+  [2n, 1n],
+  [1n, 0n],
+  [1n, 4n],
+  [1n, (1n << 32n) | 1n],
+] as const
+
+describe('KVM_SET_DEVICE_ATTR', () => {
+  type Fields = Record<string, bigint>
+  /** Sets an attribute whose structure lies in memory. */
+  function set(world: ReturnType<typeof withHardware>, attr: bigint, fields: Fields) {
+    const at = poke(world, UA + 0x40n, encodeStruct(attr === 3n ? STRUCTS.attach : STRUCTS.group, fields))
+    const attribute = encodeStruct(STRUCTS.attribute, { flags: 0xffff_ffffn, group: 1n, attr, addr: at })
+    return world.call(KVM_SET_DEVICE_ATTR, { fd: world.device, arg: poke(world, UA, attribute) })
+  }
+  const [ADD, DEL, LINK] = [1n, 2n, 3n]
+  const link = (table: (w: ReturnType<typeof added>) => bigint, world = added()) =>
+    set(world, LINK, { group: world.groupFd, table: table(world) })
+
+  const { 'bad-pointer': noStruct, ...rows } = deviceRows(KVM_SET_DEVICE_ATTR)
+  testRules(KVM_SET_DEVICE_ATTR, {
+    ...rows,
+    'bad-pointer': () => {
+      const { call, device } = withHardware()
+      const ofAttribute = [ADD, DEL, LINK].map((attr) =>
+        call(KVM_SET_DEVICE_ATTR, { fd: device, group: 1n, attr, addr: NOWHERE }),
+      )
+      return [...noStruct(), ...ofAttribute]
+    },
+    'attribute-unknown': () => {
+      const old = withHardware({ profile: 'no-tce-vfio' })
+      return [
+        ...UNKNOWN_ATTRIBUTES.map(([group, attr]) => {
+          const { call, device } = withHardware()
+          return call(KVM_SET_DEVICE_ATTR, { fd: device, group, attr, addr: NOWHERE })
+        }),
+        set(old, LINK, { group: NO_FD }),
+      ]
+    },
+    'group-bad-fd': () =>
+      [ADD, DEL, LINK].map((attr) => set(withHardware(), attr, { group: NO_FD, table: NO_FD })),
+    'not-a-group': () => {
+      const world = withHardware()
+      return [set(world, ADD, { group: world.vm })]
+    },
+    added: () => {
+      const world = added()
+      return [set(world, ADD, { group: world.groupFd })]
+    },
+    'not-added': () => {
+      const world = withHardware()
+      return [DEL, LINK].map((attr) => set(world, attr, { group: world.groupFd, table: NO_FD }))
+    },
+    'table-bad-fd': () => [link(() => NO_FD)],
+    'not-a-table': () => [link(({ vm }) => vm)],
+    'no-table-backs': () => [link((w) => w.fdOf(w.table({ ...TABLE, liobn: 5n })))],
+    'attached-before': () => [link(({ tableFd }) => tableFd, { ...added(withAttached()) })],
+    'no-memory': () =>
+      [ADD, LINK].map((attr) => {
+        const world = attr === ADD ? withHardware() : added()
+        world.failAt(1)
+        return set(world, attr, { group: world.groupFd, table: world.tableFd })
+      }),
+    done: () => {
+      const world = withHardware()
+      const fields = { group: world.groupFd, table: world.tableFd }
+      return [ADD, LINK, DEL].map((attr) => set(world, attr, fields))
+    },
+  })
+})
+
+describe('KVM_GET_DEVICE_ATTR', () => {
+  const D = KVM_GET_DEVICE_ATTR
+  const { 'bad-pointer': _, ...rows } = deviceRows(D)
+  testRules(KVM_GET_DEVICE_ATTR, {
+    ...rows,
+    'nothing-to-read': () => {
+      const { call, device } = withHardware()
+      return [call(D, { fd: device, group: 1n, attr: 1n }), call(D, { fd: device, arg: NOWHERE })]
+    },
+  })
+})
+
+describe('KVM_HAS_DEVICE_ATTR', () => {
+  const D = KVM_HAS_DEVICE_ATTR
+  testRules(KVM_HAS_DEVICE_ATTR, {
+    ...deviceRows(D),
+    'attribute-unknown': () => {
+      const old = withHardware({ profile: 'no-tce-vfio' })
+      return [
+        ...UNKNOWN_ATTRIBUTES.map(([group, attr]) => {
+          const { call, device } = withHardware()
+          return call(D, { fd: device, group, attr })
+        }),
+        old.call(D, { fd: old.device, group: 1n, attr: 3n }),
+      ]
+    },
+    done: () => {
+      const { call, device } = withHardware()
+      return [1n, 2n, 3n].map((attr) => call(D, { fd: device, group: 1n, attr, addr: NOWHERE }))
+    },
   })
 })

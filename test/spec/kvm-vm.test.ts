@@ -31,6 +31,7 @@ import {
   withTable,
   withVm,
 } from '../support/kvm.ts'
+import { fileRows } from '../support/kvm-rows.ts'
 import { testRules } from '../support/rule-table.ts'
 import { PAGE, UA } from '../support/vfio.ts'
 import { NO_FD, NOWHERE, poke } from '../support/vfio-rows.ts'
@@ -62,6 +63,7 @@ const fdRows = (decl: CallDecl, args: Args = {}) => ({
 })
 const vmRows = (decl: CallDecl, args: Args = {}) => ({
   ...fdRows(decl, args),
+  ...fileRows(decl, decl === KVM_ENABLE_CAP ? ['vm', 'vcpu'] : ['vm'], args),
   'other-process': () => {
     const world = asChild(withVm())
     return [world.call(decl, { ...args, fd: world.vm, ...('arg' in decl.args ? { arg: NOWHERE } : {}) })]
@@ -92,6 +94,7 @@ describe('KVM_CHECK_EXTENSION', () => {
   }
   testRules(KVM_CHECK_EXTENSION, {
     ...fdRows(KVM_CHECK_EXTENSION, { extension: 63n }),
+    ...fileRows(KVM_CHECK_EXTENSION, ['kvm', 'vm'], { extension: 10n }),
     'other-process': () => {
       const world = asChild(withVm())
       expect(world.call(KVM_CHECK_EXTENSION, { fd: world.kvmFd, extension: 63n }).rule).toBe('supported')
@@ -110,6 +113,11 @@ describe('KVM_CHECK_EXTENSION', () => {
 describe('KVM_CREATE_VM', () => {
   testRules(KVM_CREATE_VM, {
     ...fdRows(KVM_CREATE_VM, { type: 9n }),
+    ...fileRows(KVM_CREATE_VM, ['kvm'], { type: 9n }),
+    'other-process': () => {
+      const world = asChild(withVm())
+      return [world.call(KVM_CREATE_VM, { fd: world.vm, type: 0n })]
+    },
     'too-many-files': () => {
       const world = makeKvm()
       fill(world)
@@ -128,10 +136,14 @@ describe('KVM_CREATE_VM', () => {
       }),
   })
 
-  it('knows no PR KVM, and no ioctl of KVM on other files', () => {
+  it('knows no PR KVM, no named call of VFIO on its files, and no container of another process', () => {
     const world = withVm()
     expect(world.call(KVM_CREATE_VM, { fd: world.kvmFd, type: 2n }).state).toBe('unmodelled')
-    expect(world.call(KVM_CREATE_VM, { fd: world.vm, type: 0n }).state).toBe('unmodelled')
+    const other = asChild(withHardware())
+    expect(other.call(KVM_CREATE_VM, { fd: other.containerFd, type: 0n }).state).toBe('unmodelled')
+    const guest = withGuest()
+    expect(guest.call(KVM_ENABLE_CAP, { fd: guest.vcpu, cap: 104n }).state).toBe('unmodelled')
+    expect(asChild(guest).call(KVM_ENABLE_CAP, { fd: guest.vcpu, cap: 104n }).code).toBe('EIO')
     expect(world.call(VFIO_GET_API_VERSION, { fd: world.vm }).state).toBe('unmodelled')
     expect(world.call(MMAP_DEVICE, { fd: world.vm, map: 'x' }).code).toBe('ENODEV')
   })
@@ -399,9 +411,14 @@ describe('KVM_CREATE_DEVICE', () => {
   const made = (more: Args = {}, world = withVm()) => world.call(D, { fd: world.vm, type: 4n, ...more })
   testRules(KVM_CREATE_DEVICE, {
     ...structRows(D),
+    'type-unknown': () =>
+      [0n, 1n, 2n, 5n, 8n, 10n, 11n, 0xffff_ffffn].flatMap((type) => [
+        made({ type, flags: 1n }),
+        made({ type }, withHardware()),
+      ]),
     tested: () => {
       const { call, vm } = withHardware()
-      return [made({ flags: 1n }), call(D, { fd: vm, type: 4n, flags: 1n })]
+      return [made({ flags: 1n }), made({ flags: 3n }), call(D, { fd: vm, type: 4n, flags: 1n })]
     },
     'no-memory': () => failing(3, ({ call, vm }) => call(D, { fd: vm, type: 4n })),
     exists: () => {
@@ -425,12 +442,15 @@ describe('KVM_CREATE_DEVICE', () => {
     done: () => {
       const answer = made()
       expect(answer).toMatchObject({ free: ['device_fd'], outputs: { device_fd: 5n } })
-      return [answer]
+      return [answer, made({ flags: 0xffff_fffen })]
     },
   })
 
-  it('knows VFIO only', () => {
-    expect([made({ type: 3n }).state, made({ flags: 2n }).state]).toEqual(['unmodelled', 'unmodelled'])
+  it('says where it does not know: controllers of interrupts', () => {
+    expect([made({ type: 3n }).state, made({ type: 9n, flags: 1n }).state]).toEqual([
+      'unmodelled',
+      'unmodelled',
+    ])
   })
 
   it.each([

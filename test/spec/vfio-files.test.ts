@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { STRUCTS as KVM_STRUCTS } from '../../src/kernel/kvm/structs.ts'
 import { encodeStruct } from '../../src/kernel/user-struct.ts'
 import {
   CLOSE,
@@ -14,6 +15,7 @@ import {
 import { VFIO_IOMMU_ENABLE, VFIO_IOMMU_MAP_DMA } from '../../src/kernel/vfio/spapr-calls.ts'
 import { STRUCTS } from '../../src/kernel/vfio/structs.ts'
 import { PROC_EXIT, PROC_FORK } from '../../src/memory/proc-calls.ts'
+import { withFiles } from '../support/kvm-rows.ts'
 import { testRules } from '../support/rule-table.ts'
 import { attached, DEVICE, makeVfio, PAGE, registered, UA } from '../support/vfio.ts'
 import { childOf, fdRows, fillFiles, NO_FD, NOWHERE, poke } from '../support/vfio-rows.ts'
@@ -203,12 +205,33 @@ describe('ioctl by number', () => {
       childOf(world)
       return [0x1234n, UNUSED].map((cmd) => world.call(RAW_IOCTL, { fd: world.fd, cmd }))
     },
+    'other-vm': () => {
+      const world = withFiles()
+      world.call(PROC_FORK, { child: 'child' })
+      const { vm, vcpu, device } = world.fds
+      return [vm, vcpu, device].flatMap((fd) =>
+        [0x1234n, 0x2000_ae80n].map((cmd) => world.call(RAW_IOCTL, { process: 'child', fd, cmd })),
+      )
+    },
+    invalid: () => {
+      const { call, fds } = withFiles()
+      return [fds.kvm, fds.vcpu].flatMap((fd) =>
+        [0x1234n, 0x3b64n, 0x2000_ae77n, 0xae00n].map((cmd) => call(RAW_IOCTL, { fd, cmd })),
+      )
+    },
     unknown: () => {
       const { call, fd, groupFd, device } = withDevice()
+      const { call: ask, fds } = withFiles()
       return [
         call(RAW_IOCTL, { fd, cmd: 0x3b90n }),
         call(RAW_IOCTL, { fd: groupFd, cmd: UNUSED }),
         call(RAW_IOCTL, { fd: device, cmd: 0x1234n }),
+        ...[fds.driven, fds.group, fds.vm, fds.device, fds.table].map((other) =>
+          ask(RAW_IOCTL, { fd: other, cmd: 0x2000_ae77n }),
+        ),
+        // Of VFIO's files KVM's numbers are none, and the other way round.
+        ask(RAW_IOCTL, { fd: fds.driven, cmd: 0x2000_ae01n }),
+        ask(RAW_IOCTL, { fd: fds.vm, cmd: 0x2000_3b64n }),
       ]
     },
   })
@@ -234,5 +257,46 @@ describe('ioctl by number', () => {
     const { call, device } = withDevice()
     expect(call(RAW_IOCTL, { fd: device, cmd: 0x3b6bn }).state).toBe('unmodelled')
     expect(call(VFIO_IOMMU_MAP_DMA, { fd: device }).state).toBe('unmodelled')
+  })
+
+  it('of KVM: by the number of powerpc, with the structure in memory or the value', () => {
+    const world = withFiles()
+    const { call, fds } = world
+    const ask = (fd: bigint, cmd: bigint, arg = 0n) => {
+      const { code, rule } = call(RAW_IOCTL, { fd, cmd, arg })
+      return `${code} ${rule}`
+    }
+    expect([ask(fds.kvm, 0x2000_ae03n, 63n), ask(fds.vm, 0x2000_ae03n, 12n)]).toEqual([
+      'RETURN_1 supported',
+      'OK unsupported',
+    ])
+    expect([ask(fds.kvm, 0x2000_ae01n, 9n), ask(fds.vm, 0x2000_ae41n, 7n)]).toEqual([
+      'EINVAL type-unknown',
+      'OK done',
+    ])
+    expect(ask(fds.vm, 0x8020_aea8n, NOWHERE)).toBe('EFAULT bad-pointer')
+    const table = { liobn: 9n, page_shift: 12n, entries: 1n }
+    const arg = poke(world, UA, encodeStruct(KVM_STRUCTS.table64, table))
+    expect([ask(fds.vm, 0x8020_aea8n, arg), ask(fds.vm, 0x8020_aea8n, arg)]).toEqual([
+      'OK done',
+      'EBUSY liobn-taken',
+    ])
+    // The numbers of other architectures are none here, and another size makes another number.
+    expect([ask(fds.kvm, 0xae03n, 63n), ask(fds.vm, 0x4020_aea8n), ask(fds.vm, 0x8021_aea8n)]).toEqual([
+      'EINVAL invalid',
+      'ENOTTY unknown',
+      'ENOTTY unknown',
+    ])
+  })
+
+  it('what files of KVM know and the model does not is not modelled', () => {
+    const { call, fds } = withFiles()
+    const state = (fd: bigint, cmd: bigint) => call(RAW_IOCTL, { fd, cmd }).state
+    expect([
+      state(fds.kvm, 0x2000_ae00n),
+      state(fds.vm, 0x2000_aeb3n),
+      state(fds.vcpu, 0x2000_ae80n),
+    ]).toEqual(['unmodelled', 'unmodelled', 'unmodelled'])
+    expect([state(fds.vm, 0x2000_ae80n), state(fds.table, 0x2000_aeb3n)]).toEqual(['done', 'done'])
   })
 })

@@ -5,8 +5,10 @@ import * as kvm from '../../src/kernel/kvm/calls.ts'
 import { KVM_ERRATA } from '../../src/kernel/kvm/errata.ts'
 import { kvmHandlers } from '../../src/kernel/kvm/handlers.ts'
 import { Kvm } from '../../src/kernel/kvm/kvm.ts'
+import { rawIoctl } from '../../src/kernel/raw-ioctl.ts'
 import { OPEN, VFIO_GROUP_SET_CONTAINER, VFIO_SET_IOMMU } from '../../src/kernel/vfio/calls.ts'
 import { VFIO_ERRATA } from '../../src/kernel/vfio/errata.ts'
+import { vfioHandlers } from '../../src/kernel/vfio/handlers.ts'
 import * as spapr from '../../src/kernel/vfio/spapr-calls.ts'
 import { completeArguments } from '../../src/machine/arguments.ts'
 import type { FakeGroup } from './fake-platform.ts'
@@ -44,7 +46,9 @@ export function makeKvm(options: KvmWorldOptions = {}) {
     onAllocate: () => ++allocations !== failsAt,
     onBug: (why) => bugs.push(why),
   })
-  const handlers = new Map<CallDecl, CallHandler>(kvmHandlers(made).map((h) => [h.decl, h]))
+  const own = kvmHandlers(made)
+  const raw = rawIoctl(world.processes, world.vfio.files, [...vfioHandlers(world.vfio), ...own])
+  const handlers = new Map<CallDecl, CallHandler>([...own, raw].map((h) => [h.decl, h]))
   const call = (decl: CallDecl, args: Args = {}): Answer => {
     const handler = handlers.get(decl)
     return handler === undefined ? world.call(decl, args) : handler.run(completeArguments(decl, args))

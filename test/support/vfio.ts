@@ -3,6 +3,7 @@ import type { CallDecl } from '../../src/bits/call.ts'
 import { resolveProfile } from '../../src/bits/errata.ts'
 import type { EehPort } from '../../src/kernel/eeh-port.ts'
 import { PreregisteredMemory } from '../../src/kernel/prereg/preregistered-memory.ts'
+import { rawIoctl } from '../../src/kernel/raw-ioctl.ts'
 import * as calls from '../../src/kernel/vfio/calls.ts'
 import { VFIO_ERRATA } from '../../src/kernel/vfio/errata.ts'
 import type { VfioGroupOptions } from '../../src/kernel/vfio/group.ts'
@@ -68,8 +69,10 @@ export function makeVfio(options: VfioWorldOptions = {}) {
     untilFailure = n
   }
   processes.watch(memory)
+  const ioctls = vfioHandlers(vfio)
+  const raw = rawIoctl(processes, vfio.files, ioctls)
   const handlers = new Map<CallDecl, CallHandler>(
-    [...vfioHandlers(vfio), ...procHandlers(processes)].map((h) => [h.decl, h]),
+    [...ioctls, raw, ...procHandlers(processes)].map((h) => [h.decl, h]),
   )
   const call = (decl: CallDecl, args: Record<string, Value> = {}): Answer =>
     handlers.get(decl)!.run(completeArguments(decl, args))

@@ -31,8 +31,21 @@ const OTHER_PROCESS = {
   code: 'EIO',
   when: 'The VM was made by a process with another address space.',
 } as const
+/** Files that do not know the call. */
+const WRONG_FILE = [
+  {
+    rule: 'wrong-file',
+    code: 'ENOTTY',
+    when: 'The file is one that does not know the call.',
+  },
+  {
+    rule: 'wrong-file-invalid',
+    code: 'EINVAL',
+    when: 'The same, of /dev/kvm, a VCPU, and a container without a driver.',
+  },
+] as const
 /** Files of a VM. */
-export const OF_VM = [...FDS, OTHER_PROCESS] as const
+export const OF_VM = [...FDS, OTHER_PROCESS, ...WRONG_FILE] as const
 /** The same, with a structure. */
 export const WITH_STRUCT = [...OF_VM, BAD_POINTER] as const
 export const NO_MEMORY = {

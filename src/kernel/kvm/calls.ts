@@ -64,7 +64,7 @@ export const KVM_CREATE_VM = declareCall({
   args: { process, fd, type: { type: 'u64', doc: '0 the best there is, 1 HV, 2 PR.' } },
   outputs: newFd('VM'),
   answers: [
-    ...FDS,
+    ...OF_VM,
     TOO_MANY_FILES,
     NO_MEMORY,
     { rule: 'type-unknown', code: 'EINVAL', when: 'There is no such type.' },
@@ -278,10 +278,17 @@ export const KVM_CREATE_DEVICE = declareCall({
   nr: iowr(0xe0, 12),
   family: 'errno',
   layer: 'kvm',
-  args: { process, fd, arg, type: u32('4: VFIO; others are not modelled.'), flags: u32('1: only ask.') },
+  args: {
+    process,
+    fd,
+    arg,
+    type: u32('4: VFIO; 3 (XICS) and 9 (XIVE) are not modelled.'),
+    flags: u32('1: only ask.'),
+  },
   outputs: { device_fd: { type: 'u32', doc: 'Descriptor of the device.' } },
   answers: [
     ...WITH_STRUCT,
+    { rule: 'type-unknown', code: 'ENODEV', when: 'KVM has no such device.' },
     { rule: 'tested', code: 'OK', when: 'flags has 1: there is such a device; none is made.' },
     NO_MEMORY,
     { rule: 'exists', code: 'EBUSY', when: 'The VM has a VFIO device.' },
@@ -303,7 +310,24 @@ const GROUP_BAD_FD = {
   code: 'EBADF',
   when: 'The process has no descriptor of the group’s number.',
 } as const
+const NOT_A_GROUP = { rule: 'not-a-group', code: 'EINVAL', when: 'The file is not VFIO’s.' } as const
+const ADDED = { rule: 'added', code: 'EEXIST', when: 'The file was added before.' } as const
 const NOT_ADDED = { rule: 'not-added', code: 'ENOENT', when: 'The file was not added.' } as const
+/** How putting a hardware table behind a table of the guest is refused, or ends before a record of it is needed. */
+const LINK = [
+  { rule: 'table-bad-fd', code: 'EBADF', when: 'The process has no descriptor of the table’s number.' },
+  { rule: 'not-a-table', code: 'EINVAL', when: 'The file is no TCE table of this VM.' },
+  {
+    rule: 'no-table-backs',
+    code: 'EINVAL',
+    when: 'No hardware table that the group has now has pages as small, the same bus address, and at least the length.',
+  },
+  {
+    rule: 'attached-before',
+    code: 'OK',
+    when: 'The hardware table backs it already: one attachment more.',
+  },
+] as const
 
 export const KVM_DEV_VFIO_GROUP_ADD = declareCall({
   name: 'KVM_DEV_VFIO_GROUP_ADD',
@@ -314,8 +338,8 @@ export const KVM_DEV_VFIO_GROUP_ADD = declareCall({
   answers: [
     ...WITH_STRUCT,
     GROUP_BAD_FD,
-    { rule: 'not-a-group', code: 'EINVAL', when: 'The file is not VFIO’s.' },
-    { rule: 'added', code: 'EEXIST', when: 'The file was added before.' },
+    NOT_A_GROUP,
+    ADDED,
     NO_MEMORY,
     { rule: 'done', code: 'OK', when: 'The device holds the file of the group.' },
   ],
@@ -359,18 +383,7 @@ export const KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE = declareCall({
     BAD_POINTER,
     GROUP_BAD_FD,
     NOT_ADDED,
-    { rule: 'table-bad-fd', code: 'EBADF', when: 'The process has no descriptor of the table’s number.' },
-    { rule: 'not-a-table', code: 'EINVAL', when: 'The file is no TCE table of this VM.' },
-    {
-      rule: 'no-table-backs',
-      code: 'EINVAL',
-      when: 'No hardware table that the group has now has pages as small, the same bus address, and at least the length.',
-    },
-    {
-      rule: 'attached-before',
-      code: 'OK',
-      when: 'The hardware table backs it already: one attachment more.',
-    },
+    ...LINK,
     { rule: 'no-memory', code: 'ENOMEM', when: 'There is no memory for the record of the attachment.' },
     {
       rule: 'done',
@@ -380,6 +393,71 @@ export const KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE = declareCall({
   ],
   source: `${VFIO_DEVICE}, kvm_vfio_group_set_spapr_tce; ${TCE_TABLES}, kvm_spapr_tce_attach_iommu_group`,
   doc: 'KVM_SET_DEVICE_ATTR, group 1, attribute 3: puts a hardware table behind a table of the guest.',
+})
+
+const ATTRIBUTE = {
+  flags: u32('Not looked at.'),
+  group: u32('1: groups of VFIO.'),
+  attr: u64('1 ADD, 2 DEL, 3 SET_SPAPR_TCE.'),
+  addr: u64('User address of the structure of the attribute.'),
+} as const
+const NO_ATTRIBUTE = {
+  rule: 'attribute-unknown',
+  code: 'ENXIO',
+  when: 'The device has no such group, or the group no such attribute.',
+} as const
+
+export const KVM_SET_DEVICE_ATTR = declareCall({
+  name: 'KVM_SET_DEVICE_ATTR',
+  verb: 'ioctl',
+  nr: iow(0xe1, 24),
+  family: 'errno',
+  layer: 'kvm',
+  args: { process, fd, arg, ...ATTRIBUTE },
+  answers: [
+    ...WITH_STRUCT,
+    NO_ATTRIBUTE,
+    GROUP_BAD_FD,
+    NOT_A_GROUP,
+    ADDED,
+    NOT_ADDED,
+    ...LINK,
+    NO_MEMORY,
+    { rule: 'done', code: 'OK', when: 'As KVM_DEV_VFIO_GROUP_ADD, _DEL or _SET_SPAPR_TCE.' },
+  ],
+  source: `${MAIN}, kvm_device_ioctl; ${VFIO_DEVICE}, kvm_vfio_set_attr`,
+  doc: 'Sets an attribute of the VFIO device of a VM. The three that there are have calls of their own here (KVM_DEV_VFIO_GROUP_ADD, _DEL, _SET_SPAPR_TCE), with the structure of the attribute.',
+})
+
+export const KVM_GET_DEVICE_ATTR = declareCall({
+  name: 'KVM_GET_DEVICE_ATTR',
+  verb: 'ioctl',
+  nr: iow(0xe2, 24),
+  family: 'errno',
+  layer: 'kvm',
+  args: { process, fd, arg, ...ATTRIBUTE },
+  answers: [
+    ...OF_VM,
+    { rule: 'nothing-to-read', code: 'EPERM', when: 'No attribute of the device can be read.' },
+  ],
+  source: `${MAIN}, kvm_device_ioctl_attr`,
+  doc: 'Reads an attribute of the VFIO device of a VM.',
+})
+
+export const KVM_HAS_DEVICE_ATTR = declareCall({
+  name: 'KVM_HAS_DEVICE_ATTR',
+  verb: 'ioctl',
+  nr: iow(0xe3, 24),
+  family: 'errno',
+  layer: 'kvm',
+  args: { process, fd, arg, ...ATTRIBUTE },
+  answers: [
+    ...WITH_STRUCT,
+    NO_ATTRIBUTE,
+    { rule: 'done', code: 'OK', when: 'The device has the attribute.' },
+  ],
+  source: `${MAIN}, kvm_device_ioctl; ${VFIO_DEVICE}, kvm_vfio_has_attr`,
+  doc: 'Asks whether the VFIO device of a VM has an attribute.',
 })
 
 const map = { type: 'name', doc: 'Name of the mapping.' } as const
@@ -475,6 +553,9 @@ export const KVM_CALLS = [
   KVM_DEV_VFIO_GROUP_ADD,
   KVM_DEV_VFIO_GROUP_DEL,
   KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE,
+  KVM_SET_DEVICE_ATTR,
+  KVM_GET_DEVICE_ATTR,
+  KVM_HAS_DEVICE_ATTR,
   MMAP_TCE,
   READ_TCE,
   WRITE_TCE,

@@ -2,8 +2,15 @@ import type { CallHandler } from '../../bits/answer.ts'
 import type { RuleOf } from '../../bits/call.ts'
 import type { FileTarget, GroupFile, OpenFile } from '../files.ts'
 import { type Outcome, unknown } from '../outcome.ts'
-import type { StructCall } from '../process-call.ts'
-import { KVM_DEV_VFIO_GROUP_ADD, KVM_DEV_VFIO_GROUP_DEL, KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE } from './calls.ts'
+import { StructCall } from '../process-call.ts'
+import {
+  KVM_DEV_VFIO_GROUP_ADD,
+  KVM_DEV_VFIO_GROUP_DEL,
+  KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE,
+  KVM_GET_DEVICE_ATTR,
+  KVM_HAS_DEVICE_ATTR,
+  KVM_SET_DEVICE_ATTR,
+} from './calls.ts'
 import type { GuestTceTable } from './guest-tce-table.ts'
 import type { Kvm } from './kvm.ts'
 import { isFound, isOthers, kvmHandler, targetOf } from './kvm-call.ts'
@@ -58,15 +65,65 @@ function attach(
   return kvm.attach(target as GuestTceTable, group.tables)
 }
 
+/** An attribute: the structure that it points to, and what setting it does. */
+interface Attribute {
+  readonly struct: typeof STRUCTS.group | typeof STRUCTS.attach
+  readonly set: (
+    kvm: Kvm,
+    device: KvmVfioDevice,
+    call: StructCall,
+  ) => Outcome<RuleOf<typeof KVM_SET_DEVICE_ATTR>>
+}
+
+const VFIO_GROUP = 1n
+const SET_SPAPR_TCE = 3n
+/** Attributes of that group, by their numbers. */
+const ATTRIBUTES: ReadonlyMap<bigint, Attribute> = new Map<bigint, Attribute>([
+  [1n, { struct: STRUCTS.group, set: add }],
+  [2n, { struct: STRUCTS.group, set: remove }],
+  [SET_SPAPR_TCE, { struct: STRUCTS.attach, set: attach }],
+])
+
+/** The attribute that a structure names, where the device has it. */
+function attributeOf({ hasTceVfio }: Kvm, { struct }: StructCall): Attribute | undefined {
+  const attr = struct.get('attr')
+  const isThere = struct.get('group') === VFIO_GROUP && (attr !== SET_SPAPR_TCE || hasTceVfio)
+  return isThere ? ATTRIBUTES.get(attr) : undefined
+}
+
+function setAttribute(
+  kvm: Kvm,
+  device: KvmVfioDevice,
+  call: StructCall,
+): Outcome<RuleOf<typeof KVM_SET_DEVICE_ATTR>> {
+  if (!call.struct.copyIn(STRUCTS.attribute.bytes)) return 'bad-pointer'
+  const attribute = attributeOf(kvm, call)
+  if (attribute === undefined) return 'attribute-unknown'
+  const inner = new StructCall(call.process, { arg: call.struct.get('addr') }, attribute.struct)
+  return attribute.set(kvm, device, inner)
+}
+
+function hasAttribute(
+  kvm: Kvm,
+  _device: KvmVfioDevice,
+  call: StructCall,
+): RuleOf<typeof KVM_HAS_DEVICE_ATTR> {
+  if (!call.struct.copyIn(STRUCTS.attribute.bytes)) return 'bad-pointer'
+  return attributeOf(kvm, call) === undefined ? 'attribute-unknown' : 'done'
+}
+
 /** Calls of the VFIO device of a VM. */
 export function deviceHandlers(kvm: Kvm): CallHandler[] {
   type DeviceDecl =
     | typeof KVM_DEV_VFIO_GROUP_ADD
     | typeof KVM_DEV_VFIO_GROUP_DEL
     | typeof KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE
+    | typeof KVM_SET_DEVICE_ATTR
+    | typeof KVM_GET_DEVICE_ATTR
+    | typeof KVM_HAS_DEVICE_ATTR
   const ofDevice = <D extends DeviceDecl>(
     decl: D,
-    struct: typeof STRUCTS.group | typeof STRUCTS.attach,
+    struct: (typeof STRUCTS)['group' | 'attach' | 'attribute'],
     body: (kvm: Kvm, device: KvmVfioDevice, call: StructCall) => Outcome<RuleOf<D>>,
   ): CallHandler =>
     kvmHandler(
@@ -83,5 +140,8 @@ export function deviceHandlers(kvm: Kvm): CallHandler[] {
     ofDevice(KVM_DEV_VFIO_GROUP_ADD, STRUCTS.group, add),
     ofDevice(KVM_DEV_VFIO_GROUP_DEL, STRUCTS.group, remove),
     ofDevice(KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, STRUCTS.attach, attach),
+    ofDevice(KVM_SET_DEVICE_ATTR, STRUCTS.attribute, setAttribute),
+    ofDevice(KVM_GET_DEVICE_ATTR, STRUCTS.attribute, () => 'nothing-to-read'),
+    ofDevice(KVM_HAS_DEVICE_ATTR, STRUCTS.attribute, hasAttribute),
   ]
 }

@@ -6,7 +6,7 @@ import type { Host } from '../../memory/host.ts'
 import { cellOf } from '../../memory/host-memory.ts'
 import type { HwTable } from '../../table/hw-table.ts'
 import { KIND } from '../../trace/event.ts'
-import type { FileTarget } from '../files.ts'
+import type { FileTarget, IoctlRefusal } from '../files.ts'
 import type { GuestWindow } from './guest-window.ts'
 
 const ENTRY_BYTES_SHIFT = 3
@@ -223,6 +223,10 @@ export class GuestTceTable implements FileTarget {
       this.#frames.set(page, 0)
       frames.put(frame, 1)
     }
+  }
+
+  refusal(): IoctlRefusal {
+    return 'unknown'
   }
 
   #pageOf(index: number): number {

@@ -1,7 +1,8 @@
 import { Held } from '../../bits/held.ts'
 import type { Host } from '../../memory/host.ts'
+import type { Process } from '../../memory/process.ts'
 import type { TableGroup } from '../../table/hw-table.ts'
-import type { FileTarget, GroupFile, OpenFile } from '../files.ts'
+import type { FileTarget, GroupFile, IoctlRefusal, OpenFile } from '../files.ts'
 import type { KvmVm } from './kvm-vm.ts'
 
 /** What the kernel prints, once, where a group goes for which no table was attached. */
@@ -68,6 +69,10 @@ export class KvmVfioDevice implements FileTarget {
   released(): void {
     if (!this.#livesWithVm) this.dispose()
     this.vm.drop()
+  }
+
+  refusal(process: Process): IoctlRefusal {
+    return this.vm.refusal(process)
   }
 
   /** Every table that the group has now counts one attachment fewer, wherever it is attached. */

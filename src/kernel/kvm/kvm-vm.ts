@@ -3,7 +3,8 @@ import { Held } from '../../bits/held.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
 import { GuestMemory } from '../../memory/guest-memory.ts'
 import type { Host } from '../../memory/host.ts'
-import type { FileTarget } from '../files.ts'
+import type { Process } from '../../memory/process.ts'
+import type { FileTarget, IoctlRefusal } from '../files.ts'
 import type { GuestTceTable } from './guest-tce-table.ts'
 import type { KvmVfioDevice } from './kvm-vfio-device.ts'
 
@@ -167,6 +168,10 @@ export class KvmVm implements FileTarget {
   released(): void {
     this.drop()
   }
+
+  refusal(process: Process): IoctlRefusal {
+    return process.mm === this.mm ? 'unknown' : 'other-vm'
+  }
 }
 
 /** A file that holds its VM and does no more: a VCPU. */
@@ -181,5 +186,10 @@ export class KvmVcpu implements FileTarget {
 
   released(): void {
     this.vm.drop()
+  }
+
+  /** (v6.1 arch/powerpc/kvm/powerpc.c, kvm_arch_vcpu_ioctl) */
+  refusal(process: Process): IoctlRefusal {
+    return process.mm === this.vm.mm ? 'invalid' : 'other-vm'
   }
 }

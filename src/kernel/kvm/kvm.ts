@@ -2,7 +2,7 @@ import type { Profile } from '../../bits/errata.ts'
 import { Held } from '../../bits/held.ts'
 import type { ProcessTable } from '../../memory/process.ts'
 import type { HwTable } from '../../table/hw-table.ts'
-import type { FileTable, FileTarget } from '../files.ts'
+import type { FileTable, FileTarget, IoctlRefusal } from '../files.ts'
 import type { MmIommu } from '../mm-port.ts'
 import type { HcallExit } from '../ports.ts'
 import { GuestTceTable } from './guest-tce-table.ts'
@@ -29,6 +29,10 @@ export interface KvmOptions {
 class KvmFile implements FileTarget {
   readonly kind = 'kvm'
   released(): void {}
+  /** (v6.1 arch/powerpc/kvm/powerpc.c, kvm_arch_dev_ioctl) */
+  refusal(): IoctlRefusal {
+    return 'invalid'
+  }
 }
 
 /**

@@ -24,6 +24,11 @@ export const STRUCTS = {
     bytes: 12,
     fields: [u32('type', 0), u32('device_fd', 4), u32('flags', 8)],
   },
+  attribute: {
+    name: 'kvm_device_attr',
+    bytes: 24,
+    fields: [u32('flags', 0), u32('group', 4), u64('attr', 8), u64('addr', 16)],
+  },
   group: { name: 'int', bytes: 4, fields: [u32('group', 0)] },
   attach: { name: 'kvm_vfio_spapr_tce', bytes: 8, fields: [u32('group', 0), u32('table', 4)] },
 } as const satisfies Record<string, StructDecl>

@@ -6,17 +6,18 @@ import type { ProcessCall } from '../process-call.ts'
 import { MMAP_TCE, READ_TCE, WRITE_TCE } from './calls.ts'
 import type { GuestTceTable } from './guest-tce-table.ts'
 import type { Kvm } from './kvm.ts'
-import { isFound, kvmHandler, targetOf } from './kvm-call.ts'
+import { kvmHandler } from './kvm-call.ts'
 
 const NO_MEMORY = 'an access to a TCE table for which there is no memory'
 
 function mmap(kvm: Kvm, call: ProcessCall): Outcome<RuleOf<typeof MMAP_TCE>> {
-  const table = targetOf<GuestTceTable>(kvm, call, 'tce-table')
-  if (!isFound(table)) return table
   const { name } = call.process
   const file = kvm.files.find(name, call.number('fd'))
+  if (file === undefined) return 'bad-fd'
+  if (file.target.kind !== 'tce-table')
+    return unknown(`a mapping of a file of another kind (${file.target.kind})`)
   if (kvm.files.mapping(name, call.text('map')) !== undefined) return 'name-taken'
-  if (file !== undefined) kvm.files.map(name, call.text('map'), file)
+  kvm.files.map(name, call.text('map'), file)
   return 'done'
 }
 

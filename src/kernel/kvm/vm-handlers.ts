@@ -35,6 +35,9 @@ const PR_TYPE = 2n
 const VCPU_IDS = 2048n
 const SLOT_PAGES_MAX = 2n ** 31n - 1n
 const VFIO_DEVICE_TYPE = 4n
+/** XICS and XIVE: the only other devices of HV KVM on powerpc. */
+const INTERRUPT_DEVICES: readonly bigint[] = [3n, 9n]
+const ONLY_TEST = 1n
 const RADIX = 1n
 const MMU_FLAGS = 3n
 const TABLE_RADIX_SHIFT = 63n
@@ -191,11 +194,11 @@ function createTable64(kvm: Kvm, vm: KvmVm, call: StructCall): RuleOf<typeof KVM
 function createDevice(kvm: Kvm, vm: KvmVm, call: StructCall): Outcome<RuleOf<typeof KVM_CREATE_DEVICE>> {
   const { struct, process } = call
   if (!struct.copyIn(STRUCTS.device.bytes)) return 'bad-pointer'
-  if (struct.get('type') !== VFIO_DEVICE_TYPE)
-    return unknown(`a device of type ${struct.get('type')} of a VM`)
-  if (struct.get('flags') === 1n)
+  const type = struct.get('type')
+  if (INTERRUPT_DEVICES.includes(type)) return unknown(`a device of type ${type} of a VM`)
+  if (type !== VFIO_DEVICE_TYPE) return 'type-unknown'
+  if ((struct.get('flags') & ONLY_TEST) !== 0n)
     return struct.copyOut(STRUCTS.device.bytes) ? 'tested' : 'pointer-not-writable'
-  if (struct.get('flags') > 1n) return unknown('flags of KVM_CREATE_DEVICE')
   if (!kvm.onAllocate()) return 'no-memory'
   if (vm.device !== null) return 'exists'
   if (!kvm.onAllocate()) return 'no-memory'
@@ -210,7 +213,6 @@ function createDevice(kvm: Kvm, vm: KvmVm, call: StructCall): Outcome<RuleOf<typ
 export function vmHandlers(kvm: Kvm): CallHandler[] {
   type VmDecl =
     | typeof KVM_SET_USER_MEMORY_REGION
-    | typeof KVM_ENABLE_CAP
     | typeof KVM_PPC_CONFIGURE_V3_MMU
     | typeof KVM_CREATE_SPAPR_TCE
     | typeof KVM_CREATE_SPAPR_TCE_64
@@ -234,7 +236,18 @@ export function vmHandlers(kvm: Kvm): CallHandler[] {
     kvmHandler(kvm, KVM_CREATE_VM, (call) => createVm(kvm, call)),
     kvmHandler(kvm, KVM_CREATE_VCPU, (call) => createVcpu(kvm, call)),
     ofVm(KVM_SET_USER_MEMORY_REGION, STRUCTS.slot, (vm, call) => setSlot(kvm, vm, call)),
-    ofVm(KVM_ENABLE_CAP, STRUCTS.cap, (vm, call) => enableCap(vm, call)),
+    kvmHandler(
+      kvm,
+      KVM_ENABLE_CAP,
+      (call) => {
+        const target = kvm.files.find(call.process.name, call.number('fd'))?.target
+        if (target?.kind === 'vcpu' && target.refusal(call.process) === 'invalid')
+          return unknown('a capability of a VCPU')
+        const vm = vmOf(kvm, call)
+        return isFound(vm) ? enableCap(vm, call as StructCall) : vm
+      },
+      STRUCTS.cap,
+    ),
     ofVm(KVM_PPC_CONFIGURE_V3_MMU, STRUCTS.mmu, (vm, call) => configureMmu(kvm, vm, call)),
     ofVm(KVM_CREATE_SPAPR_TCE, STRUCTS.table32, (vm, call) => createTable32(kvm, vm, call)),
     ofVm(KVM_CREATE_SPAPR_TCE_64, STRUCTS.table64, (vm, call) => createTable64(kvm, vm, call)),

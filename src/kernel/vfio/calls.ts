@@ -115,11 +115,17 @@ export const RAW_IOCTL = declareCall({
   },
   answers: [
     ...FDS,
+    {
+      rule: 'other-vm',
+      code: 'EIO',
+      when: 'The file is of a VM that a process with another address space made.',
+    },
     NO_DRIVER,
     OTHER_PROCESS,
-    { rule: 'unknown', code: 'ENOTTY', when: 'The file does not know the number.' },
+    { rule: 'invalid', code: 'EINVAL', when: '/dev/kvm, or a VCPU, does not know the number.' },
+    { rule: 'unknown', code: 'ENOTTY', when: 'Another file does not know the number.' },
   ],
-  source: `${CORE}; ${SPAPR}`,
+  source: `${CORE}; ${SPAPR}; Linux v6.1 virt/kvm/kvm_main.c; arch/powerpc/kvm/powerpc.c`,
   doc: 'An ioctl by number. One that the model declares by name is answered by that declaration.',
 })
 

@@ -2,7 +2,7 @@ import type { RuleOf } from '../../bits/call.ts'
 import { Held } from '../../bits/held.ts'
 import type { Journal } from '../../bits/state.ts'
 import type { Process } from '../../memory/process.ts'
-import type { FileTarget } from '../files.ts'
+import type { FileTarget, IoctlRefusal } from '../files.ts'
 import type { Outcome } from '../outcome.ts'
 import type { VFIO_SET_IOMMU } from './calls.ts'
 import type { VfioGroup } from './group.ts'
@@ -51,6 +51,12 @@ export class VfioContainer implements FileTarget {
 
   /** Its file is gone. What groups hold stays. */
   released(): void {}
+
+  /** Its driver is asked. (v6.12 vfio_fops_unl_ioctl, tce_iommu_ioctl) */
+  refusal(process: Process): IoctlRefusal {
+    if (this.driver === null) return 'invalid'
+    return this.driver.isOther(process) ? 'other-process' : 'unknown'
+  }
 
   setIommu(type: bigint, process: Process): Outcome<RuleOf<typeof VFIO_SET_IOMMU>> {
     if (this.groups.length === 0) return 'no-group'

@@ -4,7 +4,7 @@ import { Held } from '../../bits/held.ts'
 import { type Journal, keyOf } from '../../bits/state.ts'
 import type { TableGroup } from '../../table/hw-table.ts'
 import type { EehPort } from '../eeh-port.ts'
-import type { FileTarget, GroupFile, OpenFile } from '../files.ts'
+import type { FileTarget, GroupFile, IoctlRefusal, OpenFile } from '../files.ts'
 import type { Outcome } from '../outcome.ts'
 import type { VFIO_GROUP_SET_CONTAINER, VFIO_GROUP_UNSET_CONTAINER } from './calls.ts'
 import type { VfioContainer } from './container.ts'
@@ -85,6 +85,10 @@ export class VfioGroup implements GroupFile {
     if (this.container !== null) this.#leave(this.container)
   }
 
+  refusal(): IoctlRefusal {
+    return 'unknown'
+  }
+
   setContainer(container: VfioContainer): Outcome<RuleOf<typeof VFIO_GROUP_SET_CONTAINER>> {
     if (this.#hasKernelDriver) return 'dma-owned'
     if (!this.#driverTakesHardware && (this.table.ops?.takeOwnership() ?? 0) !== 0) return 'ownership-refused'
@@ -146,5 +150,9 @@ export class VfioDevice implements FileTarget {
 
   released(): void {
     this.group.closeDevice(this.name)
+  }
+
+  refusal(): IoctlRefusal {
+    return 'unknown'
   }
 }

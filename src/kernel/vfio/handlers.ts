@@ -5,8 +5,7 @@ import { fileHandlers } from './file-handlers.ts'
 import { groupHandlers } from './group-handlers.ts'
 import type { Vfio } from './vfio.ts'
 
-/** All calls that VFIO answers. */
+/** All calls that VFIO answers, but ioctls by number. */
 export function vfioHandlers(vfio: Vfio): CallHandler[] {
-  const ioctls = [...containerHandlers(vfio), ...eehOpHandlers(vfio), ...groupHandlers(vfio)]
-  return [...fileHandlers(vfio, ioctls), ...ioctls]
+  return [...fileHandlers(vfio), ...containerHandlers(vfio), ...eehOpHandlers(vfio), ...groupHandlers(vfio)]
 }

@@ -13,6 +13,7 @@ import { eehHandlers } from '../../kernel/eeh/handlers.ts'
 import { kvmHandlers } from '../../kernel/kvm/handlers.ts'
 import { Kvm } from '../../kernel/kvm/kvm.ts'
 import { PreregisteredMemory } from '../../kernel/prereg/preregistered-memory.ts'
+import { rawIoctl } from '../../kernel/raw-ioctl.ts'
 import type { VfioGroupOptions } from '../../kernel/vfio/group.ts'
 import { vfioHandlers } from '../../kernel/vfio/handlers.ts'
 import { Vfio } from '../../kernel/vfio/vfio.ts'
@@ -173,13 +174,14 @@ export function createPowernv(description: PowernvDescription, options: MachineO
   allocations = new Injection(journal, 'allocation', inject?.alloc)
   const { guest } = description
   const { files } = vfio
+  const ioctls = [...vfioHandlers(vfio), ...kvmHandlers(kvm)]
   const served = [
     ...(guest === undefined
       ? []
       : createGuest(machine, description, guest, { processes, files, kvm, nextWindow })),
-    ...vfioHandlers(vfio),
+    ...ioctls,
+    rawIoctl(processes, files, ioctls),
     ...eehHandlers(eeh, stage),
-    ...kvmHandlers(kvm),
     ...procHandlers(processes),
   ]
   machine.register([

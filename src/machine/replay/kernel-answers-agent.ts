@@ -64,7 +64,7 @@ export class Agent {
       ...this.#files(),
       ...spaprRuns(this.#call, () => this.#fd),
       ...memoryRuns(this.#call),
-      ...kvmRuns(this.#call, (args) => this.#groupFd(args)),
+      ...kvmRuns(this.#call, { container: () => this.#fd, group: (args) => this.#groupFd(args) }),
       ...this.#notModelled(),
     }
   }

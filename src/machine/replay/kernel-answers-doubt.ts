@@ -61,6 +61,7 @@ export const BEARINGS: Readonly<Record<AgentCommandName, Bearing>> = {
   unmap: { on: ['files', 'windows', 'limits'], changes: MAPPING },
   // What a device holds matters to devices only.
   ioctl: { on: ALL.filter((topic) => topic !== 'buffer'), changes: ALL },
+  rawioctl: { on: ALL.filter((topic) => topic !== 'buffer'), changes: ALL },
   eeh: { on: ['files', 'device'], changes: ['device'] },
   device: { on: ['files'], changes: ['files', 'device'] },
   devclose: { on: ['files'], changes: ['files', 'device'] },

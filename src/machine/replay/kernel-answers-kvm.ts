@@ -2,7 +2,7 @@ import { answerNumber } from '../../bits/answer.ts'
 import type { CallDecl } from '../../bits/call.ts'
 import * as kvm from '../../kernel/kvm/calls.ts'
 import * as hcalls from '../../kernel/kvm/hcall-calls.ts'
-import { CLOSE, MUNMAP_DEVICE, OPEN } from '../../kernel/vfio/calls.ts'
+import { CLOSE, MUNMAP_DEVICE, OPEN, RAW_IOCTL } from '../../kernel/vfio/calls.ts'
 import { MEM_WRITE } from '../../memory/mem-calls.ts'
 import { PROC_MMAP } from '../../memory/proc-calls.ts'
 import {
@@ -132,8 +132,14 @@ function tableRuns(call: ProcessCall, own: KvmVariables) {
   }
 }
 
-/** Commands about KVM. `groupFd` answers the group that a command names. */
-export function kvmRuns(call: ProcessCall, groupFd: (args: AgentArgs) => bigint) {
+/** Descriptors that commands about VFIO keep: the container in use, and the group that a command names. */
+interface OtherFiles {
+  readonly container: () => bigint
+  readonly group: (args: AgentArgs) => bigint
+}
+
+/** Commands about KVM. */
+export function kvmRuns(call: ProcessCall, { container, group: groupFd }: OtherFiles) {
   const own: KvmVariables = {
     kvm: NO_FD,
     vm: NO_FD,
@@ -242,6 +248,21 @@ export function kvmRuns(call: ProcessCall, groupFd: (args: AgentArgs) => bigint)
             }),
           )
         : REFUSED,
+    rawioctl: (args: AgentArgs) => {
+      const files: Readonly<Record<string, bigint>> = {
+        container: container(),
+        kvm: own.kvm,
+        vm: own.vm,
+        vcpu: own.vcpu ?? NO_FD,
+        vfio: own.device,
+        tce: own.tables[0]?.fd ?? NO_FD,
+      }
+      const fd = files[args['file'] as string] as bigint
+      const answer = call(RAW_IOCTL, { fd, cmd: u32(args, 'cmd'), arg: u64(args, 'argument') })
+      const made = answer.outputs['fd'] as bigint | undefined
+      if (made !== undefined) call(CLOSE, { fd: made })
+      return returned(answer)
+    },
     gpoke64: (args: AgentArgs) => {
       if (own.ram === undefined) return REFUSED
       const address = BigInt.asUintN(64, own.ram + u64(args, 'gpa'))
