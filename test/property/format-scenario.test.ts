@@ -224,6 +224,29 @@ const powernv: fc.Arbitrary<PowernvInput> = fc.record(
       // Steps are of this one.
       .map((others) => [{ name: 'qemu' }, ...others]),
     phbs: fc.array(ioda, { maxLength: 3 }),
+    guest: fc.record(
+      {
+        profile: fc.constantFrom('qemu-7.2', 'intended'),
+        hasKvm: fc.boolean(),
+        hasMultiTce: fc.boolean(),
+        ramBytes: fc.constantFrom(1n << 28n, 1n << 30n),
+        ua: fc.constantFrom(1n << 34n, 0x7f00_0000_0000n),
+        hugeShift: fc.constantFrom(0, 21, 24),
+        phbs: fc.array(
+          fc.record(
+            {
+              pageShifts: fc.subarray([12, 16, 21, 24], { minLength: 1 }),
+              ddw: fc.boolean(),
+              windowBytes: fc.constantFrom(1n << 28n, 1n << 30n),
+              groups: fc.subarray([0, 1]),
+            },
+            { requiredKeys: [] },
+          ),
+          { minLength: 1, maxLength: 2 },
+        ),
+      },
+      { requiredKeys: [] },
+    ),
     inject: fc.record(
       { alloc: fc.integer({ min: 1, max: 100 }), regionGoing: fc.integer({ min: 1, max: 100 }) },
       { requiredKeys: [] },

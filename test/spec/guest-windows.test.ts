@@ -114,6 +114,11 @@ describe('a window of the guest, and the window of the host behind it', () => {
     expect(state).toBe('dead')
   })
 
+  it('of a PHB without devices of the host has none behind it', () => {
+    const { calls } = second(16n, 30n, { phbs: [{ name: 'a' }, { name: 'b', groups: [0] }] })
+    expect(calls).toEqual(['KVM_CREATE_SPAPR_TCE_64 done', 'mmap_tce done', 'ibm,create-pe-dma-window done'])
+  })
+
   it('meets another where QEMU places it blindly (Q8): what VFIO then sees is not known', () => {
     const world = startedVmm()
     world.createWindow(16n, 30n)
@@ -147,8 +152,12 @@ describe('a table that KVM does not have', () => {
     const world = startedVmm({ phbs: [{}] }, { profile: 'no-tce-vfio' })
     world.put(0x1000n, 0x2_0003n)
     expect(levelsOf(world.get(0x1000n))).toEqual(['kvm H_SUCCESS'])
-    const moved = world.during(['window.move'], () => world.vmm('device_add', { group: 0n }))
+    const calls: string[] = []
+    const moved = world.during(['window.move'], () => {
+      calls.push(...world.callsOf(() => world.vmm('device_add', { group: 0n })))
+    })
     expect(moved).toHaveLength(1)
+    expect(calls.filter((call) => /TCE_64|munmap/.test(call))).toEqual(['munmap_device done'])
     const got = world.get(0x1000n)
     expect(levelsOf(got)).toEqual(['kvm H_TOO_HARD', 'qemu H_SUCCESS'])
     expect(got.outputs['tce']).toBe(0x2_0003n)
@@ -234,8 +243,10 @@ describe('levels of an answer', () => {
     const world = startedVmm({}, HASH)
     world.createWindow(16n, 30n)
     const at = 1n << 59n
+    expect(levelsOf(world.stuff(at, 1n, 1n, DDW))).toEqual(['kvm H_PARAMETER'])
     expect(levelsOf(world.put(at, 0x2_0003n, DDW))).toEqual(['kvm H_SUCCESS'])
     expect(levelsOf(world.put(at, 0x3_0003n, DDW))).toEqual(['kvm-real H_SUCCESS'])
+    expect(levelsOf(world.stuff(at, 1n, 1n, DDW))).toEqual(['kvm-real H_PARAMETER'])
   })
 
   it.each([
@@ -267,6 +278,8 @@ describe('entries that KVM writes', () => {
       world.perform('hcall', 'H_PUT_TCE_INDIRECT', list),
     )
     expect(events).toMatchObject([{ kind: 'tce.set', first: 1, count: 3, tce: 0x2_0003n, step: 12 }])
+    const put = world.during(['tce.set', 'iommu.notify'], () => world.put(0x5000n, 0x2_0001n))
+    expect(put).toMatchObject([{ kind: 'tce.set', first: 5, count: 1, tce: 0x2_0001n }])
     const cleared = world.during(['tce.set'], () => world.stuff(0x1000n, 0n, 3n))
     expect(cleared).toMatchObject([{ first: 1, count: 3, tce: 0n }])
   })

@@ -93,4 +93,58 @@ describe('the description of a POWER host', () => {
     const processes = [{ name: 'a' }, { name: 'a' }]
     expect(() => describeHost([], { processes })).toThrow('process a is taken')
   })
+
+  describe('with a guest', () => {
+    const withGuest = (guest: NonNullable<PowernvInput['guest']>) =>
+      describeHost([{ pes: [{}, {}] }], { guest })
+
+    it('has one PHB with a window of 1 GiB and no device of the host, where nothing is said', () => {
+      expect(withGuest({}).guest).toEqual({
+        process: 'qemu',
+        profile: 'qemu-7.2',
+        hasKvm: true,
+        hasMultiTce: true,
+        ramBytes: 1n << 28n,
+        ua: 0x7f00_0000_0000n,
+        hugeShift: 0,
+        phbs: [
+          {
+            name: 'pci0',
+            index: 0,
+            buid: 0x0800_0000_2000_0000n,
+            pageShifts: [12, 16, 21, 24],
+            ddw: true,
+            windowBytes: 1n << 30n,
+            groups: [],
+          },
+        ],
+      })
+    })
+
+    it.each<[string, NonNullable<PowernvInput['guest']>, string]>([
+      ['memory that ends in a page', { ramBytes: 0x1_8000n }, 'must be whole pages of 65536 bytes'],
+      [
+        'memory that ends in a huge page',
+        { ramBytes: 1n << 22n, hugeShift: 24 },
+        'whole pages of 16777216 bytes',
+      ],
+      ['memory that begins in a page', { ua: 0x1000n }, 'must be whole pages of 65536 bytes'],
+      ['a process that is not there', { process: 'kvmtool' }, 'the host has no process kvmtool'],
+      ['a group that is not there', { phbs: [{ groups: [2] }] }, 'the host has no group 2'],
+      [
+        'a group below two PHBs',
+        { phbs: [{ groups: [1] }, { groups: [1] }] },
+        'group 1 of the guest is taken by guest PHB pci0',
+      ],
+      ['a name that a PHB of the host has', { phbs: [{ name: 'phb0' }] }, 'name phb0 is taken by PHB phb0'],
+      [
+        'two PHBs of one index',
+        { phbs: [{}, { index: 0, name: 'b' }] },
+        'index 0 is taken by guest PHB pci0',
+      ],
+      ['two PHBs of one bus unit id', { phbs: [{ buid: 1n }, { buid: 1n }] }, 'buid 0x1 is taken'],
+    ])('refuses %s', (_what, guest, message) => {
+      expect(() => withGuest(guest)).toThrow(message)
+    })
+  })
 })

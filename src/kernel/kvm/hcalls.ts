@@ -250,7 +250,8 @@ export class KvmHcalls {
     if (this.#isPlain(table, entry, npages)) return this.#putPlainList(vm, table, entry, npages)
     let result: number = H_CODES.H_SUCCESS
     let place = INDIRECT['table-refused']
-    for (let i = 0; i < npages; i++) {
+    let i = 0
+    for (; i < npages; i++) {
       const hi = list[i * 2] as number
       const lo = list[i * 2 + 1] as number
       const dir = (lo & TCE_PERM) as DmaDir
@@ -265,8 +266,8 @@ export class KvmHcalls {
       result = this.#write(vm, table, entry + i, clearsFirst ? entry : entry + i, dir, false)
       if (result !== H_CODES.H_SUCCESS) break
       table.store(entry + i - table.offset, hi, lo)
-      this.#wrote(entry - table.offset, i + 1)
     }
+    this.#wrote(entry - table.offset, i)
     if (result !== H_CODES.H_SUCCESS && result !== H_CODES.H_TOO_HARD) return result
     this.#killAll(this.#updatesOf(vm), table, entry, npages)
     return result === H_CODES.H_SUCCESS ? INDIRECT.done : place

@@ -58,11 +58,6 @@ export class VfioGroups {
     }
   }
 
-  /** The process is gone, and the kernel has taken all back. */
-  forget(): void {
-    this.#containers.set([])
-  }
-
   /** Opens a group and its devices and puts it below a PHB: what is wrong, or nothing. */
   add(phb: SpaprPhb, { number, devices }: VfioGroupRef): string {
     const { qemu } = this.#parts

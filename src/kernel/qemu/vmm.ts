@@ -108,7 +108,6 @@ export class Vmm {
     const { qemu } = this
     if (!qemu.isRunning) return
     qemu.ended()
-    this.#parts.groups.forget()
     for (const { tables } of this.phbs) for (const table of tables) table.close('exit')
   }
 

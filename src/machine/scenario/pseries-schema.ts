@@ -108,6 +108,7 @@ export const pseriesSchema = (errata: readonly Erratum[]) =>
     },
     {
       processes: 'a machine of kind pseries has the process qemu only; processes belong to kind powernv',
+      guest: 'a machine of kind pseries is the guest; a guest on a POWER host belongs to kind powernv',
     },
   )
 
