@@ -40,6 +40,10 @@ export const ioctlAnswers = (): Promise<Uint8Array> => unpacked('kernel-ioctls.a
 /** The bytes of the recorded answers to random hypercalls. */
 export const pseriesAnswers = (): Promise<Uint8Array> => unpacked('pseries-random.answers.xz')
 
+/** The bytes of what a real kernel, and QEMU's pseries, answered to the project's scenarios. */
+export const scenarioAnswers = (peer: 'kernel' | 'pseries'): Promise<Uint8Array> =>
+  unpacked(`${peer}-scenarios.answers.xz`)
+
 async function unpacked(file: string): Promise<Uint8Array> {
   const pieces: Uint8Array[] = []
   const input = await openInput(`recordings/${file}`, process.stdin)

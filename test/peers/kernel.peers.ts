@@ -3,11 +3,15 @@ import { type AgentScript, readAgentScripts } from '../../src/machine/lockstep/a
 import { compareAll, isEqual } from '../../src/machine/lockstep/comparison.ts'
 import { comparisonText } from '../../src/machine/lockstep/comparison-report.ts'
 import { randomScript } from '../../src/machine/lockstep/random-script.ts'
+import { compareKernelScenarios } from '../../src/machine/lockstep/scenario/kernel-comparison.ts'
+import { planKernel } from '../../src/machine/lockstep/scenario/kernel-plan.ts'
+import { isAsModelled } from '../../src/machine/lockstep/scenario/result.ts'
 import { findKernelFiles } from '../../src/peer/kernel-files.ts'
 import { KernelPeer } from '../../src/peer/kernel-peer.ts'
 import { formatAgentCommand } from '../../src/reader/kernel-answers-line.ts'
 import { answers } from '../log-rows.ts'
 import { GROUPS } from '../support/lockstep.ts'
+import { scenariosOf } from '../support/scenarios.ts'
 
 const plain = (text: string): string => text
 const PAINT = { bold: plain, dim: plain, red: plain, green: plain, yellow: plain, cyan: plain }
@@ -61,6 +65,22 @@ describe.skipIf(missing !== undefined)('a real kernel', () => {
     expect(commands).toBeGreaterThan(1000)
     expect(unjudged).toBeLessThan(commands / 20)
     expect(equal + unjudged).toBe(commands)
+  })
+
+  it('answers scenarios as the model does, and keeps what they expect', async () => {
+    const all = scenariosOf('powernv').map(({ file, name, scenario }) => ({
+      file,
+      plan: planKernel(scenario, name, peer.head, GROUPS),
+    }))
+    // Devices take seconds, and states of PEs outlast a process.
+    const isSlow = ({ name }: { readonly name: string }) => name === 'device' || name === 'eeh'
+    const guest = all.filter(({ file }) => file.endsWith('kvm-guest.yaml'))
+    const quick = all.filter(({ plan }) => !plan.script.commands.some(isSlow))
+    const plans = [...guest, ...quick]
+    expect(plans.length).toBeGreaterThan(40)
+    const results = await compareKernelScenarios(peer, plans, { differencesMax: 3, renew: async () => peer })
+    expect(results.filter(({ difference }) => difference !== undefined)).toEqual([])
+    expect([results.length, isAsModelled(results)]).toEqual([plans.length, true])
   })
 
   it('has the defects that the model knows: without them there are differences', async () => {

@@ -3,9 +3,13 @@ import { comparePseries, pseriesComparisonText } from '../../src/machine/lockste
 import { PseriesModel } from '../../src/machine/lockstep/pseries-model.ts'
 import { randomPseriesScript } from '../../src/machine/lockstep/pseries-random.ts'
 import { type PseriesScript, readPseriesScripts } from '../../src/machine/lockstep/pseries-step.ts'
+import { comparePseriesScenarios } from '../../src/machine/lockstep/scenario/pseries-comparison.ts'
+import { planPseries } from '../../src/machine/lockstep/scenario/pseries-plan.ts'
+import { isAsModelled } from '../../src/machine/lockstep/scenario/result.ts'
 import { findPseriesFiles } from '../../src/peer/pseries-files.ts'
-import { PseriesPeer } from '../../src/peer/pseries-peer.ts'
+import { FreshPseriesPeer, PseriesPeer } from '../../src/peer/pseries-peer.ts'
 import { pseriesAnswers } from '../log-rows.ts'
+import { scenariosOf } from '../support/scenarios.ts'
 
 const plain = (text: string): string => text
 const PAINT = { bold: plain, dim: plain, red: plain, green: plain, yellow: plain, cyan: plain }
@@ -50,6 +54,17 @@ describe.skipIf(missing !== undefined)("QEMU's pseries", () => {
       Array.from({ length: 40 }, (_, number) => randomPseriesScript(2026, number)),
     )
     expect(hypercalls).toBeGreaterThan(40_000)
+  })
+
+  it('answers scenarios as the model does, and keeps what they expect', async () => {
+    const plans = scenariosOf('pseries').map(({ file, name, scenario }) => ({
+      file,
+      plan: planPseries(scenario, name),
+    }))
+    const peer = new FreshPseriesPeer()
+    const results = await comparePseriesScenarios(peer, new PseriesModel(), plans, { differencesMax: 3 })
+    expect(results.filter(({ difference }) => difference !== undefined)).toEqual([])
+    expect([results.length, isAsModelled(results)]).toEqual([plans.length, true])
   })
 
   it('has the quirks that the model knows: without them there are differences', async () => {

@@ -109,6 +109,7 @@ describe('what the kernel peer cannot do is said, with the reason', () => {
     ['{ kind: powernv, inject: { alloc: 3 } }', 'an allocation of a real kernel does not fail'],
     ['{ kind: powernv, inject: { regionGoing: 1 } }', 'a race of a real kernel'],
     ['{ kind: powernv, hostPageShift: 12 }', 'the kernel of the peer has pages of 64 KiB'],
+    ['{ kind: powernv, guest: {} }', 'the agent is no QEMU'],
     ['{ kind: powernv, eeh: false }', 'the kernel of the peer has EEH'],
     ['{ kind: powernv, phbs: [{ pes: [{}, {}, {}] }] }', 'the peer has 2 groups, not 3'],
     [

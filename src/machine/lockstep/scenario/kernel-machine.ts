@@ -26,7 +26,7 @@ export function peerDevices(machine: PowernvDescription, groups: readonly Random
 export function kernelMachineFaults(machine: PowernvDescription, groups: readonly RandomGroup[]): LeftOut[] {
   const faults: LeftOut[] = []
   const say = (field: string, why: string) => faults.push(ofMachine(field, why))
-  const { inject, hostPageShift, hasEeh, phbs } = machine
+  const { inject, hostPageShift, hasEeh, phbs, guest } = machine
   if (inject?.alloc !== undefined) {
     say('inject', 'an allocation of a real kernel does not fail because a scenario says so')
   }
@@ -34,6 +34,7 @@ export function kernelMachineFaults(machine: PowernvDescription, groups: readonl
   if (hostPageShift !== PAGE_SHIFT) {
     say('hostPageShift', `the kernel of the peer has pages of ${2 ** (PAGE_SHIFT - 10)} KiB`)
   }
+  if (guest !== undefined) say('guest', 'the agent is no QEMU: it has no guest of its own')
   if (!hasEeh) say('eeh', 'the kernel of the peer has EEH')
   const wanted = phbs.reduce((n, { pes }) => n + pes.length, 0)
   if (wanted > groups.length) say('phbs', `the peer has ${groups.length} groups, not ${wanted}`)
