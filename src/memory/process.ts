@@ -100,9 +100,10 @@ export class ProcessTable {
     this.host = host
   }
 
-  /** Watchers hear of an end in the order in which they came. */
-  watch(watcher: ProcessWatcher): void {
-    this.#watchers.push(watcher)
+  /** Watchers hear of an end in the order in which they came; `isFirst` for what is in the process itself, which is gone at once. */
+  watch(watcher: ProcessWatcher, isFirst = false): void {
+    if (isFirst) this.#watchers.unshift(watcher)
+    else this.#watchers.push(watcher)
   }
 
   /** A process by name, ended or not. */

@@ -301,6 +301,57 @@ describe('entries that KVM writes', () => {
   })
 })
 
+describe('a kernel whose allocations fail, one in each run', () => {
+  /** A life of a guest; what QEMU prints first, and what is found at the end. */
+  function live(alloc?: number) {
+    const world = makeVmm({}, alloc === undefined ? {} : { inject: { alloc } })
+    const steps = [
+      () => world.vmm('start'),
+      () => world.put(0x1000n, 0x2_0003n),
+      () => world.createWindow(16n, 30n),
+      () => world.put(1n << 59n, 0x2_0103n, DDW),
+      () => world.vmm('device_del', { group: 0n }),
+      () => world.vmm('device_add', { group: 0n }),
+      () => world.stuff(0x1000n, 0n, 1n),
+      () => world.proc('exit'),
+    ]
+    const said = steps.flatMap((step) => step().warnings)
+    world.machine.log.emit('run.end', null, { settled: 1 })
+    world.judge.finish()
+    return { said, found: [...new Set(world.judge.findings.map((f) => f.rule))] }
+  }
+
+  it('leaves nothing behind: QEMU goes on, ends, or aborts', () => {
+    expect(live()).toEqual({ said: [], found: [] })
+    const ways = new Set<string>()
+    for (let alloc = 1; alloc <= 60; alloc++) {
+      const { said, found } = live(alloc)
+      const hasAborted = said.some((text) => text.startsWith('qemu: hardware') || text.startsWith('kvm_set'))
+      // A page of a mapped table that has no memory is SIGBUS at best.
+      const rest = found.filter((rule) => rule !== 'unmodelled')
+      expect([alloc, rest]).toEqual([alloc, hasAborted ? ['stopped'] : []])
+      if (said[0] !== undefined) ways.add(said[0])
+    }
+    const group = 'vfio 0000:01:00.0: failed to setup container for group 0:'
+    expect([...ways].sort()).toEqual([
+      // v2 was refused, so QEMU took v1, which has one window.
+      "Container can't map guest IOVA region 0x800000000000000..0x80000003fffffff",
+      'Could not access KVM kernel module: Cannot allocate memory',
+      'Failed to add group 0 to KVM VFIO device: Cannot allocate memory',
+      'Failed to create KVM VFIO device: Cannot allocate memory',
+      'KVM: Failed to create TCE64 table for liobn 0x80000000',
+      'ioctl(KVM_CREATE_VM) failed: 12 Cannot allocate memory',
+      'kvm_init_vcpu: kvm_get_vcpu failed (0): Cannot allocate memory',
+      'kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION failed, slot=0, start=0x0, size=0x1000000: Cannot allocate memory',
+      'vfio 0000:01:00.0: error getting device from group 0: Cannot allocate memory',
+      'vfio 0000:01:00.0: failed to open /dev/vfio/0: Cannot allocate memory',
+      `${group} RAM memory listener initialization failed: Memory registering failed: Operation not permitted`,
+      `${group} failed to open /dev/vfio/vfio: Cannot allocate memory`,
+      'vfio: failed to setup fd 10 for a group with fd 6: Cannot allocate memory',
+    ])
+  })
+})
+
 it('memory that is registered by hand keeps QEMU from starting', () => {
   const world = makeVmm({ phbs: [{ groups: [0] }] })
   world.proc('mmap', { address: GUEST_UA, bytes: GUEST_BYTES, fixed: true })

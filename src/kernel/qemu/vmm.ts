@@ -1,5 +1,6 @@
 import { answerNumber } from '../../bits/answer.ts'
 import type { RuleOf } from '../../bits/call.ts'
+import { hex } from '../../bits/u64.ts'
 import type { SpaprPhb } from '../../hw/spapr-phb.ts'
 import type { GuestRam } from './guest-ram.ts'
 import { errorText, isOk, type QemuProcess } from './qemu-process.ts'
@@ -162,6 +163,10 @@ export class Vmm {
     const fd = BigInt(qemu.kvm.vm)
     const slot = qemu.ioctl('KVM_SET_USER_MEMORY_REGION', { fd, bytes: ram.bytes, vaddr: ram.uaOf(0n) })
     if (!isOk(slot)) {
+      const place = ['slot=0', 'start=0x0', `size=${hex(ram.bytes)}`].join(', ')
+      qemu.print(
+        `kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION failed, ${place}: ${errorText(slot)}`,
+      )
       qemu.print(`kvm_set_phys_mem: error registering slot: ${errorText(slot)}`)
       qemu.crash('kvm_set_phys_mem: error registering slot')
       return undefined

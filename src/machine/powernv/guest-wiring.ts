@@ -108,11 +108,10 @@ export function createGuest(
     },
     { hasKvm: guest.hasKvm, hasMultiTce: guest.hasMultiTce, hugeShift: guest.hugeShift },
   )
-  processes.watch({
-    exited: (gone) => {
-      if (gone === process) vmm.ended()
-    },
-  })
+  const exited = (gone: Process): void => {
+    if (gone === process) vmm.ended()
+  }
+  processes.watch({ exited }, true)
   const hcalls = new SpaprHcalls({ stage, life, profile, liobns, memory: ram })
   const exit = hcallExit(vmm, hcalls, liobns)
   kvm.exitOf = (actor, vm) => {
