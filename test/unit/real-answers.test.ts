@@ -65,8 +65,9 @@ describe('the pages of recorded answers', () => {
     const { text } = recordings.find((r) => r.name === 'kernel-6.12-64k')!
     const changed = pagesWith('kernel-6.12-64k', text.replace(/^version => 0\n/m, ''))
     const row = /^\| \[VFIO_GET_API_VERSION\]/
-    expect(cellsOf(pages['real-answers.md'], row)[3]).toBe('5')
-    expect(cellsOf(changed['real-answers.md'], row)[3]).toBe('4')
+    const count = Number(cellsOf(pages['real-answers.md'], row)[3])
+    expect(count).toBeGreaterThan(1)
+    expect(cellsOf(changed['real-answers.md'], row)[3]).toBe(String(count - 1))
   })
 
   it('take a recording of any name, and nothing else', async () => {
@@ -82,10 +83,9 @@ describe('the pages of recorded answers', () => {
         ['other', 'pseries-steps'],
         ['third', 'qemu-trace'],
       ])
-      const [mine] = found
-      const made = rulePages([runRecording(mine!)])
-      expect(made['real-answers-vfio.md']).toContain('| mine ')
-      expect(made['real-answers-kvm.md']).not.toContain('confirmed')
+      const [mine, other] = found
+      expect(rulePages([runRecording(mine!)])['real-answers-vfio.md']).toContain('| mine ')
+      expect(rulePages([runRecording(other!)])['real-answers-kvm.md']).not.toContain('confirmed')
     } finally {
       rmSync(dir, { recursive: true })
     }
@@ -147,7 +147,10 @@ describe('inputs of hypercalls', () => {
       'hcall 0x20 0x80000001 0x310000 0x4000003 => -4 0 r4=0x80000001',
       'slot 1 0x4000000 0x0 0x100000000 => 0',
       'hcall 0x20 0x80000001 0x100000 0x4000003 => 0 EXIT-TO-USER nr=0x20 args 0x80000001 0x100000 0x4000003 0x0',
+      'vcpu => 0 first exit nr=0x7f0',
       'vm 0 => 0',
+      'hcall 0x20 0x80000001 0x310000 0x3 => -4 0 r4=0x80000001',
+      'vcpu => 0 first exit nr=0x7f0',
       'hcall 0x20 0x80000001 0x100000 0x3 => 0 EXIT-TO-USER nr=0x20 args 0x80000001 0x100000 0x3 0x0',
     ].join('\n')
     const asked = (line: number, ioba: bigint, tce: bigint, rule: string) => ({
@@ -161,13 +164,15 @@ describe('inputs of hypercalls', () => {
         asked(4, 0x10_0000n, 0x400_0003n, 'tce-outside-ram'),
         asked(6, 0x31_0000n, 0x400_0003n, 'ioba-outside'),
         asked(8, 0x10_0000n, 0x400_0003n, 'tce-outside-ram'),
-        asked(10, 0x10_0000n, 3n, 'liobn-unknown'),
+        asked(11, 0x31_0000n, 3n, 'ioba-outside'),
+        asked(13, 0x10_0000n, 3n, 'liobn-unknown'),
       ],
     })
     expect(inputs.map((input) => inputFaults(input))).toEqual([
       ['tce-outside'],
       ['ioba-behind'],
       ['tce-outside'],
+      ['ioba-behind'],
       ['liobn-unknown'],
     ])
   })

@@ -135,8 +135,8 @@ export const KVM_ERRATA = declareErrata([
     wrong:
       'H_PUT_TCE_INDIRECT takes a TCE without permissions for an address: its region counts a mapping that no unmap finds, so that it can never be unregistered. Where no slot has the address the call answers H_PARAMETER.',
     right: 'The page is unmapped, as H_PUT_TCE does it.',
-    source: `Linux v6.1 ${VIRTUAL}, kvmppc_h_put_tce_indirect`,
-    evidence: 'source',
+    source: `Linux v6.1 ${VIRTUAL}, kvmppc_h_put_tce_indirect; a recording of Linux 6.12.95`,
+    evidence: 'run',
     scenario: 'scenarios/errata/x2-poison-is-mapped.yaml',
     finding: 'mapped-balance',
   },
