@@ -45,7 +45,7 @@ export interface TableUpdatesParts {
   readonly errata: UpdateErrata
   /** The kernel stops at an assertion of its own. */
   readonly onBug: (why: string) => void
-  /** In real mode (hash guests before Linux 5.19) nothing can be allocated. */
+  /** In real mode (hash guests before Linux 5.19, on POWER9 before 5.14) nothing can be allocated. */
   readonly isReal?: boolean
 }
 
