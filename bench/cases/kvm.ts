@@ -1,4 +1,4 @@
-import type { CallDecl } from '../../src/bits/call.ts'
+import { rulesOf } from '../../src/bits/call.ts'
 import { resolveProfile } from '../../src/bits/errata.ts'
 import { Judge } from '../../src/check/judge.ts'
 import { FileTable } from '../../src/kernel/files.ts'
@@ -106,12 +106,16 @@ const putAndClear =
     if (put === undefined || indirect === undefined || stuff === undefined) throw new Error('no tags')
 
     // Answers are places in the declarations: 1 for each call that is done, and the mappings that it leaves.
-    const result = (answer: number, decl: CallDecl): number =>
-      (decl.answers[answer]?.rule === 'done' ? 1 : 0) + memory.mappedOf(region) - kept
+    const [putDone, listDone, stuffDone] = [
+      rulesOf(KVM_H_PUT_TCE).done,
+      rulesOf(KVM_H_PUT_TCE_INDIRECT).done,
+      rulesOf(KVM_H_STUFF_TCE).done,
+    ]
+    const result = (isDone: boolean): number => (isDone ? 1 : 0) + memory.mappedOf(region) - kept
     const putOne = (place: number, tce: number): number => {
       const cause = stage.enter(put, LIOBN, 0, place << guestShift, BUS_HI, tce, 0)
       const done = hcalls.putTce(vm, LIOBN_HI, LIOBN, BUS_HI, place << guestShift, 0, tce)
-      return result(stage.leave(put, cause, done), KVM_H_PUT_TCE)
+      return result(stage.leave(put, cause, done) === putDone)
     }
     const putList = (place: number): number => {
       const cause = stage.enter(indirect, LIOBN, 0, place << guestShift, BUS_HI, LIST_GPA, 0, npages)
@@ -126,12 +130,12 @@ const putAndClear =
         0,
         npages,
       )
-      return result(stage.leave(indirect, cause, done), KVM_H_PUT_TCE_INDIRECT)
+      return result(stage.leave(indirect, cause, done) === listDone)
     }
     const clear = (place: number): number => {
       const cause = stage.enter(stuff, LIOBN, 0, place << guestShift, BUS_HI, 0, 0, npages)
       const done = hcalls.stuffTce(vm, LIOBN_HI, LIOBN, BUS_HI, place << guestShift, 0, 0, 0, npages)
-      return result(stage.leave(stuff, cause, done), KVM_H_STUFF_TCE)
+      return result(stage.leave(stuff, cause, done) === stuffDone)
     }
     const there = (place: number): number =>
       call === 'put' ? putOne(place, (place << guestShift) | PERM) : putList(place)

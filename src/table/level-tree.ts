@@ -13,6 +13,7 @@ export const NO_PAGE = -1
 /** A level of no more entries lies in one stretch of words, because levels begin at multiples of their size. */
 const CELLS_ENTRIES = CELLS_PAGES << PAGE_ENTRIES_SHIFT
 const NO_WORDS = new Int32Array(0)
+const NO_LEVEL = new Int32Array(2)
 
 /** Where levels come from. */
 export interface LevelParts {
@@ -64,6 +65,11 @@ export class LevelTree {
   #isTrusted = false
   // The words that led to it, where they could be had: where they lie, and what they held.
   #isPathKnown = false
+  // That of the level above the leaves stands for itself; a table of one level has two cells that stay.
+  #lastWords: Int32Array = NO_LEVEL
+  #lastCell = 0
+  #lastHi = 0
+  #lastLo = 0
   readonly #pathWords: Int32Array[] = []
   readonly #pathCells: number[] = []
   readonly #pathHis: number[] = []
@@ -226,6 +232,13 @@ export class LevelTree {
     const words = this.#memory.cellsOf(page)
     if (words === undefined) return false
     const cell = cellOf(page) + (offset >>> 2)
+    if (level === 0) {
+      this.#lastWords = words
+      this.#lastCell = cell
+      this.#lastHi = words[cell] as number
+      this.#lastLo = words[cell + 1] as number
+      return true
+    }
     this.#pathWords[level] = words
     this.#pathCells[level] = cell
     this.#pathHis[level] = words[cell] as number
@@ -236,7 +249,13 @@ export class LevelTree {
   /** Whether the levels lead to the leaf that was found last as they did then. */
   #leadsToLeaf(): boolean {
     if (!this.#isPathKnown || this.#host.journal.on) return false
-    for (let level = this.#levels - 2; level >= 0; level--) {
+    // The level above the leaves is the only one of most tables.
+    if (
+      this.#lastWords[this.#lastCell] !== this.#lastHi ||
+      this.#lastWords[this.#lastCell + 1] !== this.#lastLo
+    )
+      return false
+    for (let level = this.#levels - 2; level > 0; level--) {
       const words = this.#pathWords[level] as Int32Array
       const cell = this.#pathCells[level] as number
       if (words[cell] !== this.#pathHis[level] || words[cell + 1] !== this.#pathLos[level]) return false
