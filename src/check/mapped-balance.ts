@@ -77,7 +77,7 @@ export class MappedBalance extends ListedChecker {
     const [entries, mappings] = [this.#entries, this.#mappings]
     const pinned = this.#pins - this.#pages
     const isOutside = this.#isOutside
-    const seqs = [this.#lastMap, this.#lastSet].filter((s) => s !== NO_RECORD && log.has(s))
+    const [lastMap, lastSet] = [this.#lastMap, this.#lastSet]
     this.#isOutside = false
     this.#entries = 0
     this.#mappings = 0
@@ -86,6 +86,7 @@ export class MappedBalance extends ListedChecker {
     this.#lastSet = NO_RECORD
     this.#lastMap = NO_RECORD
     if (isOutside || mappings === entries || entries - mappings === pinned) return
+    const seqs = [lastMap, lastSet].filter((s) => s !== NO_RECORD && log.has(s))
     const key = { rule: RULE, window: -1, entry: mappings - entries, by: seqs[0] ?? seq, ended: seq }
     if (this.list.again(key)) return
     const message = `regions count ${changed(mappings, 'mapping')}, and hardware tables hold ${changed(entries, 'live entry', 'live entries')}`

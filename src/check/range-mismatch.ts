@@ -1,5 +1,5 @@
 import { H_CODES } from '../bits/codes.ts'
-import { hex, numberOf, wordOf } from '../bits/u64.ts'
+import { hex, numberOf, POWERS_OF_TWO, wordOf } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { because } from './evidence.ts'
@@ -28,7 +28,7 @@ const { H_SUCCESS, H_TOO_HARD } = H_CODES
 /** What was done so far in the call that runs. */
 interface Running {
   /** Record of the call. */
-  readonly call: number
+  call: number
   mappedBytes: number
   /** Entries that were written, and the record of the first. */
   written: number
@@ -39,16 +39,6 @@ interface Running {
   region: number
   isRefused: boolean
 }
-
-const nothingDone = (call: number): Running => ({
-  call,
-  mappedBytes: 0,
-  written: 0,
-  firstWrite: NO_RECORD,
-  isUnknown: false,
-  region: NO_RECORD,
-  isRefused: false,
-})
 
 /**
  * Judges `range-mismatch`: each call of VFIO that maps, registers or gives back memory against its effects, and each
@@ -66,7 +56,16 @@ export class RangeMismatch extends ListedChecker {
     'region.put',
   ]
   readonly #pageShifts = new Map<number, number>()
-  #running: Running = nothingDone(NO_RECORD)
+  /** One for all calls, because most of them do nothing that is judged. */
+  readonly #running: Running = {
+    call: NO_RECORD,
+    mappedBytes: 0,
+    written: 0,
+    firstWrite: NO_RECORD,
+    isUnknown: false,
+    region: NO_RECORD,
+    isRefused: false,
+  }
   /** log2 of the system page, 0 while no record has shown it. */
   #systemShift = 0
 
@@ -98,7 +97,7 @@ export class RangeMismatch extends ListedChecker {
     if ((log.slot(seq, SET.tce) & PERM) === 0) return
     const pageShift = this.#pageShifts.get(log.slot(seq, SET.table))
     if (pageShift === undefined) running.isUnknown = true
-    else running.mappedBytes += count * 2 ** pageShift
+    else running.mappedBytes += count * (POWERS_OF_TWO[pageShift] as number)
   }
 
   #seeRegion(log: RecordLog, seq: number): void {
@@ -109,8 +108,17 @@ export class RangeMismatch extends ListedChecker {
 
   /** What is known of a call; calls do not overlap. */
   #runningIn(call: number): Running {
-    if (this.#running.call !== call) this.#running = nothingDone(call)
-    return this.#running
+    const running = this.#running
+    if (running.call !== call) {
+      running.call = call
+      running.mappedBytes = 0
+      running.written = 0
+      running.firstWrite = NO_RECORD
+      running.isUnknown = false
+      running.region = NO_RECORD
+      running.isRefused = false
+    }
+    return running
   }
 
   #seeAnswer(log: RecordLog, seq: number): void {
