@@ -11,6 +11,7 @@ export const ERROR_CODES = {
   ERR_OPERATION: 'An operation is not complete, or names something that the machine does not have.',
   ERR_LOG_FORMAT: 'A log is in none of the known formats.',
   ERR_INPUT: 'A file cannot be read or unpacked.',
+  ERR_OUTPUT: 'A file cannot be written.',
   ERR_RULE: 'A rule is named that does not exist.',
   ERR_PEER: 'A peer (a real kernel or QEMU) is missing, does not start, or went away.',
   ERR_STATE_LIMIT: 'More records, marks or results were asked for than are kept.',

@@ -45,6 +45,9 @@ function fill(to: Commander, command: Command, done: (code: number) => void, io:
 /** Errors of words on the command line, not of a file. */
 const USAGE_ERRORS: readonly ErrorCode[] = ['ERR_PROFILE', 'ERR_NUMBER', 'ERR_RULE', 'ERR_WORD_RANGE']
 
+/** Errors of what is around the program. */
+const ENVIRONMENT_ERRORS: readonly ErrorCode[] = ['ERR_PEER', 'ERR_OUTPUT']
+
 /** Says what went wrong, in one line where it can be one, and with which exit code. */
 export function failure(error: unknown, io: Io): number {
   if (error instanceof ScenarioError) {
@@ -53,7 +56,7 @@ export function failure(error: unknown, io: Io): number {
   }
   if (error instanceof IommulatorError) {
     io.err(`iommulator: ${error.message}\n`)
-    if (error.code === 'ERR_PEER') return EXIT.ENVIRONMENT
+    if (ENVIRONMENT_ERRORS.includes(error.code)) return EXIT.ENVIRONMENT
     return USAGE_ERRORS.includes(error.code) ? EXIT.USAGE : EXIT.INPUT
   }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error)

@@ -1,7 +1,8 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { installKernel } from '../support/fake-peers.ts'
 import { run } from './run.ts'
 
 describe('iommulator connect', () => {
@@ -26,12 +27,17 @@ describe('iommulator connect', () => {
     [['connect'], /missing required argument 'peer'/],
     [['connect', 'qemu'], /there is no peer called "qemu"; there is: kernel, qemu-pseries/],
     [['connect', 'qemu-pseries', '--seed', 'x'], /--seed x: a whole number/],
-    [['connect', 'kernel', '--random', 'many'], /--random many: a whole number from 0 to 10000000/],
+    [['connect', 'kernel', '--random', 'many'], /--random many: a whole number from 1 to 10000000/],
+    [['connect', 'kernel', '--random', '0'], /--random 0: a whole number from 1 to 10000000/],
+    [['connect', 'qemu-pseries', '--most', '0'], /--most 0: a whole number from 1 to 1000/],
+    [['connect', 'kernel', '--profile', 'bogus'], /bogus/],
+    [['connect', 'qemu-pseries', '--profile', 'bogus'], /bogus/],
     [['connect', 'kernel', '--dma-every', '-1'], /--dma-every -1: a whole number/],
   ])('%j is a wrong use', async (argv, why) => {
     const { code, err } = await run(argv)
     expect(code).toBe(2)
     expect(err).toMatch(why)
+    expect(err).not.toMatch(/starting|is not installed/)
   })
 
   it("QEMU's hypercalls need QEMU, and the firmware", async () => {
@@ -56,6 +62,34 @@ describe('iommulator connect', () => {
       code: 3,
       err: 'iommulator: steps.txt, line 2: a window of 2^32 pages or more ends QEMU (Q9)\n',
     })
+  })
+
+  it.each(['kernel', 'qemu-pseries'])(
+    'the file for the answers of %s is opened before anything starts',
+    async (peer) => {
+      const record = join(folder, 'nowhere', 'said.txt')
+      expect(await run(['connect', peer, '--random', '1', '--record', record])).toEqual({
+        code: 4,
+        out: '',
+        err: `iommulator: cannot write ${record}: there is no such folder\n`,
+      })
+    },
+  )
+
+  it('what the file for the answers held stays where nothing runs', async () => {
+    const record = join(folder, 'said.txt')
+    writeFileSync(record, 'a long run\n')
+    for (const peer of ['kernel', 'qemu-pseries']) {
+      expect((await run(['connect', peer, '--record', record])).code).toBe(4)
+    }
+    expect(readFileSync(record, 'utf8')).toBe('a long run\n')
+  })
+
+  it.skipIf(!existsSync('/dev/full'))('a disk that is full ends a run with one line', async () => {
+    installKernel(folder, {})
+    const { code, err } = await run(['connect', 'kernel', '--random', '1', '--record', '/dev/full'])
+    expect(code).toBe(4)
+    expect(err).toMatch(/\niommulator: cannot write \/dev\/full: no space is left\n$/)
   })
 
   it('a file is read before anything is started', async () => {

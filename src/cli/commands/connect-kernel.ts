@@ -1,4 +1,3 @@
-import { closeSync, openSync, writeSync } from 'node:fs'
 import { type AgentScript, readAgentScripts } from '../../machine/lockstep/agent-script.ts'
 import type { SmallestDifference } from '../../machine/lockstep/compare.ts'
 import { compareAll, isEqual } from '../../machine/lockstep/comparison.ts'
@@ -18,7 +17,8 @@ import type { Invocation } from '../command.ts'
 import { EXIT } from '../exit.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
-import { type ConnectRequest, filesOf, PROGRESS_MS } from './connect-request.ts'
+import type { OutputFile } from '../output-file.ts'
+import { type ConnectRequest, filesOf, PROGRESS_MS, recordOf } from './connect-request.ts'
 import { linesOf, planned, reportScenarios } from './connect-scenarios.ts'
 
 /** Random scripts until there are enough commands. */
@@ -66,13 +66,12 @@ async function runScenarios(
   plans: readonly FiledPlan<KernelPlan>[],
   { most }: ConnectRequest,
   { options }: Invocation,
+  record: OutputFile | undefined,
   io: Io,
 ) {
   const profile = options['profile'] as string | undefined
-  const record = options['record'] as string | undefined
-  const file = record === undefined ? undefined : openSync(record, 'w')
   try {
-    if (file !== undefined) writeSync(file, running.peer.head)
+    record?.write(running.peer.head)
     return await compareKernelScenarios(running.peer, plans, {
       differencesMax: most,
       ...(profile !== undefined && { profile }),
@@ -83,13 +82,10 @@ async function runScenarios(
       },
       onScenario: (name) => io.progress(name),
       onDifference: (kind, name) => io.err(`${name} differs: ${kind}; making its script smaller\n`),
-      onTranscript: (text) => {
-        if (file !== undefined) writeSync(file, text)
-      },
+      onTranscript: (text) => record?.write(text),
     })
   } finally {
     io.progress('')
-    if (file !== undefined) closeSync(file)
   }
 }
 
@@ -97,41 +93,34 @@ async function compareWith(
   peer: KernelPeer,
   request: ConnectRequest,
   given: readonly AgentScript[],
-  call: Invocation,
+  { options }: Invocation,
+  record: OutputFile | undefined,
   io: Io,
 ) {
-  const profile = call.options['profile'] as string | undefined
-  const record = call.options['record'] as string | undefined
-  const file = record === undefined ? undefined : openSync(record, 'w')
+  const profile = options['profile'] as string | undefined
   const startedMs = io.elapsedMs()
   let shownMs = startedMs
   const all = function* (): Generator<AgentScript> {
     yield* given
     yield* randomScripts(request, groupsOf(peer.head))
   }
-  try {
-    if (file !== undefined) writeSync(file, peer.head)
-    const result = await compareAll(peer, all(), {
-      differencesMax: request.most,
-      ...(profile !== undefined && { profile }),
-      onProgress({ commands, equal }) {
-        if (io.elapsedMs() < shownMs) return
-        shownMs = io.elapsedMs() + PROGRESS_MS
-        const rate = commands / Math.max(0.001, (io.elapsedMs() - startedMs) / 1000)
-        io.progress(`${commands} commands, ${equal} equal answers, ${rate.toFixed(0)} commands/s`)
-      },
-      onDifference: (kind, script) => io.err(`${script} differs: ${kind}; making it smaller\n`),
-      onTranscript: (text) => {
-        if (file !== undefined) writeSync(file, text)
-      },
-    })
-    const seconds = (io.elapsedMs() - startedMs) / 1000
-    io.progress('')
-    io.err(`${result.commands} commands in ${seconds.toFixed(1)} s\n`)
-    return result
-  } finally {
-    if (file !== undefined) closeSync(file)
-  }
+  record?.write(peer.head)
+  const result = await compareAll(peer, all(), {
+    differencesMax: request.most,
+    ...(profile !== undefined && { profile }),
+    onProgress({ commands, equal }) {
+      if (io.elapsedMs() < shownMs) return
+      shownMs = io.elapsedMs() + PROGRESS_MS
+      const rate = commands / Math.max(0.001, (io.elapsedMs() - startedMs) / 1000)
+      io.progress(`${commands} commands, ${equal} equal answers, ${rate.toFixed(0)} commands/s`)
+    },
+    onDifference: (kind, script) => io.err(`${script} differs: ${kind}; making it smaller\n`),
+    onTranscript: (text) => record?.write(text),
+  })
+  const seconds = (io.elapsedMs() - startedMs) / 1000
+  io.progress('')
+  io.err(`${result.commands} commands in ${seconds.toFixed(1)} s\n`)
+  return result
 }
 
 /** `connect kernel`: a real kernel beside the model. */
@@ -139,14 +128,17 @@ export async function connectKernel(request: ConnectRequest, call: Invocation, i
   const { scripts, scenarios } = await filesOf(request, io, readAgentScripts)
   const plan = (head: string) =>
     planned(request, 'powernv', scenarios, (s, name) => planKernel(s, name, head, groupsOf(head)))
-  // What the peer cannot do is said before it starts.
+  // What the peer cannot do, and what is wrong with the call, is said before it starts.
   plan(KERNEL_HEAD)
-  const running = { peer: await started(io) }
-  const peer = `Linux ${kernelOf(running.peer)} on QEMU's powernv9`
+  profileOf(KERNEL_HEAD, call)
+  const record = recordOf(call)
+  let running: Running | undefined
   try {
+    running = { peer: await started(io) }
+    const peer = `Linux ${kernelOf(running.peer)} on QEMU's powernv9`
     if (scenarios.length > 0) {
       const { head } = running.peer
-      const results = await runScenarios(running, plan(head), request, call, io)
+      const results = await runScenarios(running, plan(head), request, call, record, io)
       const made = {
         peer,
         profile: profileOf(head, call),
@@ -157,7 +149,7 @@ export async function connectKernel(request: ConnectRequest, call: Invocation, i
       }
       return reportScenarios(results, made, call, io)
     }
-    const result = await compareWith(running.peer, request, scripts, call, io)
+    const result = await compareWith(running.peer, request, scripts, call, record, io)
     const made = { peer, ...(request.random > 0 && { seed: request.seed }) }
     io.out(
       call.options['json'] === true
@@ -166,6 +158,7 @@ export async function connectKernel(request: ConnectRequest, call: Invocation, i
     )
     return isEqual(result) ? EXIT.CLEAN : EXIT.FINDINGS
   } finally {
-    await running.peer.stop()
+    await running?.peer.stop()
+    record?.close()
   }
 }

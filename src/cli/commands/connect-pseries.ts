@@ -1,4 +1,3 @@
-import { closeSync, openSync, writeSync } from 'node:fs'
 import {
   comparePseries,
   isPseriesEqual,
@@ -23,7 +22,8 @@ import type { Invocation } from '../command.ts'
 import { EXIT } from '../exit.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
-import { type ConnectRequest, filesOf, PROGRESS_MS } from './connect-request.ts'
+import type { OutputFile } from '../output-file.ts'
+import { type ConnectRequest, filesOf, PROGRESS_MS, recordOf } from './connect-request.ts'
 import { linesOf, planned, reportScenarios } from './connect-scenarios.ts'
 
 /** Random scripts until there are enough hypercalls. */
@@ -41,11 +41,9 @@ async function compareWith(
   model: PseriesModel,
   request: ConnectRequest,
   given: readonly PseriesScript[],
-  call: Invocation,
+  record: OutputFile | undefined,
   io: Io,
 ) {
-  const record = call.options['record'] as string | undefined
-  const file = record === undefined ? undefined : openSync(record, 'w')
   const startedMs = io.elapsedMs()
   const rateOf = (hypercalls: number): string =>
     (hypercalls / Math.max(0.001, (io.elapsedMs() - startedMs) / 1000)).toFixed(0)
@@ -54,28 +52,22 @@ async function compareWith(
     yield* given
     yield* randomScripts(request)
   }
-  try {
-    const result = await comparePseries(peer, model, all(), {
-      differencesMax: request.most,
-      onProgress({ hypercalls, equal }) {
-        if (io.elapsedMs() < shownMs) return
-        shownMs = io.elapsedMs() + PROGRESS_MS
-        io.progress(`${hypercalls} hypercalls, ${equal} equal answers, ${rateOf(hypercalls)} hypercalls/s`)
-      },
-      onDifference: (kind) => io.err(`${kind}: making its script smaller\n`),
-      onAnswers: (script, answers) => {
-        if (file !== undefined) writeSync(file, formatPseriesRecording(script, answers))
-      },
-    })
-    const seconds = (io.elapsedMs() - startedMs) / 1000
-    io.progress('')
-    io.err(
-      `${result.hypercalls} hypercalls in ${seconds.toFixed(1)} s (${rateOf(result.hypercalls)} hypercalls/s)\n`,
-    )
-    return result
-  } finally {
-    if (file !== undefined) closeSync(file)
-  }
+  const result = await comparePseries(peer, model, all(), {
+    differencesMax: request.most,
+    onProgress({ hypercalls, equal }) {
+      if (io.elapsedMs() < shownMs) return
+      shownMs = io.elapsedMs() + PROGRESS_MS
+      io.progress(`${hypercalls} hypercalls, ${equal} equal answers, ${rateOf(hypercalls)} hypercalls/s`)
+    },
+    onDifference: (kind) => io.err(`${kind}: making its script smaller\n`),
+    onAnswers: (script, answers) => record?.write(formatPseriesRecording(script, answers)),
+  })
+  const seconds = (io.elapsedMs() - startedMs) / 1000
+  io.progress('')
+  io.err(
+    `${result.hypercalls} hypercalls in ${seconds.toFixed(1)} s (${rateOf(result.hypercalls)} hypercalls/s)\n`,
+  )
+  return result
 }
 
 /** Runs scenarios, each on a machine of its own. */
@@ -83,25 +75,20 @@ async function runScenarios(
   model: PseriesModel,
   plans: readonly FiledPlan<PseriesPlan>[],
   { most }: ConnectRequest,
-  { options }: Invocation,
+  record: OutputFile | undefined,
   io: Io,
 ) {
   const peer = new FreshPseriesPeer()
-  const record = options['record'] as string | undefined
-  const file = record === undefined ? undefined : openSync(record, 'w')
   try {
     const results = await comparePseriesScenarios(peer, model, plans, {
       differencesMax: most,
       onScenario: (name) => io.progress(name),
       onDifference: (kind, name) => io.err(`${name} differs: ${kind}; making its script smaller\n`),
-      onAnswers: (script, answers) => {
-        if (file !== undefined) writeSync(file, formatPseriesRecording(script, answers))
-      },
+      onAnswers: (script, answers) => record?.write(formatPseriesRecording(script, answers)),
     })
     return { results, peer: peer.title }
   } finally {
     io.progress('')
-    if (file !== undefined) closeSync(file)
   }
 }
 
@@ -110,24 +97,26 @@ export async function connectPseries(request: ConnectRequest, call: Invocation, 
   const { scripts, scenarios } = await filesOf(request, io, readPseriesScripts)
   const profile = (call.options['profile'] as string | undefined) ?? PSERIES_PROFILE
   const model = new PseriesModel(profile)
-  if (scenarios.length > 0) {
-    const plans = planned(request, 'pseries', scenarios, planPseries)
-    const { results, peer } = await runScenarios(model, plans, request, call, io)
-    const made = {
-      peer,
-      profile,
-      planned: plans.length,
-      lineOf: linesOf(scenarios),
-      differenceLines: (d: SmallestPseriesDifference) => pseriesDifferenceLines(d, io.paint),
-      differenceJson: pseriesDifferenceJson,
-    }
-    return reportScenarios(results, made, call, io)
-  }
-  const given = scripts.map(({ name, entries }) => ({ name, steps: entries.map(({ step }) => step) }))
-  const peer = await PseriesPeer.start()
+  const plans = planned(request, 'pseries', scenarios, planPseries)
+  const record = recordOf(call)
+  let running: PseriesPeer | undefined
   try {
-    const result = await compareWith(peer, model, request, given, call, io)
-    const made = { peer: peer.title, ...(request.random > 0 && { seed: request.seed }) }
+    if (plans.length > 0) {
+      const { results, peer } = await runScenarios(model, plans, request, record, io)
+      const made = {
+        peer,
+        profile,
+        planned: plans.length,
+        lineOf: linesOf(scenarios),
+        differenceLines: (d: SmallestPseriesDifference) => pseriesDifferenceLines(d, io.paint),
+        differenceJson: pseriesDifferenceJson,
+      }
+      return reportScenarios(results, made, call, io)
+    }
+    const given = scripts.map(({ name, entries }) => ({ name, steps: entries.map(({ step }) => step) }))
+    running = await PseriesPeer.start()
+    const result = await compareWith(running, model, request, given, record, io)
+    const made = { peer: running.title, ...(request.random > 0 && { seed: request.seed }) }
     io.out(
       call.options['json'] === true
         ? jsonText(pseriesComparisonJson(result, made))
@@ -135,6 +124,7 @@ export async function connectPseries(request: ConnectRequest, call: Invocation, 
     )
     return isPseriesEqual(result) ? EXIT.CLEAN : EXIT.FINDINGS
   } finally {
-    await peer.stop()
+    await running?.stop()
+    record?.close()
   }
 }

@@ -1,8 +1,10 @@
 import { basename } from 'node:path'
 import { IommulatorError } from '../../bits/errors.ts'
+import type { Invocation } from '../command.ts'
 import { openInput } from '../input.ts'
 import type { Io } from '../io.ts'
 import { scenarioOf } from '../load-scenario.ts'
+import { OutputFile } from '../output-file.ts'
 import type { PlacedScenario } from '../yaml-scenario.ts'
 
 /** What `connect` is asked for. */
@@ -19,6 +21,16 @@ export interface ConnectRequest {
 
 export const PROGRESS_MS = 200
 const FILE_BYTES_MAX = 16 * 1024 * 1024
+
+/**
+ * The file that answers are written to, if any: opened before a peer starts, which takes its time.
+ *
+ * @throws IommulatorError ERR_OUTPUT where it cannot be written
+ */
+export function recordOf({ options }: Invocation): OutputFile | undefined {
+  const name = options['record'] as string | undefined
+  return name === undefined ? undefined : OutputFile.open(name)
+}
 
 /** A file that is given to `connect`. */
 interface Given {

@@ -11,13 +11,17 @@ const RANDOM_COMMANDS = 1000
 const RANDOM_HYPERCALLS = 100_000
 const DMA_EVERY = 16
 
-function wholeNumber(options: Invocation['options'], name: string, most: number): number | undefined {
+function wholeNumber(
+  options: Invocation['options'],
+  name: string,
+  [least, most]: readonly [number, number],
+): number | undefined {
   const text = options[name] as string | undefined
   if (text === undefined) return undefined
   const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN
-  if (value <= most) return value
+  if (value >= least && value <= most) return value
   const flag = `--${name.replaceAll(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}`
-  throw new IommulatorError('ERR_NUMBER', `${flag} ${text}: a whole number from 0 to ${most}`)
+  throw new IommulatorError('ERR_NUMBER', `${flag} ${text}: a whole number from ${least} to ${most}`)
 }
 
 function requestOf({ positionals: [peer = '', ...files], options }: Invocation): ConnectRequest {
@@ -27,14 +31,14 @@ function requestOf({ positionals: [peer = '', ...files], options }: Invocation):
       `there is no peer called "${peer}"; there is: ${PEERS.join(', ')}`,
     )
   }
-  const random = wholeNumber(options, 'random', 10_000_000)
+  const random = wholeNumber(options, 'random', [1, 10_000_000])
   return {
     peer,
     files,
     random: random ?? (files.length > 0 ? 0 : peer === 'kernel' ? RANDOM_COMMANDS : RANDOM_HYPERCALLS),
-    seed: wholeNumber(options, 'seed', 0xffff_ffff) ?? 1,
-    dmaEvery: wholeNumber(options, 'dmaEvery', 1_000_000) ?? DMA_EVERY,
-    most: Math.max(1, wholeNumber(options, 'most', 1000) ?? 1),
+    seed: wholeNumber(options, 'seed', [0, 0xffff_ffff]) ?? 1,
+    dmaEvery: wholeNumber(options, 'dmaEvery', [0, 1_000_000]) ?? DMA_EVERY,
+    most: wholeNumber(options, 'most', [1, 1000]) ?? 1,
     isPartial: options['partial'] === true,
   }
 }
