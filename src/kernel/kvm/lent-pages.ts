@@ -83,18 +83,20 @@ export class LentPages {
     return this.#loan.pages
   }
 
-  /** Maps slots [slot, slot + count) as far as they are empty and all is lent: how many. */
+  /** Maps slots [slot, slot + count) as far as they are empty and all is lent: how many. Poison (X2) is the caller's. */
   map(slot: number, count: number, uaHi: number, uaLo: number, dir: DmaDir): number {
     const table = this.#table as HwTable
     const { pageShift } = table
     this.isRefused = false
+    // An entry without permissions that leads to page 0 of the host stays empty.
+    if (dir === 0) return 0
     if (pageShift > 31 || (uaLo & PAGE_4K_MASK) !== 0 || !this.#reaches(slot)) return 0
     let page = this.#pageOf(uaHi, uaLo)
     const loan = this.#loan
     if (page < 0 || pageShift > loan.pageShift) return 0
     const row = this.#row
     const { tces, users } = row
-    const { frames, subShift, counts, count: counter, region } = loan
+    const { frames, subShift, counts, count: counter } = loan
     const step = 1 << (pageShift - PAGE_4K_SHIFT)
     const most = Math.min(count, row.end - slot, ((loan.pages - page) / step) | 0)
     const perm = (dir & WRITES) !== 0 ? dir | READS : dir
@@ -102,8 +104,6 @@ export class LentPages {
     const from = row.tceCell + 2 * (slot - row.start)
     let cell = from
     let user = row.userCell + 2 * (slot - row.start)
-    const isOn = this.#log.on
-    if (isOn) this.#memory.beforeMapped(region, 1)
     if (counts[counter] === 1 && most > 0) {
       const hpaPage = (frameOfCell(frames[page >>> subShift] as number) << subShift) | (page & subMask)
       const isPlain = ((tces[cell] as number) | (tces[cell + 1] as number) | (hpaPage & (step - 1))) === 0
@@ -142,8 +142,7 @@ export class LentPages {
         userHiWord = swap32(hi)
       }
     }
-    counts[counter] = (counts[counter] as number) + done
-    if (isOn) this.#noteMapped(slot, from, done)
+    this.#countMapped(slot, from, done)
     return done
   }
 
@@ -225,7 +224,7 @@ export class LentPages {
     const { pageShift } = this.#table as HwTable
     if (from >= npages || !this.#reaches(slot)) return 0
     if (!this.holds(uas[2 * from] as number, uas[2 * from + 1] as number, pageShift)) return 0
-    const { frames, subShift, counts, count, region, pages, first } = this.#loan
+    const { frames, subShift, counts, count, pages, first } = this.#loan
     if (counts[count] === 1) return 0
     const firstHi = Math.floor(first / PAGES_OF_4_GIB) | 0
     const firstLo = (first % PAGES_OF_4_GIB) | 0
@@ -239,8 +238,6 @@ export class LentPages {
     let user = row.userCell + 2 * (slot - row.start)
     let lane = 2 * from
     let done = 0
-    const isOn = this.#log.on
-    if (isOn) this.#memory.beforeMapped(region, 1)
     for (; done < most; done++, cell += 2, user += 2, lane += 2) {
       const hi = uas[lane] as number
       const lo = uas[lane + 1] as number
@@ -257,19 +254,23 @@ export class LentPages {
       users[user] = swap32(hi)
       users[user + 1] = swap32(lo)
     }
-    counts[count] = (counts[count] as number) + done
-    if (isOn) this.#noteMapped(slot, start, done)
+    this.#countMapped(slot, start, done)
     return done
   }
 
-  /** Records of slots that were mapped: their words stand from `cell` on. */
-  #noteMapped(slot: number, cell: number, count: number): void {
-    if (count === 0) return
+  /** Slots were mapped, if any: their words stand from `cell` on. What came before them is recorded first. */
+  #countMapped(slot: number, cell: number, done: number): void {
+    if (done === 0) return
+    const { counts, count, region } = this.#loan
+    const isOn = this.#log.on
+    if (isOn) this.#memory.beforeMapped(region, 1)
+    counts[count] = (counts[count] as number) + done
+    if (!isOn) return
     const table = this.#table as HwTable
     const { tces } = this.#row
-    for (let i = 0, at = cell; i < count; i++, at += 2)
+    for (let i = 0, at = cell; i < done; i++, at += 2)
       table.note?.(slot + i, 0, 0, swap32(tces[at] as number), swap32(tces[at + 1] as number))
-    this.#memory.noteMapped(this.#loan.region, count)
+    this.#memory.noteMapped(region, done)
   }
 
   /** Takes back slots [slot, slot + count), live or empty, as far as all is lent: how many. */
