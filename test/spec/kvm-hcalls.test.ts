@@ -91,6 +91,7 @@ function hash<W extends World>(world: W): W {
 }
 /** A host before all that Linux 4.20 changed; its guest has a radix MMU. */
 const early = () => withTable({ profile: 'linux-4.19' })
+const earliest = () => withTable({ profile: 'linux-4.11' })
 /** Pages of the guest of 128 KiB over hardware pages of 64 KiB: those of the last page of memory are half registered. */
 const halves = (options: KvmWorldOptions = {}) => {
   return withAttached({ registeredBytes: 255n * PAGE, ...options }, { page_shift: 17n, entries: 0x800n })
@@ -106,7 +107,11 @@ describe('H_PUT_TCE', () => {
       put(withTable(), (1n << 64n) - 0x1000n, 3n),
       put(withTable({}, { offset: 1n }), 0n, 3n),
     ],
-    'tce-unaligned-early': () => [put(early(), 0n, 7n), put(early(), 0x1000n, GUEST_BYTES | 7n)],
+    'tce-unaligned-early': () => [
+      put(early(), 0n, 7n),
+      put(early(), 0x1000n, GUEST_BYTES | 7n),
+      put(earliest(), 0n, 4n),
+    ],
     'tce-unaligned-real': () => {
       // Vector T8: the page of the table has to be there.
       const world = withTable({ profile: 'linux-5.18', ...POWER8 })
@@ -241,6 +246,37 @@ describe('H_PUT_TCE', () => {
     expect([put(old, 0n, 3n).state, stuff(old, 0n, 0n, 1n).state, indirect(old, 0n, [3n]).state]).toEqual(
       Array.from({ length: 3 }, () => 'unmodelled'),
     )
+  })
+
+  it('before Linux 4.12 an emulated table takes any address, of a radix guest', () => {
+    const world = earliest()
+    expect([put(world, 0n, OUTSIDE_RAM).rule, get(world, 0n).outputs['tce']]).toEqual(['done', OUTSIDE_RAM])
+    expect(indirect(world, 0n, [3n, OUTSIDE_RAM, 7n]).rule).toBe('tce-unaligned-early')
+    expect(world.tces(0n, 3n)).toEqual([3n, OUTSIDE_RAM, 0n])
+    expect(put(hash(earliest()), 0n, OUTSIDE_RAM).state).toBe('unmodelled')
+    const attached = withAttached({ profile: 'unchecked-tces' })
+    expect(put(attached, 0n, OUTSIDE_RAM).rule).toBe('tce-outside-ram')
+  })
+
+  it('before Linux 5.2 real mode finds every page of a table', () => {
+    expect(put(hash(withTable({ profile: 'linux-5.1' })), 0n, 7n).rule).toBe('tce-unaligned-real')
+    expect(put(hash(withTable({ profile: 'linux-5.2' })), 0n, 7n).state).toBe('unmodelled')
+    const world = hash(withTable({ profile: 'linux-5.1' }))
+    expect(put(world, 0n, 3n).layers).toMatchObject([{ layer: 'kvm-real', code: 'H_SUCCESS' }])
+  })
+
+  it.each([
+    ['H_PUT_TCE', (world: World) => put(world, 0n, 0n)],
+    ['H_STUFF_TCE', (world: World) => stuff(world, 0n, 0n, 2n)],
+  ] as const)('B13: %s of a page that is not there stops the host, in real mode', (_, clear) => {
+    const at = (profile: string) => withAttached({ profile, ...POWER8 })
+    const world = at('linux-5.14.5')
+    expect([clear(world).state, world.bugs.length]).toEqual(['dead', 1])
+    const there = at('linux-5.14.5')
+    put(there, PAGE, 3n)
+    const radix = withAttached({ profile: 'linux-5.14.5' })
+    for (const safe of [there, radix, at('linux-5.14.6')]) expect(clear(safe).rule).toBe('done')
+    expect(stuff(at('linux-5.14.5'), 0n, 0n, 0n).rule).toBe('done')
   })
 
   it.each([

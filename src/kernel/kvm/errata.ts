@@ -127,6 +127,25 @@ export const KVM_ERRATA = declareErrata([
     scenario: 'scenarios/errata/b9-kill-for-each-entry.yaml',
   },
   {
+    id: 'B13',
+    title: 'real mode clears a page of a table that is not there',
+    kind: 'defect',
+    family: 'linux',
+    versions: [
+      { since: '5.2', until: '5.4.148' },
+      { since: '5.5', until: '5.10.67' },
+      { since: '5.11', until: '5.13.19' },
+      { since: '5.14', until: '5.14.6' },
+    ],
+    wrong:
+      'A hash guest that clears entries in real mode, of a page of its table to which nobody has written, has the kernel write through an address that it computes from no page: the host stops.',
+    right: 'What was never written is not cleared.',
+    source: `Linux v5.14 ${REAL}, kvmppc_rm_tce_put; since e1a1ef84cd07 (v5.2), fixed by 1d78dfde33a0 (v5.15; stable 5.4.148, 5.10.67, 5.13.19, 5.14.6)`,
+    evidence: 'source',
+    scenario: 'scenarios/errata/b13-clears-missing-page.yaml',
+    finding: 'stopped',
+  },
+  {
     id: 'X2',
     title: 'a TCE without permissions in a list is mapped',
     kind: 'defect',
@@ -220,6 +239,19 @@ export const KVM_ERRATA = declareErrata([
     scenario: 'scenarios/errata/power9-real-mode.yaml',
   },
   {
+    id: 'whole-guest-tables',
+    title: 'a table of a guest has all its pages from the start',
+    kind: 'change',
+    family: 'linux',
+    versions: [{ until: '5.2' }],
+    wrong: 'The pages of a table of a guest come with the table, so that real mode never finds one missing.',
+    right:
+      'They come with the first value or access. A value for a page that is not there is left to virtual mode.',
+    source: `Linux v5.1 and v5.2 ${VIRTUAL}, kvm_vm_ioctl_create_spapr_tce; ${REAL}, kvmppc_rm_ioba_validate; changed by e1a1ef84cd07 (v5.2)`,
+    evidence: 'source',
+    scenario: 'scenarios/errata/whole-guest-tables.yaml',
+  },
+  {
     id: 'early-tce-checks',
     title: 'a TCE that is not in order is the fault of the guest',
     kind: 'change',
@@ -230,6 +262,20 @@ export const KVM_ERRATA = declareErrata([
     source: `Linux v4.19 ${VIRTUAL}, kvmppc_h_put_tce; ${REAL}, kvmppc_tce_validate; changed by 42de7b9e2167 (v4.20)`,
     evidence: 'source',
     scenario: 'scenarios/errata/early-tce-checks.yaml',
+  },
+  {
+    id: 'unchecked-tces',
+    title: 'of a TCE only the low bits are looked at',
+    kind: 'change',
+    family: 'linux',
+    versions: [{ until: '4.12' }],
+    wrong:
+      'Where no hardware table is behind a table, a TCE may have any address: it need not lie in a slot. One with bits set below the IOMMU page, other than the permissions, is answered with H_PARAMETER, also one without permissions.',
+    right:
+      'A TCE with permissions is aligned and leads to memory of the guest; one without may have any bits.',
+    source: `Linux v4.11 ${REAL}, kvmppc_tce_validate, kvmppc_h_put_tce; changed by "KVM: PPC: iommu: Unify TCE checking" and 121f80ba68f1 (v4.12)`,
+    evidence: 'source',
+    scenario: 'scenarios/errata/unchecked-tces.yaml',
   },
   {
     id: 'errors-ignored',

@@ -37,7 +37,7 @@ const TCE_CHECKS = [
   {
     rule: 'tce-unaligned-early',
     code: 'H_PARAMETER',
-    when: 'The same as tce-unaligned, before Linux 4.20.',
+    when: 'The same as tce-unaligned, before Linux 4.20; before 4.12 also of a TCE without permissions.',
   },
   {
     rule: 'tce-unaligned-real',
@@ -52,7 +52,7 @@ const TCE_CHECKS = [
   {
     rule: 'tce-outside-ram-early',
     code: 'H_PARAMETER',
-    when: 'The same as the next, before Linux 4.20.',
+    when: 'The same as the next, before Linux 4.20. Before 4.12 nobody looks.',
   },
   {
     rule: 'tce-outside-ram',

@@ -14,10 +14,16 @@ export interface HcallErrata {
   readonly checksAsItGoes: boolean
   /** B6 */
   readonly leavesLock: boolean
+  /** B13 */
+  readonly clearsMissingPages: boolean
   /** What is wrong with a TCE is answered to the guest. */
   readonly blamesGuest: boolean
+  /** Of a TCE only the low bits are looked at. */
+  readonly looksAtLowBits: boolean
   /** Hash guests enter real mode first, and virtual mode does all again where that answers H_TOO_HARD. */
   readonly hasRealMode: boolean
+  /** Real mode finds every page of a table of a guest. */
+  readonly hasWholeTables: boolean
   /** Refusals of hardware tables are not all passed on: not modelled. */
   readonly ignoresErrors: boolean
 }
@@ -29,7 +35,10 @@ export const hcallErrata = ({ has }: Profile, isPower9: boolean): HcallErrata =>
   clearsFirst: has('B4'),
   checksAsItGoes: has('B5'),
   leavesLock: has('B6'),
+  clearsMissingPages: has('B13'),
   blamesGuest: has('early-tce-checks'),
+  looksAtLowBits: has('unchecked-tces'),
   hasRealMode: has('real-mode-handlers') && (!isPower9 || has('power9-real-mode')),
+  hasWholeTables: has('whole-guest-tables'),
   ignoresErrors: has('errors-ignored'),
 })

@@ -27,6 +27,8 @@ const INDIRECT_CODES = codesOf(KVM_H_PUT_TCE_INDIRECT)
 const STUFF_CODES = codesOf(KVM_H_STUFF_TCE)
 
 const PAGE_SHIFT = 12
+/** What the kernel stops at, with erratum `B13`. */
+const NO_PAGE_BUG = 'kvmppc_rm_tce_put: a page of the table is not there'
 /** Entries that one call may write here: the kernel has no such bound. */
 const PAGES_MAX = 2 ** 24
 
@@ -56,12 +58,14 @@ export class KvmHcalls {
   #mayHaveBeenReal = false
   readonly #address: UserAddress
   readonly #faults: TceFaults
+  readonly #onBug: (why: string) => void
 
   constructor(kvm: Kvm) {
     this.#address = new UserAddress(kvm.memory)
     this.#errata = hcallErrata(kvm.profile, kvm.hasV3Mmu)
     this.#updates = new UpdatesByVm(kvm)
     this.#faults = new TceFaults(this.#errata, this.#address)
+    this.#onBug = kvm.onBug
   }
 
   putTce(
@@ -80,7 +84,7 @@ export class KvmHcalls {
     const entry = pageOf(iobaHi, iobaLo, table.pageShift)
     if (!this.#isInside(table, entry, 1)) return PUT['ioba-outside']
     if (this.#isOld(vm)) return UNMODELLED
-    const isReal = this.inRealMode && ((tceHi | tceLo) === 0 || table.hasPages(entry - table.offset, 1))
+    const isReal = this.inRealMode && ((tceHi | tceLo) === 0 || this.#hasPages(table, entry, 1))
     if (isReal) {
       this.#enterRealMode(vm)
       const place = this.#putOne(vm, table, entry, tceHi, tceLo)
@@ -120,7 +124,7 @@ export class KvmHcalls {
     }
     if (!vm.memory.loadWords(listPage, npages, this.#list.tces)) return INDIRECT['list-outside-ram']
     if (this.#isOld(vm)) return UNMODELLED
-    const hasPages = this.inRealMode && table.hasPages(entry - table.offset, npages)
+    const hasPages = this.inRealMode && this.#hasPages(table, entry, npages)
     const isReal = hasPages && this.#address.isListRegistered(vm, listPage)
     this.#mayHaveBeenReal = hasPages && !isReal
     if (isReal) {
@@ -153,12 +157,12 @@ export class KvmHcalls {
     const entry = pageOf(iobaHi, iobaLo, table.pageShift)
     if (!this.#isInside(table, entry, npages)) return STUFF['ioba-outside']
     if ((valueLo & TCE_PERM) !== 0) {
-      this.inRealMode &&= table.hasPages(entry - table.offset, npages)
+      this.inRealMode &&= this.#hasPages(table, entry, npages)
       return STUFF['value-grants-access']
     }
     if (npages > PAGES_MAX) return this.#unknown(`H_STUFF_TCE of more than ${PAGES_MAX} pages`)
     if (this.#isOld(vm)) return UNMODELLED
-    const mayBeReal = (valueHi | valueLo) === 0 || table.hasPages(entry - table.offset, npages)
+    const mayBeReal = (valueHi | valueLo) === 0 || this.#hasPages(table, entry, npages)
     if (this.inRealMode && mayBeReal) {
       this.#enterRealMode(vm)
       const place = this.#stuff(vm, table, entry, npages, valueHi, valueLo)
@@ -189,6 +193,7 @@ export class KvmHcalls {
     if (fault !== FITS) return fault
     const done = this.#write(vm, table, entry, entry, (lo & TCE_PERM) as DmaDir, true)
     if (done !== H_CODES.H_SUCCESS) return done === H_CODES.H_TOO_HARD ? PUT['table-refused'] : done
+    if (this.#missesPage(table, entry, 1)) return this.#stop()
     table.store(entry - table.offset, hi, lo)
     this.#wrote(entry - table.offset, 1)
     return PUT.done
@@ -201,7 +206,7 @@ export class KvmHcalls {
   #putsAtOnce(vm: KvmVm, table: GuestTceTable, entry: number, hi: number, lo: number): boolean {
     const { attachments, pageShift } = table
     const first = attachments[0]
-    if (first === undefined || attachments.length > 1) return false
+    if (first === undefined || attachments.length > 1 || this.#missesPage(table, entry, 1)) return false
     const dir = (lo & TCE_PERM) as DmaDir
     if (dir !== 0 && (hasLowBits(hi, lo & ~TCE_PERM, pageShift) || !this.#address.find(vm, hi, lo)))
       return false
@@ -230,6 +235,7 @@ export class KvmHcalls {
       this.#killAll(updates, table, entry, npages)
       return STUFF['table-refused']
     }
+    if (npages > 0 && this.#missesPage(table, entry, npages)) return this.#stop()
     table.fill(entry - table.offset, npages, valueHi, valueLo)
     this.#wrote(entry - table.offset, npages)
     this.#killAll(updates, table, this.#errata.killsBehind ? entry + npages : entry, npages)
@@ -375,6 +381,21 @@ export class KvmHcalls {
     return first >= 0 && end <= table.entries
   }
 
+  /** Whether real mode has all pages of some entries of a guest's table. */
+  #hasPages(table: GuestTceTable, entry: number, count: number): boolean {
+    return this.#errata.hasWholeTables || table.hasPages(entry - table.offset, count)
+  }
+
+  /** Erratum `B13`: whether real mode writes through the address of a page that is not there. */
+  #missesPage(table: GuestTceTable, entry: number, count: number): boolean {
+    return this.#isReal && this.#errata.clearsMissingPages && !this.#hasPages(table, entry, count)
+  }
+
+  #stop(): number {
+    this.#onBug(NO_PAGE_BUG)
+    return NO_ANSWER
+  }
+
   /** What is wrong with a TCE that is to be written, as a place of the rules; FITS where nothing is. */
   #faultOf(vm: KvmVm, table: GuestTceTable, hi: number, lo: number, rules: TceRules): number {
     const fault = this.#faults.of(vm, table, hi, lo, rules, this.#updatesOf(vm), this.#isReal)
@@ -384,7 +405,8 @@ export class KvmHcalls {
 
   /** Whether the call is one of a hash guest before real mode answered as it did last. */
   #isOld(vm: KvmVm): boolean {
-    if (!this.#errata.hasRealMode || vm.isRadix || !this.#errata.ignoresErrors) return false
+    const { hasRealMode, ignoresErrors, looksAtLowBits } = this.#errata
+    if (!hasRealMode || vm.isRadix || !(ignoresErrors || looksAtLowBits)) return false
     this.#unknown('a hypercall of a hash guest before Linux 4.20')
     return true
   }

@@ -44,9 +44,11 @@ export class TceFaults {
     updates: TableUpdates,
     isReal: boolean,
   ): number {
+    const { blamesGuest, hasRealMode, ignoresErrors, looksAtLowBits } = this.#errata
+    const isUnaligned = hasLowBits(hi, lo & ~TCE_PERM, pageShift)
+    if (looksAtLowBits && attachments.length === 0) return isUnaligned ? rules['tce-unaligned-early'] : FITS
     if ((lo & TCE_PERM) === 0) return FITS
-    const { blamesGuest, hasRealMode, ignoresErrors } = this.#errata
-    if (hasLowBits(hi, lo & ~TCE_PERM, pageShift)) {
+    if (isUnaligned) {
       if (blamesGuest) return rules['tce-unaligned-early']
       if (isReal) return rules['tce-unaligned-real']
       return hasRealMode && !vm.isRadix ? this.#unknown(HALF_REAL) : rules['tce-unaligned']
