@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { describeMachine } from '../../src/machine/description.ts'
+import { Claims } from '../../src/machine/description-parts.ts'
 import { type PowernvInput, pciAddress } from '../../src/machine/powernv/description.ts'
+import { completeGuest, guestConflicts } from '../../src/machine/powernv/guest-description.ts'
 
 const edu = (name: string, slot?: number) => ({ name, kind: 'edu' as const, slot })
 type Phbs = NonNullable<PowernvInput['phbs']>
@@ -128,7 +130,7 @@ describe('the description of a POWER host', () => {
         { ramBytes: 1n << 22n, hugeShift: 24 },
         'whole pages of 16777216 bytes',
       ],
-      ['memory that begins in a page', { ua: 0x1000n }, 'must be whole pages of 65536 bytes'],
+      ['memory that begins in a page', { ua: 0x1000n }, 'must begin at a multiple of 65536 bytes'],
       ['a process that is not there', { process: 'kvmtool' }, 'the host has no process kvmtool'],
       ['a group that is not there', { phbs: [{ groups: [2] }] }, 'the host has no group 2'],
       [
@@ -145,6 +147,16 @@ describe('the description of a POWER host', () => {
       ['two PHBs of one bus unit id', { phbs: [{ buid: 1n }, { buid: 1n }] }, 'buid 0x1 is taken'],
     ])('refuses %s', (_what, guest, message) => {
       expect(() => withGuest(guest)).toThrow(message)
+    })
+
+    it.each<[string, NonNullable<PowernvInput['guest']>, string[]]>([
+      ['ram', { ramBytes: 0x1_8000n }, ['ram']],
+      ['ua', { ua: 0x1_0000_0001n }, ['ua']],
+      ['both', { ramBytes: 0x1_8000n, ua: 0x1_0000_0001n }, ['ram', 'ua']],
+    ])('says which key is not whole pages: %s', (_what, guest, keys) => {
+      const host = { pageShift: 16, processes: ['qemu'], groups: [], claims: new Claims() }
+      const found = guestConflicts(completeGuest(guest, 'qemu'), host)
+      expect(found.map(({ path }) => path)).toEqual(keys.map((key) => ['guest', key]))
     })
   })
 })

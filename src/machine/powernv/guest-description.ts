@@ -94,8 +94,12 @@ interface HostFacts {
 export function guestConflicts(guest: GuestDescription, host: HostFacts): DescriptionConflict[] {
   const out: DescriptionConflict[] = []
   const page = 1n << BigInt(Math.max(host.pageShift, guest.hugeShift))
-  if (guest.ramBytes % page !== 0n || guest.ua % page !== 0n) {
+  if (guest.ramBytes % page !== 0n) {
     out.push({ path: ['guest', 'ram'], message: `memory of the guest must be whole pages of ${page} bytes` })
+  }
+  if (guest.ua % page !== 0n) {
+    const message = `memory of the guest must begin at a multiple of ${page} bytes`
+    out.push({ path: ['guest', 'ua'], message })
   }
   if (!host.processes.includes(guest.process)) {
     out.push({ path: ['guest', 'process'], message: `the host has no process ${guest.process}` })
