@@ -14,6 +14,8 @@ export class Life {
   /** Interned, 0 while it lives. */
   #reason = 0
   #isDead = false
+  /** What its end brings with it, after the record of it. */
+  onDeath: (() => void) | undefined
 
   /** @param layer whose life it is, as records name it: `qemu` */
   constructor(stage: Stage, journal: Journal, layer = 'qemu') {
@@ -40,6 +42,7 @@ export class Life {
     this.#become(reason)
     this.#journal.change(this.#key, 0, reason, () => this.#become(0))
     log.append(KIND.dead, cause, this.#layer, reason)
+    this.onDeath?.()
   }
 
   #become(reason: number): void {

@@ -183,3 +183,51 @@ describe('memory of the guest', () => {
     expect(said).toHaveLength(1)
   })
 })
+
+describe('a QEMU that aborts in a call of its guest (Q9)', () => {
+  const LOST = 'memory-region-added-twice'
+  const aborted = () => {
+    const world = startedVmm()
+    world.write(0x2_0000n, 'hello')
+    world.put(0x1000n, 0x2_0003n)
+    expect(world.read(0x1000n).outputs['data']).toBe('hello')
+    world.createWindow(24n, 62n)
+    const calls = world.callsOf(() => {
+      expect(world.createWindow(24n, 30n)).toMatchObject({ state: 'dead', rule: LOST })
+    })
+    return { ...world, calls }
+  }
+
+  it('answers nothing any more, and ends once', () => {
+    const { calls, get, put, stuff, createWindow, removeWindow, vmm } = aborted()
+    expect(calls).toEqual(['exit done'])
+    const later = [
+      get(0x1000n),
+      put(0x1000n, 0n),
+      stuff(0n, 0n, 1n),
+      createWindow(16n, 30n),
+      removeWindow(LIOBN),
+      vmm('system_reset'),
+    ]
+    expect(later.map(({ state, rule }) => `${state} ${rule}`)).toEqual(later.map(() => `dead ${LOST}`))
+  })
+
+  it('has left no process, no file, no window, and no page that the device reaches', () => {
+    const world = aborted()
+    const { proc, perform, read, judge, machine } = world
+    const gone = [
+      proc('status'),
+      proc('open', { path: '/dev/kvm' }),
+      perform('mem', 'read', { space: 'ua', address: GUEST_UA, bytes: 2n }),
+      proc('exit'),
+    ]
+    expect(gone.map(({ code }) => code)).toEqual(gone.map(() => 'ESRCH'))
+    expect(read(0x1000n)).toMatchObject({ rule: 'refused' })
+    const closed = [...machine.log.records()].filter(({ event }) => event.kind === 'window.close')
+    expect(closed.map(({ event }) => event)).toMatchObject([{ why: 'exit' }])
+    judge.finish()
+    const broken = judge.findings.map(({ rule }) => rule)
+    expect(broken).toContain('stopped')
+    expect(broken.filter((rule) => rule.startsWith('leak') || rule.includes('balance'))).toEqual([])
+  })
+})

@@ -82,6 +82,7 @@ export class QemuProcess {
   constructor({ stage, journal, life, name, call }: QemuProcessParts) {
     this.name = name
     this.life = life
+    life.onDeath = () => this.end()
     this.stage = stage
     this.journal = journal
     this.#call = call
@@ -166,10 +167,9 @@ export class QemuProcess {
     this.crash(why)
   }
 
-  /** abort(): the process dies in the middle of what it did. */
+  /** abort(): the process dies in the middle of what it did, and the kernel closes its files. */
   crash(why: string): void {
     this.life.die(why)
-    this.end()
   }
 
   /** The process ends, and the kernel closes its files. */
