@@ -83,6 +83,28 @@ describe('start', () => {
   })
 })
 
+describe('a guest that was not started', () => {
+  it('is what its hypercalls and RTAS calls say is missing', () => {
+    for (const guest of [{}, NO_KVM]) {
+      const { put, get, createWindow, vmm } = makeVmm(guest)
+      const why = 'the guest has not been started: vmm: start'
+      for (const answer of [put(0n, 3n), get(0n), createWindow(16n, 30n)]) {
+        expect(answer).toMatchObject({ state: 'unmodelled', rule: why })
+      }
+      vmm('start')
+      expect([put(0n, 3n).rule, get(0n).outputs['tce']]).toEqual(['done', 3n])
+    }
+  })
+
+  it('is not missed by the hypercalls of a VM that the scenario makes in its process', () => {
+    const { ioctl, proc, put } = makeVmm()
+    const fd = proc('open', { path: '/dev/kvm' }).outputs['fd'] as bigint
+    const vm = ioctl('KVM_CREATE_VM', { fd, type: 0n }).outputs['fd'] as bigint
+    ioctl('KVM_CREATE_VCPU', { fd: vm, id: 0n })
+    expect(put(0n, 3n)).toMatchObject({ layer: 'kvm', code: 'H_TOO_HARD', rule: 'liobn-unknown' })
+  })
+})
+
 describe('system_reset', () => {
   testRules(VMM_SYSTEM_RESET, {
     'not-running': () => [makeVmm().vmm('system_reset'), exited().vmm('system_reset')],

@@ -50,7 +50,7 @@ export class Kvm {
   readonly hasTceVfio: boolean
   readonly onAllocate: () => boolean
   readonly onBug: (why: string) => void
-  /** Who answers hypercalls of a process's guest in user space; null where nobody is there. Without a VM: where it runs a guest without KVM, or has ended. */
+  /** Who answers hypercalls of a process's guest in user space; null where nobody is there. Without a VM: where it runs a guest without KVM, has not begun, or has ended. */
   exitOf: (process: string | undefined, vm: KvmVm | undefined) => HcallExit | null = () => null
   readonly #leaksReference: boolean
   readonly #deviceLivesWithVm: boolean

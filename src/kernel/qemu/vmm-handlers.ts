@@ -22,7 +22,7 @@ type Args = Readonly<Record<string, Value>>
 const absent = ({ qemu }: Vmm): Answer =>
   qemu.hasEnded
     ? dead('the process of the guest has ended')
-    : unmodelled('a call of a guest that was not started')
+    : unmodelled('the guest has not been started: vmm: start')
 
 /** RTAS calls that QEMU answers here as it does elsewhere; those for EEH reach into VFIO, which is not modelled. */
 const RTAS_CALLS: readonly CallDecl[] = [

@@ -115,7 +115,7 @@ export function createGuest(
   const hcalls = new SpaprHcalls({ stage, life, profile, liobns, memory: ram })
   const exit = hcallExit(vmm, hcalls, liobns)
   kvm.exitOf = (actor, vm) => {
-    if ((actor ?? processes.actor) !== name || qemu.isNew) return null
+    if ((actor ?? processes.actor) !== name) return null
     if (vm === undefined) return qemu.kvm.vm === NO_FD || qemu.hasEnded ? exit : null
     return files.find(name, qemu.kvm.vm)?.target === vm ? exit : null
   }
