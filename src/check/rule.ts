@@ -50,6 +50,8 @@ export interface Finding {
   readonly times: number
   /** True where the finding rests on a value that a log does not show. */
   readonly inferred: boolean
+  /** The part of the machine at fault, as records name layers; left out where the records do not tell. */
+  readonly layer?: string
 }
 
 /** What a checker says at the end of a run. */

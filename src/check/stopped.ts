@@ -17,9 +17,10 @@ export class Stopped extends ListedChecker {
     const why = log.slot(seq, DEAD.why)
     const key = { rule: RULE, window: log.slot(seq, DEAD.layer), entry: why, by: NO_RECORD, ended: NO_RECORD }
     if (this.list.again(key)) return
-    const message = `${log.names.word(log.slot(seq, DEAD.layer))} stopped: ${log.names.word(why)}`
+    const layer = log.names.word(log.slot(seq, DEAD.layer))
+    const message = `${layer} stopped: ${log.names.word(why)}`
     const cause = log.causeOf(seq)
     const chain = because(this.scene(log), ...(cause === NO_RECORD ? [] : [cause]), seq)
-    this.list.add({ rule: RULE, message, because: chain, inferred: false })
+    this.list.add({ rule: RULE, message, because: chain, inferred: false, layer })
   }
 }

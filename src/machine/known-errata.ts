@@ -1,14 +1,24 @@
 import { resolveProfile } from '../bits/errata.ts'
+import type { Finding } from '../check/rule.ts'
 import { ERRATA } from './registry.ts'
 
+/** A finding as far as it says whose errata can be behind it. */
+type Found = Pick<Finding, 'rule' | 'layer'>
+
 /**
- * The errata of a profile that a rule is known to find: a finding of the rule may be one of them, and then it is the
- * kernel's or QEMU's fault.
+ * The errata of a profile, and of the QEMU of a guest, that a rule is known to find: a finding of the rule may be one of
+ * them, and then it is the kernel's or QEMU's fault. Where the finding says that QEMU is at fault no kernel is named,
+ * and the other way round no guest's QEMU.
  *
  * @throws IommulatorError ERR_PROFILE
- * @example knownErrata('linux-6.12.95')('orphaned-region') // ['X1', ...]
+ * @example knownErrata('linux-6.12.95')({ rule: 'orphaned-region' }) // ['X1', ...]
  */
-export function knownErrata(profile: string): (rule: string) => readonly string[] {
-  const { has } = resolveProfile(ERRATA, profile)
-  return (rule) => ERRATA.filter(({ id, finding }) => finding === rule && has(id)).map(({ id }) => id)
+export function knownErrata(profile: string, guestProfile?: string): (finding: Found) => readonly string[] {
+  const machine = resolveProfile(ERRATA, profile)
+  const guest = guestProfile === undefined ? undefined : resolveProfile(ERRATA, guestProfile)
+  return ({ rule, layer }) =>
+    ERRATA.filter(({ id, finding, family }) => {
+      if (finding !== rule || (layer === 'qemu' && family !== 'qemu')) return false
+      return machine.has(id) || (layer !== 'kernel' && family === 'qemu' && guest?.has(id) === true)
+    }).map(({ id }) => id)
 }

@@ -70,8 +70,10 @@ function namedText({ steps }: RunResult): string {
 
 /** The report of a scenario as text of at most 100 columns. */
 export function runText(r: RunResult, paint: Paint): string {
-  const options = { paint, dropped: r.findingsDropped, errataOf: knownErrata(r.profile) }
-  const hasLevels = r.machine.description.kind === 'powernv'
+  const { description } = r.machine
+  const hasLevels = description.kind === 'powernv'
+  const guestProfile = hasLevels ? description.guest?.profile : undefined
+  const options = { paint, dropped: r.findingsDropped, errataOf: knownErrata(r.profile, guestProfile) }
   const wrongSteps = r.steps.filter((s) => s.wrong.length > 0).length
   const summary = isAsExpected(r)
     ? paint.green(`as expected: ${namedText(r)}`)

@@ -25,8 +25,8 @@ export interface TextOptions {
   readonly dropped?: number
   /** What a line of the input is called: `line`, or `step` in a scenario. */
   readonly lineName?: string
-  /** Known errata of the machine that a rule finds, by id. */
-  readonly errataOf?: (rule: string) => readonly string[]
+  /** Known errata of the machine that a finding may be, by id. */
+  readonly errataOf?: (finding: Finding) => readonly string[]
 }
 
 const FOUND = 'FOUND  '
@@ -68,7 +68,9 @@ export function findingsText(findings: readonly Finding[], options: TextOptions 
   const lines = findings.flatMap((finding) => [...findingText(finding, options), ''])
   const broken = RULES.filter(({ id }) => findings.some((f) => f.rule === id))
   for (const { id, advice } of broken) {
-    const known = errataOf?.(id) ?? []
+    const known = [
+      ...new Set(findings.flatMap((finding) => (finding.rule === id ? (errataOf?.(finding) ?? []) : []))),
+    ]
     const more =
       known.length === 0
         ? ''
