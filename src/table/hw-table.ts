@@ -72,8 +72,8 @@ export interface HwTable {
    * no userspace view.
    */
   lend?(slot: number, into: LentEntries): boolean
-  /** Whether the words that were lent last are still those of their slots. */
-  readonly isLent?: boolean
+  /** Whether these words were the last ones to be lent, and are still those of their slots. */
+  isLent?(entries: LentEntries): boolean
   /** A lent word was changed; recorded like a swap. */
   note?(slot: number, beforeHi: number, beforeLo: number, hi: number, lo: number): void
 

@@ -79,6 +79,8 @@ export class MultiLevelTable implements HwTable {
   readonly #run: SwapRun
   #isRunning = false
   readonly #tellsFirstOnly: boolean
+  /** Who was lent words last: the levels remember the way to those only. */
+  #lentTo: LentEntries | undefined
   readonly #alignMask: number
   readonly #references: Cells
   /** The one linked last comes first. */
@@ -162,6 +164,7 @@ export class MultiLevelTable implements HwTable {
     const count = Math.min(tces.lend(slot), this.entries - slot)
     const users = count === 0 ? 0 : view.lend(slot)
     if (users === 0) return false
+    this.#lentTo = into
     into.start = slot
     into.end = slot + Math.min(count, users)
     into.tces = tces.words
@@ -171,8 +174,8 @@ export class MultiLevelTable implements HwTable {
     return true
   }
 
-  get isLent(): boolean {
-    return this.#tces.isLent && this.#view?.isLent === true
+  isLent(entries: LentEntries): boolean {
+    return this.#lentTo === entries && this.#tces.isLent && this.#view?.isLent === true
   }
 
   note(slot: number, beforeHi: number, beforeLo: number, hi: number, lo: number): void {

@@ -335,6 +335,54 @@ describe('the userspace view', () => {
   })
 })
 
+describe('words that are lent', () => {
+  const NONE = new Int32Array(0)
+  const borrower = () => ({ start: 0, end: 0, tces: NONE, tceCell: 0, users: NONE, userCell: 0 })
+  const lent = () => {
+    const { host, table } = make({ pageShift: 16, windowBytes: 1n << 34n, levels: 2 })
+    host.host.journal.on = false
+    for (const entry of [0, 8192]) {
+      table.xchg(entry, H, 3)
+      table.userSlot(entry, true)
+      table.setUser(1, 0)
+    }
+    return { host, table }
+  }
+
+  it('are those of the slots, as many as lie side by side', () => {
+    const { table } = lent()
+    const mine = borrower()
+    expect(table.lend(8192, mine)).toBe(true)
+    expect([mine.start, mine.end]).toEqual([8192, 16384])
+    expect([...mine.tces.subarray(mine.tceCell, mine.tceCell + 2)]).toEqual([0x0100_0000, 0x0300_0000])
+    expect([...mine.users.subarray(mine.userCell, mine.userCell + 2)]).toEqual([0x0100_0000, 0])
+    expect(table.isLent(mine)).toBe(true)
+  })
+
+  it('are not while levels are missing, for slots outside, and with an undo log', () => {
+    const { host, table } = lent()
+    for (const slot of [16384, -1, 2 ** 18]) expect(table.lend(slot, borrower())).toBe(false)
+    const mine = borrower()
+    expect(table.lend(0, mine)).toBe(true)
+    host.host.journal.on = true
+    expect([table.lend(0, borrower()), table.isLent(mine)]).toEqual([false, false])
+  })
+
+  it('are so no more when somebody else borrows others, or a level leads elsewhere', () => {
+    const { host, table } = lent()
+    const [mine, its] = [borrower(), borrower()]
+    table.lend(0, mine)
+    table.lend(8192, its)
+    expect([table.isLent(mine), table.isLent(its)]).toEqual([false, true])
+    table.lend(0, mine)
+    expect([table.isLent(mine), table.isLent(its)]).toEqual([true, false])
+    const { memory } = host.host
+    memory.loadU64be(table.rootPage, 0)
+    memory.storeU64be(table.rootPage, 0, memory.wordHi, memory.wordLo + 0x1_0000)
+    expect(table.isLent(mine)).toBe(false)
+  })
+})
+
 describe('an index that leaves the table', () => {
   const stray = (table: MultiLevelTable, slot: bigint) =>
     BigInt.asUintN(64, BigInt(table.rootPage) * 4096n + slot * 8n)

@@ -364,6 +364,8 @@ export class KvmHcalls {
     this.r4Lo = liobnLo
     this.inRealMode = this.#errata.hasRealMode && !vm.isRadix
     this.realPlace = NOT_ASKED
+    // A bound of the model may have ended the call before this one in real mode.
+    this.#isReal = false
     this.written = 0
     this.#updatesOf(vm).enter()
     const { tables } = vm

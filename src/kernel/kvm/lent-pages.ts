@@ -58,7 +58,7 @@ export class LentPages {
 
   /** A table is changed from here on. */
   begin(table: HwTable): void {
-    if (table !== this.#table || table.isLent !== true) this.#row.end = 0
+    if (table !== this.#table || table.isLent?.(this.#row) !== true) this.#row.end = 0
     this.#table = table
     this.refresh()
   }

@@ -196,7 +196,7 @@ export class TableUpdates {
       const more = this.#isLent && done > 0 ? this.#mapMore(slot, done, uaHi, uaLo, dir) : 0
       done += more
       if (more > 0) continue
-      result = this.#lent.isRefused ? H_TOO_HARD : this.#mapNext(slot, done, uaHi, uaLo, dir)
+      result = this.#isLent && this.#lent.isRefused ? H_TOO_HARD : this.#mapNext(slot, done, uaHi, uaLo, dir)
       if (result !== H_SUCCESS) break
       done++
     }

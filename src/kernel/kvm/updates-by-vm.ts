@@ -6,8 +6,8 @@ import { TableUpdates } from './table-updates.ts'
 /** What changes hardware tables for each VM, in virtual and in real mode. */
 export class UpdatesByVm {
   readonly #kvm: Kvm
-  readonly #virtual = new Map<KvmVm, TableUpdates>()
-  readonly #real = new Map<KvmVm, TableUpdates>()
+  readonly #virtual = new WeakMap<KvmVm, TableUpdates>()
+  readonly #real = new WeakMap<KvmVm, TableUpdates>()
   // What was asked for last: mostly it is the same again.
   #vm: KvmVm | undefined
   #isReal = false
