@@ -13,6 +13,7 @@ import { TCE_BYTES, TCE_PERM, TCE_READ, TCE_WRITE } from './tce-entry.ts'
 const SET = KIND['hw.set']
 const TABLE = KIND['hw.table']
 const REF = KIND['hw.ref']
+const CORRUPT = KIND['memory.corrupt']
 /** Pages of 4 KiB in 2^32 bytes. */
 const PAGES_OF_4_GIB = 2 ** 20
 /** Whoever caches entries of a table: the PEs that it is programmed into. */
@@ -360,8 +361,11 @@ export class MultiLevelTable implements HwTable {
     this.#record()
     const { log, cause } = this.#stage
     const { strayAddress: address, strayIndex } = tree
-    const place = { table: this.number, entry: BigInt.asUintN(64, BigInt(strayIndex)) }
-    const fields = { space: 'hpa', address, bytes: TCE_BYTES, what, ...place }
-    log.emit('memory.corrupt', cause < 0 ? null : cause, fields)
+    const { names } = log
+    const [lo, hi] = [loOf(address), hiOf(address)]
+    const index = BigInt.asUintN(64, BigInt(strayIndex))
+    const [indexLo, indexHi] = [loOf(index), hiOf(index)]
+    const [space, meant] = [names.intern('hpa'), names.intern(what)]
+    log.append(CORRUPT, cause, space, lo, hi, TCE_BYTES, meant, this.number, indexLo, indexHi)
   }
 }

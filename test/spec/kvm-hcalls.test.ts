@@ -494,6 +494,12 @@ describe('H_STUFF_TCE', () => {
     expect(eventsOf(world, 'memory.corrupt')).toEqual([])
     stuff(world, END - 0x1000n, 0xdead_000n, 0x1002n)
     expect(eventsOf(world, 'memory.corrupt')).toMatchObject([{ space: 'kernel', address: 8n, bytes: 8 }])
+    const most = 1n << 20n
+    expect(stuff(world, END - 0x1000n, 0n, most + 2n)).toMatchObject({
+      state: 'unmodelled',
+      rule: 'H_STUFF_TCE of more than 1048576 entries behind the end of a table',
+    })
+    expect(stuff(world, END - 0x1000n, 0n, most + 1n).rule).toBe('done')
     expect(stuff(world, 0n, 0n, 1n << 40n).state).toBe('unmodelled')
     const hw = withAttached({ profile: 'X14', windowBytes: 1n << 28n })
     stuff(hw, 0xfffn * PAGE, 0n, 2n)

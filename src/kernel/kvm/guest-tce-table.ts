@@ -229,6 +229,18 @@ export class GuestTceTable implements FileTarget {
     return 'unknown'
   }
 
+  /** Entries that [index, index + count) has behind the last one, in this table or in a hardware table of smaller pages. */
+  entriesBehind(index: number, count: number): number {
+    const behind = Math.max(0, index + count - this.entries)
+    let most = behind
+    const { attachments, pageShift } = this
+    for (let t = 0; t < attachments.length; t++) {
+      const hwShift = (attachments[t] as Attachment).table.pageShift
+      most = Math.max(most, behind * (POWERS_OF_TWO[pageShift - hwShift] as number))
+    }
+    return most
+  }
+
   #pageOf(index: number): number {
     return index <= INT32_MAX
       ? index >>> this.#pageEntriesShift

@@ -31,6 +31,8 @@ const PAGE_SHIFT = 12
 const NO_PAGE_BUG = 'kvmppc_rm_tce_put: a page of the table is not there'
 /** Entries that one call may write here: the kernel has no such bound. */
 const PAGES_MAX = 2 ** 24
+/** Entries behind the end of its tables that one call may walk (X14): each leaves records. */
+const BEHIND_MAX = 2 ** 20
 
 /**
  * Hypercalls for TCEs in the kernel: in virtual mode, and for hash guests of older kernels in real mode first.
@@ -161,6 +163,8 @@ export class KvmHcalls {
       return STUFF['value-grants-access']
     }
     if (npages > PAGES_MAX) return this.#unknown(`H_STUFF_TCE of more than ${PAGES_MAX} pages`)
+    if (table.entriesBehind(entry - table.offset, npages) > BEHIND_MAX)
+      return this.#unknown(`H_STUFF_TCE of more than ${BEHIND_MAX} entries behind the end of a table`)
     if (this.#isOld(vm)) return UNMODELLED
     const mayBeReal = (valueHi | valueLo) === 0 || this.#hasPages(table, entry, npages)
     if (this.inRealMode && mayBeReal) {
