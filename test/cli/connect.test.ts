@@ -92,6 +92,16 @@ describe('iommulator connect', () => {
     expect(err).toMatch(/\niommulator: cannot write \/dev\/full: no space is left\n$/)
   })
 
+  it('the recording of the other peer is refused before anything is started', async () => {
+    const said = (peer: string, name: string) => run(['connect', peer, `recordings/${name}.answers.xz`])
+    expect(await said('kernel', 'pseries-random')).toMatchObject({
+      code: 3,
+      err: 'iommulator: pseries-random.answers.xz, line 1: these are steps for QEMU: iommulator connect qemu-pseries\n',
+    })
+    expect((await said('kernel', 'pseries-scenarios')).code).toBe(3)
+    expect((await said('qemu-pseries', 'kernel-random')).code).toBe(3)
+  })
+
   it('a file is read before anything is started', async () => {
     const path = join(folder, 'script.txt')
     writeFileSync(path, 'open 0\nopne 1\n')

@@ -46,6 +46,10 @@ describe('scripts of the agent', () => {
     ['open 0\nopne 1', 'a.txt, line 2: no command is called "opne" (did you mean "open"?)'],
     ['create 16', 'a.txt, line 1: create: argument bytes is missing'],
     ['map 0x1 0x2 zz', 'a.txt, line 1: map: argument bytes is no number of 64 bits: "zz"'],
+    [
+      '# QEMU\nscript a\nhcall 0x1c 0x80000000 0x0 => 0 r4=0x0',
+      'a.txt, line 2: these are steps for QEMU: iommulator connect qemu-pseries',
+    ],
     ['# nothing', 'a.txt holds no command of the agent'],
   ])('%j: %s', (text, why) => {
     expect(() => readAgentScripts(text, 'a.txt')).toThrow(

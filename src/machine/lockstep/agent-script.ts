@@ -66,16 +66,29 @@ function ofCommands(text: string, name: string): AgentScript {
   return { name: scriptName(name), commands }
 }
 
+/** A recording of QEMU's hypercalls begins its scripts so; a transcript has a mark there, and the agent no such command. */
+const PSERIES_SCRIPT = /^script \S+[ \t\r]*$/
+const MARK = /^ORACLE /m
+
+function refusePseries(text: string, name: string): void {
+  if (MARK.test(text)) return
+  const line = text.split('\n').findIndex((l) => PSERIES_SCRIPT.test(l)) + 1
+  if (line === 0) return
+  const why = 'these are steps for QEMU: iommulator connect qemu-pseries'
+  throw new IommulatorError('ERR_OPERATION', `${name}, line ${line}: ${why}`, { file: name, line })
+}
+
 /**
  * The scripts of a file: a transcript, whose answers are left out, or commands of the agent, one a line, with
  * comments behind `#`.
  *
  * @param name what a script is called that the file does not name
- * @throws IommulatorError ERR_OPERATION where a line is no command, or where there is none
+ * @throws IommulatorError ERR_OPERATION where a line is no command, where there is none, or where they are for another peer
  * @example
  * readAgentScripts('open 0\ngroup 0\n', 'two.txt') // [{ name: 'two.txt', commands: [...] }]
  */
 export function readAgentScripts(text: string, name: string): AgentScript[] {
+  refusePseries(text, name)
   const isTranscript = / => (?:-?\d|\?)/.test(text)
   const scripts = isTranscript ? ofTranscript(text, scriptName(name)) : [ofCommands(text, name)]
   const most = Math.max(0, ...scripts.map(({ commands }) => commands.length))
