@@ -63,7 +63,7 @@ describe('a planted fault', () => {
     [
       'X10',
       ['open 0', 'group 0', 'attach 0', 'iommu 7', 'create 16 0x10000000000 1', 'vmlck'],
-      'vmlck: 0 against 0',
+      'vmlck: 0 with other VmLck',
     ],
     ['iova-check-returns-1', [...REGISTERED, 'unmap 0x800 0x1000'], 'unmap: a number against EINVAL'],
     [
@@ -139,7 +139,7 @@ describe('a planted fault', () => {
       return changed
     })
     const result = await compareAll(peer, [scriptOf(['vmlck'])], { differencesMax: 1 })
-    expect(result.passing).toEqual(['vmlck: 0 against 0 (done)'])
+    expect(result.passing).toEqual(['vmlck: 0 with other VmLck (done)'])
     expect(isEqual(result)).toBe(false)
   })
 
@@ -189,7 +189,7 @@ describe('the report', () => {
     ])
     const result = await compareAll(KERNEL, [script], { differencesMax: 1, profile: 'intended' })
     const text = comparisonText(result, { peer: 'a kernel', seed: 4 }, PAINT)
-    expect(text).toContain('difference: vmlck: 0 against 0 (done)')
+    expect(text).toContain('difference: vmlck: 0 with other VmLck (done)')
     expect(text).toContain('script with 6 commands (nothing can be left out):')
     expect(text).toContain('    create 16 0x10000000000 1\n    vmlck\n')
     expect(text).toMatch(/answers differ\n$/)

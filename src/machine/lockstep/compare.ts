@@ -111,15 +111,28 @@ function beginning(answer: string): string {
   return /^[1-9]/.test(value) ? 'a number' : value
 }
 
+/** What two answers that begin in the same way have otherwise: their fields by name, where they have the same ones. */
+function otherwise(log: string, model: string): string {
+  const [theirs, ours] = [log, model].map((answer) => answer.split(' '))
+  if (theirs?.length !== ours?.length || theirs?.[0] !== ours?.[0]) return 'values'
+  const names = theirs?.map((word, i) => (word === ours?.[i] ? '' : /^(\w+)=/.exec(word)?.[1]))
+  return [...new Set(names?.filter((name) => name !== ''))].map((name) => name ?? 'values').join(', ')
+}
+
+function contrast(log: string, model: string): string {
+  const [theirs, ours] = [beginning(log), beginning(model)]
+  return theirs === ours ? `${theirs} with other ${otherwise(log, model)}` : `${theirs} against ${ours}`
+}
+
 /** The command, and which hypercall it makes. */
 const asked = (call: string): string => /^(?:hcall )?\S+/.exec(call)?.[0] ?? call
 
 /**
- * What makes two differences the same one: the command, how each side's answer begins, and the model's rule. Amounts
+ * What makes two differences the same one: the command, how each side's answer begins or which fields differ, and the model's rule. Amounts
  * may change while a script becomes smaller.
  */
 export const differenceKind = ({ call, log, model, rule }: Divergence): string =>
-  `${asked(call)}: ${beginning(log)} against ${beginning(model)} (${rule})`
+  `${asked(call)}: ${contrast(log, model)} (${rule})`
 
 /** One answer of each side. */
 export interface BothSides {
