@@ -108,6 +108,26 @@ describe('connect kernel SCENARIO', () => {
     })
   })
 
+  it('says why answers are not judged, and how many, as text and as JSON', async () => {
+    const last = /^(peek .*) => .*\n(?=ORACLE script end)/m
+    const argv = ['connect', 'kernel', GUEST, CONTAINER, '--partial']
+    installKernel(folder, {
+      ...transcriptsOf(GUEST, (t) => t.replace(last, '$1 => ? unknown command\n')),
+      ...transcriptsOf(CONTAINER, (t) => t.replace(last, '')),
+    })
+    const { code, out } = await run(argv)
+    expect(code).toBe(0)
+    expect(out).toMatch(/^answers\s+\d+ equal, 2 not judged$/m)
+    expect(out).toMatch(
+      /\n\nanswers that are not judged\n {2}the agent refused the command: "\? unknown command" +1\n {2}behind the end of a process +1\n\n/,
+    )
+    const { scenarios } = JSON.parse((await run([...argv, '--json'])).out)
+    expect(scenarios).toMatchObject([
+      { unjudged: 1, reasons: [{ why: 'the agent refused the command: "? unknown command"', count: 1 }] },
+      { unjudged: 1, reasons: [{ why: 'behind the end of a process', count: 1 }] },
+    ])
+  })
+
   it('an expectation that neither the kernel nor the scenario itself keeps ends with 1', async () => {
     const wrong = write(
       'wrong.yaml',

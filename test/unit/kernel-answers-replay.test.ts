@@ -415,9 +415,13 @@ describe('what is not known', () => {
     expect([mark.matched, mark.unjudged.length]).toEqual([4, 1])
   })
 
-  it('after a command that the agent did not know nothing is done', () => {
+  it('after a command that the agent refused nothing is done', () => {
     const r = judged(replayLines(['open 0 => ? unknown command', 'version => -1 EBADF']))
-    expect(r).toEqual({ matched: 1, diverged: [], unjudged: ['1 1 the agent did not know the command'] })
+    expect(r).toEqual({
+      matched: 1,
+      diverged: [],
+      unjudged: ['1 1 the agent refused the command: "? unknown command"'],
+    })
   })
 
   it('how much memory the host has', () => {

@@ -275,7 +275,7 @@ export class KernelAnswersReplay implements LogReplay {
       return
     }
     if (answer === undefined && command.name !== 'dma') {
-      this.#tally.leave('the agent did not know the command', line)
+      this.#tally.leave(REFUSED, line)
       return
     }
     this.#guarded(() => {
@@ -378,6 +378,9 @@ export class KernelAnswersReplay implements LogReplay {
     })
   }
 }
+
+/** The agent says this of commands that it does not have, and of those whose file, guest or table it has not got. */
+const REFUSED = 'the agent refused the command: "? unknown command"'
 
 /** Behind the last byte of the device's buffer that a DMA uses. */
 const bufferEnd = (args: AgentCommand['args']): bigint => (args['at'] as bigint) + (args['bytes'] as bigint)

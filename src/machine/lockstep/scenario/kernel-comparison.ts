@@ -65,7 +65,7 @@ const leavesTraces = ({ script }: KernelPlan): boolean => script.commands.some((
 const countsOf = (
   file: string,
   { scenario, leftOut }: KernelPlan,
-  { equal, unjudged, notRun, differences }: Compared,
+  { equal, unjudged, notRun, reasons, differences }: Compared,
 ) => ({
   file,
   profile: scenario.machine.profile,
@@ -73,5 +73,9 @@ const countsOf = (
   leftOut,
   equal,
   unjudged: unjudged + notRun,
+  reasons: [
+    ...reasons.map(({ why, count }) => ({ why, count })),
+    ...(notRun > 0 ? [{ why: 'behind the end of a process', count: notRun }] : []),
+  ],
   differing: differences.length,
 })

@@ -125,6 +125,7 @@ export async function comparePseriesScenarios(
       leftOut,
       equal: answered.filter(isEqual).length,
       unjudged: 0,
+      reasons: [],
       differing: answered.filter((i) => !isEqual(i)).length,
       expectations: judgePseriesExpectations(plan, theirs),
       difference,

@@ -31,6 +31,18 @@ function section(title: string, lines: readonly string[]): string[] {
   return lines.length === 0 ? [] : ['', title, ...lines.map((line) => `  ${line}`)]
 }
 
+/** Why answers are not judged, all scenarios together. */
+function reasonLines(results: readonly ScenarioResult<unknown>[]): string[] {
+  const counts = new Map<string, number>()
+  for (const { why, count } of results.flatMap(({ reasons }) => reasons)) {
+    counts.set(why, (counts.get(why) ?? 0) + count)
+  }
+  return table(
+    [...counts].map(([why, count]) => [why, String(count)]),
+    { right: [1] },
+  )
+}
+
 function expectationLines<D>(
   results: readonly ScenarioResult<D>[],
   kept: JudgedExpectation['kept'],
@@ -84,6 +96,7 @@ export function scenariosText<D>(
     ...head,
     '',
     ...each,
+    ...section('answers that are not judged', reasonLines(results)),
     ...section('left out', left),
     ...section(
       "expected, and so on the scenario's own machine only",

@@ -1,3 +1,4 @@
+import type { Unjudged } from '../../replay/result.ts'
 import type { JudgedExpectation, LeftOut } from './plan.ts'
 
 /** A plan with the name of the file that its scenario stands in. */
@@ -16,6 +17,8 @@ export interface ScenarioResult<D> {
   readonly equal: number
   /** Answers that the model cannot judge, and commands that were not run any more. */
   readonly unjudged: number
+  /** Why these are not judged. */
+  readonly reasons: readonly Omit<Unjudged, 'firstLine'>[]
   /** Answers that differ. */
   readonly differing: number
   readonly expectations: readonly JudgedExpectation[]
