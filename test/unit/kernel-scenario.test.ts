@@ -74,6 +74,20 @@ describe('a scenario as commands of the agent', () => {
     ])
   })
 
+  it('ioctls by number are made on every file of KVM', () => {
+    const raw = (fd: number) => `{ ioctl: ioctl, args: { fd: ${fd}, cmd: 0x2000ae77, arg: 5 } }`
+    const steps = [
+      ...GUEST,
+      '{ ioctl: KVM_CREATE_DEVICE, args: { fd: 4, type: 4 } }',
+      '{ ioctl: KVM_CREATE_SPAPR_TCE, args: { fd: 4, liobn: 6, window_bytes: 1 MiB } }',
+    ]
+    const lines = linesOf(...steps, ...[3, 4, 5, 6, 7].map(raw))
+    const files = ['kvm', 'vm', 'vcpu', 'vfio', 'tce']
+    expect(lines.filter((line) => line.startsWith('rawioctl'))).toEqual(
+      files.map((file) => `rawioctl ${file} 0x2000ae77 0x5`),
+    )
+  })
+
   it('memory is written run by run, and what devices move lies in their buffers', () => {
     const { script, asked } = plan(
       HOST,
@@ -277,6 +291,21 @@ describe('what the kernel peer cannot do is said, with the reason', () => {
       '5: the agent makes ioctls from 0x20003b00 to 0x20003bff',
     ],
     [
+      'an ioctl of KVM by number that is declared by name',
+      [...GUEST, '{ ioctl: ioctl, args: { fd: 3, cmd: 0x2000ae01 } }'],
+      '4: the agent makes KVM_CREATE_VM by its name only',
+    ],
+    [
+      'an ioctl by number on a second table',
+      [
+        ...GUEST,
+        '{ ioctl: KVM_CREATE_SPAPR_TCE, args: { fd: 4, liobn: 6, window_bytes: 1 MiB } }',
+        '{ ioctl: KVM_CREATE_SPAPR_TCE, args: { fd: 4, liobn: 7, window_bytes: 1 MiB } }',
+        '{ ioctl: ioctl, args: { fd: 7, cmd: 0x2000ae77 } }',
+      ],
+      '6: the agent makes ioctls by number on its first table only',
+    ],
+    [
       'DMA before the device can be opened',
       ['{ dma: write, args: { device: nic0, iova: 0, data: a } }'],
       '1: the agent does not take `dma` here',
@@ -355,14 +384,19 @@ describe('the scenarios of the project on a peer that is the model', () => {
       'vfiotce: EIO against 0 (done)',
       1,
     ],
-    ['locked_vm', (t) => t.replace('VmLck=0kB', 'VmLck=64kB'), 'vmlck: 0 against 0 (done)', 0],
+    ['locked_vm', (t) => t.replace('VmLck=0kB', 'VmLck=64kB'), 'vmlck: 0 with other VmLck (done)', 0],
     [
       'an entry of a table',
       (t) => t.replace(/^(tcedump .*) => 0 0x0/m, '$1 => 0 0x7'),
-      'tcedump: 0 against 0 (done)',
+      'tcedump: 0 with other values (done)',
       0,
     ],
-    ['a byte that DMA moved', (t) => t.replaceAll('68656c6c6f', '68656c6c6e'), 'peek: 0 against 0 (done)', 1],
+    [
+      'a byte that DMA moved',
+      (t) => t.replaceAll('68656c6c6f', '68656c6c6e'),
+      'peek: 0 with other values (done)',
+      1,
+    ],
   ])('%s that is another one is found', async (_what, change, kind, broken) => {
     const [result] = await compareKernelScenarios(changedPeer(peer, change), guest, options)
     expect(result?.difference).toMatchObject({ kind })

@@ -1,6 +1,7 @@
 import type { Value } from '../../../bits/answer.ts'
 import { bytesOf } from '../../../bits/byte-text.ts'
 import { hex } from '../../../bits/u64.ts'
+import { KVM_CALLS } from '../../../kernel/kvm/calls.ts'
 import type { AgentCommandName } from '../../../reader/kernel-answers-format.ts'
 import { type AgentCommand, agentCommandOf } from '../../../reader/kernel-answers-line.ts'
 import type { DeviceBuffers } from './device-buffers.ts'
@@ -283,6 +284,23 @@ const dma = (isWrite: boolean): CallTranslation => ({
   },
 })
 
+/** Files that the agent makes any ioctl on, and their names there; of tables it is the first. */
+const KVM_FILES: ReadonlyMap<AgentFile['kind'], string> = new Map(
+  (['kvm', 'vm', 'vcpu', 'vfio', 'table'] as const).map((kind) => [kind, kind === 'table' ? 'tce' : kind]),
+)
+/** Calls that the model declares: some make files, or find descriptors in memory, and the agent's are others. */
+const KVM_NUMBERS = new Map(
+  KVM_CALLS.flatMap((d) => ('nr' in d && d.verb === 'ioctl' ? [[BigInt(d.nr), d.name]] : [])),
+)
+
+function rawIoctl(file: AgentFile, cmd: bigint, argument: bigint): Translated {
+  const known = KVM_NUMBERS.get(cmd)
+  if (known !== undefined) return `the agent makes ${known} by its name only`
+  if (file.kind === 'table' && file.table !== 0)
+    return 'the agent makes ioctls by number on its first table only'
+  return one(commandOf('rawioctl', { file: KVM_FILES.get(file.kind) as string, cmd, argument }))
+}
+
 const IO = 0x2000_3b00n
 const IO_NR = 0xffn
 const U64_MAX = (1n << 64n) - 1n
@@ -369,6 +387,8 @@ export const KERNEL_CALLS: Readonly<Record<string, CallTranslation>> = {
     carries: ['fd', 'cmd', 'arg'],
     to: ({ own }, args) => {
       const cmd = u64(args, 'cmd')
+      const file = own.fileOf(u64(args, 'fd'))
+      if (file !== undefined && KVM_FILES.has(file.kind)) return rawIoctl(file, cmd, u64(args, 'arg'))
       if ((cmd & ~IO_NR) !== IO) return `the agent makes ioctls from ${hex(IO)} to ${hex(IO | IO_NR)}`
       const use = own.use(u64(args, 'fd'))
       if (typeof use === 'string') return use
