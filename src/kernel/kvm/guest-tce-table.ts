@@ -111,6 +111,12 @@ export class GuestTceTable implements FileTarget {
     return this.#attachments.value
   }
 
+  /** The hardware table behind it, where there is one and no other. */
+  get only(): HwTable | undefined {
+    const list = this.#attachments.value
+    return list.length === 1 ? list[0]?.table : undefined
+  }
+
   setAttachments(list: readonly Attachment[]): void {
     this.#attachments.set(list)
   }
@@ -193,6 +199,12 @@ export class GuestTceTable implements FileTarget {
       words[cell] = lo
       words[cell + 1] = hi
     }
+  }
+
+  /** Whether entries [entry, entry + count), absolute numbers, are in the window. */
+  holds(entry: number, count: number): boolean {
+    const first = entry - this.offset
+    return first >= 0 && first + count <= this.entries
   }
 
   /** Whether an index is one of the table's pages; those of the last one may lie behind the window. */

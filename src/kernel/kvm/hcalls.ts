@@ -1,13 +1,14 @@
 import { codesOf, rulesOf } from '../../bits/call.ts'
 import { H_CODES } from '../../bits/codes.ts'
 import { hasLowBits, numberOf, pageOf } from '../../bits/u64.ts'
-import type { DmaDir } from '../../table/hw-table.ts'
+import type { DmaDir, HwTable } from '../../table/hw-table.ts'
 import { TCE_LIST_BYTES, TCE_LIST_MAX, TCE_PERM } from '../../table/tce-entry.ts'
 import { NO_ANSWER } from '../ports.ts'
+import { killAll, writeAll } from './attached-tables.ts'
 import type { GuestTceTable } from './guest-tce-table.ts'
 import { KVM_H_GET_TCE, KVM_H_PUT_TCE, KVM_H_PUT_TCE_INDIRECT, KVM_H_STUFF_TCE } from './hcall-calls.ts'
 import { type HcallErrata, hcallErrata } from './hcall-errata.ts'
-import { NOT_ASKED, UNMODELLED } from './hcall-results.ts'
+import { BEHIND_MAX, NO_PAGE_BUG, NOT_ASKED, PAGES_MAX, UNMODELLED } from './hcall-results.ts'
 import type { Kvm } from './kvm.ts'
 import { HCALL_BITS, type KvmVm } from './kvm-vm.ts'
 import type { TableUpdates } from './table-updates.ts'
@@ -27,12 +28,6 @@ const INDIRECT_CODES = codesOf(KVM_H_PUT_TCE_INDIRECT)
 const STUFF_CODES = codesOf(KVM_H_STUFF_TCE)
 
 const PAGE_SHIFT = 12
-/** What the kernel stops at, with erratum `B13`. */
-const NO_PAGE_BUG = 'kvmppc_rm_tce_put: a page of the table is not there'
-/** Entries that one call may write here: the kernel has no such bound. */
-const PAGES_MAX = 2 ** 24
-/** Entries behind the end of its tables that one call may walk (X14): each leaves records. */
-const BEHIND_MAX = 2 ** 20
 
 /**
  * Hypercalls for TCEs in the kernel: in virtual mode, and for hash guests of older kernels in real mode first.
@@ -121,7 +116,7 @@ export class KvmHcalls {
     const listPage = pageOf(listHi, listLo, PAGE_SHIFT)
     if (!this.#address.hasPage(vm, listPage)) return INDIRECT['list-outside-ram']
     if (npages === 0) {
-      this.#killAll(this.#updatesOf(vm), table, entry, 0)
+      killAll(this.#updatesOf(vm), table, entry, 0)
       return INDIRECT.done
     }
     if (!vm.memory.loadWords(listPage, npages, this.#list.tces)) return INDIRECT['list-outside-ram']
@@ -208,15 +203,13 @@ export class KvmHcalls {
    * writes is then what the writing looks at.
    */
   #putsAtOnce(vm: KvmVm, table: GuestTceTable, entry: number, hi: number, lo: number): boolean {
-    const { attachments, pageShift } = table
-    const first = attachments[0]
-    if (first === undefined || attachments.length > 1 || this.#missesPage(table, entry, 1)) return false
+    const { only, pageShift } = table
+    if (only === undefined || this.#missesPage(table, entry, 1)) return false
     const dir = (lo & TCE_PERM) as DmaDir
     if (dir !== 0 && (hasLowBits(hi, lo & ~TCE_PERM, pageShift) || !this.#address.find(vm, hi, lo)))
       return false
     const updates = this.#updatesOf(vm)
-    if (!updates.writeOne(first.table, pageShift, entry, this.#address.uaHi, this.#address.uaLo, dir))
-      return false
+    if (!updates.writeOne(only, pageShift, entry, this.#address.uaHi, this.#address.uaLo, dir)) return false
     table.store(entry - table.offset, hi, lo)
     this.#wrote(entry - table.offset, 1)
     return true
@@ -236,13 +229,13 @@ export class KvmHcalls {
       const hw = (attachments[t] as (typeof attachments)[number]).table
       if (updates.unmapPages(hw, pageShift, entry, npages) === npages) continue
       if (this.#errata.ignoresErrors) return this.#unknown(OLD_REFUSAL)
-      this.#killAll(updates, table, entry, npages)
+      killAll(updates, table, entry, npages)
       return STUFF['table-refused']
     }
     if (npages > 0 && this.#missesPage(table, entry, npages)) return this.#stop()
     table.fill(entry - table.offset, npages, valueHi, valueLo)
     this.#wrote(entry - table.offset, npages)
-    this.#killAll(updates, table, this.#errata.killsBehind ? entry + npages : entry, npages)
+    killAll(updates, table, this.#errata.killsBehind ? entry + npages : entry, npages)
     return STUFF.done
   }
 
@@ -279,16 +272,14 @@ export class KvmHcalls {
     }
     this.#wrote(entry - table.offset, i)
     if (result !== H_CODES.H_SUCCESS && result !== H_CODES.H_TOO_HARD) return result
-    this.#killAll(this.#updatesOf(vm), table, entry, npages)
+    killAll(this.#updatesOf(vm), table, entry, npages)
     return result === H_CODES.H_SUCCESS ? INDIRECT.done : place
   }
 
   /** How many of the first TCEs of a list nothing is wrong with: found together, for one table. */
-  #checkedAtOnce(vm: KvmVm, { attachments, pageShift }: GuestTceTable, npages: number): number {
-    const first = attachments[0]
-    if (first === undefined || attachments.length > 1) return 0
-    const updates = this.#updatesOf(vm)
-    return updates.checkList(first.table, vm.memory, pageShift, this.#list, npages)
+  #checkedAtOnce(vm: KvmVm, { only, pageShift }: GuestTceTable, npages: number): number {
+    if (only === undefined) return 0
+    return this.#updatesOf(vm).checkList(only, vm.memory, pageShift, this.#list, npages)
   }
 
   /**
@@ -298,19 +289,19 @@ export class KvmHcalls {
   #isPlain(table: GuestTceTable, entry: number, npages: number): boolean {
     const { mapsPoison, clearsFirst, checksAsItGoes, ignoresErrors } = this.#errata
     const isRight = !mapsPoison && !clearsFirst && !checksAsItGoes && !ignoresErrors
-    return isRight && table.attachments.length === 1 && table.hasPages(entry - table.offset, npages)
+    return isRight && table.only !== undefined && table.hasPages(entry - table.offset, npages)
   }
 
   #putPlainList(vm: KvmVm, table: GuestTceTable, entry: number, npages: number): number {
     const updates = this.#updatesOf(vm)
-    const hw = (table.attachments[0] as (typeof table.attachments)[number]).table
+    const hw = table.only as HwTable
     const done = updates.mapList(hw, table.pageShift, entry, this.#list, npages)
     const { result } = updates
     table.storeList(entry - table.offset, done, this.#list.tces)
     this.#wrote(entry - table.offset, done)
     if (result === NO_ANSWER) return NO_ANSWER
     if (result !== H_CODES.H_SUCCESS) updates.clearTce(hw, table.pageShift, entry + done)
-    this.#killAll(updates, table, entry, npages)
+    killAll(updates, table, entry, npages)
     return result === H_CODES.H_SUCCESS ? INDIRECT.done : INDIRECT['table-refused']
   }
 
@@ -323,38 +314,19 @@ export class KvmHcalls {
     return place
   }
 
-  /**
-   * Maps or takes back a page, whose user address was found last, in all hardware tables. Where one refuses, `clear` is
-   * cleared there; the tables before it keep what they have.
-   */
+  /** Maps or takes back a page, whose user address was found last, in all hardware tables: see `writeAll`. */
   #write(vm: KvmVm, table: GuestTceTable, entry: number, clear: number, dir: DmaDir, isPut: boolean): number {
-    const { attachments, pageShift } = table
     const isMapped = dir !== 0 || (!isPut && this.#errata.mapsPoison)
-    for (let t = 0; t < attachments.length; t++) {
-      const hw = (attachments[t] as (typeof attachments)[number]).table
-      const updates = this.#updatesOf(vm)
-      const result = isMapped
-        ? updates.mapPage(hw, pageShift, entry, this.#address.uaHi, this.#address.uaLo, dir)
-        : updates.unmapPage(hw, pageShift, entry)
-      if (result === NO_ANSWER) return NO_ANSWER
-      if (isPut) updates.killGuestPages(hw, entry, 1)
-      if (result === H_CODES.H_SUCCESS) continue
-      if (this.#errata.ignoresErrors) return this.#unknown(OLD_REFUSAL)
-      updates.clearTce(hw, pageShift, clear)
-      return result
-    }
-    return H_CODES.H_SUCCESS
+    const { ignoresErrors } = this.#errata
+    const cleared = ignoresErrors ? -1 : clear
+    const result = writeAll(this.#updatesOf(vm), table, entry, cleared, this.#address, dir, isMapped, isPut)
+    const isSaid = result === NO_ANSWER || result === H_CODES.H_SUCCESS
+    return isSaid || !ignoresErrors ? result : this.#unknown(OLD_REFUSAL)
   }
 
   #wrote(first: number, count: number): void {
     this.firstWritten = first
     this.written = count
-  }
-
-  #killAll(updates: TableUpdates, { attachments }: GuestTceTable, entry: number, npages: number): void {
-    for (let t = 0; t < attachments.length; t++) {
-      updates.killGuestPages((attachments[t] as (typeof attachments)[number]).table, entry, npages)
-    }
   }
 
   #enterRealMode(vm: KvmVm): void {
@@ -382,9 +354,7 @@ export class KvmHcalls {
 
   /** Whether entries [entry, entry + count) are in the window, as far as the kernel looks. */
   #isInside(table: GuestTceTable, entry: number, count: number): boolean {
-    const first = entry - table.offset
-    const end = this.#errata.looksAtFirstPage ? first + 1 : first + count
-    return first >= 0 && end <= table.entries
+    return table.holds(entry, this.#errata.looksAtFirstPage ? 1 : count)
   }
 
   /** Whether real mode has all pages of some entries of a guest's table. */
