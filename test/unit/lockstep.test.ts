@@ -33,6 +33,18 @@ describe('a peer that answers as the model does', () => {
   })
 })
 
+describe('the host below the kernel', () => {
+  // As Linux 6.12.95 answered on QEMU's powernv9 with 2 GiB of memory.
+  it.each([
+    [13, '-1 EINVAL'],
+    [2, '0'],
+  ])("has windows of the kernel's own as long as its memory: %i GiB behind one", async (entries, answer) => {
+    const made = ['group 0', 'kvm', 'vm 0', `tce64 0x80000000 30 0x0 ${entries}`, 'vfiodev', 'vfioadd 0']
+    const said = await KERNEL.run(scriptOf([...made, 'vfiotce 0 0']))
+    expect(said).toContain(`vfiotce 0 0 => ${answer}\n`)
+  })
+})
+
 describe('a planted fault', () => {
   const REGISTERED = [
     'open 0',

@@ -10,6 +10,8 @@ import type { Tally } from './tally.ts'
 const GROUPS_MAX = 256
 /** Memory of the modelled host: what is never used costs nothing. */
 export const HOST_RAM_BYTES = 1n << 36n
+/** That of the emulated host (QEMU's powernv machine, `-m 2G`): how long the kernel's own windows are comes of it. */
+const EMULATED_RAM_BYTES = 1n << 31n
 /** RLIMIT_MEMLOCK that a kernel gives its first process (Linux v6.12 include/asm-generic/resource.h, MLOCK_LIMIT). */
 export const MEMLOCK_BYTES = 8n << 20n
 /** The process that all others come from. */
@@ -114,7 +116,7 @@ export class HostList {
     const machine: PowernvInput = {
       kind: 'powernv',
       profile: errata,
-      ramBytes: HOST_RAM_BYTES,
+      ramBytes: emulated === undefined ? HOST_RAM_BYTES : EMULATED_RAM_BYTES,
       hostPageShift: this.#pageShift(line, tally),
       processes: [{ name: FIRST_PROCESS, memlockBytes: MEMLOCK_BYTES, hasIpcLock: true }],
       phbs: this.#phbs(listed, tally),
