@@ -8,6 +8,7 @@ import { KVM_H_PUT_TCE, KVM_H_PUT_TCE_INDIRECT, KVM_H_STUFF_TCE } from '../../sr
 import { KvmHcalls } from '../../src/kernel/kvm/hcalls.ts'
 import { Kvm } from '../../src/kernel/kvm/kvm.ts'
 import type { KvmVm } from '../../src/kernel/kvm/kvm-vm.ts'
+import { TCE_HCALL } from '../../src/kernel/tce-hcalls.ts'
 import type { MultiLevelTable } from '../../src/table/multi-level-table.ts'
 import { type CaseGroup, check, type LoopCase, type SetUp } from '../case.ts'
 import { GUEST_BYTES, GUEST_UA, HwStand, WINDOW_BUS } from '../hw-stand.ts'
@@ -18,8 +19,7 @@ const LIOBN = 0x8000_0001 | 0
 const LIOBN_HI = 0
 const BUS_HI = Number(WINDOW_BUS >> 32n)
 /** Hypercalls for lists that guests turn on. */
-const H_STUFF_TCE = 0x138
-const H_PUT_TCE_INDIRECT = 0x13c
+const { H_STUFF_TCE, H_PUT_TCE_INDIRECT } = TCE_HCALL
 /** Guest pages that are put one after the other at most. */
 const PLACES_MAX = 1024
 const LIST_PAGES = 512

@@ -1,4 +1,5 @@
 import { type ArgDecl, declareCall } from '../../bits/call.ts'
+import { TCE_HCALL } from '../tce-hcalls.ts'
 import { process, TCE_TABLES } from './call-parts.ts'
 
 const vcpu: ArgDecl = {
@@ -77,7 +78,7 @@ export const KVM_H_PUT_TCE = declareCall({
   verb: 'hcall',
   family: 'hcall',
   layer: 'kvm',
-  nr: 0x20,
+  nr: TCE_HCALL.H_PUT_TCE,
   args: { process, vcpu, liobn, ioba, tce: { type: 'u64', doc: 'The TCE; 0 unmaps.' } },
   outputs,
   answers: [
@@ -102,7 +103,7 @@ export const KVM_H_PUT_TCE_INDIRECT = declareCall({
   verb: 'hcall',
   family: 'hcall',
   layer: 'kvm',
-  nr: 0x13c,
+  nr: TCE_HCALL.H_PUT_TCE_INDIRECT,
   args: {
     process,
     vcpu,
@@ -142,7 +143,7 @@ export const KVM_H_STUFF_TCE = declareCall({
   verb: 'hcall',
   family: 'hcall',
   layer: 'kvm',
-  nr: 0x138,
+  nr: TCE_HCALL.H_STUFF_TCE,
   args: { process, vcpu, liobn, ioba, value: { type: 'u64', doc: 'What every entry then holds.' }, npages },
   outputs,
   answers: [
@@ -167,7 +168,7 @@ export const KVM_H_GET_TCE = declareCall({
   verb: 'hcall',
   family: 'hcall',
   layer: 'kvm',
-  nr: 0x1c,
+  nr: TCE_HCALL.H_GET_TCE,
   args: { process, vcpu, liobn, ioba },
   outputs: {
     r4: { type: 'u64', doc: 'The TCE on H_SUCCESS, else the LIOBN as it was passed.' },

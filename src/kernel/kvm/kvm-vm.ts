@@ -5,13 +5,17 @@ import { GuestMemory } from '../../memory/guest-memory.ts'
 import type { Host } from '../../memory/host.ts'
 import type { Process } from '../../memory/process.ts'
 import type { FileTarget, IoctlRefusal } from '../files.ts'
+import { TCE_HCALL } from '../tce-hcalls.ts'
 import type { GuestTceTable } from './guest-tce-table.ts'
 import type { KvmVfioDevice } from './kvm-vfio-device.ts'
 
-const H_GET_TCE = 0x1c
-const H_PUT_TCE = 0x20
 /** Hypercalls that the kernel can answer here. */
-export const TCE_HCALLS: readonly number[] = [H_GET_TCE, H_PUT_TCE, 0x138, 0x13c]
+export const TCE_HCALLS: readonly number[] = [
+  TCE_HCALL.H_GET_TCE,
+  TCE_HCALL.H_PUT_TCE,
+  TCE_HCALL.H_STUFF_TCE,
+  TCE_HCALL.H_PUT_TCE_INDIRECT,
+]
 /** Their bits among those that a VM has answered, in the same order. */
 export const HCALL_BITS = { H_GET_TCE: 1, H_PUT_TCE: 2, H_STUFF_TCE: 4, H_PUT_TCE_INDIRECT: 8 } as const
 /** Those that it answers from the start. (Linux v6.1 arch/powerpc/kvm/book3s_hv.c, default_hcall_list) */

@@ -2,6 +2,7 @@ import type { CallHandler } from '../../bits/answer.ts'
 import type { RuleOf } from '../../bits/call.ts'
 import { U64_MAX } from '../../bits/u64.ts'
 import { SLOTS_MAX } from '../../memory/limits.ts'
+import { KVM_CAP, KVM_DEV_TYPE_VFIO } from '../kvm-numbers.ts'
 import { type Outcome, type Stop, unknown } from '../outcome.ts'
 import type { ProcessCall, StructCall } from '../process-call.ts'
 import {
@@ -23,18 +24,18 @@ import { KvmVcpu, type KvmVm, TCE_HCALLS } from './kvm-vm.ts'
 import { STRUCTS } from './structs.ts'
 
 const PPC_SMT = 64n
-const PPC_ENABLE_HCALL = 104n
-const PPC_MMU_RADIX = 134n
-const TCE_VFIO = 142n
-/** SPAPR_TCE, SPAPR_MULTITCE, ENABLE_CAP_VM, PPC_ENABLE_HCALL, SPAPR_TCE_64, SPAPR_TCE_VFIO. */
-const SUPPORTED: readonly bigint[] = [63n, 94n, 98n, PPC_ENABLE_HCALL, 125n, TCE_VFIO]
+const { SPAPR_TCE, SPAPR_MULTITCE, ENABLE_CAP_VM, PPC_ENABLE_HCALL, SPAPR_TCE_64 } = KVM_CAP
+const { PPC_MMU_RADIX, SPAPR_TCE_VFIO } = KVM_CAP
+const SUPPORTED: readonly bigint[] = [
+  ...[SPAPR_TCE, SPAPR_MULTITCE, ENABLE_CAP_VM],
+  ...[PPC_ENABLE_HCALL, SPAPR_TCE_64, SPAPR_TCE_VFIO],
+]
 const UNSUPPORTED: readonly bigint[] = [12n, 83n, 95n, 126n]
 const HV_TYPES_MAX = 1n
 const PR_TYPE = 2n
 /** VCPUs of which every configuration has more. */
 const VCPU_IDS = 2048n
 const SLOT_PAGES_MAX = 2n ** 31n - 1n
-const VFIO_DEVICE_TYPE = 4n
 /** XICS and XIVE: the only other devices of HV KVM on powerpc. */
 const INTERRUPT_DEVICES: readonly bigint[] = [3n, 9n]
 const ONLY_TEST = 1n
@@ -57,7 +58,7 @@ function checkExtension(kvm: Kvm, call: ProcessCall): Outcome<RuleOf<typeof KVM_
     if (!isFound(vm)) return vm
   }
   const extension = call.u64('extension')
-  if (extension === TCE_VFIO && !kvm.hasTceVfio) return 'unsupported'
+  if (extension === SPAPR_TCE_VFIO && !kvm.hasTceVfio) return 'unsupported'
   if (SUPPORTED.includes(extension) || (extension === PPC_SMT && kvm.hasV3Mmu)) return 'supported'
   if (extension === PPC_MMU_RADIX) return kvm.hasV3Mmu ? 'supported' : 'unsupported'
   return UNSUPPORTED.includes(extension) ? 'unsupported' : unknown(`extension ${extension} of KVM`)
@@ -196,7 +197,7 @@ function createDevice(kvm: Kvm, vm: KvmVm, call: StructCall): Outcome<RuleOf<typ
   if (!struct.copyIn(STRUCTS.device.bytes)) return 'bad-pointer'
   const type = struct.get('type')
   if (INTERRUPT_DEVICES.includes(type)) return unknown(`a device of type ${type} of a VM`)
-  if (type !== VFIO_DEVICE_TYPE) return 'type-unknown'
+  if (type !== KVM_DEV_TYPE_VFIO) return 'type-unknown'
   if ((struct.get('flags') & ONLY_TEST) !== 0n)
     return struct.copyOut(STRUCTS.device.bytes) ? 'tested' : 'pointer-not-writable'
   if (!kvm.onAllocate()) return 'no-memory'

@@ -1,4 +1,5 @@
 import { type ArgDecl, declareCall } from '../../bits/call.ts'
+import { TCE_HCALL } from '../tce-hcalls.ts'
 import { EEH_RTAS_CALLS } from './eeh-calls.ts'
 import { BUID_UNKNOWN, buid, cfgAddr, nargs, nret } from './rtas-parts.ts'
 import { VMM_CALLS } from './vmm-calls.ts'
@@ -53,7 +54,7 @@ export const H_PUT_TCE = declareCall({
   verb: 'hcall',
   family: 'hcall',
   layer: 'qemu',
-  nr: 0x20,
+  nr: TCE_HCALL.H_PUT_TCE,
   doc: 'Writes one TCE.',
   source: SPAPR_IOMMU,
   args: { liobn, ioba, tce: { type: 'u64', doc: 'The TCE; 0 unmaps.' } },
@@ -75,7 +76,7 @@ export const H_PUT_TCE_INDIRECT = declareCall({
   verb: 'hcall',
   family: 'hcall',
   layer: 'qemu',
-  nr: 0x13c,
+  nr: TCE_HCALL.H_PUT_TCE_INDIRECT,
   doc: 'Writes up to 512 TCEs from a list in guest memory.',
   source: SPAPR_IOMMU,
   args: { liobn, ioba, list: { type: 'u64', doc: 'GPA of the list of big-endian TCEs.' }, npages },
@@ -105,7 +106,7 @@ export const H_STUFF_TCE = declareCall({
   verb: 'hcall',
   family: 'hcall',
   layer: 'qemu',
-  nr: 0x138,
+  nr: TCE_HCALL.H_STUFF_TCE,
   doc: 'Writes one value without permissions to many entries.',
   source: SPAPR_IOMMU,
   args: { liobn, ioba, value: { type: 'u64', doc: 'What every entry then holds.' }, npages },
@@ -136,7 +137,7 @@ export const H_GET_TCE = declareCall({
   verb: 'hcall',
   family: 'hcall',
   layer: 'qemu',
-  nr: 0x1c,
+  nr: TCE_HCALL.H_GET_TCE,
   doc: 'Reads one TCE.',
   source: SPAPR_IOMMU,
   args: { liobn, ioba },

@@ -3,11 +3,11 @@ import { Held } from '../../bits/held.ts'
 import type { SpaprPhb } from '../../hw/spapr-phb.ts'
 import type { SpaprTceTable } from '../../hw/spapr-tce-table.ts'
 import type { WindowWatcher } from '../../hw/window-watcher.ts'
+import { KVM_DEV_TYPE_VFIO } from '../kvm-numbers.ts'
 import { errorText, isOk, NO_FD } from './qemu-process.ts'
 import { QemuContainer, type QemuContainerParts, type QemuGroup } from './vfio-container.ts'
 
 const VIABLE = 1n
-const VFIO_DEVICE_TYPE = 4n
 /** VFIO_SPAPR_TCE_v2_IOMMU and VFIO_SPAPR_TCE_IOMMU: QEMU asks for them after the types of other platforms. */
 const [SPAPR_V2, SPAPR_V1] = [7n, 2n]
 const TYPES = [3n, 1n, SPAPR_V2, SPAPR_V1]
@@ -198,7 +198,7 @@ export class VfioGroups {
     if (vm === NO_FD) return
     if (device === NO_FD) {
       if (call === 'KVM_DEV_VFIO_GROUP_DEL') return
-      const made = qemu.ioctl('KVM_CREATE_DEVICE', { fd: BigInt(vm), type: VFIO_DEVICE_TYPE })
+      const made = qemu.ioctl('KVM_CREATE_DEVICE', { fd: BigInt(vm), type: KVM_DEV_TYPE_VFIO })
       if (!isOk(made)) {
         qemu.print(`Failed to create KVM VFIO device: ${errorText(made)}`)
         return

@@ -2,15 +2,15 @@ import { answerNumber } from '../../bits/answer.ts'
 import type { RuleOf } from '../../bits/call.ts'
 import { hex } from '../../bits/u64.ts'
 import type { SpaprPhb } from '../../hw/spapr-phb.ts'
+import { KVM_CAP } from '../kvm-numbers.ts'
+import { TCE_HCALL_R3 } from '../tce-hcalls.ts'
 import type { GuestRam } from './guest-ram.ts'
 import { errorText, isOk, type QemuProcess } from './qemu-process.ts'
 import type { VfioGroupRef, VfioGroups } from './vfio-groups.ts'
 import type { VMM_DEVICE_ADD, VMM_DEVICE_DEL, VMM_START } from './vmm-calls.ts'
 
 /** Capabilities that QEMU asks KVM for. (Linux v6.1 include/uapi/linux/kvm.h) */
-const CAP = { SPAPR_TCE: 63n, SPAPR_MULTITCE: 94n, ENABLE_HCALL: 104n, SPAPR_TCE_64: 125n, TCE_VFIO: 142n }
-const H_PUT_TCE_INDIRECT = 0x13cn
-const H_STUFF_TCE = 0x138n
+const { H_PUT_TCE_INDIRECT, H_STUFF_TCE } = TCE_HCALL_R3
 
 /** How QEMU is told to run its guest. */
 export interface VmmOptions {
@@ -133,10 +133,10 @@ export class Vmm {
       qemu.ioctl('KVM_CHECK_EXTENSION', { fd: of, extension }).code === 'RETURN_1'
     qemu.setKvm({
       vm: Number(vm),
-      hasTables: has(fd, CAP.SPAPR_TCE),
-      has64: has(fd, CAP.SPAPR_TCE_64),
-      hasMultiTce: has(fd, CAP.SPAPR_MULTITCE),
-      hasVfio: has(vm, CAP.TCE_VFIO),
+      hasTables: has(fd, KVM_CAP.SPAPR_TCE),
+      has64: has(fd, KVM_CAP.SPAPR_TCE_64),
+      hasMultiTce: has(fd, KVM_CAP.SPAPR_MULTITCE),
+      hasVfio: has(vm, KVM_CAP.SPAPR_TCE_VFIO),
     })
     return undefined
   }
@@ -175,7 +175,7 @@ export class Vmm {
     if (!isOk(vcpu)) return new Failed(`kvm_init_vcpu: kvm_get_vcpu failed (0): ${errorText(vcpu)}`)
     if (!this.#options.hasMultiTce || !qemu.kvm.hasMultiTce) return undefined
     for (const arg0 of [H_PUT_TCE_INDIRECT, H_STUFF_TCE]) {
-      if (!isOk(qemu.ioctl('KVM_ENABLE_CAP', { fd, cap: CAP.ENABLE_HCALL, arg0, arg1: 1n }))) break
+      if (!isOk(qemu.ioctl('KVM_ENABLE_CAP', { fd, cap: KVM_CAP.PPC_ENABLE_HCALL, arg0, arg1: 1n }))) break
     }
     return undefined
   }

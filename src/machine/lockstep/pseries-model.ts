@@ -4,6 +4,7 @@ import type { Verb } from '../../bits/call.ts'
 import { codeNumber } from '../../bits/codes.ts'
 import { resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
+import { U64_MAX } from '../../bits/u64.ts'
 import {
   CREATE_PE_DMA_WINDOW,
   H_GET_TCE,
@@ -83,7 +84,7 @@ class ModelRun {
   #place = 0
 
   constructor(profile: string, pageShifts: readonly number[] | undefined, watch?: (log: RecordLog) => void) {
-    const device = { name: DEVICE, kind: 'edu', slot: PSERIES_SLOT, dmaMask: (1n << 64n) - 1n } as const
+    const device = { name: DEVICE, kind: 'edu', slot: PSERIES_SLOT, dmaMask: U64_MAX } as const
     this.#machine = createMachine(
       describeMachine({ profile, ram: BigInt(PSERIES_RAM_BYTES), phbs: [{ devices: [device], pageShifts }] }),
       { keepRecords: RECORDS_KEPT, ...(watch && { watch }) },

@@ -1,4 +1,5 @@
 import { Prng } from '../../bits/prng.ts'
+import { TCE_HCALL_R3 } from '../../kernel/tce-hcalls.ts'
 import { DMA_BYTES_MAX, type PseriesScript, type PseriesStep } from './pseries-step.ts'
 
 /** Memory that random scripts use. Nothing else is written, also by the device. */
@@ -16,7 +17,9 @@ export const PSERIES_AREAS = Object.freeze({
   ],
 })
 
-const H = { put: 0x20n, get: 0x1cn, stuff: 0x138n, indirect: 0x13cn, nobody: 0x3f4n } as const
+const { H_PUT_TCE, H_GET_TCE, H_STUFF_TCE, H_PUT_TCE_INDIRECT } = TCE_HCALL_R3
+/** A hypercall that nobody answers. */
+const H_NONE = 0x3f4n
 const TOKEN = { query: 0x2026, create: 0x2027, remove: 0x2028, reset: 0x2029 } as const
 const BUID = [0x0800_0000, 0x2000_0000] as const
 const LIOBNS = [0x8000_0000n, 0x8000_0001n] as const
@@ -77,7 +80,7 @@ class PseriesWriter {
     else if (at < 640) this.#get()
     else if (at < 760) this.#stuff()
     else if (at < 900) this.#indirect()
-    else if (at < 904) this.#hcall(H.nobody, this.#prng.u64())
+    else if (at < 904) this.#hcall(H_NONE, this.#prng.u64())
     else if (at < 928) this.#query()
     else if (at < 946) this.#create()
     else if (at < 958) this.#remove()
@@ -170,18 +173,18 @@ class PseriesWriter {
   #put(): void {
     const window = this.#window()
     const [liobn, ioba] = [this.#liobn(window.liobn), this.#ioba(window)]
-    this.#hcall(H.put, liobn, ioba, this.#tce())
+    this.#hcall(H_PUT_TCE, liobn, ioba, this.#tce())
     this.#remember(liobn, ioba)
   }
 
   #get(): void {
     if (this.#recent.length > 0 && !this.#prng.oneIn(3)) {
       const { liobn, ioba } = this.#prng.pick(this.#recent)
-      this.#hcall(H.get, liobn, ioba)
+      this.#hcall(H_GET_TCE, liobn, ioba)
       return
     }
     const window = this.#window()
-    this.#hcall(H.get, this.#liobn(window.liobn), this.#ioba(window))
+    this.#hcall(H_GET_TCE, this.#liobn(window.liobn), this.#ioba(window))
   }
 
   #npages(window: Window): bigint {
@@ -200,7 +203,7 @@ class PseriesWriter {
   #stuff(): void {
     const window = this.#window()
     const [liobn, ioba] = [this.#liobn(window.liobn), this.#ioba(window)]
-    this.#hcall(H.stuff, liobn, ioba, this.#prng.oneIn(2) ? 0n : this.#tce(), this.#npages(window))
+    this.#hcall(H_STUFF_TCE, liobn, ioba, this.#prng.oneIn(2) ? 0n : this.#tce(), this.#npages(window))
     this.#remember(liobn, ioba)
   }
 
@@ -210,7 +213,7 @@ class PseriesWriter {
     let list = BigInt(PSERIES_AREAS.lists.gpa + this.#prng.below(LISTS) * LIST_BYTES)
     if (this.#prng.oneIn(16)) list += BigInt(8 * (1 + this.#prng.below(511)))
     if (this.#prng.oneIn(12)) list = this.#prng.pick(NO_RAM)
-    this.#hcall(H.indirect, liobn, ioba, list, this.#npages(window))
+    this.#hcall(H_PUT_TCE_INDIRECT, liobn, ioba, list, this.#npages(window))
     this.#remember(liobn, ioba)
     this.#remember(liobn, ioba + (1n << BigInt(window.pageShift)) * BigInt(1 + this.#prng.below(8)))
   }
@@ -299,7 +302,7 @@ class PseriesWriter {
     const window = this.#window()
     const { start, pageShift } = window
     const page = PSERIES_AREAS.data.gpa
-    this.#hcall(H.put, window.liobn, start, BigInt(page) | 3n)
+    this.#hcall(H_PUT_TCE, window.liobn, start, BigInt(page) | 3n)
     this.#steps.push({ kind: 'dma', direction: 'write', iova: start, bytes: 64 })
     this.#steps.push({ kind: 'peek', gpa: page, bytes: 64 })
     if (pageShift === 12) this.#remember(window.liobn, start)

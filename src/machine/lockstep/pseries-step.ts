@@ -1,6 +1,7 @@
 import { IommulatorError } from '../../bits/errors.ts'
 import { didYouMean } from '../../bits/suggest.ts'
 import { hex, U64_MAX } from '../../bits/u64.ts'
+import { TCE_HCALL_R3 } from '../../kernel/tce-hcalls.ts'
 
 /** One thing that is done to a pseries machine without an operating system. */
 export type PseriesStep =
@@ -61,7 +62,7 @@ export const DMA_BYTES_MAX = 4095
 const PEEK_BYTES_MAX = 4096
 const LIST_WORDS_MAX = 512
 
-const H_CALLS: ReadonlySet<bigint> = new Set([0x20n, 0x1cn, 0x138n, 0x13cn])
+const H_CALLS: ReadonlySet<bigint> = new Set(Object.values(TCE_HCALL_R3))
 /** A hypercall that no machine has. */
 const H_NOBODY = 0x3f4n
 const RTAS = { query: 0x2026, create: 0x2027, remove: 0x2028, reset: 0x2029 } as const

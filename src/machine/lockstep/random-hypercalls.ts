@@ -1,9 +1,10 @@
 import type { Prng } from '../../bits/prng.ts'
+import { TCE_HCALL_R3 } from '../../kernel/tce-hcalls.ts'
 import type { BelievedWindow, Draft } from './random-draft.ts'
 import { AREAS, DMA_BYTES } from './random-driver-calls.ts'
 import { type BelievedTable, DEFAULT_WINDOW, GUEST_RAM, SLOT_GPAS } from './random-guest.ts'
 
-const [H_GET_TCE, H_PUT_TCE, H_STUFF_TCE, H_PUT_TCE_INDIRECT] = [0x1cn, 0x20n, 0x138n, 0x13cn]
+const { H_GET_TCE, H_PUT_TCE, H_STUFF_TCE, H_PUT_TCE_INDIRECT } = TCE_HCALL_R3
 const READ_WRITE = 3n
 const PERMISSIONS = 3n
 /** Where lists of TCEs stand in the guest. */

@@ -1,11 +1,14 @@
 import type { Prng } from '../../bits/prng.ts'
+import { U64_MAX } from '../../bits/u64.ts'
+import { TCE_HCALL_R3 } from '../../kernel/tce-hcalls.ts'
 import type { BelievedWindow, Draft } from './random-draft.ts'
 import { AREAS, type DriverCalls } from './random-driver-calls.ts'
 import { type BelievedTable, DEFAULT_WINDOW, GUEST_RAM, SLOT_GPAS, TABLES_MAX } from './random-guest.ts'
 
 const PAGE = 0x1_0000n
 const FIRST_LIOBN = 0x8000_0000n
-const H_NUMBERS = [0x20n, 0x1cn, 0x138n, 0x13cn] as const
+const { H_PUT_TCE, H_GET_TCE, H_STUFF_TCE, H_PUT_TCE_INDIRECT } = TCE_HCALL_R3
+const H_NUMBERS = [H_PUT_TCE, H_GET_TCE, H_STUFF_TCE, H_PUT_TCE_INDIRECT] as const
 /** Extensions of KVM: about TCEs, of other architectures, and VMs with capabilities. */
 const EXTENSIONS = [12, 63, 64, 83, 94, 95, 98, 104, 125, 126, 134, 142] as const
 /** Entries of the largest table: its list of pages must be had in one piece. */
@@ -79,7 +82,7 @@ export class KvmCalls {
     this.#ram()
     if (!this.#prng.oneIn(4)) this.#draft.add('radix', {})
     this.#makeVcpu()
-    for (const nr of [0x138n, 0x13cn]) {
+    for (const nr of [H_STUFF_TCE, H_PUT_TCE_INDIRECT]) {
       if (!this.#prng.oneIn(12)) this.#draft.add('hcall_enable', { nr, on: 1 })
     }
     if (this.#prng.oneIn(3)) this.#slot()
@@ -107,7 +110,7 @@ export class KvmCalls {
     }
     if (guest.vcpuVm !== guest.vm) {
       this.#makeVcpu()
-      for (const nr of [0x138n, 0x13cn]) this.#draft.add('hcall_enable', { nr, on: 1 })
+      for (const nr of [H_STUFF_TCE, H_PUT_TCE_INDIRECT]) this.#draft.add('hcall_enable', { nr, on: 1 })
     }
     this.#table()
   }
@@ -284,7 +287,7 @@ export class KvmCalls {
         { pageShift: prng.pick([0, 11, 35, 63]), offset, entries },
         { pageShift, offset, entries: prng.pick([0n, 1n << 40n]) },
         // Not with an end that wraps: the kernel makes a table without pages, which hypercalls write over other memory.
-        { pageShift, offset: 0n, entries: (1n << 64n) - 1n },
+        { pageShift, offset: 0n, entries: U64_MAX },
         { pageShift, offset: 1n << 52n, entries },
         shape,
       ])

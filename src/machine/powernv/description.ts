@@ -1,3 +1,4 @@
+import { U64_MAX } from '../../bits/u64.ts'
 import type { IodaPlatformName } from '../../hw/ioda-platform.ts'
 import type { EehDriver } from '../../kernel/eeh/eeh-device.ts'
 import {
@@ -140,7 +141,7 @@ export const POWERNV_DEFAULTS = Object.freeze({
   hasEeh: true,
   tickMs: 1000,
   process: 'qemu',
-  memlockBytes: (1n << 64n) - 1n,
+  memlockBytes: U64_MAX,
   hasIpcLock: false,
   platform: 'PHB4',
   freeze: 'pe',

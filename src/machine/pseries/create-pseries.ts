@@ -3,6 +3,7 @@ import { Clock } from '../../bits/clock.ts'
 import { resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
 import { Cells, keyOf } from '../../bits/state.ts'
+import { U64_MAX } from '../../bits/u64.ts'
 import { deviceHandlers } from '../../hw/device-handlers.ts'
 import { Edu } from '../../hw/edu.ts'
 import { Life } from '../../hw/life.ts'
@@ -37,7 +38,6 @@ const HOST_SPARE_BYTES = 2 ** 30
 const CONTENTS_BYTES_MAX = 2 ** 31
 /** Where QEMU maps guest memory in its own address space. */
 const GUEST_UA = 0x7f00_0000_0000n
-const UNLIMITED = (1n << 64n) - 1n
 
 /** The host and the QEMU process, with the guest's memory mapped in it. */
 function createMemory(machine: Machine, description: PseriesDescription) {
@@ -51,7 +51,7 @@ function createMemory(machine: Machine, description: PseriesDescription) {
     maxBytes: CONTENTS_BYTES_MAX,
   })
   const processes = new ProcessTable(host)
-  const qemu = processes.spawn('qemu', { memlockBytes: UNLIMITED, hasIpcLock: false })
+  const qemu = processes.spawn('qemu', { memlockBytes: U64_MAX, hasIpcLock: false })
   machine.actAs = (name = 'qemu') => {
     processes.actor = name
   }

@@ -1,4 +1,5 @@
 import { resolveProfile } from '../../bits/errata.ts'
+import { U64_MAX } from '../../bits/u64.ts'
 import { HW_ERRATA } from '../../hw/errata.ts'
 import type { IodaPlatformName } from '../../hw/ioda-platform.ts'
 import { describeMachine } from '../description.ts'
@@ -186,7 +187,7 @@ export class HostList {
               kind: 'edu' as const,
               slot,
               function: fn,
-              dmaMask: (1n << 64n) - 1n,
+              dmaMask: U64_MAX,
             })),
         })),
     }))

@@ -2,6 +2,8 @@ import { answerNumber } from '../../bits/answer.ts'
 import type { CallDecl } from '../../bits/call.ts'
 import * as kvm from '../../kernel/kvm/calls.ts'
 import * as hcalls from '../../kernel/kvm/hcall-calls.ts'
+import { KVM_CAP, KVM_DEV_TYPE_VFIO } from '../../kernel/kvm-numbers.ts'
+import { TCE_HCALL_R3 } from '../../kernel/tce-hcalls.ts'
 import { CLOSE, MUNMAP_DEVICE, OPEN, RAW_IOCTL } from '../../kernel/vfio/calls.ts'
 import { MEM_WRITE } from '../../memory/mem-calls.ts'
 import { PROC_MMAP } from '../../memory/proc-calls.ts'
@@ -21,9 +23,6 @@ import {
 const NO_FD = 0xffff_ffffn
 /** Tables that the agent has variables for. */
 const TABLES = 8
-const VFIO_TYPE = 4n
-const ENABLE_HCALL = 104n
-const MMU_RADIX = 134n
 const RADIX_FLAGS = 3n
 const RADIX_TABLE = 1n << 63n
 /** What the guest's loop asks user space with. */
@@ -33,10 +32,13 @@ const DIED: AgentSaid = { state: 'died', why: 'the memory of the guest is not th
 
 /** What the agent passes of a hypercall, by the name of the argument. */
 const HCALLS: ReadonlyMap<bigint, { readonly decl: CallDecl; readonly args: readonly string[] }> = new Map([
-  [0x20n, { decl: hcalls.KVM_H_PUT_TCE, args: ['liobn', 'ioba', 'tce'] }],
-  [0x1cn, { decl: hcalls.KVM_H_GET_TCE, args: ['liobn', 'ioba'] }],
-  [0x138n, { decl: hcalls.KVM_H_STUFF_TCE, args: ['liobn', 'ioba', 'value', 'npages'] }],
-  [0x13cn, { decl: hcalls.KVM_H_PUT_TCE_INDIRECT, args: ['liobn', 'ioba', 'list', 'npages'] }],
+  [TCE_HCALL_R3.H_PUT_TCE, { decl: hcalls.KVM_H_PUT_TCE, args: ['liobn', 'ioba', 'tce'] }],
+  [TCE_HCALL_R3.H_GET_TCE, { decl: hcalls.KVM_H_GET_TCE, args: ['liobn', 'ioba'] }],
+  [TCE_HCALL_R3.H_STUFF_TCE, { decl: hcalls.KVM_H_STUFF_TCE, args: ['liobn', 'ioba', 'value', 'npages'] }],
+  [
+    TCE_HCALL_R3.H_PUT_TCE_INDIRECT,
+    { decl: hcalls.KVM_H_PUT_TCE_INDIRECT, args: ['liobn', 'ioba', 'list', 'npages'] },
+  ],
 ])
 
 /** What the program keeps of its virtual machine. */
@@ -180,7 +182,7 @@ export function kvmRuns(call: ProcessCall, { container, group: groupFd }: OtherF
     })),
     hcall_enable: oneCall(call, kvm.KVM_ENABLE_CAP, (args) => ({
       fd: own.vm,
-      cap: ENABLE_HCALL,
+      cap: KVM_CAP.PPC_ENABLE_HCALL,
       arg0: u64(args, 'nr'),
       arg1: u64(args, 'on'),
     })),
@@ -209,7 +211,7 @@ export function kvmRuns(call: ProcessCall, { container, group: groupFd }: OtherF
     vcpu: () => {
       const answer = call(kvm.KVM_CREATE_VCPU, { fd: own.vm, id: 0n })
       if (answer.code !== 'OK') return returned(answer)
-      const radix = call(kvm.KVM_CHECK_EXTENSION, { fd: own.kvm, extension: MMU_RADIX })
+      const radix = call(kvm.KVM_CHECK_EXTENSION, { fd: own.kvm, extension: KVM_CAP.PPC_MMU_RADIX })
       if (radix.rule !== 'supported') return unmodelled('a guest without a radix MMU')
       // Its program lies in a slot that no other command knows.
       if (own.vcpu !== undefined) call(CLOSE, { fd: own.vcpu })
@@ -225,7 +227,7 @@ export function kvmRuns(call: ProcessCall, { container, group: groupFd }: OtherF
     },
     ...tableRuns(call, own),
     vfiodev: () => {
-      const answer = call(kvm.KVM_CREATE_DEVICE, { fd: own.vm, type: VFIO_TYPE })
+      const answer = call(kvm.KVM_CREATE_DEVICE, { fd: own.vm, type: KVM_DEV_TYPE_VFIO })
       own.device = answer.code === 'OK' ? outputOf(answer, 'device_fd') : NO_FD
       return returned(answer)
     },

@@ -1,3 +1,5 @@
+import { U64_MAX } from '../../bits/u64.ts'
+
 /**
  * A small language for the shape of documents. One schema gives the validator (`checkValue`), the normalised typed
  * value, and the JSON Schema (`jsonSchemaOf`). Schemas do not recurse, so documents have a bounded depth.
@@ -136,7 +138,7 @@ export const word = (what: string, bits = 64) =>
   })
 
 /** A number of bytes: a `word` that may be written with a unit. */
-export const bytes = (what: string, { min = 0n, max = (1n << 64n) - 1n } = {}) =>
+export const bytes = (what: string, { min = 0n, max = U64_MAX } = {}) =>
   typed<bigint>({ kind: 'integer', what, min, max, as: 'bigint', sizes: true })
 
 /** One of some numbers of bytes, in ascending order. */

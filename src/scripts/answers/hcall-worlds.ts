@@ -2,6 +2,7 @@ import type { Answer, Value } from '../../bits/answer.ts'
 import type { CallDecl, Verb } from '../../bits/call.ts'
 import * as kvm from '../../kernel/kvm/calls.ts'
 import { CREATE_PE_DMA_WINDOW } from '../../kernel/qemu/calls.ts'
+import { TCE_HCALL_R3 } from '../../kernel/tce-hcalls.ts'
 import { OPEN } from '../../kernel/vfio/calls.ts'
 import { createMachine } from '../../machine/create-machine.ts'
 import { describeMachine } from '../../machine/description.ts'
@@ -76,7 +77,7 @@ export function kvmWorld(profile: string): HcallWorld {
   must(perform(PROC_MMAP, { address: GUEST_AT, bytes: RAM_BYTES, fixed: true }))
   const vm = fd(kvm.KVM_CREATE_VM, { fd: fd(OPEN, { path: '/dev/kvm' }), type: 0n })
   must(perform(kvm.KVM_SET_USER_MEMORY_REGION, { fd: vm, bytes: RAM_BYTES, vaddr: GUEST_AT }))
-  for (const arg0 of [0x138n, 0x13cn])
+  for (const arg0 of [TCE_HCALL_R3.H_STUFF_TCE, TCE_HCALL_R3.H_PUT_TCE_INDIRECT])
     must(perform(kvm.KVM_ENABLE_CAP, { fd: vm, cap: 104n, arg0, arg1: 1n }))
   const vcpu = fd(kvm.KVM_CREATE_VCPU, { fd: vm, id: 0n })
   must(

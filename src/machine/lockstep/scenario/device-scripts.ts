@@ -1,7 +1,7 @@
 import { agentCommandOf } from '../../../reader/kernel-answers-line.ts'
 import type { AgentScript } from '../agent-script.ts'
 import type { RandomGroup } from '../random-script.ts'
-import { pokeCommands } from './kernel-calls.ts'
+import { pokeCommands } from './kernel-process-steps.ts'
 
 /** Where the process that loads a device has its page, and where on the bus. */
 const STAGE = 0x2_0000_0000n

@@ -1,5 +1,6 @@
 import type { Answer } from '../../../bits/answer.ts'
 import { assert, IommulatorError } from '../../../bits/errors.ts'
+import { U64_MAX } from '../../../bits/u64.ts'
 import { Judge } from '../../../check/judge.ts'
 import { PROC_FORK } from '../../../memory/proc-calls.ts'
 import { type AgentCommand, agentCommandOf } from '../../../reader/kernel-answers-line.ts'
@@ -17,8 +18,9 @@ import type { RandomGroup } from '../random-script.ts'
 import { declarationOf } from './declaration.ts'
 import { DeviceBuffers } from './device-buffers.ts'
 import { dumpName, dumpScript, loadScript } from './device-scripts.ts'
-import { type Args, KERNEL_CALLS, type Translated, UNLIMITED } from './kernel-calls.ts'
 import { kernelMachineFaults, peerDevices } from './kernel-machine.ts'
+import type { Args, Translated } from './kernel-step.ts'
+import { KERNEL_STEPS } from './kernel-steps.ts'
 import { AgentVariables, type PeerDevices } from './kernel-variables.ts'
 import { KernelWatch } from './kernel-watch.ts'
 import type { LeftOut } from './plan.ts'
@@ -148,7 +150,7 @@ class Pass {
     const changes = ({ operation: { verb, call } }: Step) =>
       verb === 'proc' && (call === 'setrlimit' || call === 'capset')
     if (first === undefined) return []
-    if (first.memlockBytes === UNLIMITED && !this.#scenario.steps.some(changes)) return []
+    if (first.memlockBytes === U64_MAX && !this.#scenario.steps.some(changes)) return []
     return [
       agentCommandOf('rlimit', { bytes: first.memlockBytes }),
       ...(first.hasIpcLock ? [] : [agentCommandOf('dropcap', {})]),
@@ -181,7 +183,7 @@ class Pass {
     const actor = by?.process ?? (args['process'] as string | undefined) ?? this.#process
     if (actor !== this.#process) return `the agent is one process, ${this.#process}`
     if (this.#hasEnded) return 'the agent has ended'
-    const known = KERNEL_CALLS[`${verb} ${call}`]
+    const known = KERNEL_STEPS[`${verb} ${call}`]
     if (known === undefined) return `the agent has no command for ${verb} ${call}`
     const complete = completed(step)
     if (typeof complete === 'string') return complete
@@ -231,7 +233,7 @@ class Pass {
   #note({ operation: { verb, call } }: Step, step: number, told: Done): void {
     const { commands, asked = -1, read, whenDone } = told
     const first = this.#commands.length - commands.length
-    const outputs = KERNEL_CALLS[`${verb} ${call}`]?.outputs ?? {}
+    const outputs = KERNEL_STEPS[`${verb} ${call}`]?.outputs ?? {}
     const at = asked < 0 ? undefined : first + asked
     const shown = read && { read: { process: dumpName(read.address), at: read.at, bytes: read.bytes } }
     this.#asked.push({ step, at, outputs, ...shown })

@@ -1,3 +1,4 @@
+import { TCE_HCALL_R3 } from '../../../kernel/tce-hcalls.ts'
 import { type AgentCommand, agentCommandOf } from '../../../reader/kernel-answers-line.ts'
 import type { AgentSaid } from '../../replay/kernel-answers-said.ts'
 
@@ -12,8 +13,7 @@ const QUESTIONS_MAX = 64
 /** Bytes of a DMA that are looked for. */
 const PEEK_BYTES_MAX = 512n
 
-const LIOBN_HCALLS: readonly bigint[] = [0x20n, 0x1cn, 0x138n, 0x13cn]
-const H_PUT_TCE = 0x20n
+const LIOBN_HCALLS: readonly bigint[] = Object.values(TCE_HCALL_R3)
 
 interface Table {
   readonly number: number
@@ -139,7 +139,7 @@ export class KernelWatch {
     if (page >= table.offset) this.#show(table.number, page - table.offset)
     const gpa = tce & ~((1n << table.pageShift) - 1n)
     const slot = this.#slots.findLast((s) => gpa >= s.gpa && gpa < s.gpa + s.bytes)
-    if (nr !== H_PUT_TCE || slot === undefined || (tce & 3n) === 0n) return
+    if (nr !== TCE_HCALL_R3.H_PUT_TCE || slot === undefined || (tce & 3n) === 0n) return
     this.#mappings.push({
       iova: page << table.pageShift,
       bytes: 1n << table.pageShift,

@@ -1,6 +1,7 @@
 import type { Answer } from '../../../bits/answer.ts'
 import { hexDigits } from '../../../bits/byte-text.ts'
 import { assert, IommulatorError } from '../../../bits/errors.ts'
+import { TCE_HCALL_R3 } from '../../../kernel/tce-hcalls.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 import { completeArguments } from '../../arguments.ts'
 import { createMachine } from '../../create-machine.ts'
@@ -43,8 +44,7 @@ const DEVICE = 'edu'
 /** Where bytes on their way to and from the buffer of the device lie. */
 const STAGE = 0xfff_0000
 const LIOBN = 0x8000_0000n
-const H_PUT_TCE = 0x20n
-const H_GET_TCE = 0x1cn
+const { H_PUT_TCE, H_GET_TCE } = TCE_HCALL_R3
 const READ_WRITE = 3n
 const RESET: PseriesStep = { kind: 'rtas', token: 0x2029, nret: 1, args: [0, 0x0800_0000, 0x2000_0000] }
 /** Entries that are looked at behind the last step. */
