@@ -9,7 +9,7 @@ export type DmaDir = 0 | 1 | 2 | 3
 
 /**
  * Words of neighbouring entries, lent for changes in place: big-endian lanes, high first, two to an entry. Who changes
- * them tells the table (`note`), and keeps them no longer than until somebody else may change a level.
+ * them tells the table (`note`); where somebody else may have changed a level since, `isLent` is asked first.
  */
 export interface LentEntries {
   /** Slots (entries from the start of the table): the first, and the one behind the last. */

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { Value } from '../../src/bits/answer.ts'
 import type { CallDecl } from '../../src/bits/call.ts'
 import * as kvm from '../../src/kernel/kvm/calls.ts'
+import * as kvmDevice from '../../src/kernel/kvm/device-calls.ts'
 import {
   KVM_H_GET_TCE,
   KVM_H_PUT_TCE,
@@ -191,10 +192,11 @@ describe('H_PUT_TCE', () => {
     world.call(VFIO_IOMMU_SPAPR_TCE_REMOVE, { fd: containerFd, start_addr: 0n })
     const window = { page_shift: 16n, window_bytes: 1n << 28n, levels: 1n }
     world.call(VFIO_IOMMU_SPAPR_TCE_CREATE, { fd: containerFd, ...window })
-    world.call(kvm.KVM_DEV_VFIO_GROUP_ADD, { fd: world.device, group: groupFd })
+    world.call(kvmDevice.KVM_DEV_VFIO_GROUP_ADD, { fd: world.device, group: groupFd })
     const table = world.tableFd
     expect(
-      world.call(kvm.KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, { fd: world.device, group: groupFd, table }).rule,
+      world.call(kvmDevice.KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, { fd: world.device, group: groupFd, table })
+        .rule,
     ).toBe('done')
     const [first, second] = [world.hw, (world.vfio.group(1)!.table as FakeGroup).tables[0]!]
     expect([put(world, 0n, 3n).rule, world.mapped()]).toEqual(['done', 3])

@@ -1,17 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import type { Value } from '../../src/bits/answer.ts'
 import type { CallDecl } from '../../src/bits/call.ts'
+import { KVM_CREATE_SPAPR_TCE_64, KVM_CREATE_VM, READ_TCE } from '../../src/kernel/kvm/calls.ts'
 import {
-  KVM_CREATE_SPAPR_TCE_64,
-  KVM_CREATE_VM,
   KVM_DEV_VFIO_GROUP_ADD,
   KVM_DEV_VFIO_GROUP_DEL,
   KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE,
   KVM_GET_DEVICE_ATTR,
   KVM_HAS_DEVICE_ATTR,
   KVM_SET_DEVICE_ATTR,
-  READ_TCE,
-} from '../../src/kernel/kvm/calls.ts'
+} from '../../src/kernel/kvm/device-calls.ts'
 import { KVM_H_PUT_TCE } from '../../src/kernel/kvm/hcall-calls.ts'
 import { NO_GROUP_WARNING } from '../../src/kernel/kvm/kvm-vfio-device.ts'
 import { STRUCTS } from '../../src/kernel/kvm/structs.ts'

@@ -3,12 +3,10 @@ import type { Answer, Value } from '../../src/bits/answer.ts'
 import type { CallDecl } from '../../src/bits/call.ts'
 import {
   KVM_CHECK_EXTENSION,
-  KVM_CREATE_DEVICE,
   KVM_CREATE_SPAPR_TCE,
   KVM_CREATE_SPAPR_TCE_64,
   KVM_CREATE_VCPU,
   KVM_CREATE_VM,
-  KVM_DEV_VFIO_GROUP_ADD,
   KVM_ENABLE_CAP,
   KVM_PPC_CONFIGURE_V3_MMU,
   KVM_SET_USER_MEMORY_REGION,
@@ -16,6 +14,7 @@ import {
   READ_TCE,
   WRITE_TCE,
 } from '../../src/kernel/kvm/calls.ts'
+import { KVM_CREATE_DEVICE, KVM_DEV_VFIO_GROUP_ADD } from '../../src/kernel/kvm/device-calls.ts'
 import { STRUCTS } from '../../src/kernel/kvm/structs.ts'
 import { encodeStruct } from '../../src/kernel/user-struct.ts'
 import { CLOSE, MMAP_DEVICE, MUNMAP_DEVICE, OPEN, VFIO_GET_API_VERSION } from '../../src/kernel/vfio/calls.ts'

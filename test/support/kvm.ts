@@ -2,6 +2,7 @@ import type { Answer, CallHandler, Value } from '../../src/bits/answer.ts'
 import type { CallDecl } from '../../src/bits/call.ts'
 import { resolveProfile } from '../../src/bits/errata.ts'
 import * as kvm from '../../src/kernel/kvm/calls.ts'
+import * as kvmDevice from '../../src/kernel/kvm/device-calls.ts'
 import { KVM_ERRATA } from '../../src/kernel/kvm/errata.ts'
 import { kvmHandlers } from '../../src/kernel/kvm/handlers.ts'
 import { Kvm } from '../../src/kernel/kvm/kvm.ts'
@@ -109,21 +110,21 @@ export function withHardware(options: KvmWorldOptions = {}, more: Args = {}) {
     window_bytes: windowBytes,
     levels,
   })
-  const made = call(kvm.KVM_CREATE_DEVICE, { fd: vm, type: 4n })
+  const made = call(kvmDevice.KVM_CREATE_DEVICE, { fd: vm, type: 4n })
   if (made.code !== 'OK') throw new Error(`${made.rule} instead of a device`)
   const device = made.outputs['device_fd'] as bigint
   const hw = (world.vfio.group(0)!.table as FakeGroup).tables[0]
   if (hw === null || hw === undefined) throw new Error('no hardware table')
   const region = memory.find(qemu.mm, UA, registeredBytes)
   const attach = (table = world.tableFd) =>
-    call(kvm.KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, { fd: device, group: groupFd, table })
+    call(kvmDevice.KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, { fd: device, group: groupFd, table })
   return { ...world, fdOf, containerFd, groupFd, device, hw, attach, mapped: () => memory.mappedOf(region) }
 }
 
 /** With the group added, and the hardware table behind the table of the guest. */
 export function withAttached(options: KvmWorldOptions = {}, more: Args = {}) {
   const world = withHardware(options, more)
-  world.call(kvm.KVM_DEV_VFIO_GROUP_ADD, { fd: world.device, group: world.groupFd })
+  world.call(kvmDevice.KVM_DEV_VFIO_GROUP_ADD, { fd: world.device, group: world.groupFd })
   const attached = world.attach()
   return { ...world, attached }
 }

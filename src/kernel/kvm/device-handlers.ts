@@ -10,7 +10,7 @@ import {
   KVM_GET_DEVICE_ATTR,
   KVM_HAS_DEVICE_ATTR,
   KVM_SET_DEVICE_ATTR,
-} from './calls.ts'
+} from './device-calls.ts'
 import type { GuestTceTable } from './guest-tce-table.ts'
 import type { Kvm } from './kvm.ts'
 import { isFound, isOthers, kvmHandler, targetOf } from './kvm-call.ts'

@@ -7,7 +7,6 @@ import { type Outcome, type Stop, unknown } from '../outcome.ts'
 import type { ProcessCall, StructCall } from '../process-call.ts'
 import {
   KVM_CHECK_EXTENSION,
-  KVM_CREATE_DEVICE,
   KVM_CREATE_SPAPR_TCE,
   KVM_CREATE_SPAPR_TCE_64,
   KVM_CREATE_VCPU,
@@ -16,6 +15,7 @@ import {
   KVM_PPC_CONFIGURE_V3_MMU,
   KVM_SET_USER_MEMORY_REGION,
 } from './calls.ts'
+import { KVM_CREATE_DEVICE } from './device-calls.ts'
 import { chargedPages, hasRoomForRecord, tablePages } from './guest-tce-table.ts'
 import { type GuestWindow, windowEntries } from './guest-window.ts'
 import type { Kvm } from './kvm.ts'

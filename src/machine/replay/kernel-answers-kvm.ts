@@ -1,6 +1,7 @@
 import { answerNumber } from '../../bits/answer.ts'
 import type { CallDecl } from '../../bits/call.ts'
 import * as kvm from '../../kernel/kvm/calls.ts'
+import * as kvmDevice from '../../kernel/kvm/device-calls.ts'
 import * as hcalls from '../../kernel/kvm/hcall-calls.ts'
 import { KVM_CAP, KVM_DEV_TYPE_VFIO } from '../../kernel/kvm-numbers.ts'
 import { TCE_HCALL_R3 } from '../../kernel/tce-hcalls.ts'
@@ -227,23 +228,23 @@ export function kvmRuns(call: ProcessCall, { container, group: groupFd }: OtherF
     },
     ...tableRuns(call, own),
     vfiodev: () => {
-      const answer = call(kvm.KVM_CREATE_DEVICE, { fd: own.vm, type: KVM_DEV_TYPE_VFIO })
+      const answer = call(kvmDevice.KVM_CREATE_DEVICE, { fd: own.vm, type: KVM_DEV_TYPE_VFIO })
       own.device = answer.code === 'OK' ? outputOf(answer, 'device_fd') : NO_FD
       return returned(answer)
     },
     vfioclose: close('device'),
-    vfioadd: oneCall(call, kvm.KVM_DEV_VFIO_GROUP_ADD, (args) => ({
+    vfioadd: oneCall(call, kvmDevice.KVM_DEV_VFIO_GROUP_ADD, (args) => ({
       fd: own.device,
       group: groupFd(args),
     })),
-    vfiodel: oneCall(call, kvm.KVM_DEV_VFIO_GROUP_DEL, (args) => ({
+    vfiodel: oneCall(call, kvmDevice.KVM_DEV_VFIO_GROUP_DEL, (args) => ({
       fd: own.device,
       group: groupFd(args),
     })),
     vfiotce: (args: AgentArgs) =>
       u64(args, 'table') < TABLES
         ? returned(
-            call(kvm.KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, {
+            call(kvmDevice.KVM_DEV_VFIO_GROUP_SET_SPAPR_TCE, {
               fd: own.device,
               group: groupFd(args),
               table: own.tables[Number(u64(args, 'table'))]?.fd ?? NO_FD,

@@ -112,7 +112,7 @@ function overview(runs: readonly RecordedRun[], counts: readonly RuleCounts[]): 
     '## The recordings',
     '',
     paragraph(
-      '[How each was made](../../recordings/README.md). The profile is that of the machine that was recorded; the model runs with its errata. The emulated host bridges below a kernel have Q13 to Q15 as well.',
+      '[How each was made](../../recordings/README.md). The profile is that of the machine that was recorded; the model runs with its errata. The emulated host bridges below a kernel have Q13 to Q16 as well.',
     ),
     '',
     recordingTable(runs),
