@@ -1,6 +1,7 @@
 import { hex } from '../bits/u64.ts'
 import type { EventFields, EventKind, TraceRecord } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
+import { IOTLB_DESCRIBERS } from './describe-iotlb.ts'
 import { bytesText, counted, directionText } from './words.ts'
 
 /** What words for a record need to know of a window. */
@@ -225,6 +226,7 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
     const [what, end] = count === 1 ? ['a mapping', 'es'] : [`${count} mappings`, '']
     return `${what} of ${regionText(e)} ${e.delta > 0 ? `come${end.slice(1)}` : `go${end}`}${countsText(e)}`
   },
+  ...IOTLB_DESCRIBERS,
   'device.add': (e) => `${e.device} appears below ${e.unit}, DMA mask ${hex(e.mask)}`,
   'device.remove': (e) => `the driver of ${e.device} ended`,
   warning: (e) => `${e.layer} warns: ${e.text}`,

@@ -314,6 +314,92 @@ export const EVENTS = declareEvents({
       delta: 'i32',
     },
   },
+  'iotlb.new': {
+    doc: 'A vhost device begins with an empty IOTLB (Linux vhost: VIRTIO_F_ACCESS_PLATFORM is acknowledged); the one that it had before is gone with its maps. `limit` is how many maps it keeps.',
+    fields: { iotlb: 'u32', device: 'name', limit: 'u32' },
+  },
+  'iotlb.fill': {
+    doc: 'A map enters an IOTLB: the bytes [iova, last] are at user address `ua` on, for `perm` (1 the device reads, 2 writes, 3 both). `map` is its number, which no other map of the run has. Older maps of the same bytes stay, and win.',
+    fields: { iotlb: 'u32', map: 'u32', iova: 'u64', last: 'u64', ua: 'u64', perm: 'u32' },
+  },
+  'iotlb.drop': {
+    doc: 'Every map of an IOTLB that overlaps [iova, last] goes, whole: `maps` of them. `why` is invalidate or reset.',
+    fields: { iotlb: 'u32', iova: 'u64', last: 'u64', maps: 'page', why: 'name' },
+  },
+  'iotlb.evict': {
+    doc: 'An IOTLB is full: its oldest map makes room.',
+    fields: { iotlb: 'u32', map: 'u32', iova: 'u64', last: 'u64' },
+  },
+  'iotlb.miss': {
+    doc: 'A vhost device does not find a bus address, and asks for it (`access` 1 to read, 2 to write) on behalf of a queue, which waits.',
+    fields: { iotlb: 'u32', queue: 'u32', iova: 'u64', access: 'u32', line: 'u32' },
+  },
+  'iotlb.refuse': {
+    doc: 'A map of an IOTLB does not allow an access; the queue has an error.',
+    fields: { iotlb: 'u32', queue: 'u32', iova: 'u64', access: 'u32', code: 'i32' },
+  },
+  'iotlb.use': {
+    doc: 'A vhost device reaches `bytes` at a bus address through a map, at user address `ua` on; `kind` is 0 for a buffer, 1 descriptors, 2 available ring, 3 used ring, and 4 more where a remembered pointer was used and no map looked at.',
+    fields: {
+      iotlb: 'u32',
+      map: 'u32',
+      iova: 'u64',
+      ua: 'u64',
+      bytes: 'u32',
+      write: 'u32',
+      kind: 'u32',
+      line: 'u32',
+    },
+  },
+  'vhost.message': {
+    doc: 'A message of the IOTLB protocol: `from` says who sent it, `type` is 1 MISS, 2 UPDATE, 3 INVALIDATE, 4 ACCESS_FAIL, `code` what came of it (0 taken).',
+    fields: {
+      device: 'name',
+      from: 'name',
+      type: 'u32',
+      iova: 'u64',
+      bytes: 'u64',
+      ua: 'u64',
+      perm: 'u32',
+      code: 'i32',
+    },
+  },
+  'vhost.queue': {
+    doc: 'A queue of a vhost device comes to another state: runs, waits (for a miss), woken, stopped, failed.',
+    fields: { device: 'name', queue: 'u32', state: 'name', code: 'i32' },
+  },
+  'domain.attach': {
+    doc: 'A device is behind the page tables of a domain of a VT-d unit from now on; `ats` is 1 where it has a TLB of its own that the driver flushes.',
+    fields: { device: 'name', domain: 'u32', ats: 'u32' },
+  },
+  'domain.map': {
+    doc: 'Page tables of a domain map [iova, iova + bytes) to `gpa` on, for `perm` (1 read, 2 write, 3 both). `how` is 0 where the log or the driver says so, 1 where a translation shows it.',
+    fields: { domain: 'u32', iova: 'u64', bytes: 'u64', gpa: 'u64', perm: 'u32', how: 'u32' },
+  },
+  'domain.unmap': {
+    doc: 'Page tables of a domain do not map [iova, iova + bytes) any more.',
+    fields: { domain: 'u32', iova: 'u64', bytes: 'u64', how: 'u32' },
+  },
+  'domain.flush': {
+    doc: 'Software has a VT-d unit forget: `scope` 1 everything, 2 a domain, 3 pages [iova, iova + bytes) of a domain, 4 the TLB of the device `source` for that range, 5 the context entry of the device.',
+    fields: {
+      unit: 'name',
+      scope: 'u32',
+      domain: 'u32',
+      source: 'u32',
+      iova: 'u64',
+      bytes: 'u64',
+      line: 'u32',
+    },
+  },
+  'domain.wait': {
+    doc: 'An invalidation wait of a VT-d unit completed: software takes all flushes before it for done.',
+    fields: { unit: 'name', line: 'u32' },
+  },
+  'domain.notify': {
+    doc: 'QEMU tells the listener of a device of [iova, last] (`flag` 1 UNMAP, 2 MAP, 4 DEVIOTLB_UNMAP).',
+    fields: { device: 'name', flag: 'u32', iova: 'u64', last: 'u64', ua: 'u64', perm: 'u32' },
+  },
   'device.add': {
     doc: 'A device appears below a unit; `mask` is its DMA mask.',
     fields: { device: 'name', unit: 'name', mask: 'u64' },

@@ -176,6 +176,66 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       { region: 1, process: 'vmm', ua: 0x1000n, pages: 1, used: 1, mapped: 2, delta: 1 },
       'a mapping of region 1, 1 page of vmm at 0x1000, comes (used 1, mapped 2)',
     ],
+    'iotlb.new': [{ iotlb: 1, device: 'net', limit: 2048 }, 'net begins with an empty IOTLB (number 1)'],
+    'iotlb.fill': [
+      { iotlb: 1, map: 3, iova: 0x1000n, last: 0x1fffn, ua: 0x7f00_0000_1000n, perm: 3 },
+      'map 3 enters IOTLB 1: [0x1000, 0x1fff] is user address 0x7f0000001000, for the device to read and write',
+    ],
+    'iotlb.drop': [
+      { iotlb: 1, iova: 0x1000n, last: 0x1fffn, maps: 1, why: 'invalidate' },
+      'IOTLB 1 drops what overlaps [0x1000, 0x1fff]: 1 map (invalidate)',
+    ],
+    'iotlb.evict': [
+      { iotlb: 1, map: 2, iova: 0n, last: 0xfffn },
+      'IOTLB 1 is full: its oldest map, 2 of [0x0, 0xfff], makes room',
+    ],
+    'iotlb.miss': [
+      { iotlb: 1, queue: 0, iova: 0x2000n, access: 1, line: 0 },
+      'queue 0 of IOTLB 1 asks for bus address 0x2000, to read',
+    ],
+    'iotlb.refuse': [
+      { iotlb: 1, queue: 0, iova: 0x2000n, access: 2, code: -1 },
+      'queue 0 of IOTLB 1 may not write bus address 0x2000: -1',
+    ],
+    'iotlb.use': [
+      { iotlb: 1, map: 3, iova: 0x1010n, ua: 0x7f00_0000_1010n, bytes: 16, write: 1, kind: 0, line: 0 },
+      'the vhost device of IOTLB 1 writes 16 bytes of its buffer at bus address 0x1010 through map 3, at user address 0x7f0000001010',
+    ],
+    'vhost.message': [
+      {
+        device: 'net',
+        from: 'qemu',
+        type: 2,
+        iova: 0x1000n,
+        bytes: 0x1000n,
+        ua: 0x7f00_0000_1000n,
+        perm: 3,
+        code: 0,
+      },
+      'qemu sends UPDATE 0x1000 + 4 KiB is user address 0x7f0000001000 (net)',
+    ],
+    'vhost.queue': [{ device: 'net', queue: 1, state: 'waits', code: -11 }, 'queue 1 of net: waits (-11)'],
+    'domain.attach': [
+      { device: 'net', domain: 5, ats: 1 },
+      'net is in domain 5, with a TLB of its own (ATS)',
+    ],
+    'domain.map': [
+      { domain: 5, iova: 0x1000n, bytes: 0x1000n, gpa: 0x9000n, perm: 1, how: 1 },
+      'domain 5 maps bus address 0x1000 + 4 KiB to memory 0x9000, to read (seen by a translation)',
+    ],
+    'domain.unmap': [
+      { domain: 5, iova: 0x1000n, bytes: 0x1000n, how: 0 },
+      'domain 5 unmaps bus address 0x1000 + 4 KiB',
+    ],
+    'domain.flush': [
+      { unit: 'vtd', scope: 2, domain: 5, source: 0, iova: 0n, bytes: 0n, line: 0 },
+      'vtd is told to forget domain 5',
+    ],
+    'domain.wait': [{ unit: 'vtd', line: 0 }, 'vtd says that all flushes before are done'],
+    'domain.notify': [
+      { device: 'net', flag: 4, iova: 0n, last: 0xfedf_ffffn, ua: 0n, perm: 0 },
+      'QEMU tells the listener of net: DEVIOTLB_UNMAP [0x0, 0xfedfffff]',
+    ],
     'device.add': [
       { device: 'nic', unit: 'phb0', mask: 0xffff_ffffn },
       'nic appears below phb0, DMA mask 0xffffffff',

@@ -1,0 +1,81 @@
+import { hex } from '../bits/u64.ts'
+import type { EventFields, EventKind } from '../trace/event.ts'
+import { bytesText, counted, directionText } from './words.ts'
+
+type IotlbKind = Extract<EventKind, `iotlb.${string}` | `vhost.${string}` | `domain.${string}`>
+
+const QUEUE_PARTS = ['its buffer', 'descriptors', 'the available ring', 'the used ring'] as const
+/** Added to the kind of a use where no map was looked at. */
+export const REMEMBERED = 4
+
+const MESSAGES: readonly (string | undefined)[] = [
+  undefined,
+  'MISS',
+  'UPDATE',
+  'INVALIDATE',
+  'ACCESS_FAIL',
+  'BATCH_BEGIN',
+  'BATCH_END',
+]
+/** A message of the IOTLB protocol by its number. */
+export const messageText = (type: number): string => MESSAGES[type] ?? `message ${type}`
+
+const rangeText = (iova: bigint, last: bigint): string => `[${hex(iova)}, ${hex(last)}]`
+const spanText = (iova: bigint, bytes: bigint): string =>
+  bytes === 0n ? `${hex(iova)} and all behind it` : `${hex(iova)} + ${bytesText(Number(bytes))}`
+const guessText = (how: number): string => (how === 1 ? ' (seen by a translation)' : '')
+const FLAGS: readonly (string | undefined)[] = [undefined, 'UNMAP', 'MAP', undefined, 'DEVIOTLB_UNMAP']
+
+function flushText(e: EventFields<'domain.flush'>): string {
+  const who = e.unit || 'the unit'
+  if (e.scope === 1) return `${who} is told to forget all translations`
+  if (e.scope === 2) return `${who} is told to forget domain ${e.domain}`
+  const pages = spanText(e.iova, e.bytes)
+  if (e.scope === 3) return `${who} is told to forget bus address ${pages} of domain ${e.domain}`
+  if (e.scope === 4) return `the device ${hex(BigInt(e.source))} is told to forget bus address ${pages}`
+  return `${who} is told to forget the context entry of ${hex(BigInt(e.source))}`
+}
+
+/** Words for the records of vhost and of what QEMU's vIOMMU tells it. */
+export const IOTLB_DESCRIBERS: { readonly [K in IotlbKind]: (e: EventFields<K>) => string } = {
+  'iotlb.new': (e) => `${e.device || 'a vhost device'} begins with an empty IOTLB (number ${e.iotlb})`,
+  'iotlb.fill': (e) =>
+    `map ${e.map} enters IOTLB ${e.iotlb}: ${rangeText(e.iova, e.last)} is user address ${hex(e.ua)}, ` +
+    `for the device to ${directionText(e.perm)}`,
+  'iotlb.drop': (e) =>
+    `IOTLB ${e.iotlb} drops what overlaps ${rangeText(e.iova, e.last)}: ${counted(e.maps, 'map')} (${e.why})`,
+  'iotlb.evict': (e) =>
+    `IOTLB ${e.iotlb} is full: its oldest map, ${e.map} of ${rangeText(e.iova, e.last)}, makes room`,
+  'iotlb.miss': (e) =>
+    `queue ${e.queue} of IOTLB ${e.iotlb} asks for bus address ${hex(e.iova)}, to ${directionText(e.access)}`,
+  'iotlb.refuse': (e) =>
+    `queue ${e.queue} of IOTLB ${e.iotlb} may not ${directionText(e.access)} bus address ${hex(e.iova)}: ${e.code}`,
+  'iotlb.use': (e) => {
+    const how = e.kind >= REMEMBERED ? 'a remembered pointer' : `map ${e.map}`
+    const part = QUEUE_PARTS[e.kind % REMEMBERED] as string
+    return (
+      `the vhost device of IOTLB ${e.iotlb} ${e.write === 1 ? 'writes' : 'reads'} ${counted(e.bytes, 'byte')} of ` +
+      `${part} at bus address ${hex(e.iova)} through ${how}, at user address ${hex(e.ua)}`
+    )
+  },
+  'vhost.message': (e) => {
+    const what = messageText(e.type)
+    const range = e.bytes === 0n ? hex(e.iova) : spanText(e.iova, e.bytes)
+    const to = e.type === 2 ? ` is user address ${hex(e.ua)}` : ''
+    const outcome = e.code === 0 ? '' : `: refused with ${e.code}`
+    return `${e.from || 'somebody'} sends ${what} ${range}${to} (${e.device || 'a vhost device'})${outcome}`
+  },
+  'vhost.queue': (e) =>
+    `queue ${e.queue} of ${e.device || 'a vhost device'}: ${e.state}${e.code === 0 ? '' : ` (${e.code})`}`,
+  'domain.attach': (e) =>
+    `${e.device} is in domain ${e.domain}${e.ats === 1 ? ', with a TLB of its own (ATS)' : ''}`,
+  'domain.map': (e) =>
+    `domain ${e.domain} maps bus address ${spanText(e.iova, e.bytes)} to memory ${hex(e.gpa)}, ` +
+    `to ${directionText(e.perm)}${guessText(e.how)}`,
+  'domain.unmap': (e) =>
+    `domain ${e.domain} unmaps bus address ${spanText(e.iova, e.bytes)}${guessText(e.how)}`,
+  'domain.flush': flushText,
+  'domain.wait': (e) => `${e.unit || 'the unit'} says that all flushes before are done`,
+  'domain.notify': (e) =>
+    `QEMU tells the listener of ${e.device || 'a device'}: ${FLAGS[e.flag] ?? `flag ${e.flag}`} ${rangeText(e.iova, e.last)}`,
+}
