@@ -5,7 +5,7 @@ import { bytesText, counted, directionText } from './words.ts'
 type IotlbKind = Extract<EventKind, `iotlb.${string}` | `vhost.${string}` | `domain.${string}`>
 
 const QUEUE_PARTS = ['its buffer', 'descriptors', 'the available ring', 'the used ring'] as const
-/** Added to the kind of a use where no map was looked at. */
+/** Added to the part of a use where no map was looked at. */
 export const REMEMBERED = 4
 
 const MESSAGES: readonly (string | undefined)[] = [
@@ -51,8 +51,8 @@ export const IOTLB_DESCRIBERS: { readonly [K in IotlbKind]: (e: EventFields<K>) 
   'iotlb.refuse': (e) =>
     `queue ${e.queue} of IOTLB ${e.iotlb} may not ${directionText(e.access)} bus address ${hex(e.iova)}: ${e.code}`,
   'iotlb.use': (e) => {
-    const how = e.kind >= REMEMBERED ? 'a remembered pointer' : `map ${e.map}`
-    const part = QUEUE_PARTS[e.kind % REMEMBERED] as string
+    const how = e.part >= REMEMBERED ? 'a remembered pointer' : `map ${e.map}`
+    const part = QUEUE_PARTS[e.part % REMEMBERED] as string
     return (
       `the vhost device of IOTLB ${e.iotlb} ${e.write === 1 ? 'writes' : 'reads'} ${counted(e.bytes, 'byte')} of ` +
       `${part} at bus address ${hex(e.iova)} through ${how}, at user address ${hex(e.ua)}`

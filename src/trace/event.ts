@@ -20,6 +20,8 @@ export const slotsOf = (type: FieldType): number => (type === 'u64' || type === 
 function declareEvents<const E extends Readonly<Record<string, EventDecl>>>(events: E): E {
   for (const [kind, { fields }] of Object.entries(events)) {
     const used = Object.values(fields).reduce((n, t) => n + slotsOf(t), 0)
+    if ('kind' in fields)
+      throw new IommulatorError('ERR_DECLARATION', `event ${kind} has a field called kind`)
     if (used > SLOTS) throw new IommulatorError('ERR_DECLARATION', `event ${kind} needs ${used} slots`)
   }
   return Object.freeze(events)
@@ -339,7 +341,7 @@ export const EVENTS = declareEvents({
     fields: { iotlb: 'u32', queue: 'u32', iova: 'u64', access: 'u32', code: 'i32' },
   },
   'iotlb.use': {
-    doc: 'A vhost device reaches `bytes` at a bus address through a map, at user address `ua` on; `kind` is 0 for a buffer, 1 descriptors, 2 available ring, 3 used ring, and 4 more where a remembered pointer was used and no map looked at.',
+    doc: 'A vhost device reaches `bytes` at a bus address through a map, at user address `ua` on; `part` is 0 for a buffer, 1 descriptors, 2 available ring, 3 used ring, and 4 more where a remembered pointer was used and no map looked at.',
     fields: {
       iotlb: 'u32',
       map: 'u32',
@@ -347,7 +349,7 @@ export const EVENTS = declareEvents({
       ua: 'u64',
       bytes: 'u32',
       write: 'u32',
-      kind: 'u32',
+      part: 'u32',
       line: 'u32',
     },
   },

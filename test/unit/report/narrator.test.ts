@@ -198,7 +198,7 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       'queue 0 of IOTLB 1 may not write bus address 0x2000: -1',
     ],
     'iotlb.use': [
-      { iotlb: 1, map: 3, iova: 0x1010n, ua: 0x7f00_0000_1010n, bytes: 16, write: 1, kind: 0, line: 0 },
+      { iotlb: 1, map: 3, iova: 0x1010n, ua: 0x7f00_0000_1010n, bytes: 16, write: 1, part: 0, line: 0 },
       'the vhost device of IOTLB 1 writes 16 bytes of its buffer at bus address 0x1010 through map 3, at user address 0x7f0000001010',
     ],
     'vhost.message': [
