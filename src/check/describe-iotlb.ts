@@ -32,8 +32,8 @@ function flushText(e: EventFields<'domain.flush'>): string {
   if (e.scope === 2) return `${who} is told to forget domain ${e.domain}`
   const pages = spanText(e.iova, e.bytes)
   if (e.scope === 3) return `${who} is told to forget bus address ${pages} of domain ${e.domain}`
-  if (e.scope === 4) return `the device ${hex(BigInt(e.source))} is told to forget bus address ${pages}`
-  return `${who} is told to forget the context entry of ${hex(BigInt(e.source))}`
+  if (e.scope === 4) return `the device ${hex(e.source)} is told to forget bus address ${pages}`
+  return `${who} is told to forget the context entry of ${hex(e.source)}`
 }
 
 /** Words for the records of vhost and of what QEMU's vIOMMU tells it. */
@@ -68,7 +68,7 @@ export const IOTLB_DESCRIBERS: { readonly [K in IotlbKind]: (e: EventFields<K>) 
   'vhost.queue': (e) =>
     `queue ${e.queue} of ${e.device || 'a vhost device'}: ${e.state}${e.code === 0 ? '' : ` (${e.code})`}`,
   'domain.attach': (e) =>
-    `${e.device} is in domain ${e.domain}${e.ats === 1 ? ', with a TLB of its own (ATS)' : ''}`,
+    `${e.device} (${hex(e.source)}) is in domain ${e.domain}${e.ats === 1 ? ', with a TLB of its own (ATS)' : ''}`,
   'domain.map': (e) =>
     `domain ${e.domain} maps bus address ${spanText(e.iova, e.bytes)} to memory ${hex(e.gpa)}, ` +
     `to ${directionText(e.perm)}${guessText(e.how)}`,

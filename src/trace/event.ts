@@ -371,8 +371,8 @@ export const EVENTS = declareEvents({
     fields: { device: 'name', queue: 'u32', state: 'name', code: 'i32' },
   },
   'domain.attach': {
-    doc: 'A device is behind the page tables of a domain of a VT-d unit from now on; `ats` is 1 where it has a TLB of its own that the driver flushes.',
-    fields: { device: 'name', domain: 'u32', ats: 'u32' },
+    doc: 'A device, `source` its source id, is behind the page tables of a domain of a VT-d unit from now on; `ats` is 1 where it has a TLB of its own that the driver flushes.',
+    fields: { device: 'name', source: 'u32', domain: 'u32', ats: 'u32' },
   },
   'domain.map': {
     doc: 'Page tables of a domain map [iova, iova + bytes) to `gpa` on, for `perm` (1 read, 2 write, 3 both). `how` is 0 where the log or the driver says so, 1 where a translation shows it.',

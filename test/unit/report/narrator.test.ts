@@ -216,8 +216,8 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
     ],
     'vhost.queue': [{ device: 'net', queue: 1, state: 'waits', code: -11 }, 'queue 1 of net: waits (-11)'],
     'domain.attach': [
-      { device: 'net', domain: 5, ats: 1 },
-      'net is in domain 5, with a TLB of its own (ATS)',
+      { device: 'net', source: 0x100, domain: 5, ats: 1 },
+      'net (0x100) is in domain 5, with a TLB of its own (ATS)',
     ],
     'domain.map': [
       { domain: 5, iova: 0x1000n, bytes: 0x1000n, gpa: 0x9000n, perm: 1, how: 1 },
