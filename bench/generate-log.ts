@@ -29,7 +29,7 @@ const PIECE_BYTES = 256 * 1024
 
 const UNKNOWN = [
   'spapr_cas_pvr current=0x4e1202, explicit_match=1, new=0xf000005',
-  'vhost_user_read req:11 flags:0x5',
+  'virtio_notify vdev 0x55ac8b391e60 vq 0x7f3a1c0040a0',
 ]
 
 interface Mapping {

@@ -9,7 +9,7 @@ const GOOD: readonly string[] = [
   '2025-08-19T20:14:04.791413Z spapr_iommu_pci_put liobn=0x80000000 ioba=0x1000 tce=0x48cc001 ret=0',
   'spapr_iommu_put liobn=0xffffffffffffffff ioba=0x8000000000000000 tce=0x123456789abcdef0 ret=-9223372036854775808',
   'vhost_iotlb_miss (nil) step -1',
-  'vhost_user_write req:1 flags:0x1',
+  'virtio_notify vdev 0x55ac8b391e60 vq 0x7f3a1c0040a0',
   'pci_update_mappings_add d=0x7f00 00:01.0 0,0x40+0x20',
   'spapr_iommu_new_table liobn=0x80000000 table=0x5618057df0a0 fd=2147483647',
   '\x1b[1mQEMU Starting\x1b[0m',

@@ -20,6 +20,7 @@ const DECIMAL = '(0|-?[1-9][0-9]{0,18})'
 const PATTERNS: Record<LogField['kind'], string> = {
   x64: HEX64,
   x32: '(0|[1-9a-f][0-9a-f]{0,7})',
+  x8: '([0-9a-f]{2})',
   d64: DECIMAL,
   d32: DECIMAL,
   u32: DECIMAL,
@@ -47,7 +48,7 @@ function valueIn(kind: LogField['kind'], text: string): bigint | number | string
   if (kind === 'text') return text
   if (kind === 'pointer') return text === '(nil)' ? 0n : BigInt(text)
   if (kind === 'x64') return BigInt(`0x${text}`)
-  if (kind === 'x32') return Number.parseInt(text, 16)
+  if (kind === 'x32' || kind === 'x8') return Number.parseInt(text, 16)
   const value = BigInt(text)
   const [least, most] = RANGES[kind]!
   if (value < least || value > most) return undefined

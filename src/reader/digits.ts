@@ -59,6 +59,14 @@ export function readHex32(view: DataView, at: number, lanes: Int32Array, slot: n
   return at + digits
 }
 
+/** Two hexadecimal digits, and no third one. */
+export function readHex8(view: DataView, at: number, lanes: Int32Array, slot: number): number {
+  const word = view.getInt32(at, true)
+  if ((gathered(notHex(word)) & 7) !== 4) return NO_NUMBER
+  lanes[slot] = hexValue(word) >>> 8
+  return at + 2
+}
+
 /** Up to 16 hexadecimal digits. */
 export function readHex64(view: DataView, at: number, lanes: Int32Array, slot: number): number {
   const end = readHex32(view, at, lanes, slot)

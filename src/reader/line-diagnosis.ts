@@ -69,6 +69,10 @@ function numberAt(line: string, at: number, field: LogField): number | string {
     if (!line.startsWith('0x', at)) return `no address stands for ${field.name}`
     from = at + 2
   }
+  if (field.kind === 'x8') {
+    const digits = /^[0-9a-f]*/.exec(line.slice(at))?.[0] ?? ''
+    return digits.length === 2 ? at + 2 : `no two digits stand for ${field.name}`
+  }
   const hexadecimal = field.kind === 'x64' || field.kind === 'x32' || field.kind === 'pointer'
   const pattern = hexadecimal ? HEX_DIGITS : DECIMAL_DIGITS
   pattern.lastIndex = from

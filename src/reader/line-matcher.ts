@@ -1,6 +1,6 @@
 import { latin1Bytes } from '../bits/byte-text.ts'
 import { assert } from '../bits/errors.ts'
-import { NO_NUMBER, readD32, readD64, readHex32, readHex64, readU32 } from './digits.ts'
+import { NO_NUMBER, readD32, readD64, readHex8, readHex32, readHex64, readU32 } from './digits.ts'
 import { type FieldKind, type LogEvent, type LogFormat, TEXT_BYTES_MAX } from './log-format.ts'
 import type { WordTable } from './word-table.ts'
 
@@ -23,6 +23,7 @@ const OP: Readonly<Record<FieldKind, number>> = {
   u32: 5,
   pointer: 6,
   text: 7,
+  x8: 8,
 }
 const OP_END = 0
 
@@ -32,6 +33,7 @@ const D64 = OP.d64
 const D32 = OP.d32
 const U32 = OP.u32
 const POINTER = OP.pointer
+const X8 = OP.x8
 
 /** Four bytes of a text as a little-endian int32; bytes past its end are 0. */
 const wordAt = (text: string, at: number): number =>
@@ -166,6 +168,7 @@ export class LineMatcher {
       else if (op === X32) p = readHex32(view, p, lanes, slot)
       else if (op === D32) p = readD32(view, p, lanes, slot)
       else if (op === POINTER) p = readPointer(view, p, lanes, slot)
+      else if (op === X8) p = readHex8(view, p, lanes, slot)
       else p = this.#text(bytes, p, lanes, slot)
       if (p < 0) return NO_MATCH
     }
@@ -200,11 +203,12 @@ export class LineMatcher {
     }
   }
 
-  /** A text: it ends where the literal that follows stands last in the line. */
+  /** A text: it ends where the literal that follows stands last in the line, or with the line. */
   #text(bytes: Uint8Array, at: number, lanes: Int32Array, slot: number): number {
     const after = this.#afterText[this.event] as Uint8Array
     let end = at
     while (bytes[end] !== NEWLINE) end++
+    if (after.length === 0 && end > at && bytes[end - 1] === RETURN) end--
     for (end -= after.length; end >= at; end--) if (standsAt(bytes, end, after)) break
     if (end < at || end - at > TEXT_BYTES_MAX) return NO_NUMBER
     for (let i = at; i < end; i++) {

@@ -8,6 +8,7 @@ import { hex } from '../bits/u64.ts'
 export const FIELD_KINDS = {
   x64: { lanes: 2, doc: 'Hexadecimal, 64 bits, no prefix of its own (PRIx64).' },
   x32: { lanes: 1, doc: 'Hexadecimal, 32 bits, no prefix of its own (%x).' },
+  x8: { lanes: 1, doc: 'Hexadecimal, 8 bits, always two digits (%02x).' },
   d64: { lanes: 2, doc: 'Decimal, 64 bits, signed (PRId64).' },
   d32: { lanes: 1, doc: 'Decimal, 32 bits, signed (%d).' },
   u32: { lanes: 1, doc: 'Decimal, 32 bits, unsigned (%u).' },
@@ -20,6 +21,7 @@ export type FieldKind = keyof typeof FIELD_KINDS
 interface KindValues {
   x64: bigint
   x32: number
+  x8: number
   d64: bigint
   d32: number
   u32: number
@@ -97,6 +99,7 @@ const DECIMAL_GOES_ON = /^(?:$|[0-9])/
 const CONTINUES: Readonly<Record<FieldKind, RegExp>> = {
   x64: HEX_GOES_ON,
   x32: HEX_GOES_ON,
+  x8: HEX_GOES_ON,
   pointer: HEX_GOES_ON,
   d64: DECIMAL_GOES_ON,
   d32: DECIMAL_GOES_ON,
@@ -125,7 +128,7 @@ function partsOf(name: string, template: string): LogPart[] {
 const wrong = (event: string, why: string): IommulatorError =>
   new IommulatorError('ERR_DECLARATION', `log event ${event}: ${why}`)
 
-/** What makes a template ambiguous: the end of every field must show in the literal that follows it. */
+/** What makes a template ambiguous: the end of every field must show in the literal that follows it, or be that of the line. */
 function checkParts(name: string, parts: readonly LogPart[]): void {
   const names = new Set<string>()
   let texts = 0
@@ -141,7 +144,7 @@ function checkParts(name: string, parts: readonly LogPart[]): void {
     if (field.kind !== 'text') return
     texts++
     const later = parts.slice(i + 2).map((p) => p.literal)
-    if (texts > 1 || after === undefined || later.some((l) => l.includes(after))) {
+    if (texts > 1 || (after !== undefined && later.some((l) => l.includes(after)))) {
       throw wrong(name, `the end of text ${field.name} can be read in two ways`)
     }
   })
@@ -195,6 +198,8 @@ function printed(kind: FieldKind, value: bigint | number | string): string {
       return BigInt.asUintN(64, value as bigint).toString(16)
     case 'x32':
       return ((value as number) >>> 0).toString(16)
+    case 'x8':
+      return ((value as number) & 0xff).toString(16).padStart(2, '0')
     case 'pointer':
       return value === 0n ? '(nil)' : hex(value as bigint)
     default:

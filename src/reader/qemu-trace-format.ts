@@ -1,4 +1,5 @@
 import { declareLogFormat, logEvent } from './log-format.ts'
+import { VTD_EVENTS, VTD_FIELD_DOCS } from './qemu-vtd-format.ts'
 
 const PUT = 'liobn=0x{liobn:x64} ioba=0x{ioba:x64} tce=0x{tce:x64} ret={ret:d64}'
 const GET = 'liobn=0x{liobn:x64} ioba=0x{ioba:x64} ret={ret:d64} tce=0x{tce:x64}'
@@ -197,36 +198,106 @@ const VFIO = [
   }),
 ] as const
 
-/** hw/virtio/vhost.c. */
+const SECTION = '{region:text}: 0x{gpa:x64}+0x{bytes:x64} @ 0x{va:x64}'
+const DEVICE_STEP = '{device:pointer}:{region:text} vrings:{on:d32}'
+const MESSAGE = 'req:{request:d32} flags:0x{flags:x32}'
+
+/** hw/virtio/vhost.c and vhost-user.c, and hw/net/vhost-user.c. */
 const VHOST = [
   logEvent('vhost_iotlb_miss', '{device:pointer} step {step:d32}', {
-    doc: 'A vhost device asked for a translation. step: 1 it asks, 2 it has the answer, 3 the address is no memory, 4 the answer could not be sent.',
+    doc: 'A vhost device asks for a translation, or QEMU makes one of its own accord for a used ring. step: 1 it begins, 2 it is over (with or without a translation), 3 the address is no memory, 4 the answer could not be sent.',
     example: 'vhost_iotlb_miss 0x5559a91f28a0 step 1',
+  }),
+  logEvent('vhost_user_write', MESSAGE, {
+    doc: 'A message has been sent to a vhost-user back end. Flags: 1 version, 4 a reply, 8 an answer is wanted.',
+    example: 'vhost_user_write req:22 flags:0x9',
+  }),
+  logEvent('vhost_user_read', MESSAGE, {
+    doc: 'The answer to a message has been read.',
+    example: 'vhost_user_read req:22 flags:0x5',
+  }),
+  logEvent('vhost_user_event', 'chr: {region:text} got event: {event:d32}', {
+    doc: 'The connection to a back end opens (1), closes (4) or breaks (0).',
+    example: 'vhost_user_event chr: c0 got event: 1',
+  }),
+  logEvent(
+    'vhost_user_set_mem_table_withfd',
+    '{index:d32}:{region:text}: size:0x{bytes:x64} GPA:0x{gpa:x64} QVA/userspace:0x{va:x64} RB offset:0x{offset:x64}',
+    {
+      doc: 'A region of guest memory that the back end is given, with a file descriptor.',
+      example:
+        'vhost_user_set_mem_table_withfd 0:m0: size:0x20000000 GPA:0x0 QVA/userspace:0x7f3a1ffff000 RB offset:0x0',
+    },
+  ),
+  logEvent('vhost_commit', 'Started: {on:d32} Changed: {changed:d32}', {
+    doc: 'The memory map of a vhost device is settled.',
+    example: 'vhost_commit Started: 0 Changed: 1',
+  }),
+  logEvent('vhost_section', '{region:text}', {
+    doc: 'A region of the memory map is looked at.',
+    example: 'vhost_section m0',
+  }),
+  logEvent('vhost_region_add_section', SECTION, {
+    doc: 'A region of guest memory goes to a vhost device.',
+    example: 'vhost_region_add_section m0: 0x0+0x20000000 @ 0x7f3a1ffff000',
+  }),
+  logEvent('vhost_region_add_section_aligned', SECTION, {
+    doc: 'The same, widened to pages of the host.',
+    example: 'vhost_region_add_section_aligned m0: 0x0+0x20000000 @ 0x7f3a1ffff000',
+  }),
+  logEvent(
+    'vhost_region_add_section_merge',
+    '{region:text}: size: 0x{bytes:x64} gpa: 0x{gpa:x64} owr: 0x{offset:x64}',
+    {
+      doc: 'A region is joined to the one before it.',
+      example: 'vhost_region_add_section_merge m0: size: 0x20000000 gpa: 0x0 owr: 0x0',
+    },
+  ),
+  logEvent('vhost_reject_section', '{region:text}:{reason:d32}', {
+    doc: 'A region is not given to a vhost device.',
+    example: 'vhost_reject_section vga.vram:3',
+  }),
+  logEvent('vhost_dev_start', DEVICE_STEP, {
+    doc: 'A vhost device starts.',
+    example: 'vhost_dev_start 0x55ac8b391e60:vhost-user-blk vrings:1',
+  }),
+  logEvent('vhost_dev_stop', DEVICE_STEP, {
+    doc: 'A vhost device stops.',
+    example: 'vhost_dev_stop 0x55ac8b391e60:vhost-user-blk vrings:1',
+  }),
+  logEvent('vhost_dev_cleanup', '{device:pointer}', {
+    doc: 'A vhost device is given up.',
+    example: 'vhost_dev_cleanup 0x55ac8b391e60',
   }),
 ] as const
 
-/** What QEMU prints of a pseries machine's DMA, by its own trace events (the log back end). */
+/** What QEMU prints of a machine's DMA, by its own trace events (the log back end). */
 export const QEMU_TRACE = declareLogFormat(
   {
     id: 'qemu-trace',
     title: 'QEMU trace log',
-    source: 'QEMU 7.2, hw/ppc/trace-events, hw/vfio/trace-events, hw/virtio/trace-events',
+    source:
+      'QEMU 7.2, hw/ppc/trace-events, hw/vfio/trace-events, hw/virtio/trace-events, hw/net/trace-events, hw/i386/trace-events',
   },
-  [...SPAPR_IOMMU, ...SPAPR_PCI, ...VFIO, ...VHOST],
+  [...SPAPR_IOMMU, ...SPAPR_PCI, ...VFIO, ...VHOST, ...VTD_EVENTS],
   {
-    address: 'Address that an MSI is written to.',
+    ...VTD_FIELD_DOCS,
+    address: 'Address that is written or read, or of a table.',
     available: 'Interrupts that there are.',
     buid: 'Number of the PCI host bridge.',
-    bus: 'Name of the PCI host bridge.',
+    bus: 'Number of the bus, or name of the PCI host bridge.',
     busOffset: 'Bus address of the first byte of the window.',
-    bytes: 'Bytes of the range.',
+    bytes: 'Bytes of the range or access.',
+    changed: '1 where something changed.',
     configAddress: 'Configuration address of the device: bus and function, shifted left by 8.',
-    data: 'Data of the MSI.',
+    data: 'Data that is written.',
     device: 'Type of the device, or its address in QEMU.',
-    entries: 'Entries of the table.',
+    entries: 'Entries of the table or queue.',
     entriesBefore: 'Entries of the table before the load.',
+    event: 'What happened to the connection.',
     fd: 'File descriptor of the table in KVM, -1 for none.',
-    function: 'Function number of ibm,change-msi.',
+    flags: 'Flags of the message.',
+    function: 'Function of the device, or of ibm,change-msi.',
     groupFd: 'File descriptor of the VFIO group.',
     interrupt: 'Which interrupt of the device.',
     ioba: 'Bus address.',
@@ -238,15 +309,18 @@ export const QEMU_TRACE = declareLogFormat(
     lastTce: 'The last TCE that was read from the list.',
     levels: 'Levels of the host table.',
     liobn: 'Logical I/O bus number: names the table.',
-    mask: 'IOMMU page size - 1, cut to 32 bits; all ones where nothing was translated.',
-    message: 'What happened.',
+    mask: 'IOMMU page size - 1; of spapr_iommu_xlate cut to 32 bits, and all ones where nothing was translated.',
+    message: 'What happened, or why.',
     npages: 'Entries that were to be written.',
     op: 'MAP or UNMAP.',
     pageBytes: 'IOMMU page size.',
     pageShift: 'log2 of the IOMMU page size.',
     pageSizes: 'Page sizes as the guest is told them: 1 4K, 2 64K, 4 16M, 8 32M, 0x100 2M.',
-    perm: 'What the TCE allows: 1 read, 2 write, 3 both, 0 nothing.',
+    perm: 'What the entry allows: 1 read, 2 write, 3 both, 0 nothing.',
     pin: 'Interrupt pin, 0 for INTA.',
+    reason: 'Why it is not given.',
+    region: 'Name of the memory region, of the connection or of the device.',
+    request: 'Number of the message.',
     requested: 'Interrupts that were asked for.',
     ret: 'The answer: 0, or the negative code of the hypercall or ioctl.',
     start: 'First byte of the range, or bus address of the window.',

@@ -18,6 +18,7 @@ const VALUES: Record<FieldKind, fc.Arbitrary<bigint | number | string>> = {
   d64: signed(64),
   pointer: unsigned(64),
   x32: unsigned(32).map(Number),
+  x8: unsigned(8).map(Number),
   u32: unsigned(32).map(Number),
   d32: signed(32).map(Number),
   text: fc.string({

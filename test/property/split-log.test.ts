@@ -14,7 +14,7 @@ const LOG = bytesOf(
     `4711@1700000000.012345:${PUT}\r`,
     '',
     '\r',
-    'vtd_inv_qi_fetch ',
+    'virtio_notify ',
     'spapr_iommu_pci_put liobn=0x80000000 ioba=0x1000 tc',
     `x ${'y'.repeat(4094)}`,
     `x ${'y'.repeat(4095)}`,

@@ -27,7 +27,7 @@ describe('which format a log is', () => {
   })
 
   it('lines that begin with other event names do, too', () => {
-    const log = 'vtd_inv_qi_fetch \n\n\nhello\nvtd_inv_qi_head read head 0\n'
+    const log = 'virtio_mmio_read \n\n\nhello\nvirtio_notify vdev 0x1 vq 0x2\n'
     expect(detectLogFormat(bytesOf(log)).reason).toBe(
       'its lines begin with event names, though none of the first 5 is one that is modelled',
     )

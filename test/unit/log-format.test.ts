@@ -14,7 +14,7 @@ describe('a log event that does not load', () => {
     ['a hexadecimal field that a letter follows', 'put', '{a:x64}bytes', 'where field a ends'],
     ['a decimal field that a digit follows', 'put', '{a:u32}0', 'where field a ends'],
     ['a text that a field follows at once', 'put', '{a:text}{b:u32}', 'where field a ends'],
-    ['a text at the end', 'put', 'is {a:text}', 'can be read in two ways'],
+    ['two digits that a third follows', 'put', '{a:x8}f', 'where field a ends'],
     ['two texts', 'put', '{a:text} is {b:text}.', 'can be read in two ways'],
     ['a text whose end comes again', 'put', '{a:text} is {b:u32} is {c:u32}', 'can be read in two ways'],
     ['a line end within', 'put', 'a\n{a:u32}', 'other than printable ASCII'],

@@ -56,12 +56,12 @@ describe('forms of a line', () => {
 
 describe('unknown events', () => {
   it('are counted by name, with the line that had them first', () => {
-    const log = `vtd_inv_qi_fetch \nhello\n4711@1.000000:vtd_inv_qi_fetch x\n${PUT}\nvtd_inv_qi_fetch\n`
+    const log = `amdvi_iotlb_reset \nhello\n4711@1.000000:amdvi_iotlb_reset x\n${PUT}\namdvi_iotlb_reset\n`
     expect(readLog([log]).summary).toMatchObject({
       lines: 5,
       events: 1,
       unknown: [
-        { name: 'vtd_inv_qi_fetch', count: 3, firstLine: 1 },
+        { name: 'amdvi_iotlb_reset', count: 3, firstLine: 1 },
         { name: 'hello', count: 1, firstLine: 2 },
       ],
       damaged: { count: 0 },
@@ -102,6 +102,12 @@ describe('damaged lines', () => {
     ['spapr_pci_msi Released MSIs', 'the line is cut in message'],
     ['spapr_pci_msi Rel\x07sed (cfg=0x1)', 'message holds bytes that do not print'],
     [`spapr_pci_msi ${'x'.repeat(201)} (cfg=0x1)`, 'message is longer than 200 bytes'],
+    ['vtd_dmar_translate dev 1:00.00 iova 0x0 -> gpa 0x0 mask 0xfff', 'no two digits stand for bus'],
+    ['vtd_dmar_translate dev 01:000.00 iova 0x0 -> gpa 0x0 mask 0xfff', 'no two digits stand for slot'],
+    ['vtd_dmar_translate dev 01:0F.00 iova 0x0 -> gpa 0x0 mask 0xfff', 'no two digits stand for slot'],
+    ['vtd_dmar_translate dev 01', 'the line is cut after bus'],
+    ['vtd_ir_remap_type IOA\x07PIC', 'message holds bytes that do not print'],
+    [`vtd_ir_remap_type ${'x'.repeat(201)}`, 'message is longer than 200 bytes'],
     ['\x00\x00\x00', 'NUL bytes stand where an event should begin'],
     ['\x1b[0m', 'no event name stands at its start'],
     ['[    0.1] Linux', 'no event name stands at its start'],
