@@ -15,6 +15,7 @@ import { OutOfTable } from './out-of-table.ts'
 import { RangeMismatch } from './range-mismatch.ts'
 import type { Checker } from './rule.ts'
 import { RULES, type RuleId } from './rules.ts'
+import { StaleIotlb } from './stale-iotlb.ts'
 import { StaleTce } from './stale-tce.ts'
 import { Stopped } from './stopped.ts'
 import { TableReferenceLeak } from './table-reference-leak.ts'
@@ -38,6 +39,9 @@ const CHECKERS: Readonly<Record<RuleId, new (options: CheckerOptions) => Checker
   'stale-tce': StaleTce,
   'table-reference-leak': TableReferenceLeak,
   'host-memory-corruption': OutOfTable,
+  'stale-iotlb': StaleIotlb,
+  'iotlb-mismatch': StaleIotlb,
+  'stale-metadata': StaleIotlb,
   stopped: Stopped,
   unmodelled: NotModelled,
 }

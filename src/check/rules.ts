@@ -1,4 +1,5 @@
 import { HOST_RULES } from './host-rules.ts'
+import { IOTLB_RULES } from './iotlb-rules.ts'
 import { declareRules } from './rule.ts'
 
 /** Every promise that records are judged by. */
@@ -88,6 +89,7 @@ export const RULES = declareRules([
     kept: 'scenarios/rules/out-of-table-kept.yaml',
   },
   ...HOST_RULES,
+  ...IOTLB_RULES,
   {
     id: 'stopped',
     title: 'A part of the machine stopped for good',

@@ -81,6 +81,9 @@ describe('the judge', () => {
       ['stale-tce', ['hw.set', 'hw.fill', 'hw.kill']],
       ['table-reference-leak', ['hw.table', 'hw.ref']],
       ['host-memory-corruption', ['hw.table', 'hw.set']],
+      ['stale-iotlb', ['iotlb.fill']],
+      ['iotlb-mismatch', ['iotlb.fill']],
+      ['stale-metadata', ['iotlb.use']],
       ['stopped', ['dead']],
     ])
   })

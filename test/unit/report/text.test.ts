@@ -117,6 +117,9 @@ describe('verdicts as text', () => {
       'stale-tce               cannot judge  needs records of hw.set, hw.fill, hw.kill',
       'table-reference-leak    cannot judge  needs records of hw.table, hw.ref',
       'host-memory-corruption  cannot judge  needs records of hw.table, hw.set',
+      'stale-iotlb             cannot judge  needs records of iotlb.fill',
+      'iotlb-mismatch          cannot judge  needs records of iotlb.fill',
+      'stale-metadata          cannot judge  needs records of iotlb.use',
       'stopped                 cannot judge  needs records of dead',
       'unmodelled              kept',
     ])
