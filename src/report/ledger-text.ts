@@ -4,6 +4,7 @@ import { hostSections } from './host-ledger-text.ts'
 import { COLUMNS, table } from './layout.ts'
 import type { CallCount, Ledger, WindowLedger } from './ledger.ts'
 import { PLAIN, type TextOptions } from './text.ts'
+import { vhostSections } from './vhost-ledger.ts'
 
 /** The ledger as tables: windows, totals, run lengths, DMA, calls. Sections without content are left out. */
 export function ledgerText(ledger: Ledger, options: TextOptions = {}): string[] {
@@ -13,6 +14,7 @@ export function ledgerText(ledger: Ledger, options: TextOptions = {}): string[] 
     ['mappings', mappingLines(ledger, columns)],
     ['runs of pages mapped one behind the other', runLines(ledger)],
     ...hostSections(ledger.host, columns),
+    ...vhostSections(ledger.vhost, columns),
     ['DMA', dmaLines(ledger, columns)],
     ['calls', callLines(ledger.calls)],
   ]

@@ -6,6 +6,7 @@ import type { RecordLog, RecordSink } from '../trace/record-log.ts'
 import { HostCounter, type HostLedger } from './host-ledger.ts'
 import { reachableMemory } from './reachable-memory.ts'
 import { RunHistogram, type RunLengths } from './run-histogram.ts'
+import { VhostCounter, type VhostLedger } from './vhost-ledger.ts'
 
 const SEEN = slotMap('tce.seen')
 const REQUEST = slotMap('dma.request')
@@ -88,6 +89,8 @@ export interface Ledger {
   readonly calls: readonly CallCount[]
   /** What only a POWER host has. */
   readonly host: HostLedger
+  /** What only machines with vhost devices have. */
+  readonly vhost: VhostLedger
 }
 
 type Row = { -readonly [K in keyof Omit<WindowLedger, 'allowed' | 'refused'>]: WindowLedger[K] } & {
@@ -139,6 +142,7 @@ export class LedgerCounter implements RecordSink {
   readonly #order: Row[] = []
   readonly #runs = new RunHistogram()
   readonly #host = new HostCounter()
+  readonly #vhost = new VhostCounter()
   readonly #devices = new Map<number, DeviceRow>()
   readonly #calls: Returned[] = []
   /** By the lowest bits of the call's name, the entry of `#calls` that was counted last. */
@@ -167,6 +171,7 @@ export class LedgerCounter implements RecordSink {
   attach(log: RecordLog): void {
     log.subscribe(this)
     log.subscribe(this.#host)
+    log.subscribe(this.#vhost)
   }
 
   see(log: RecordLog, seq: number): void {
@@ -350,6 +355,7 @@ export class LedgerCounter implements RecordSink {
       },
       calls: this.#callCounts(),
       host: this.#host.ledger(),
+      vhost: this.#vhost.ledger(),
     }
   }
 
