@@ -44,6 +44,7 @@ export class TestMemory implements RingMemory {
     if (bytes === 0) return 'ok'
     if (start + bytes > this.bytes.length) return 'refused'
     for (let at = start; at < start + bytes; ) {
+      if (into.isFull) return 'ok'
       const page = Math.floor(at / PAGE_BYTES)
       const end = Math.min((page + 1) * PAGE_BYTES, start + bytes)
       if (this.missing.has(page)) return 'pending'

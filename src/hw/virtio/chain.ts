@@ -36,19 +36,13 @@ export class ChainReader {
   readonly #options: ChainReaderOptions
   readonly #ring: RingPart
   readonly #table: RingPart
-  // The descriptor that was read last.
-  #hi = 0
-  #lo = 0
-  #bytes = 0
-  #flags = 0
-  #next = 0
   /** Descriptors of tables that this chain had. */
   #tabled = 0
 
   constructor(ring: RingPart, options: ChainReaderOptions) {
     this.#ring = ring
     this.#options = options
-    this.#table = new RingPart(options.memory)
+    this.#table = new RingPart(options.memory, options.segmentsMax)
   }
 
   /** Fills `chain` from descriptor `head` on; a place in `RING_ANSWERS`. */
@@ -62,81 +56,64 @@ export class ChainReader {
     for (let found = 1; ; found++) {
       if (at >= entries) return RING['next-outside']
       if (found > entries) return RING.loop
-      this.#fetch(this.#ring, at)
-      const flags = this.#flags
-      const next = this.#next
-      if ((flags & DESCRIPTOR.INDIRECT) !== 0) {
-        if ((flags & DESCRIPTOR.NEXT) !== 0 && !asLinuxVhost) return RING['indirect-with-next']
-        const answer = this.#readTable(chain)
-        if (answer !== RING.taken) return answer
-      } else {
-        const answer = this.#addBuffer(chain)
-        if (answer !== RING.taken) return answer
-      }
+      const ring = this.#ring
+      ring.readDescriptor(at)
+      const { flags, next } = ring
+      const isTable = (flags & DESCRIPTOR.INDIRECT) !== 0
+      if (isTable && (flags & DESCRIPTOR.NEXT) !== 0 && !asLinuxVhost) return RING['indirect-with-next']
+      const answer = isTable ? this.#readTable(chain) : this.#addBuffer(ring, chain)
+      if (answer !== RING.taken) return answer
       if ((flags & DESCRIPTOR.NEXT) === 0) return RING.taken
       at = next
     }
   }
 
-  /** Buffers of the table that the descriptor read last leads to. */
+  /** Buffers of the table that the descriptor of the ring leads to. */
   #readTable(chain: Chain): number {
     const { memory, queue, asLinuxVhost } = this.#options
-    const table = this.#table
-    const bytes = this.#bytes
+    const { segments } = this.#table
+    const { hi, lo, bytes } = this.#ring
     if (bytes % DESCRIPTOR_BYTES !== 0) return RING['indirect-length']
-    table.segments.clear()
-    const reach = memory.reach(
-      queue,
-      this.#hi,
-      this.#lo,
-      bytes,
-      ACCESS.READ,
-      RING_PART.BUFFER,
-      table.segments,
-    )
+    segments.clear()
+    const reach = memory.reach(queue, hi, lo, bytes, ACCESS.READ, RING_PART.BUFFER, segments)
     if (reach === 'pending') return RING.pending
-    if (reach === 'refused' || table.segments.bytes !== bytes) return RING['indirect-refused']
+    if (reach === 'refused') return RING['indirect-refused']
+    if (segments.bytes !== bytes)
+      return segments.isFull ? RING['too-many-segments'] : RING['indirect-refused']
     const count = bytes / DESCRIPTOR_BYTES
     if (count > TABLE_DESCRIPTORS_MAX) return RING['indirect-too-long']
+    const table = this.#table
     table.settle()
     let at = 0
     for (let found = 1; ; found++) {
       if (found > count || ++this.#tabled > TABLES_DESCRIPTORS_MAX) return RING['indirect-loop']
       if (at >= count) return RING['indirect-outside']
-      this.#fetch(table, at)
-      if ((this.#flags & DESCRIPTOR.INDIRECT) !== 0) return RING['indirect-nested']
-      const answer = this.#addBuffer(chain)
+      table.readDescriptor(at)
+      const { flags, next } = table
+      if ((flags & DESCRIPTOR.INDIRECT) !== 0) return RING['indirect-nested']
+      const answer = this.#addBuffer(table, chain)
       if (answer !== RING.taken) return answer
-      if ((this.#flags & DESCRIPTOR.NEXT) === 0) return RING.taken
-      at = asLinuxVhost ? found : this.#next
+      if ((flags & DESCRIPTOR.NEXT) === 0) return RING.taken
+      at = asLinuxVhost ? found : next
     }
   }
 
-  /** The buffer of the descriptor read last joins the chain. */
-  #addBuffer(chain: Chain): number {
+  /** The buffer of the descriptor that was read last joins the chain. */
+  #addBuffer({ hi, lo, bytes, flags }: RingPart, { readable, writable }: Chain): number {
     const { memory, queue, segmentsMax, asLinuxVhost } = this.#options
-    const isWrite = (this.#flags & DESCRIPTOR.WRITE) !== 0
-    const into = isWrite ? chain.writable : chain.readable
+    const isWrite = (flags & DESCRIPTOR.WRITE) !== 0
+    const into = isWrite ? writable : readable
     const access: AccessNumber = isWrite ? ACCESS.WRITE : ACCESS.READ
-    const bytes = this.#bytes
     const before = into.bytes
-    const reach = memory.reach(queue, this.#hi, this.#lo, bytes, access, RING_PART.BUFFER, into)
+    into.limit = segmentsMax - (isWrite ? readable.added : writable.added)
+    const reach = memory.reach(queue, hi, lo, bytes, access, RING_PART.BUFFER, into)
     if (reach === 'pending') return RING.pending
-    if (reach === 'refused' || into.bytes !== before + bytes) return RING['buffer-refused']
-    const { readable, writable } = chain
-    if (readable.added + writable.added > segmentsMax) return RING['too-many-segments']
+    if (reach === 'refused') return RING['buffer-refused']
+    if (into.bytes !== before + bytes) {
+      return into.isFull ? RING['too-many-segments'] : RING['buffer-refused']
+    }
     if (!isWrite && writable.added > 0) return RING.order
     if (!asLinuxVhost && readable.bytes + writable.bytes > CHAIN_BYTES_MAX) return RING['length-overflow']
     return RING.taken
-  }
-
-  #fetch(part: RingPart, index: number): void {
-    const at = index * DESCRIPTOR_BYTES
-    this.#lo = part.get32(at)
-    this.#hi = part.get32(at + 4)
-    this.#bytes = part.get32(at + 8) >>> 0
-    const word = part.get32(at + 12)
-    this.#flags = word & 0xffff
-    this.#next = word >>> 16
   }
 }

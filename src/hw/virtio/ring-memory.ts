@@ -38,7 +38,8 @@ export type Reach = 'ok' | 'pending' | 'refused'
 export interface RingMemory {
   /**
    * Translates and checks [hi:lo, + bytes), and adds its segments to `into`, in order.
-   * What it has added before it came to `pending` or `refused` is ignored.
+   * What it has added before it came to `pending` or `refused` is ignored. Where `into.isFull`, it stops with
+   * `ok` before it looks up the next piece: too many pieces are a fault before a missing translation is one.
    *
    * @param queue number of the queue in its device
    */

@@ -1,3 +1,4 @@
+import { DESCRIPTOR_BYTES } from './ring-layout.ts'
 import type { RingMemory } from './ring-memory.ts'
 import { Segments } from './segments.ts'
 
@@ -15,7 +16,14 @@ const NO_WORDS32 = new Int32Array(0)
  */
 export class RingPart {
   readonly segments: Segments
-  readonly #scratch = new Uint8Array(4)
+  /** Words of the descriptor that `readDescriptor` read: address (low, high), length, flags and next. */
+  lo = 0
+  hi = 0
+  bytes = 0
+  flags = 0
+  next = 0
+  readonly #scratch = new Uint8Array(DESCRIPTOR_BYTES)
+  readonly #scratchWords = new DataView(this.#scratch.buffer)
   #buffer: ArrayBufferLike | null = null
   #allWords16: Uint16Array = NO_WORDS16
   #allWords32: Int32Array = NO_WORDS32
@@ -25,8 +33,9 @@ export class RingPart {
   #first16 = 0
   #first32 = 0
 
-  constructor(memory: RingMemory) {
-    this.segments = new Segments(memory)
+  /** @param limit pieces that the part may lie in */
+  constructor(memory: RingMemory, limit?: number) {
+    this.segments = new Segments(memory, limit)
   }
 
   /** The segments were filled anew. */
@@ -52,43 +61,43 @@ export class RingPart {
   get16(offset: number): number {
     const words = this.#words16
     if (words.length > 0) return words[this.#first16 + (offset >> 1)] as number
-    const bytes = this.#scratch
-    this.segments.read(offset, bytes, 0, 2)
-    return (bytes[0] as number) | ((bytes[1] as number) << 8)
+    this.segments.read(offset, this.#scratch, 0, 2)
+    return this.#scratchWords.getUint16(0, true)
   }
 
-  /** As an int32 lane. */
-  get32(offset: number): number {
-    const words = this.#words32
-    if (words.length > 0) return words[this.#first32 + (offset >> 2)] as number
-    const bytes = this.#scratch
-    this.segments.read(offset, bytes, 0, 4)
-    return (
-      (bytes[0] as number) |
-      ((bytes[1] as number) << 8) |
-      ((bytes[2] as number) << 16) |
-      ((bytes[3] as number) << 24)
-    )
-  }
-
-  put32(offset: number, value: number): void {
+  /** A descriptor, into the fields: each byte is read once, since the driver may write meanwhile. */
+  readDescriptor(index: number): void {
+    let flagsAndNext: number
     const words = this.#words32
     if (words.length > 0) {
-      words[this.#first32 + (offset >> 2)] = value
-      return
+      const at = this.#first32 + index * (DESCRIPTOR_BYTES / 4)
+      this.lo = words[at] as number
+      this.hi = words[at + 1] as number
+      this.bytes = (words[at + 2] as number) >>> 0
+      flagsAndNext = words[at + 3] as number
+    } else {
+      this.segments.read(index * DESCRIPTOR_BYTES, this.#scratch, 0, DESCRIPTOR_BYTES)
+      this.lo = this.#scratchWords.getInt32(0, true)
+      this.hi = this.#scratchWords.getInt32(4, true)
+      this.bytes = this.#scratchWords.getUint32(8, true)
+      flagsAndNext = this.#scratchWords.getInt32(12, true)
     }
-    const bytes = this.#scratch
-    bytes[0] = value
-    bytes[1] = value >> 8
-    bytes[2] = value >> 16
-    bytes[3] = value >> 24
-    this.segments.write(offset, bytes, 0, 4)
+    this.flags = flagsAndNext & 0xffff
+    this.next = flagsAndNext >>> 16
   }
 
-  /** Two lanes at once. */
+  /** Two lanes, the lower one first. */
   put64(offset: number, lo: number, hi: number): void {
-    this.put32(offset, lo)
-    this.put32(offset + 4, hi)
+    const words = this.#words32
+    if (words.length > 0) {
+      const at = this.#first32 + (offset >> 2)
+      words[at] = lo
+      words[at + 1] = hi
+      return
+    }
+    this.#scratchWords.setInt32(0, lo, true)
+    this.#scratchWords.setInt32(4, hi, true)
+    this.segments.write(offset, this.#scratch, 0, 8)
   }
 
   /** A number that tells the other side something: read after all that was done before, before all that follows. */
@@ -105,9 +114,7 @@ export class RingPart {
       Atomics.store(words, this.#first16 + (offset >> 1), value)
       return
     }
-    const bytes = this.#scratch
-    bytes[0] = value
-    bytes[1] = value >> 8
-    this.segments.write(offset, bytes, 0, 2)
+    this.#scratchWords.setUint16(0, value, true)
+    this.segments.write(offset, this.#scratch, 0, 2)
   }
 }

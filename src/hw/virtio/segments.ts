@@ -20,25 +20,39 @@ export class Segments {
   readonly views: (Uint8Array | null)[] = []
   readonly starts: number[] = []
   readonly lengths: number[] = []
+  /** How often something can be added. */
+  limit: number
   readonly #memory: RingMemory
+  /** Segment that the last access began in, and the bytes before it: the next one is mostly not far. */
+  #cursor = 0
+  #cursorSkip = 0
 
-  constructor(memory: RingMemory) {
+  /** @param limit how often something can be added */
+  constructor(memory: RingMemory, limit = 65_536) {
     this.#memory = memory
+    this.limit = limit
+  }
+
+  /** Nothing can be added any more: a memory asks before it looks up the next piece, and stops with `ok`. */
+  get isFull(): boolean {
+    return this.added >= this.limit
   }
 
   clear(): void {
     this.count = 0
     this.bytes = 0
     this.added = 0
+    this.#cursor = 0
+    this.#cursorSkip = 0
   }
 
-  /** Bytes [start, start + bytes) of a view. */
+  /** Bytes [start, start + bytes) of a view. Left out where the list is full. */
   addView(view: Uint8Array, start: number, bytes: number): void {
     assert(start >= 0 && start + bytes <= view.length, 'a segment lies in its view')
     this.#add(view, start, bytes)
   }
 
-  /** `bytes` bytes at a place of the memory, which numbers them one by one. */
+  /** `bytes` bytes at a place of the memory, which numbers them one by one. Left out where the list is full. */
   addPlace(place: number, bytes: number): void {
     this.#add(null, place, bytes)
   }
@@ -46,9 +60,9 @@ export class Segments {
   /** Copies bytes [skip, skip + bytes) to `into[at]` on. */
   read(skip: number, into: Uint8Array, at: number, bytes: number): void {
     assert(skip + bytes <= this.bytes && at + bytes <= into.length, 'a read stays in its segments')
-    let i = 0
-    let inside = skip
-    while (bytes > 0 && inside >= (this.lengths[i] as number)) inside -= this.lengths[i++] as number
+    if (bytes === 0) return
+    let i = this.#seek(skip)
+    let inside = skip - this.#cursorSkip
     for (let left = bytes; left > 0; i++) {
       const part = Math.min(left, (this.lengths[i] as number) - inside)
       const view = this.views[i] as Uint8Array | null
@@ -64,9 +78,9 @@ export class Segments {
   /** Copies `bytes` bytes from `from[at]` on to [skip, skip + bytes). */
   write(skip: number, from: Uint8Array, at: number, bytes: number): void {
     assert(skip + bytes <= this.bytes && at + bytes <= from.length, 'a write stays in its segments')
-    let i = 0
-    let inside = skip
-    while (bytes > 0 && inside >= (this.lengths[i] as number)) inside -= this.lengths[i++] as number
+    if (bytes === 0) return
+    let i = this.#seek(skip)
+    let inside = skip - this.#cursorSkip
     for (let left = bytes; left > 0; i++) {
       const part = Math.min(left, (this.lengths[i] as number) - inside)
       const view = this.views[i] as Uint8Array | null
@@ -87,6 +101,8 @@ export class Segments {
     while (gone < this.count && left >= (this.lengths[gone] as number)) left -= this.lengths[gone++] as number
     this.count -= gone
     this.bytes -= bytes
+    this.#cursor = 0
+    this.#cursorSkip = 0
     for (let i = 0; gone > 0 && i < this.count; i++) {
       this.views[i] = this.views[i + gone] as Uint8Array | null
       this.starts[i] = this.starts[i + gone] as number
@@ -98,8 +114,22 @@ export class Segments {
     }
   }
 
+  /** The segment that holds byte `skip`. */
+  #seek(skip: number): number {
+    if (skip < this.#cursorSkip) {
+      this.#cursor = 0
+      this.#cursorSkip = 0
+    }
+    let i = this.#cursor
+    let before = this.#cursorSkip
+    while (skip - before >= (this.lengths[i] as number)) before += this.lengths[i++] as number
+    this.#cursor = i
+    this.#cursorSkip = before
+    return i
+  }
+
   #add(view: Uint8Array | null, start: number, bytes: number): void {
-    if (bytes === 0) return
+    if (bytes === 0 || this.isFull) return
     this.added++
     const last = this.count - 1
     this.bytes += bytes
