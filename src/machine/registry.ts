@@ -8,6 +8,7 @@ import { HW_ERRATA } from '../hw/errata.ts'
 import { IODA_ERRATA } from '../hw/ioda-errata.ts'
 import { TVE } from '../hw/ioda-tve.ts'
 import { KILL_WORDS } from '../hw/tce-kills.ts'
+import { VTD_WORDS } from '../hw/vtd/words.ts'
 import { EEH_CALLS } from '../kernel/eeh/calls.ts'
 import { EEH_ERRATA } from '../kernel/eeh/errata.ts'
 import { GUEST_CALLS } from '../kernel/guest/calls.ts'
@@ -56,7 +57,16 @@ const CFG_ADDR = word('CFG_ADDR', 32, 'LoPAR, PCI configuration address format',
 })
 
 /** Every word that the model declares. */
-export const WORDS: readonly Word[] = [TCE, LIOBN, CFG_ADDR, DDW_PAGE_SIZES, TVE, ...KILL_WORDS, ...EDU_WORDS]
+export const WORDS: readonly Word[] = [
+  TCE,
+  LIOBN,
+  CFG_ADDR,
+  DDW_PAGE_SIZES,
+  TVE,
+  ...KILL_WORDS,
+  ...EDU_WORDS,
+  ...VTD_WORDS,
+]
 
 /** Every call that the model answers. */
 export const CALLS: readonly CallDecl[] = [
