@@ -28,6 +28,9 @@ export function readLog(
 /** The bytes of a recorded trace, unpacked. */
 export const recording = (name: string): Promise<Uint8Array> => unpacked(`${name}.trace.xz`)
 
+/** The bytes of what a back end saw of a recorded run, unpacked. */
+export const messageLog = (name: string): Promise<Uint8Array> => unpacked(`${name}.vhost.jsonl.xz`)
+
 /** The bytes of the recorded transcript of kernel answers. */
 export const answers = (): Promise<Uint8Array> => unpacked('kernel-6.12-64k.answers.xz')
 

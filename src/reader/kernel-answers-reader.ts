@@ -3,7 +3,8 @@ import { DamageLog } from './damage-log.ts'
 import { AGENT_MARKS, type AgentCommandName, type AgentMarkName, MARK_WORD } from './kernel-answers-format.ts'
 import { type AgentLine, fieldValue, readAgentLine } from './kernel-answers-line.ts'
 import { LINE_BYTES_MAX, LineBuffer } from './line-buffer.ts'
-import { type EventCount, type LogSummary, OTHER_NAMES } from './log-summary.ts'
+import type { LogSummary } from './log-summary.ts'
+import { NameCounts } from './name-counts.ts'
 
 /** Different names of unknown commands that are kept. */
 export const UNKNOWN_COMMANDS_MAX = 256
@@ -53,28 +54,6 @@ export interface TranscriptSummary extends LogSummary {
   readonly messages: number
   /** Other lines of the console: output of programs that ran there. */
   readonly noise: number
-}
-
-/** Names with their counts, in the order in which they first occurred; names beyond a limit are one. */
-class NameCounts {
-  readonly #byName = new Map<string, { count: number; firstLine: number }>()
-  readonly #most: number
-
-  constructor(most: number) {
-    this.#most = most
-  }
-
-  add(name: string, line: number): void {
-    const isNew = !this.#byName.has(name)
-    const key = isNew && this.#byName.size >= this.#most ? OTHER_NAMES : name
-    const counted = this.#byName.get(key)
-    if (counted === undefined) this.#byName.set(key, { count: 1, firstLine: line })
-    else counted.count++
-  }
-
-  all(): EventCount[] {
-    return [...this.#byName].map(([name, counted]) => ({ name, ...counted }))
-  }
 }
 
 /**

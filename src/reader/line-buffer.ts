@@ -1,6 +1,6 @@
 import { MATCH_MARGIN_BYTES } from './line-matcher.ts'
 
-/** A longer line is damaged: it is never held as a whole. */
+/** A longer line of most logs is damaged: it is never held as a whole. */
 export const LINE_BYTES_MAX = 4096
 
 /** Bytes that are looked at together; small enough to stay in a core's cache. */
@@ -14,7 +14,7 @@ export interface LineTarget {
    * readable behind them. `offsetBytes` is the place of byte 0 in the log. A line may be too long.
    */
   takeLines(bytes: Uint8Array, to: number, offsetBytes: number): void
-  /** The first LINE_BYTES_MAX bytes of a line that is longer than that, at byte 0. */
+  /** The first bytes of a line that is too long, at byte 0. */
   takeLongLine(bytes: Uint8Array, offsetBytes: number): void
 }
 
@@ -23,16 +23,19 @@ export interface LineTarget {
  * grows too long is told of and skipped. Where pieces are cut makes no difference.
  */
 export class LineBuffer {
-  readonly bytes = new Uint8Array(LINE_BYTES_MAX + CHUNK_BYTES + MATCH_MARGIN_BYTES)
+  readonly bytes: Uint8Array
   readonly #target: LineTarget
+  readonly #lineBytesMax: number
   /** Bytes of an unfinished line, at the start of the buffer. */
   #held = 0
   /** Place of byte 0 of the buffer in the log. */
   #offsetBytes = 0
   #skipping = false
 
-  constructor(target: LineTarget) {
+  constructor(target: LineTarget, lineBytesMax = LINE_BYTES_MAX) {
     this.#target = target
+    this.#lineBytesMax = lineBytesMax
+    this.bytes = new Uint8Array(lineBytesMax + CHUNK_BYTES + MATCH_MARGIN_BYTES)
   }
 
   /** Bytes taken so far. */
@@ -80,7 +83,7 @@ export class LineBuffer {
       this.#offsetBytes += to
       this.#held = filled - to
     } else this.#held = filled
-    if (this.#held <= LINE_BYTES_MAX) return
+    if (this.#held <= this.#lineBytesMax) return
     this.#target.takeLongLine(bytes, this.#offsetBytes)
     this.#offsetBytes += this.#held
     this.#held = 0
