@@ -5,7 +5,6 @@
 #   guest.run=test         (the default) a file system with checksummed files, and two zones behind it that the host knows
 #   guest.run=bench        requests of 4 KiB and 1 MiB past the page cache, timed
 #   guest.zone=SHA256      what the first zone must hold
-#   guest.seconds=N        how long one measurement of the bench takes (4)
 #
 # The disk, in MiB from its end: [-2, -1) holds what the host wrote, [-1, 0) gets the seed of the initramfs.
 # Whatever is of use to who reads the console begins with GUEST.
@@ -48,7 +47,7 @@ done
 bytes=$(blockdev --getsize64 $disk)
 size=$((bytes / mebibyte))
 [ $size -ge 34 ] || fail "a disk of $bytes bytes is too small: 34 MiB are the least"
-say "disk of $bytes bytes up $(uptime)"
+say "disk of $bytes bytes serial $(cat /sys/block/vda/serial 2>/dev/null) up $(uptime)"
 
 # --- the zones that the host knows -----------------------------------------------------------------------------------
 sum() { sha256sum | cut -d' ' -f1; }
@@ -120,6 +119,10 @@ thin() {
   awk 'NR % 2 == 0' /tmp/sums >/tmp/kept
   awk 'NR % 2 == 1 { print $2 }' /tmp/sums | xargs rm
   mv /tmp/kept /tmp/sums
+  # Where the disk takes no discard, nothing is trimmed.
+  sync
+  trimmed=$(fstrim -v /mnt 2>/dev/null | grep -oE '[0-9]+ bytes' | head -n 1)
+  say "trimmed ${trimmed:-nothing}"
 }
 
 filesystem() {
@@ -151,23 +154,23 @@ END
 }
 
 # --- the bench -------------------------------------------------------------------------------------------------------
-# How many requests go through in the time; past the page cache, one at a time in each of so many processes.
+# How many requests go through in four seconds; past the page cache, one at a time in each of so many processes.
 measure() { # read|write BYTES PROCESSES
-  seconds=$(option seconds 4)
   case $1 in
     read) words="if=$disk of=/dev/null iflag=direct" ;;
     write) words="if=/dev/zero of=$disk oflag=direct conv=notrunc" ;;
   esac
-  count=$((2 * mebibyte / $2))
-  [ $count -gt 16 ] || count=16
+  # Long enough that starting a process costs little.
+  count=$((4 * mebibyte / $2))
+  [ $count -gt 32 ] || count=32
   rm -f /tmp/done.*
   from=$(uptime)
-  until=$(awk "BEGIN { print $from + $seconds }")
+  stop=$(awk "BEGIN { print $from + 4 }")
   process=0
   while [ $process -lt "$3" ]; do
     (
       rounds=0
-      while [ "$(awk "BEGIN { print ($(uptime) < $until) }")" = 1 ]; do
+      while [ "$(awk "BEGIN { print ($(uptime) < $stop) }")" = 1 ]; do
         dd $words bs="$2" count=$count 2>/dev/null || exit 1
         rounds=$((rounds + 1))
       done
@@ -177,6 +180,7 @@ measure() { # read|write BYTES PROCESSES
   done
   wait
   to=$(uptime)
+  [ "$(ls /tmp/done.* 2>/dev/null | wc -l)" = "$3" ] || fail "bench: $1 $2"
   cat /tmp/done.* | awk -v s="$from" -v e="$to" -v b="$2" -v w="$1" -v p="$3" '
     { n += $1 }
     END { printf "GUEST bench %s bytes=%d processes=%d requests=%d seconds=%.2f rate=%.0f MBps=%.1f\n", w, b, p, n, e - s, n / (e - s), n * b / (e - s) / 1e6 }'

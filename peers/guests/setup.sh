@@ -93,7 +93,7 @@ CONF
   say "reading the package list of $suite for $1"
   apt-get -qq update || stop "the package list of $suite could not be fetched from $mirror (MIRROR=http://... names another one)"
   kernel=$(apt-cache search --names-only "^linux-image-$series\\.[0-9.]*-[0-9]*-$2\$" | cut -d' ' -f1 | sort -V | tail -1)
-  [ -n "$kernel" ] || stop "$suite has no Linux $series for $2; try another one: SUITE=bookworm"
+  [ -n "$kernel" ] || stop "$suite has no Linux $series for $2; try another one (SUITE=...)"
   for package in "$kernel" busybox-static; do
     say "fetching $package for $1"
     (cd "$apt/cache/archives" && apt-get -qq download "$package") || stop "$package could not be fetched"
