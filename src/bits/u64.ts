@@ -19,6 +19,10 @@ export const loOf = (word: bigint): number => Number(BigInt.asIntN(32, word))
 /** A word from its lanes; unsigned. */
 export const wordOf = (hi: number, lo: number): bigint => (BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0)
 
+/** Whether a word in lanes is below another; unsigned. */
+export const isBelow = (aHi: number, aLo: number, bHi: number, bLo: number): boolean =>
+  aHi === bHi ? aLo >>> 0 < bLo >>> 0 : aHi >>> 0 < bHi >>> 0
+
 /** Lanes of an exact non-negative integer below 2^53. */
 export const hiOfNumber = (n: number): number => (n < TWO_32 ? 0 : Math.floor(n / TWO_32) | 0)
 export const loOfNumber = (n: number): number => n | 0

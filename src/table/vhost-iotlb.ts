@@ -1,9 +1,29 @@
 import { ERRNO_CODES } from '../bits/codes.ts'
 import { assert } from '../bits/errors.ts'
 import type { Journal } from '../bits/state.ts'
-import { hiOf, loOf, U64_MAX, wordOf } from '../bits/u64.ts'
+import { hiOf, isBelow, loOf, wordOf } from '../bits/u64.ts'
+import { IotlbIndex } from './iotlb-index.ts'
+import { IotlbPageCache } from './iotlb-page-cache.ts'
+import {
+  ADDR_HI,
+  ADDR_LO,
+  type IotlbMap,
+  IotlbSlots,
+  LAST_HI,
+  LAST_LO,
+  NUMBER,
+  PERM,
+  SLOT_LANES,
+  START_HI,
+  START_LO,
+} from './iotlb-slots.ts'
 
-const HALF = 1n << 63n
+const NONE = -1
+/** Upper lanes of 2^63 and of 2^63 - 1. */
+const HALF_HI = 0x8000_0000 | 0
+const BELOW_HALF_HI = 0x7fff_ffff
+const PAGE_MASK = 0xfff
+const NUMBER_MAX = 0xffff_fffe
 
 export interface VhostIotlbOptions {
   /** Maps that it keeps at most. */
@@ -22,26 +42,15 @@ export interface VhostIotlbOptions {
   readonly enforcesLimit?: boolean
 }
 
-/** A map of an IOTLB: bytes [start, last] are at `address` on. */
-export interface IotlbMap {
-  readonly mapNumber: number
-  readonly start: bigint
-  readonly last: bigint
-  readonly address: bigint
-  readonly perm: number
-}
-
-interface Part {
-  readonly map: IotlbMap
-  readonly evicted: IotlbMap | undefined
-}
-
 /**
  * The maps of vhost's IOTLB, and of its memory table: 64-bit ranges, byte by byte, `last` inclusive, which may overlap.
  *
  * Adding replaces and merges nothing; of the maps that hold an address the one with the smallest start answers, of
  * equal starts the one that came first. A deletion takes whole maps. Maps are numbered from 1 in the order in which
- * they came (Linux drivers/vhost/iotlb.c).
+ * they came (Linux drivers/vhost/iotlb.c). At most 2^21 maps.
+ *
+ * Every operation costs O(log n), whatever overlaps, a look-up of one address mostly one read of a page cache. The
+ * methods with words in lanes allocate nothing once the arrays have grown, while no undo log is kept.
  *
  * @example
  * const iotlb = new VhostIotlb({ limit: 2048, retire: true })
@@ -49,7 +58,7 @@ interface Part {
  * iotlb.first(0x1800n, 0x1800n) // true, and the map is in the fields
  */
 export class VhostIotlb {
-  /** The map that `first`, `next` or `showAdd` found. */
+  /** The map that `first`, `at`, `next` or `showAdd` found. */
   mapNumber = 0
   startHi = 0
   startLo = 0
@@ -63,28 +72,46 @@ export class VhostIotlb {
   /** How many maps the last `add` made: 1, 2 where the whole space was split, 0 where it was refused. */
   addedMaps = 0
   /** Number of the map that made room for it, -1 where none had to. */
-  evicted = -1
+  evicted = NONE
   evictedStartHi = 0
   evictedStartLo = 0
   evictedLastHi = 0
   evictedLastLo = 0
   readonly limit: number
-  readonly #options: VhostIotlbOptions
-  #maps: readonly IotlbMap[] = []
+  readonly #retire: boolean
+  readonly #splitsFullRange: boolean
+  readonly #enforcesLimit: boolean
+  readonly #journal: Journal | undefined
+  readonly #key: number
+  readonly #slots = new IotlbSlots()
+  readonly #index = new IotlbIndex(this.#slots)
+  readonly #cache = new IotlbPageCache(this.#slots)
+  /** Maps that ever came: the number of the youngest. */
   #made = 0
-  #parts: Part[] = []
-  #from = 0n
-  #to = 0n
+  /** Slot of the map in the fields, and whether the index stands at it. */
+  #shown = NONE
+  #isStanding = false
+  // What `next` looks for.
+  #fromHi = 0
+  #fromLo = 0
+  #toHi = 0
+  #toLo = 0
+  /** What `showAdd` tells of two halves: the words of each, and number, start and last of what made room for it. */
+  readonly #halves = [new Int32Array(SLOT_LANES * 2), new Int32Array(SLOT_LANES * 2)] as const
 
   constructor(options: VhostIotlbOptions) {
     assert(Number.isSafeInteger(options.limit) && options.limit >= 0, 'a limit is a count')
-    this.#options = options
     this.limit = options.limit
+    this.#retire = options.retire
+    this.#splitsFullRange = options.splitsFullRange ?? true
+    this.#enforcesLimit = options.enforcesLimit ?? true
+    this.#journal = options.journal
+    this.#key = options.key ?? 0
   }
 
   /** Maps. */
   get count(): number {
-    return this.#maps.length
+    return this.#slots.count
   }
 
   get start(): bigint {
@@ -112,23 +139,7 @@ export class VhostIotlb {
    * limit of 0, ENOSPC where there is no room. `added` and `evicted` say what came of it.
    */
   add(start: bigint, last: bigint, address: bigint, perm: number): number {
-    const { retire, splitsFullRange = true, enforcesLimit = true } = this.#options
-    this.#parts = []
-    this.addedMaps = 0
-    this.evicted = -1
-    if (last < start) return ERRNO_CODES.EFAULT
-    if (enforcesLimit && this.limit === 0) return ERRNO_CODES.EINVAL
-    let [from, to] = [start, address]
-    if (splitsFullRange && start === 0n && last === U64_MAX) {
-      if (enforcesLimit && (this.limit < 2 || (!retire && this.count > this.limit - 2)))
-        return ERRNO_CODES.ENOSPC
-      this.#addOne(0n, HALF - 1n, address, perm)
-      from = HALF
-      to = BigInt.asUintN(64, address + HALF)
-    }
-    if (enforcesLimit && !retire && this.count >= this.limit) return ERRNO_CODES.ENOSPC
-    this.#addOne(from, last, to, perm)
-    return 0
+    return this.addLanes(hiOf(start), loOf(start), hiOf(last), loOf(last), hiOf(address), loOf(address), perm)
   }
 
   /** `add`, with words in lanes. */
@@ -141,121 +152,241 @@ export class VhostIotlb {
     addrLo: number,
     perm: number,
   ): number {
-    return this.add(wordOf(startHi, startLo), wordOf(lastHi, lastLo), wordOf(addrHi, addrLo), perm)
+    this.addedMaps = 0
+    this.evicted = NONE
+    if (isBelow(lastHi, lastLo, startHi, startLo)) return ERRNO_CODES.EFAULT
+    const refuses = this.#enforcesLimit && !this.#retire
+    const room = this.limit - this.#slots.count
+    if (this.#enforcesLimit && this.limit === 0) return ERRNO_CODES.EINVAL
+    if (this.#splitsFullRange && (startHi | startLo) === 0 && (lastHi & lastLo) === -1) {
+      if ((this.#enforcesLimit && this.limit < 2) || (refuses && room < 2)) return ERRNO_CODES.ENOSPC
+      this.#addOne(0, 0, BELOW_HALF_HI, -1, addrHi, addrLo, perm)
+      this.#keepHalf(0)
+      this.#addOne(HALF_HI, 0, -1, -1, addrHi ^ HALF_HI, addrLo, perm)
+      this.#keepHalf(1)
+      this.addedMaps = 2
+      return ERRNO_CODES.OK
+    }
+    if (refuses && room < 1) return ERRNO_CODES.ENOSPC
+    this.#addOne(startHi, startLo, lastHi, lastLo, addrHi, addrLo, perm)
+    this.addedMaps = 1
+    return ERRNO_CODES.OK
   }
 
   /**
    * Shows map `part` (from 0) of the last `add` in the fields, and in `evicted` what made room for it: where the whole
-   * space was split, each half may have put a map out.
+   * space was split, each half may have put a map out, the second one even the first. Nothing else changed since.
    */
   showAdd(part: number): void {
-    const { map, evicted } = this.#parts[part] as Part
-    this.#show(map)
-    this.#showPart(map, evicted)
+    assert(part >= 0 && part < this.addedMaps, 'the last add made such a map')
+    if (this.addedMaps === 1) {
+      this.#show(this.#slots.newest)
+      return
+    }
+    const half = this.#halves[part] as Int32Array
+    this.#showWords(half, 0)
+    this.#shown = NONE
+    this.added = this.mapNumber
+    this.#tellEvicted(half, SLOT_LANES)
   }
 
   /** Drops every map that overlaps [start, last], whole; answers how many. */
   delete(start: bigint, last: bigint): number {
-    const gone = this.#maps.filter((m) => m.start <= last && m.last >= start)
-    if (gone.length > 0)
-      this.#become(
-        this.#maps.filter((m) => !gone.includes(m)),
-        this.#made,
-      )
-    return gone.length
+    return this.deleteLanes(hiOf(start), loOf(start), hiOf(last), loOf(last))
   }
 
   /** `delete`, with words in lanes. */
   deleteLanes(startHi: number, startLo: number, lastHi: number, lastLo: number): number {
-    return this.delete(wordOf(startHi, startLo), wordOf(lastHi, lastLo))
+    this.#isStanding = false
+    for (let maps = 0; ; maps++) {
+      const slot = this.#index.seek(startHi, startLo)
+      if (slot === NONE || !this.#slots.startsBy(slot, lastHi, lastLo)) return maps
+      const more = this.#index.mayStartNext(lastHi, lastLo)
+      this.#removeHere(slot)
+      if (!more) return maps + 1
+    }
   }
 
   /** Drops every map; answers how many. */
   reset(): number {
-    return this.delete(0n, U64_MAX)
+    if (this.#journal?.on === true) return this.deleteLanes(0, 0, -1, -1)
+    const maps = this.#slots.count
+    this.#isStanding = false
+    this.#index.clear()
+    this.#slots.clear()
+    return maps
   }
 
   /** Finds the map with the smallest start that overlaps [start, last] (of equal ones the first that came). */
   first(start: bigint, last: bigint): boolean {
-    this.#from = start
-    this.#to = last
-    return this.#find(-1n, 0)
+    return this.firstLanes(hiOf(start), loOf(start), hiOf(last), loOf(last))
   }
 
   /** `first`, with words in lanes. */
   firstLanes(startHi: number, startLo: number, lastHi: number, lastLo: number): boolean {
-    return this.first(wordOf(startHi, startLo), wordOf(lastHi, lastLo))
+    this.#fromHi = startHi
+    this.#fromLo = startLo
+    this.#toHi = lastHi
+    this.#toLo = lastLo
+    const slot = this.#index.seek(startHi, startLo)
+    if (slot === NONE || !this.#slots.startsBy(slot, lastHi, lastLo)) return false
+    this.#show(slot)
+    this.#isStanding = true
+    return true
   }
 
-  /** Finds the map that answers for one address. */
+  /** Finds the map that answers for one address: `first` from it to it. */
   at(hi: number, lo: number): boolean {
-    return this.firstLanes(hi, lo, hi, lo)
+    const slot = this.#cache.find(hi, lo)
+    if (slot === NONE) return this.#lookUp(hi, lo)
+    this.#fromHi = hi
+    this.#fromLo = lo
+    this.#toHi = hi
+    this.#toLo = lo
+    this.#isStanding = false
+    this.#show(slot)
+    return true
   }
 
-  /** Goes on behind the map that `first` or `next` found, in the same range. */
+  /** Goes on behind the map that `first`, `at` or `next` found, in the same range. That map is still there. */
   next(): boolean {
-    return this.#find(this.start, this.mapNumber)
+    if (!this.#isStanding) {
+      assert(this.#slots.numberOf(this.#shown) === this.mapNumber, 'the map is still there')
+      this.#index.seekSlot(this.#shown)
+    }
+    const slot = this.#index.seekNext(this.#fromHi, this.#fromLo)
+    this.#isStanding = slot !== NONE && this.#slots.startsBy(slot, this.#toHi, this.#toLo)
+    if (this.#isStanding) this.#show(slot)
+    return this.#isStanding
   }
 
   /** All maps in the order in which they came. */
   *entries(): Generator<IotlbMap> {
-    yield* this.#maps
+    const slots = this.#slots
+    for (let slot = slots.oldest; slot !== NONE; slot = slots.newerThan(slot)) yield slots.mapOf(slot)
   }
 
-  #addOne(start: bigint, last: bigint, address: bigint, perm: number): void {
-    const { retire } = this.#options
-    const evicted = retire && this.limit > 0 && this.count >= this.limit ? this.#maps[0] : undefined
-    const map = { mapNumber: this.#made + 1, start, last, address, perm }
-    this.#become([...this.#maps.slice(evicted === undefined ? 0 : 1), map], map.mapNumber)
-    this.#parts.push({ map, evicted })
-    this.addedMaps++
-    this.#showPart(map, evicted)
-  }
-
-  #showPart(map: IotlbMap, evicted: IotlbMap | undefined): void {
-    this.added = map.mapNumber
-    this.evicted = evicted?.mapNumber ?? -1
-    this.evictedStartHi = hiOf(evicted?.start ?? 0n)
-    this.evictedStartLo = loOf(evicted?.start ?? 0n)
-    this.evictedLastHi = hiOf(evicted?.last ?? 0n)
-    this.evictedLastLo = loOf(evicted?.last ?? 0n)
-  }
-
-  #become(maps: readonly IotlbMap[], made: number): void {
-    const [before, madeBefore] = [this.#maps, this.#made]
-    this.#options.journal?.change(
-      this.#options.key ?? 0,
-      madeBefore * 65_537 + before.length,
-      made * 65_537 + maps.length,
-      () => {
-        this.#maps = before
-        this.#made = madeBefore
-      },
-    )
-    this.#maps = maps
-    this.#made = made
-  }
-
-  #find(start: bigint, mapNumber: number): boolean {
-    let found: IotlbMap | undefined
-    for (const m of this.#maps) {
-      if (m.start > this.#to || m.last < this.#from) continue
-      if (m.start < start || (m.start === start && m.mapNumber <= mapNumber)) continue
-      if (found === undefined || m.start < found.start) found = m
+  /** What the page cache does not know. It learns it where one map answers for the whole page. */
+  #lookUp(hi: number, lo: number): boolean {
+    if (!this.firstLanes(hi, lo, hi, lo)) return false
+    const from = lo & ~PAGE_MASK
+    if (
+      !isBelow(hi, from, this.startHi, this.startLo) &&
+      !isBelow(this.lastHi, this.lastLo, hi, lo | PAGE_MASK) &&
+      !this.#index.isReachedBefore(hi, from)
+    ) {
+      this.#cache.keep(hi, lo, this.#shown)
     }
-    if (found === undefined) return false
-    this.#show(found)
     return true
   }
 
-  #show(m: IotlbMap): void {
-    this.mapNumber = m.mapNumber
-    this.startHi = hiOf(m.start)
-    this.startLo = loOf(m.start)
-    this.lastHi = hiOf(m.last)
-    this.lastLo = loOf(m.last)
-    this.addrHi = hiOf(m.address)
-    this.addrLo = loOf(m.address)
-    this.perm = m.perm
+  #addOne(
+    startHi: number,
+    startLo: number,
+    lastHi: number,
+    lastLo: number,
+    addrHi: number,
+    addrLo: number,
+    perm: number,
+  ): void {
+    const slots = this.#slots
+    this.#isStanding = false
+    this.evicted = NONE
+    if (this.#retire && this.limit > 0 && slots.count >= this.limit) {
+      const slot = slots.oldest
+      this.#tellEvicted(slots.words, slot * SLOT_LANES)
+      this.#index.seekSlot(slot)
+      this.#removeHere(slot)
+    }
+    assert(this.#made < NUMBER_MAX, 'the number of a map fits 32 bits')
+    const slot = slots.take(slots.newest)
+    this.added = ++this.#made
+    const { words } = slots
+    const at = slot * SLOT_LANES
+    words[at + START_HI] = startHi
+    words[at + START_LO] = startLo
+    words[at + LAST_HI] = lastHi
+    words[at + LAST_LO] = lastLo
+    words[at + ADDR_HI] = addrHi
+    words[at + ADDR_LO] = addrLo
+    words[at + PERM] = perm
+    words[at + NUMBER] = this.#made
+    this.#cache.fit(slots.count)
+    if (this.#index.insert(slot)) this.#cache.drop()
+    if (this.#journal?.on === true) this.#noteAdd(slot)
+  }
+
+  /** The map of a slot goes; the index stands at it. */
+  #removeHere(slot: number): void {
+    if (this.#journal?.on === true) this.#noteRemoval(slot)
+    this.#index.remove()
+    this.#slots.release(slot)
+  }
+
+  #show(slot: number): void {
+    this.#shown = slot
+    this.#showWords(this.#slots.words, slot * SLOT_LANES)
+  }
+
+  #showWords(words: Int32Array, at: number): void {
+    this.mapNumber = (words[at + NUMBER] as number) >>> 0
+    this.startHi = words[at + START_HI] as number
+    this.startLo = words[at + START_LO] as number
+    this.lastHi = words[at + LAST_HI] as number
+    this.lastLo = words[at + LAST_LO] as number
+    this.addrHi = words[at + ADDR_HI] as number
+    this.addrLo = words[at + ADDR_LO] as number
+    this.perm = words[at + PERM] as number
+  }
+
+  #tellEvicted(words: Int32Array, at: number): void {
+    const number = words[at + NUMBER] as number
+    this.evicted = number === NONE ? NONE : number >>> 0
+    this.evictedStartHi = words[at + START_HI] as number
+    this.evictedStartLo = words[at + START_LO] as number
+    this.evictedLastHi = words[at + LAST_HI] as number
+    this.evictedLastLo = words[at + LAST_LO] as number
+  }
+
+  #keepHalf(part: number): void {
+    const half = this.#halves[part] as Int32Array
+    const at = this.#slots.newest * SLOT_LANES
+    for (let lane = 0; lane < SLOT_LANES; lane++) half[lane] = this.#slots.words[at + lane] as number
+    half[SLOT_LANES + NUMBER] = this.evicted
+    half[SLOT_LANES + START_HI] = this.evictedStartHi
+    half[SLOT_LANES + START_LO] = this.evictedStartLo
+    half[SLOT_LANES + LAST_HI] = this.evictedLastHi
+    half[SLOT_LANES + LAST_LO] = this.evictedLastLo
+  }
+
+  #noteAdd(slot: number): void {
+    const [h, g] = this.#slots.hashOf(slot, this.#key)
+    this.#journal?.change(h, 0, g, () => {
+      this.#forgetFound()
+      this.#index.seekSlot(slot)
+      this.#index.remove()
+      this.#slots.release(slot)
+      this.#made--
+    })
+  }
+
+  #noteRemoval(slot: number): void {
+    const [h, g] = this.#slots.hashOf(slot, this.#key)
+    const words = this.#slots.words.slice(slot * SLOT_LANES, (slot + 1) * SLOT_LANES)
+    const older = this.#slots.olderThan(slot)
+    this.#journal?.change(h, g, 0, () => {
+      this.#forgetFound()
+      const again = this.#slots.take(older)
+      assert(again === slot, 'a slot is taken again in the order in which it was given back')
+      this.#slots.words.set(words, slot * SLOT_LANES)
+      this.#index.insert(slot)
+    })
+  }
+
+  /** What was found may be no more: numbers come again after an undo. */
+  #forgetFound(): void {
+    this.#cache.drop()
+    this.#isStanding = false
+    this.#shown = NONE
   }
 }
