@@ -2,6 +2,7 @@ import { Journal } from '../../src/bits/state.ts'
 import { numberOf } from '../../src/bits/u64.ts'
 import { DriverRing, ringPlaces } from '../../src/hw/virtio/driver-ring.ts'
 import type { AccessNumber, Reach, RingMemory, RingPartNumber } from '../../src/hw/virtio/ring-memory.ts'
+import { RING } from '../../src/hw/virtio/ring-rules.ts'
 import type { Segments } from '../../src/hw/virtio/segments.ts'
 import { SplitRing, type SplitRingOptions } from '../../src/hw/virtio/split-ring.ts'
 
@@ -22,7 +23,8 @@ export class TestMemory implements RingMemory {
   readonly refused = new Map<number, number>()
   /** Accesses that `reach` allowed, a bit each, by byte. */
   readonly allowed: Uint8Array
-  reaches = 0
+  /** From here on there is nothing to move, but up to here everything can be reached in one piece. */
+  emptyUpTo = 0
 
   constructor(bytes: number | Uint8Array, handing: Handing = 'whole') {
     this.bytes = typeof bytes === 'number' ? new Uint8Array(bytes) : bytes
@@ -39,9 +41,12 @@ export class TestMemory implements RingMemory {
     _part: RingPartNumber,
     into: Segments,
   ): Reach {
-    this.reaches++
     const start = numberOf(hi, lo)
     if (bytes === 0) return 'ok'
+    if (start >= this.bytes.length && start + bytes <= this.emptyUpTo) {
+      into.addPlace(start, bytes)
+      return 'ok'
+    }
     if (start + bytes > this.bytes.length) return 'refused'
     for (let at = start; at < start + bytes; ) {
       if (into.isFull) return 'ok'
@@ -110,4 +115,54 @@ export interface RingPairOptions extends Partial<Omit<SplitRingOptions, 'memory'
   readonly entries?: number
   readonly hasEventIndex?: boolean
   readonly start?: number
+}
+
+/** Words of a descriptor, for tests that write rings by hand. */
+export interface RawDescriptor {
+  readonly address?: number
+  readonly bytes?: number
+  readonly flags?: number
+  readonly next?: number
+}
+
+/** A ring written by hand: 4 entries unless said, descriptors at 0, available at 512, used at 640, free from 1024 on. */
+export class RawRing {
+  readonly memory: TestMemory
+  readonly entries: number
+  readonly ring: SplitRing
+  readonly #words: DataView
+
+  constructor(memory: TestMemory, entries = 4, options: Omit<RingPairOptions, 'entries' | 'start'> = {}) {
+    const { hasEventIndex = false, ...rest } = options
+    this.memory = memory
+    this.entries = entries
+    this.#words = new DataView(memory.bytes.buffer)
+    this.ring = new SplitRing({ memory, queue: 0, journal: new Journal(), name: 'raw', ...rest })
+    this.ring.setUp({ entries, descriptors: 0n, available: 512n, used: 640n, hasEventIndex })
+  }
+
+  /** A descriptor of the ring, or of a table elsewhere. */
+  describe(index: number, d: RawDescriptor, table = 0): this {
+    const at = table + 16 * index
+    this.#words.setBigUint64(at, BigInt(d.address ?? 1024), true)
+    this.#words.setUint32(at + 8, d.bytes ?? 16, true)
+    this.#words.setUint16(at + 12, d.flags ?? 0, true)
+    this.#words.setUint16(at + 14, d.next ?? 0, true)
+    return this
+  }
+
+  /** Heads from entry 0 on, and the index behind them unless said. */
+  offer(heads: readonly number[], index = heads.length): this {
+    heads.forEach((head, i) => {
+      this.#words.setUint16(512 + 4 + 2 * i, head, true)
+    })
+    this.#words.setUint16(512 + 2, index, true)
+    return this
+  }
+
+  /** What the ring answers to `begin`, and if that is fine to `next`. */
+  look(chain = this.ring.newChain()): number {
+    const began = this.ring.begin()
+    return began === RING.taken ? this.ring.next(chain) : began
+  }
 }
