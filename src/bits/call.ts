@@ -42,6 +42,7 @@ export type Verb =
   | 'vmm'
   | 'driver'
   | 'vhost'
+  | 'iommu'
   | 'tick'
 export const VERBS: readonly Verb[] = [
   'hcall',
@@ -54,6 +55,7 @@ export const VERBS: readonly Verb[] = [
   'vmm',
   'driver',
   'vhost',
+  'iommu',
   'tick',
 ]
 

@@ -47,6 +47,41 @@ export const PSERIES_MACHINE: Coverage = without([
   'region.map',
 ])
 
+/** An x86 guest below QEMU: no TCEs, and its kernel maps pages without a DMA API that grants them. */
+export const Q35_MACHINE: Coverage = new Set<EventKind>([
+  'run.begin',
+  'run.end',
+  'call.enter',
+  'call.return',
+  'dma.request',
+  'dma.done',
+  'page.own',
+  'memory.slot',
+  'memory.write',
+  'iotlb.new',
+  'iotlb.fill',
+  'iotlb.drop',
+  'iotlb.evict',
+  'iotlb.miss',
+  'iotlb.refuse',
+  'iotlb.use',
+  'vhost.message',
+  'vhost.queue',
+  'domain.attach',
+  'domain.map',
+  'domain.unmap',
+  'domain.flush',
+  'domain.wait',
+  'domain.notify',
+  'mm.map',
+  'mm.exit',
+  'mm.free',
+  'device.add',
+  'warning',
+  'dead',
+  'unmodelled',
+])
+
 /** What only the kernel of a guest leaves, which a POWER host does not run, and what only a log shows. */
 const GUEST_KERNEL: readonly EventKind[] = [
   'tce.seen',

@@ -13,6 +13,7 @@ import { EEH_CALLS } from '../kernel/eeh/calls.ts'
 import { EEH_ERRATA } from '../kernel/eeh/errata.ts'
 import { GUEST_CALLS } from '../kernel/guest/calls.ts'
 import { GUEST_ERRATA } from '../kernel/guest/errata.ts'
+import { IOMMU_CALLS } from '../kernel/intel-iommu/calls.ts'
 import { KVM_CALLS } from '../kernel/kvm/calls.ts'
 import { KVM_ERRATA } from '../kernel/kvm/errata.ts'
 import { PREREG_ERRATA } from '../kernel/prereg/errata.ts'
@@ -78,6 +79,7 @@ export const CALLS: readonly CallDecl[] = [
   ...DEVICE_CALLS,
   ...MEM_CALLS,
   ...PROC_CALLS,
+  ...IOMMU_CALLS,
   TICK_ADVANCE,
 ]
 

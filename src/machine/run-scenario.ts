@@ -1,6 +1,12 @@
 import type { Answer } from '../bits/answer.ts'
 import { IommulatorError } from '../bits/errors.ts'
-import { type Coverage, POWERNV_MACHINE, POWERNV_WITH_GUEST, PSERIES_MACHINE } from '../check/coverage.ts'
+import {
+  type Coverage,
+  POWERNV_MACHINE,
+  POWERNV_WITH_GUEST,
+  PSERIES_MACHINE,
+  Q35_MACHINE,
+} from '../check/coverage.ts'
 import { Judge } from '../check/judge.ts'
 import type { Finding, Verdict } from '../check/rule.ts'
 import { type Ledger, LedgerCounter } from '../report/ledger.ts'
@@ -29,6 +35,7 @@ export interface StepResult {
 /** What a machine can leave records of: a rule that needs others is not judged. */
 function coverageOf(machine: MachineDescription): Coverage {
   if (machine.kind === 'pseries') return PSERIES_MACHINE
+  if (machine.kind === 'q35') return Q35_MACHINE
   return machine.guest === undefined ? POWERNV_MACHINE : POWERNV_WITH_GUEST
 }
 

@@ -383,7 +383,7 @@ export const EVENTS = declareEvents({
     fields: { domain: 'u32', iova: 'u64', bytes: 'u64', how: 'u32' },
   },
   'domain.flush': {
-    doc: 'Software has a VT-d unit forget: `scope` 1 everything, 2 a domain, 3 pages [iova, iova + bytes) of a domain, 4 the TLB of the device `source` for that range, 5 the context entry of the device (`source` 0xffffffff: of more than one). `bytes` 2^64 - 1 is the whole space.',
+    doc: 'Software has a VT-d unit forget: `scope` 1 everything, 2 a domain, 3 pages [iova, iova + bytes) of a domain, 4 the TLB of the device `source` for that range, 5 the context entry of the device (`source` 0xffffffff: of more than one). `bytes` 0 with scope 4 is the whole space.',
     fields: {
       unit: 'name',
       scope: 'u32',

@@ -7,6 +7,7 @@ import { parseScenario } from '../../src/cli/yaml-scenario.ts'
 import { completeMachine, type MachineInput, machineConflicts } from '../../src/machine/description.ts'
 import type { PowernvInput } from '../../src/machine/powernv/description.ts'
 import type { PseriesInput } from '../../src/machine/pseries/description.ts'
+import type { Q35Input } from '../../src/machine/q35/description.ts'
 import { formatScenario, scenarioJson } from '../../src/machine/scenario/format-scenario.ts'
 import { readScenario, type Scenario, type Step } from '../../src/machine/scenario/scenario.ts'
 import { SAMPLE } from '../cli/sample-catalogue.ts'
@@ -255,12 +256,45 @@ const powernv: fc.Arbitrary<PowernvInput> = fc.record(
   { requiredKeys: ['kind'] },
 )
 
+const q35: fc.Arbitrary<Q35Input> = fc.record(
+  {
+    kind: fc.constant('q35' as const),
+    profile: fc.constantFrom('intended', 'qemu-7.2.22', 'qemu-10.0.2'),
+    ramBytes: fc.constantFrom(1n << 22n, 1n << 30n, 1n << 33n),
+    tables: fc.constant({ gpa: 0x20_0000n, bytes: 0x2_0000n }),
+    iommu: fc.record(
+      {
+        name,
+        awBits: fc.constantFrom(39 as const, 48 as const),
+        cachingMode: fc.boolean(),
+        deviceIotlb: fc.boolean(),
+        snoopControl: fc.boolean(),
+      },
+      { requiredKeys: [] },
+    ),
+    virtio: fc.array(
+      fc.record(
+        {
+          name,
+          bus: fc.nat(255),
+          slot: fc.nat(31),
+          function: fc.nat(7),
+          hasAts: fc.boolean(),
+        },
+        { requiredKeys: ['name'] },
+      ),
+      { maxLength: 3 },
+    ),
+  },
+  { requiredKeys: ['kind'] },
+)
+
 const scenario: fc.Arbitrary<Scenario> = fc
   .record({
     title: line,
     doc: fc.option(prose),
     machine: fc
-      .oneof(machine, powernv)
+      .oneof(machine, powernv, q35)
       .map((m: MachineInput) => completeMachine({ ...m, cpus: 4 }))
       .filter((m) => machineConflicts(m).length === 0),
     steps: fc.array(fc.oneof(...SAMPLE.calls.map(stepOf)), { minLength: 1, maxLength: 8 }),

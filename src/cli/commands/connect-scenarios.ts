@@ -26,7 +26,11 @@ interface Planned {
   readonly leftOut: readonly LeftOut[]
 }
 
-const PEER_OF = { powernv: 'kernel', pseries: 'qemu-pseries' } as const
+const PEER_OF = {
+  powernv: 'iommulator connect kernel',
+  pseries: 'iommulator connect qemu-pseries',
+  q35: 'no peer does it',
+} as const
 
 /** Line of a part of one of some scenarios. */
 export const linesOf =
@@ -51,7 +55,7 @@ export function planned<P extends Planned>(
     .filter(({ scenario }) => scenario.machine.kind !== kind)
     .map(({ file, scenario: { machine } }) => {
       const line = lineOf(file, ['machine', 'kind'])
-      return `${file}:${line}: a machine of kind ${machine.kind}: iommulator connect ${PEER_OF[machine.kind]}`
+      return `${file}:${line}: a machine of kind ${machine.kind}: ${PEER_OF[machine.kind]}`
     })
   if (others.length > 0) throw cannot(peer, others, false)
   const plans = scenarios.map(({ file, scenario }) => ({

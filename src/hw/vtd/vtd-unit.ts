@@ -118,6 +118,11 @@ export class VtdUnit {
     this.#state.set(HEAD, 0)
   }
 
+  /** Software clears the error of a descriptor: with the next tail the queue goes on at its head. */
+  clearError(): void {
+    this.#state.set(STOPPED, 0)
+  }
+
   /** Finds the context entry of a source-id: 0, or the fault. What it says is in `contexts`. */
   find(source: number): number {
     return this.contexts.find(numberOf(this.#state.get(ROOT_HI), this.#state.get(ROOT_LO)), source)
@@ -225,9 +230,8 @@ export class VtdUnit {
   }
 }
 
-/** Bytes of a range; of the whole space 2^64 - 1. */
-const bytesOf = ({ iova, last }: IovaRange): bigint =>
-  last - iova === 2n ** 64n - 1n ? last : last - iova + 1n
+/** Bytes of a range; 0 for the whole space. */
+const bytesOf = ({ iova, last }: IovaRange): bigint => BigInt.asUintN(64, last - iova + 1n)
 
 function flushOf(what: Flush) {
   if (what.what === 'device-tlb') {

@@ -4,7 +4,6 @@ import type { BusMemory } from '../../memory/ports.ts'
 
 const ENTRIES = 512
 const ENTRY_BYTES = 8
-const PAGE_BYTES = 4096
 const PERM = 3
 const PS = 1 << 7
 const PAGES_HI = 2 ** 20
@@ -159,9 +158,4 @@ export class DomainTables {
     const index = Math.floor(page / pagesOfLevel(level)) % ENTRIES
     this.#pages.memory.storeU64be(table, index * ENTRY_BYTES, swap32(lo), swap32(hi))
   }
-}
-
-/** A page becomes zeros. */
-export function zeroPage(memory: BusMemory, page: number): void {
-  memory.writePage(page, 0, new Uint8Array(PAGE_BYTES), 0, PAGE_BYTES)
 }

@@ -5,10 +5,13 @@ import { isAmount } from './call-schema.ts'
 import { amount, type DocumentMap, type DocumentValue, present, unless } from './document-value.ts'
 import { powernvDocument } from './powernv-document.ts'
 import { pseriesDocument } from './pseries-document.ts'
+import { q35Document } from './q35-document.ts'
 import type { ExpectedFinding, Scenario, Step } from './scenario.ts'
 
-const machineDocument = (m: MachineDescription): DocumentMap =>
-  m.kind === 'powernv' ? powernvDocument(m) : pseriesDocument(m)
+function machineDocument(m: MachineDescription): DocumentMap {
+  if (m.kind === 'q35') return q35Document(m)
+  return m.kind === 'powernv' ? powernvDocument(m) : pseriesDocument(m)
+}
 
 /** Amounts get their unit, as their name says; other values stay what they are. */
 function valueDocument(name: string, value: Value): DocumentValue {

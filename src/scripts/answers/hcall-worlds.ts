@@ -62,7 +62,7 @@ export function qemuWorld(profile: string): HcallWorld {
 }
 
 function machinePhb({ description }: Machine): bigint {
-  const phb = description.kind === 'powernv' ? undefined : description.phbs[0]
+  const phb = description.kind === 'pseries' ? description.phbs[0] : undefined
   if (phb === undefined) throw new Error('no host bridge')
   return phb.buid
 }

@@ -3,7 +3,11 @@ import type { MachineDescription } from '../../description.ts'
 import { CALLS } from '../../registry.ts'
 
 /** Hypercalls have two declarations: QEMU's, and the kernel's. */
-const OTHER_LAYER: Readonly<Record<MachineDescription['kind'], string>> = { powernv: 'qemu', pseries: 'kvm' }
+const OTHER_LAYER: Readonly<Record<MachineDescription['kind'], string>> = {
+  powernv: 'qemu',
+  pseries: 'kvm',
+  q35: 'kvm',
+}
 
 /** The declaration of a call on a kind of machine. */
 export const declarationOf = (

@@ -1,0 +1,117 @@
+import { gpa as gpaFrom, ua as uaFrom } from '../../bits/brand.ts'
+import { Clock } from '../../bits/clock.ts'
+import { resolveProfile } from '../../bits/errata.ts'
+import { IommulatorError } from '../../bits/errors.ts'
+import { Cells, keyOf } from '../../bits/state.ts'
+import { U64_MAX } from '../../bits/u64.ts'
+import { Life } from '../../hw/life.ts'
+import { VtdUnit } from '../../hw/vtd/vtd-unit.ts'
+import { GuestIommu } from '../../kernel/intel-iommu/guest-iommu.ts'
+import { iommuHandlers } from '../../kernel/intel-iommu/handlers.ts'
+import { VtdNotifier } from '../../kernel/qemu/vtd-notifier.ts'
+import { GuestMemory } from '../../memory/guest-memory.ts'
+import { Host } from '../../memory/host.ts'
+import { memHandlers } from '../../memory/mem-handlers.ts'
+import { procHandlers } from '../../memory/proc-handlers.ts'
+import { ProcessTable } from '../../memory/process.ts'
+import { Machine, type MachineOptions } from '../machine.ts'
+import { ERRATA } from '../registry.ts'
+import { tickHandler } from '../tick-handler.ts'
+import { Q35_DEFAULTS, type Q35Description, ramSlots, sourceOf } from './description.ts'
+
+const HOST_PAGE_SHIFT = 12
+/** Physical memory of the host behind a machine, beside its guest's: what is never written costs nothing. */
+const HOST_SPARE_BYTES = 2 ** 30
+/** Bytes that the contents of modelled memory may take. */
+const CONTENTS_BYTES_MAX = 2 ** 31
+/** Where QEMU maps guest memory in its own address space. */
+const GUEST_UA = 0x7f00_0000_0000n
+
+/** The host and the QEMU process, with the guest's memory mapped in it. */
+function createMemory(machine: Machine, { ramBytes }: Q35Description) {
+  const { stage, journal } = machine
+  const host = new Host({
+    stage,
+    journal,
+    pageShift: HOST_PAGE_SHIFT,
+    ramBytes: Number(ramBytes) + HOST_SPARE_BYTES,
+    maxBytes: CONTENTS_BYTES_MAX,
+  })
+  const processes = new ProcessTable(host)
+  const qemu = processes.spawn('qemu', { memlockBytes: U64_MAX, hasIpcLock: false })
+  machine.actAs = (name = 'qemu') => {
+    processes.actor = name
+  }
+  const access = { read: true, write: true, fixed: true, noreplace: false }
+  qemu.mm.mmap({ address: GUEST_UA, bytes: ramBytes, ...access })
+  const guest = new GuestMemory(host)
+  for (const { gpa, bytes, offset } of ramSlots(ramBytes)) {
+    const slot = guest.addSlot({ gpa: gpaFrom(gpa), bytes, mm: qemu.mm, ua: uaFrom(GUEST_UA + offset) })
+    if (slot < 0) {
+      throw new IommulatorError('ERR_MACHINE', `guest memory at 0x${gpa.toString(16)} cannot be there`)
+    }
+    machine.log.emit('page.own', null, {
+      space: 'gpa',
+      pageShift: 12,
+      first: Number(gpa >> 12n),
+      count: Number(bytes >> 12n),
+      owner: Q35_DEFAULTS.owner,
+      generation: 0,
+    })
+  }
+  return { processes, guest }
+}
+
+/**
+ * Wires an x86 machine: the host and QEMU's process with the guest's memory, a VT-d unit with QEMU's notifiers behind it,
+ * and the guest's driver of the unit.
+ *
+ * @throws IommulatorError ERR_MACHINE where the parts do not fit together, ERR_PROFILE for an unknown profile
+ */
+export function createQ35(description: Q35Description, options: MachineOptions = {}): Machine {
+  const machine = new Machine(description, resolveProfile(ERRATA, description.profile), options)
+  const { stage, journal, profile } = machine
+  const { processes, guest } = createMemory(machine, description)
+  const life = new Life(stage, journal)
+  const { iommu, tables } = description
+  const unit = new VtdUnit(
+    {
+      name: iommu.name,
+      memory: guest,
+      addressBits: iommu.awBits,
+      hostAddressBits: iommu.awBits,
+      hasDeviceTlb: iommu.deviceIotlb,
+      hasSnoopControl: iommu.snoopControl,
+      hasPassThrough: true,
+    },
+    { stage, journal, life },
+  )
+  const notifier = new VtdNotifier(unit, { stage, journal, life, profile })
+  const devices = description.virtio.map((d) => {
+    machine.log.emit('device.add', null, { device: d.name, unit: iommu.name, mask: U64_MAX })
+    const source = sourceOf(d)
+    const device = notifier.addDevice({ name: d.name, source, followsAts: true })
+    return {
+      name: d.name,
+      source,
+      offersAts: d.hasAts,
+      setAts: (on: boolean) => notifier.setAts(device, on),
+    }
+  })
+  const driver = new GuestIommu(
+    {
+      unit,
+      isCaching: iommu.cachingMode,
+      area: { first: Number(tables.gpa >> 12n), pages: Number(tables.bytes >> 12n) },
+      devices,
+    },
+    { stage, journal },
+  )
+  machine.register([
+    ...iommuHandlers(driver, { stage, life }),
+    ...memHandlers(processes, guest),
+    ...procHandlers(processes),
+    tickHandler(machine, new Clock(new Cells(journal, keyOf('clock'))), []),
+  ])
+  return machine
+}
