@@ -8,6 +8,8 @@ import { HW_ERRATA } from '../hw/errata.ts'
 import { IODA_ERRATA } from '../hw/ioda-errata.ts'
 import { TVE } from '../hw/ioda-tve.ts'
 import { KILL_WORDS } from '../hw/tce-kills.ts'
+import { VIRTIO_BLK_FEATURES } from '../hw/virtio/features.ts'
+import { VIRTQ_DESC } from '../hw/virtio/ring-layout.ts'
 import { VTD_WORDS } from '../hw/vtd/words.ts'
 import { EEH_CALLS } from '../kernel/eeh/calls.ts'
 import { EEH_ERRATA } from '../kernel/eeh/errata.ts'
@@ -67,6 +69,8 @@ export const WORDS: readonly Word[] = [
   ...KILL_WORDS,
   ...EDU_WORDS,
   ...VTD_WORDS,
+  VIRTQ_DESC,
+  VIRTIO_BLK_FEATURES,
 ]
 
 /** Every call that the model answers. */

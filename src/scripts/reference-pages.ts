@@ -7,6 +7,9 @@ import type { Field, Word } from '../bits/word.ts'
 import { needsOf } from '../check/rule.ts'
 import { RULES } from '../check/rules.ts'
 import { COMMANDS } from '../cli/commands/index.ts'
+import { BLK_ANSWERS, BLK_CONFIG_FIELDS } from '../hw/virtio/blk-format.ts'
+import { DEVICE_FAULTS } from '../hw/virtio/device-faults.ts'
+import { RING_ANSWERS } from '../hw/virtio/ring-rules.ts'
 import { CALLS, ERRATA, LOG_FORMATS, WORDS } from '../machine/registry.ts'
 import type { AgentArg } from '../reader/agent-command.ts'
 import { AGENT_COMMANDS, AGENT_MARKS, KERNEL_ANSWERS, MARK_WORD } from '../reader/kernel-answers-format.ts'
@@ -165,6 +168,29 @@ async function commandSections(): Promise<string> {
   return sections.join('\n')
 }
 
+/** What devices answer to rings, chains and requests. */
+function virtioPage(): string {
+  const faults = (list: readonly { rule: string; errno: number; when: string }[]) =>
+    grid(
+      ['rule', 'vhost inside Linux', 'when'],
+      list.map(({ rule, errno, when }) => [`\`${rule}\``, errno === 0 ? '' : String(errno), when]),
+    )
+  const requests = BLK_ANSWERS.map(({ rule, status, when }) => [`\`${rule}\``, String(status), when])
+  const config = BLK_CONFIG_FIELDS.map((f) => [String(f.offset), String(f.bytes), `\`${f.name}\``, f.doc])
+  return [
+    `${HEAD}# virtio: rings, chains, requests\n`,
+    '## A look at a split ring\nSource: virtio 1.2, Split Virtqueues; Linux v6.1 drivers/vhost/vhost.c. A missing translation is asked for at the place where it is met. A fault stops the queue.\n',
+    faults(RING_ANSWERS),
+    '\n## Chains that no device answers\nThey stop the queue, too.\n',
+    faults(DEVICE_FAULTS),
+    '\n## Block requests\nSource: virtio 1.2, Block Device; QEMU 7.2 hw/block/virtio-blk.c. In the order of the checks; the status is the last byte that the device writes.\n',
+    grid(['rule', 'status', 'when'], requests),
+    '\n## Configuration space of a block device\n60 bytes, little endian.\n',
+    grid(['offset', 'bytes', 'field', 'meaning'], config),
+    '',
+  ].join('\n')
+}
+
 /** The generated pages below docs/reference, by file name. */
 export async function referencePages(): Promise<Readonly<Record<string, string>>> {
   const events = Object.entries(EVENTS).map(([kind, e]) => [
@@ -199,6 +225,7 @@ export async function referencePages(): Promise<Readonly<Record<string, string>>
     'rules.md': `${HEAD}# Rules\n\n${rules.join('\n')}`,
     'errors.md': `${HEAD}# Error codes of the library\n\n${grid(['code', 'meaning'], errors)}\n`,
     'log-formats.md': `${HEAD}# Log formats\n\n${[...LOG_FORMATS.map(logSection), transcriptSection()].join('\n')}`,
+    'virtio.md': virtioPage(),
     'commands.md': `${HEAD}# Commands\n\n${await commandSections()}`,
     ...realAnswerPages(await readRecordings('recordings')),
   }

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
+import { Journal } from '../../src/bits/state.ts'
 import { DESCRIPTOR, needsEvent } from '../../src/hw/virtio/ring-layout.ts'
 import { RING, RING_ANSWERS, type RingRule } from '../../src/hw/virtio/ring-rules.ts'
+import { SplitRing } from '../../src/hw/virtio/split-ring.ts'
 import { type Handing, RawRing, type RingPairOptions, TestMemory } from '../support/virtio.ts'
 
 const { NEXT, WRITE, INDIRECT } = DESCRIPTOR
@@ -370,6 +372,41 @@ describe('a look at a split ring', () => {
     expect([raw.look(chain), raw.look(chain), chain.head]).toEqual([RING.taken, RING.taken, 1])
     raw.ring.giveBack(2)
     expect([raw.look(chain), chain.head]).toEqual([RING.taken, 0])
+  })
+})
+
+describe('a ring in a machine that goes back', () => {
+  it('takes and gives the same chains again', () => {
+    const journal = new Journal()
+    journal.on = true
+    const memory = new TestMemory(8192)
+    const ring = new SplitRing({ memory, queue: 0, journal, name: 'q' })
+    ring.setUp({ entries: 4, descriptors: 0n, available: 512n, used: 640n, hasEventIndex: true })
+    new RawRing(memory).offer([0, 1]).describe(0, {}).describe(1, {})
+    ring.start()
+    const [mark, hash] = [journal.mark(), journal.hash]
+    const chain = ring.newChain()
+    const heads = () => {
+      ring.begin()
+      return [ring.next(chain), chain.head, ring.next(chain), chain.head, ring.base, ring.usedIndex]
+    }
+    const first = heads()
+    ring.use(0, 1)
+    expect([journal.hash === hash, ring.usedIndex]).toEqual([false, 1])
+    journal.rollback(mark)
+    expect([journal.hash, ring.base, ring.usedIndex]).toEqual([hash, 0, 0])
+    expect(heads()).toEqual(first)
+  })
+
+  it('begins where it is told to', () => {
+    const raw = new RawRing(new TestMemory(8192))
+    raw.ring.base = 0x1_ffff
+    expect(raw.ring.base).toBe(0xffff)
+    // Entry 65,535 of 4 is entry 3; the next one is entry 0.
+    raw.offer([1, 0, 0, 2], 1).describe(1, {}).describe(2, {})
+    const chain = raw.ring.newChain()
+    expect([raw.look(chain), chain.head, raw.look(chain), chain.head]).toEqual([0, 2, 0, 1])
+    expect([raw.look(chain), raw.ring.base, raw.ring.seenAvailable]).toEqual([RING.empty, 1, 1])
   })
 })
 

@@ -39,7 +39,7 @@ export const BLK_ANSWERS = [
     rule: 'unsupported',
     status: 2,
     errno: 0,
-    when: 'A type that the device does not know, or did not offer.',
+    when: 'A type that the device does not know.',
   },
   { rule: 'read-only', status: 1, errno: 0, when: 'The device is read-only, and the request changes bytes.' },
   {

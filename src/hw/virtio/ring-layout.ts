@@ -1,4 +1,15 @@
-/** Flags and sizes of split rings (virtio 1.2, Split Virtqueues; Linux v6.1 include/uapi/linux/virtio_ring.h). */
+import { bit, bits, word } from '../../bits/word.ts'
+
+// Flags and sizes of split rings (virtio 1.2, Split Virtqueues; Linux v6.1 include/uapi/linux/virtio_ring.h).
+
+/** What follows the address in a descriptor. */
+export const VIRTQ_DESC = word('VIRTQ_DESC', 64, 'virtio 1.2, The Virtqueue Descriptor Table', {
+  LEN: bits(31, 0, 'rw', 'Bytes of the buffer, or of the table.'),
+  NEXT: bit(32, 'rw', 'The chain goes on at NEXT_INDEX.'),
+  WRITE: bit(33, 'rw', 'The device writes the buffer; else it reads it.'),
+  INDIRECT: bit(34, 'rw', 'The buffer is a table of descriptors.'),
+  NEXT_INDEX: bits(63, 48, 'rw', 'Next descriptor of the chain.'),
+})
 
 /** Most entries of a ring; every number of entries is a power of two. */
 export const RING_ENTRIES_MAX = 32_768
