@@ -8,6 +8,13 @@ export interface Io {
   err(text: string): void
   /** Redraws one line of progress on a terminal; nothing elsewhere. */
   progress(line: string): void
+  /** Whether progress is seen: where it is not, commands that run for long say a line at times. */
+  readonly isLive: boolean
+  /**
+   * What the next interruption from the keyboard (or SIGTERM) does, instead of ending the program; the one after it ends
+   * it. Answers how to take that back.
+   */
+  onInterrupt(act: () => void): () => void
   readonly paint: Paint
   /** Standard input, for `-`. */
   readonly stdin: NodeJS.ReadableStream & { readonly isTTY?: boolean }

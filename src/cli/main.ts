@@ -1,13 +1,11 @@
 #!/usr/bin/env node
 import { COMMANDS } from './commands/index.ts'
-import { EXIT } from './exit.ts'
 import { processIo } from './process-io.ts'
 import { runProgram } from './program.ts'
 
 const argv = process.argv.slice(2)
 const at = argv.findIndex((word) => word === '--color' || word.startsWith('--color='))
 const when = at < 0 ? 'auto' : (argv[at]?.split('=')[1] ?? argv[at + 1])
-process.once('SIGINT', () => process.exit(EXIT.INTERRUPTED))
 process.exitCode = await runProgram(
   argv,
   COMMANDS,

@@ -35,7 +35,28 @@ export function processIo(options: { readonly color: When; readonly quiet: boole
     if (drawn) process.stderr.write('\r\x1b[K')
     drawn = false
   }
+  const isLive = process.stderr.isTTY === true && !options.quiet
+  let interrupted: (() => void) | undefined
+  process.on('SIGINT', () => {
+    if (interrupted === undefined) process.exit(EXIT.INTERRUPTED)
+    const act = interrupted
+    interrupted = undefined
+    act()
+  })
   return {
+    isLive,
+    onInterrupt(act) {
+      const terminated = (): void => {
+        interrupted = undefined
+        act()
+      }
+      interrupted = act
+      process.once('SIGTERM', terminated)
+      return () => {
+        interrupted = undefined
+        process.off('SIGTERM', terminated)
+      }
+    },
     out(text) {
       clear()
       process.stdout.write(text)
@@ -45,7 +66,7 @@ export function processIo(options: { readonly color: When; readonly quiet: boole
       process.stderr.write(text)
     },
     progress(line) {
-      if (process.stderr.isTTY !== true || options.quiet) return
+      if (!isLive) return
       process.stderr.write(`\r\x1b[K${line}`)
       drawn = line !== ''
     },

@@ -23,6 +23,8 @@ export async function run(argv: readonly string[], stdin = ''): Promise<Ran> {
       err += text
     },
     progress: () => undefined,
+    isLive: false,
+    onInterrupt: () => () => undefined,
     paint: { bold: plain, dim: plain, red: plain, green: plain, yellow: plain, cyan: plain },
     stdin: Readable.from([Buffer.from(stdin, 'latin1')]),
     elapsedMs: () => 0,

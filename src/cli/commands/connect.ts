@@ -4,8 +4,9 @@ import { PROFILE_NAMES } from '../profiles.ts'
 import { connectKernel } from './connect-kernel.ts'
 import { connectPseries } from './connect-pseries.ts'
 import type { ConnectRequest } from './connect-request.ts'
+import { connectVhostUser } from './connect-vhost-user.ts'
 
-const PEERS = ['kernel', 'qemu-pseries'] as const
+const PEERS = ['kernel', 'qemu-pseries', 'vhost-user'] as const
 /** What is run where nobody says what. */
 const RANDOM_COMMANDS = 1000
 const RANDOM_HYPERCALLS = 100_000
@@ -49,7 +50,7 @@ export const connectCommand: Command = {
   positionals: [
     {
       name: '<peer>',
-      doc: "kernel: Linux on an emulated POWER9; qemu-pseries: QEMU's own hypercalls, without an operating system",
+      doc: "kernel: Linux on an emulated POWER9; qemu-pseries: QEMU's own hypercalls, without an operating system; vhost-user: a QEMU whose disk is served here",
       complete: async () => PEERS,
     },
     {
@@ -75,7 +76,15 @@ export const connectCommand: Command = {
       doc: "the model's errata (those of the peer)",
       offer: () => PROFILE_NAMES,
     },
-    { flags: '--record <file>', doc: 'write what the peer answered' },
+    { flags: '--record <file>', doc: 'write what the peer answered; vhost-user: all records (jsonl)' },
+    { flags: '--socket <path>', doc: 'vhost-user: the socket that QEMU connects to' },
+    { flags: '--disk <file>', doc: 'vhost-user: the disk' },
+    { flags: '--memory <size>', doc: 'vhost-user: a disk in memory instead' },
+    { flags: '--read-only', doc: 'vhost-user: the guest cannot write the disk' },
+    { flags: '--queues <n>', doc: 'vhost-user: queues of the disk (1)' },
+    { flags: '--iotlb-entries <n>', doc: 'vhost-user: maps that the IOTLB keeps (2048)' },
+    { flags: '--once', doc: 'vhost-user: end when the first front end is gone' },
+    { flags: '--log <file>', doc: 'vhost-user: write the messages (jsonl), for replay' },
     { flags: '--json', doc: 'print one JSON object' },
   ],
   examples: [
@@ -84,9 +93,11 @@ export const connectCommand: Command = {
     ['iommulator connect qemu-pseries --seed 7', 'random hypercalls'],
     ['iommulator connect kernel script.txt', 'commands of a file, one a line'],
     ['iommulator connect kernel scenarios/tour/kvm-guest.yaml', 'a scenario, on both'],
+    ['iommulator connect vhost-user --socket s --disk disk.img', 'a disk for QEMU'],
     ['iommulator connect kernel --record run.txt', 'keep the answers, for replay'],
   ],
   run(call, io) {
+    if (call.positionals[0] === 'vhost-user') return connectVhostUser(call, io)
     const request = requestOf(call)
     return request.peer === 'qemu-pseries'
       ? connectPseries(request, call, io)

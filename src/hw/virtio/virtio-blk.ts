@@ -57,8 +57,9 @@ export class VirtioBlk implements ChainServer {
   /** What the device offers, without the bits that belong to rings and transport. */
   readonly features: bigint
   readonly options: VirtioBlkOptions
-  /** Of the last request: its type, and the place of the rule that answered (`BLK_ANSWERS`). */
+  /** Of the last request: its type, its first sector, and the place of the rule that answered (`BLK_ANSWERS`). */
   lastType = 0
+  lastSector = 0
   lastRule: number = BLK.done
   /** Requests by the rule that answered them. */
   readonly counts = new Float64Array(BLK_ANSWERS.length)
@@ -143,6 +144,7 @@ export class VirtioBlk implements ChainServer {
     this.#written = 0
     const rule = this.#answer(type, sector, chain)
     this.lastType = type
+    this.lastSector = sector
     this.lastRule = rule
     this.counts[rule] = (this.counts[rule] as number) + 1
     this.#scratch[0] = BLK_ANSWERS[rule]?.status ?? BLK_STATUS.IOERR

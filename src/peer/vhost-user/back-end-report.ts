@@ -1,0 +1,87 @@
+import type { Finding, Verdict } from '../../check/rule.ts'
+import { bytesText, counted } from '../../check/words.ts'
+import { findingsJson } from '../../report/json.ts'
+import { COLUMNS, table } from '../../report/layout.ts'
+import { findingsText, type Paint, verdictsText } from '../../report/text.ts'
+import { type VhostLedger, vhostSections } from '../../report/vhost-ledger.ts'
+import type { BackEndCounts } from './counts.ts'
+
+/** What a back end did, and what is to be said of it. */
+export interface BackEndResult {
+  readonly socket: string
+  readonly disk: string
+  readonly counts: BackEndCounts
+  readonly ledger: VhostLedger
+  readonly findings: readonly Finding[]
+  readonly findingsDropped: number
+  readonly verdicts: readonly Verdict[]
+  /** What front ends broke, in the order in which they did. */
+  readonly faults: readonly string[]
+}
+
+export const isResultClean = (r: BackEndResult): boolean => r.findings.length + r.findingsDropped === 0
+
+function countLines({ counts: c }: BackEndResult): string[] {
+  const rows = [
+    ['front ends', `${c.sessions}`],
+    ['requests', `${c.requests}, which moved ${bytesText(c.bytes)}`],
+    [
+      'IOTLB',
+      `${counted(c.hits, 'hit')}, ${counted(c.misses, 'miss', 'misses')}, ${c.unanswered} unanswered`,
+    ],
+    ['messages', `${counted(c.updates, 'UPDATE')}, ${counted(c.invalidations, 'INVALIDATE')}`],
+    ...(c.refusals > 0 ? [['refused', counted(c.refusals, 'access', 'accesses')]] : []),
+  ]
+  return table(rows, { indent: 2 })
+}
+
+/** The report as text of at most 100 columns. */
+export function backEndText(r: BackEndResult, paint: Paint): string {
+  const options = { paint, dropped: r.findingsDropped }
+  const sections = vhostSections(r.ledger, COLUMNS).filter(([, lines]) => lines.length > 0)
+  return [
+    `${paint.bold(r.disk)} was served over ${r.socket}`,
+    '',
+    ...countLines(r),
+    ...(r.faults.length > 0 ? ['', paint.red('front ends broke'), ...r.faults.map((f) => `  ${f}`)] : []),
+    ...sections.flatMap(([title, lines]) => ['', paint.bold(title), ...lines]),
+    '',
+    paint.bold('promises'),
+    ...verdictsText(r.verdicts, options).map((l) => `  ${l}`),
+    '',
+    ...findingsText(r.findings, options),
+    '',
+  ].join('\n')
+}
+
+/** The report as one object: fields are added, never renamed, without a new schema number. */
+export function backEndJson(r: BackEndResult): object {
+  const { findings, dropped } = findingsJson(r.findings, r.findingsDropped)
+  return {
+    schema: 'iommulator/vhost-user/1',
+    socket: r.socket,
+    disk: r.disk,
+    clean: isResultClean(r),
+    counts: { ...r.counts },
+    faults: r.faults,
+    findings,
+    findingsDropped: dropped,
+    verdicts: r.verdicts,
+    vhost: r.ledger,
+  }
+}
+
+/** What is shown while it runs: one line. */
+export function liveLine(counts: BackEndCounts, entries: number, seconds: number, findings: number): string {
+  const { requests, bytes, hits, misses, invalidations } = counts
+  const rate = (bytes / 1e6 / Math.max(0.001, seconds)).toFixed(1)
+  return [
+    counted(requests, 'request'),
+    `${rate} MB/s`,
+    counted(entries, 'map'),
+    counted(hits, 'hit'),
+    counted(misses, 'miss', 'misses'),
+    `${invalidations} invalidated`,
+    counted(findings, 'finding'),
+  ].join(', ')
+}

@@ -1,0 +1,50 @@
+import { Journal } from '../../bits/state.ts'
+import type { BlockStore } from '../../hw/virtio/block-store.ts'
+import { VirtioBlk } from '../../hw/virtio/virtio-blk.ts'
+import type { ServedDevice } from './served-device.ts'
+
+export interface BlkDeviceOptions {
+  readonly store: BlockStore
+  readonly isReadOnly?: boolean
+  readonly queues?: number
+  /** Is told of each request that was answered, and of the bytes of its buffers, header and status among them. */
+  readonly onRequest?: (blk: VirtioBlk, chainBytes: number) => void
+}
+
+/** What the disk says its serial number is. */
+export const DISK_ID = 'iommulator'
+
+/** A virtio disk for a session. */
+export function blkDevice({
+  store,
+  isReadOnly = false,
+  queues = 1,
+  onRequest,
+}: BlkDeviceOptions): ServedDevice {
+  const blk = new VirtioBlk({
+    name: 'vhost-user-blk',
+    store,
+    journal: new Journal(),
+    isReadOnly,
+    queues,
+    id: DISK_ID,
+  })
+  return {
+    features: blk.features,
+    queues,
+    server: {
+      serve: (chain) => {
+        const chainBytes = chain.readable.bytes + chain.writable.bytes
+        const written = blk.serve(chain)
+        if (written >= 0) onRequest?.(blk, chainBytes)
+        return written
+      },
+    },
+    config: () => blk.config,
+    writeConfig: (offset, bytes) => {
+      blk.writeConfig(offset, bytes)
+      return true
+    },
+    negotiate: (features) => blk.negotiate(features),
+  }
+}

@@ -1,0 +1,118 @@
+import { ERRNO_CODES } from '../../bits/codes.ts'
+import type { AccessNumber, Reach, RingMemory, RingPartNumber } from '../../hw/virtio/ring-memory.ts'
+import type { Segments } from '../../hw/virtio/segments.ts'
+import type { VhostIotlb } from '../../table/vhost-iotlb.ts'
+import type { GuestRegions } from './guest-regions.ts'
+
+const TWO_32 = 0x1_0000_0000
+
+/** Whether [hi:lo, + bytes) goes on behind the last address of 64 bits. */
+function endsBehindSpace(hi: number, lo: number, bytes: number): boolean {
+  const low = (lo >>> 0) + bytes
+  const high = (hi >>> 0) + Math.floor(low / TWO_32)
+  return high > TWO_32 || (high === TWO_32 && low % TWO_32 !== 0)
+}
+
+/** Is told what a device does with addresses; words in lanes. */
+export interface MemoryWatcher {
+  /** Nothing translates the address: somebody must be asked, or was. */
+  onMiss(queue: number, hi: number, lo: number, access: AccessNumber, part: RingPartNumber): void
+  /** A map, by its number, forbids the access, or leads outside of memory. */
+  onRefusal(queue: number, hi: number, lo: number, access: AccessNumber, code: number): void
+  /** Bytes are reached through a map. */
+  onUse(
+    map: number,
+    hi: number,
+    lo: number,
+    uaHi: number,
+    uaLo: number,
+    bytes: number,
+    access: AccessNumber,
+    part: RingPartNumber,
+  ): void
+  /** The device asks for memory, translated or not. */
+  onReach(hi: number, lo: number, bytes: number, part: RingPartNumber): void
+}
+
+/**
+ * Guest memory as the device behind the socket sees it: by bus addresses through the IOTLB where there is one, by
+ * guest addresses else. Nothing outside of the regions is ever reached.
+ */
+export class DeviceMemory implements RingMemory {
+  /** Bus addresses go through it; undefined where addresses are those of the guest. */
+  iotlb: VhostIotlb | undefined
+  readonly #regions: GuestRegions
+  readonly #watcher: MemoryWatcher
+
+  constructor(regions: GuestRegions, watcher: MemoryWatcher) {
+    this.#regions = regions
+    this.#watcher = watcher
+  }
+
+  reach(
+    queue: number,
+    hi: number,
+    lo: number,
+    bytes: number,
+    access: AccessNumber,
+    part: RingPartNumber,
+    into: Segments,
+  ): Reach {
+    if (bytes === 0) return 'ok'
+    if (endsBehindSpace(hi, lo, bytes)) return this.#refuse(queue, hi, lo, access, ERRNO_CODES.EFAULT)
+    this.#watcher.onReach(hi, lo, bytes, part)
+    const { iotlb } = this
+    if (iotlb !== undefined) return this.#translate(iotlb, queue, hi, lo, bytes, access, part, into)
+    if (this.#regions.addGuest(hi, lo, bytes, into)) return 'ok'
+    return this.#refuse(queue, hi, lo, access, ERRNO_CODES.EFAULT)
+  }
+
+  /** Memory here is mapped: nothing lies at a place. */
+  load(): never {
+    throw new Error('model bug: mapped memory is read in place')
+  }
+
+  store(): never {
+    throw new Error('model bug: mapped memory is written in place')
+  }
+
+  #translate(
+    iotlb: VhostIotlb,
+    queue: number,
+    hi: number,
+    lo: number,
+    bytes: number,
+    access: AccessNumber,
+    part: RingPartNumber,
+    into: Segments,
+  ): Reach {
+    for (let left = bytes; ; ) {
+      if (into.isFull) return 'ok'
+      if (!iotlb.at(hi, lo)) {
+        this.#watcher.onMiss(queue, hi, lo, access, part)
+        return 'pending'
+      }
+      if ((iotlb.perm & access) !== access) return this.#refuse(queue, hi, lo, access, ERRNO_CODES.EPERM)
+      const rest = ((iotlb.lastHi >>> 0) - (hi >>> 0)) * TWO_32 + ((iotlb.lastLo >>> 0) - (lo >>> 0)) + 1
+      const here = Math.min(left, rest)
+      const inside = ((hi >>> 0) - (iotlb.startHi >>> 0)) * TWO_32 + ((lo >>> 0) - (iotlb.startLo >>> 0))
+      const uaLow = (iotlb.addrLo >>> 0) + (inside % TWO_32)
+      const uaHi = ((iotlb.addrHi >>> 0) + Math.floor(inside / TWO_32) + Math.floor(uaLow / TWO_32)) | 0
+      const uaLo = uaLow | 0
+      if (!this.#regions.addUser(uaHi, uaLo, here, into)) {
+        return this.#refuse(queue, hi, lo, access, ERRNO_CODES.EFAULT)
+      }
+      this.#watcher.onUse(iotlb.mapNumber, hi, lo, uaHi, uaLo, here, access, part)
+      left -= here
+      if (left === 0) return 'ok'
+      const low = (lo >>> 0) + (here % TWO_32)
+      hi = ((hi >>> 0) + Math.floor(here / TWO_32) + Math.floor(low / TWO_32)) | 0
+      lo = low | 0
+    }
+  }
+
+  #refuse(queue: number, hi: number, lo: number, access: AccessNumber, code: number): Reach {
+    this.#watcher.onRefusal(queue, hi, lo, access, code)
+    return 'refused'
+  }
+}

@@ -1,0 +1,15 @@
+import type { ChainServer } from '../../hw/virtio/queue-run.ts'
+
+/** A virtio device as a session serves it: one for each connection. */
+export interface ServedDevice {
+  /** Features of its kind, without those of rings and transport. */
+  readonly features: bigint
+  readonly queues: number
+  readonly server: ChainServer
+  /** Its configuration space. */
+  config(): Uint8Array
+  /** The guest writes to it; false where nothing there may be written. */
+  writeConfig(offset: number, bytes: Uint8Array): boolean
+  /** The guest took these features. */
+  negotiate(features: bigint): void
+}
