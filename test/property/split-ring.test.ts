@@ -29,6 +29,18 @@ describe.each([
     60_000,
   )
 
+  it.each([1, 2, 3])('agree in views that are skewed by %d bytes', (skewBytes) => {
+    const pair = new NaivePair({
+      seed: 8,
+      entries: 8,
+      hasEventIndex,
+      handing: 'whole',
+      chains: 3_000,
+      skewBytes,
+    })
+    expect(pair.run()).toBeUndefined()
+  })
+
   it.each([
     [
       'a device that forgets to say that it listens',

@@ -113,6 +113,11 @@ const CASES: Record<BlkRule, () => BlkAnswer[]> = {
     rig().request({ type: GET_ID, room: 20 }),
     rig().request({ type: DISCARD, data: blkSegments([0, 16], [16, 0]) }),
     rig().request({ type: WRITE_ZEROES, data: blkSegments([3, 1, 1], [5, 1]) }),
+    // Limits are the most that is allowed.
+    rig({ discardSectorsMax: 4, discardSegmentsMax: 2 }).request({
+      type: DISCARD,
+      data: blkSegments([0, 4], [12, 4]),
+    }),
   ],
 }
 

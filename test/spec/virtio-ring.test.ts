@@ -157,6 +157,11 @@ const CASES: Record<RingRule, readonly Case[]> = {
   loop: [
     { what: 'a descriptor that follows itself', set: (r) => offered(r).describe(0, { flags: NEXT }) },
     {
+      what: 'the fifth of four descriptors, before its piece is the fifth of four',
+      options: { segmentsMax: 4 },
+      set: (r) => offered(r).describe(0, { flags: NEXT }),
+    },
+    {
       what: 'without bytes',
       set: (r) =>
         offered(r)
@@ -491,6 +496,10 @@ describe('notifications', () => {
     raw.ring.begin()
     raw.ring.disableNotify()
     expect(raw.memory.bytes[640]).toBe(1)
+    // What is said already is not written again: the driver's cache line stays where it is.
+    raw.memory.bytes[640] = 9
+    raw.ring.disableNotify()
+    expect(raw.memory.bytes[640]).toBe(9)
     expect(raw.ring.enableNotify()).toBe(false)
     expect(raw.memory.bytes[640]).toBe(0)
     raw.ring.disableNotify()

@@ -30,6 +30,8 @@ export interface PairOptions {
   readonly hasEventIndex: boolean
   readonly handing: Handing
   readonly chains: number
+  /** Where in its buffer the memory starts: views are aligned to no more than this; 0. */
+  readonly skewBytes?: number
 }
 
 const SLOT_BYTES = 512
@@ -72,10 +74,11 @@ export class NaivePair {
   #difference: string | undefined
 
   constructor(options: PairOptions) {
-    const { entries, hasEventIndex, handing } = options
+    const { entries, hasEventIndex, handing, skewBytes = 0 } = options
     this.#options = options
     this.#random = new Prng(options.seed)
-    this.memory = new TestMemory(4096 + 16 * entries * 4 + entries * SLOT_BYTES, handing)
+    const memoryBytes = 4096 + 16 * entries * 4 + entries * SLOT_BYTES
+    this.memory = new TestMemory(new Uint8Array(memoryBytes + skewBytes).subarray(skewBytes), handing)
     const { driver, ring, free } = ringPair(this.memory, { entries, hasEventIndex })
     this.driver = driver
     this.ring = ring
