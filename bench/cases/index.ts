@@ -11,6 +11,7 @@ import { PARSE } from './parse.ts'
 import { RECORDS } from './records.ts'
 import { TRANSLATE } from './translate.ts'
 import { VFIO } from './vfio.ts'
+import { VIRTIO } from './virtio.ts'
 
 /** All loops, in the order of the table. */
 export const GROUPS: readonly CaseGroup[] = [
@@ -25,5 +26,6 @@ export const GROUPS: readonly CaseGroup[] = [
   KVM,
   HW_DMA,
   HOST,
+  VIRTIO,
   FLAT,
 ]
