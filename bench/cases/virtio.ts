@@ -138,8 +138,8 @@ const copies =
   }
 
 const caseOf = (dataBytes: number, isIndirect: boolean): LoopCase => ({
-  id: `virtio/read/${dataBytes}${isIndirect ? '/table' : ''}`,
-  operation: 'block request',
+  id: `virtio/${dataBytes}${isIndirect ? '/table' : ''}`,
+  operation: 'read',
   operations: 1 << 17,
   setUp: reads(dataBytes, isIndirect),
   peer: { label: 'copy', setUp: copies(dataBytes) },
