@@ -370,6 +370,15 @@ describe('a look at a split ring', () => {
     expect(raw.look()).toBe(RING.taken)
   })
 
+  it.each([
+    ['the standard', false, ['avail-jump', 'avail-jump']],
+    ['Linux', true, ['avail-jump', 'taken']],
+  ])('a second look at an index that jumped, by %s', (_name, asLinuxVhost, rules) => {
+    const raw = new RawRing(new TestMemory(8192), 4, { asLinuxVhost })
+    raw.offer([2], 5).describe(2, {})
+    expect([raw.look(), raw.look()].map((answer) => RING_ANSWERS[answer]?.rule)).toEqual(rules)
+  })
+
   it('gives chains back', () => {
     const raw = new RawRing(new TestMemory(8192))
     raw.offer([0, 1]).describe(0, {}).describe(1, {})

@@ -47,7 +47,7 @@ export const RING_ANSWERS = [
   {
     rule: 'avail-jump',
     errno: EFAULT,
-    when: 'The available index went ahead by more entries than the ring has.',
+    when: 'The available index went ahead by more entries than the ring has (Linux vhost says so once, and takes chains from then on).',
   },
   { rule: 'head-outside', errno: EINVAL, when: 'A head is not a descriptor of the ring.' },
   {

@@ -43,7 +43,8 @@ export interface SplitRingOptions {
   readonly segmentsMax?: number
   /**
    * As vhost inside Linux reads chains: a table may be followed by `next` of its descriptor, tables are read in
-   * order whatever their `next` says, and buffers may be longer than 2^32 bytes together.
+   * order whatever their `next` says, buffers may be longer than 2^32 bytes together, and an available index that
+   * jumped is believed from the second look on.
    */
   readonly asLinuxVhost?: boolean
   /** VIRTIO_F_NOTIFY_ON_EMPTY (legacy): a call for each run that leaves nothing available. */
@@ -90,6 +91,7 @@ export class SplitRing {
   readonly #used: RingPart
   readonly #chains: ChainReader
   readonly #notifiesOnEmpty: boolean
+  readonly #asLinuxVhost: boolean
 
   constructor(options: SplitRingOptions) {
     const { memory, queue } = options
@@ -99,11 +101,12 @@ export class SplitRing {
     this.#descriptors = new RingPart(memory)
     this.#available = new RingPart(memory)
     this.#used = new RingPart(memory)
+    this.#asLinuxVhost = options.asLinuxVhost ?? false
     this.#chains = new ChainReader(this.#descriptors, {
       memory,
       queue,
       segmentsMax: options.segmentsMax ?? 1024,
-      asLinuxVhost: options.asLinuxVhost ?? false,
+      asLinuxVhost: this.#asLinuxVhost,
     })
     this.#notifiesOnEmpty = options.notifiesOnEmpty ?? false
   }
@@ -211,7 +214,10 @@ export class SplitRing {
     const last = cells.get(LAST_AVAIL)
     if (cells.get(AVAIL) === last) {
       const index = this.#available.fetch16(RING_INDEX_OFFSET)
-      if (((index - last) & 0xffff) > entries) return RING['avail-jump']
+      if (((index - last) & 0xffff) > entries) {
+        if (this.#asLinuxVhost) cells.set(AVAIL, index)
+        return RING['avail-jump']
+      }
       if (index === last) return RING.empty
       cells.set(AVAIL, index)
     }
