@@ -36,6 +36,7 @@ export const ERRNO_CODES = {
   ESRCH: -3,
   EIO: -5,
   ENXIO: -6,
+  E2BIG: -7,
   EBADF: -9,
   EAGAIN: -11,
   ENOMEM: -12,
@@ -50,7 +51,9 @@ export const ERRNO_CODES = {
   ERANGE: -34,
   EOVERFLOW: -75,
   EBADFD: -77,
+  ENOTSOCK: -88,
   EOPNOTSUPP: -95,
+  ENOBUFS: -105,
 } as const
 
 /**

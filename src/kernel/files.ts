@@ -8,18 +8,35 @@ export const FILES_MAX = 1024
 /** Descriptors 0 to 2 are the terminal's. */
 const FIRST_FD = 3
 
-/** Files of VFIO, and files of KVM. */
-export type FileKind = 'container' | 'group' | 'device' | 'kvm' | 'vm' | 'vcpu' | 'kvm-vfio' | 'tce-table'
+/** Files of VFIO, files of KVM, and files of vhost. */
+export type FileKind =
+  | 'container'
+  | 'group'
+  | 'device'
+  | 'kvm'
+  | 'vm'
+  | 'vcpu'
+  | 'kvm-vfio'
+  | 'tce-table'
+  | 'vhost-net'
+  | 'eventfd'
+  | 'tap'
 
-/** How a file refuses an ioctl that it does not know: ENOTTY, EINVAL, EIO, EPERM. */
-export type IoctlRefusal = 'unknown' | 'invalid' | 'other-vm' | 'other-process'
+/** How a file refuses an ioctl that it does not know: ENOTTY, EINVAL, EIO, EPERM, EFAULT, ENOBUFS. */
+export type IoctlRefusal =
+  | 'unknown'
+  | 'invalid'
+  | 'other-vm'
+  | 'other-process'
+  | 'bad-pointer'
+  | 'no-such-queue'
 
 /** What is behind a file: told when its last holder is gone. */
 export interface FileTarget {
   readonly kind: FileKind
   released(): void
-  /** What a process is told of an ioctl that the file does not know. */
-  refusal(process: Process): IoctlRefusal
+  /** What a process is told of an ioctl that the file does not know, with its third argument. */
+  refusal(process: Process, argument?: bigint): IoctlRefusal
 }
 
 /** A group of VFIO, as KVM sees it. */

@@ -8,6 +8,7 @@ import { type Outcome, unknown } from './outcome.ts'
 import { type ProcessCall, processHandler } from './process-call.ts'
 import { vfioIoctlNumber } from './vfio/call-parts.ts'
 import { RAW_IOCTL, VFIO_CHECK_EXTENSION, VFIO_SET_IOMMU } from './vfio/calls.ts'
+import { isUnmodelledNumber, isVhostNumber } from './vhost/ioctl-numbers.ts'
 
 const VFIO_FILES: readonly FileKind[] = ['container', 'group', 'device']
 
@@ -28,7 +29,11 @@ function otherIoctl(files: FileTable, call: ProcessCall): Outcome<RuleOf<typeof 
   if (target === undefined) return 'bad-fd'
   const cmd = call.number('cmd')
   if (target.kind === 'device' && vfioIoctlNumber(cmd) !== undefined) return unknown('an ioctl of a device')
-  const refusal = target.refusal(call.process)
+  if (target.kind === 'tap') return unknown('an ioctl of a tap')
+  const refusal = target.refusal(call.process, call.u64('arg'))
+  if (target.kind === 'vhost-net' && refusal !== 'other-process' && isUnmodelledNumber(cmd)) {
+    return unknown('an ioctl of vhost that is not modelled')
+  }
   if (refusal === 'invalid' && target.kind === 'container') return 'no-driver'
   if (refusal !== 'other-vm' && isKvmIoctl(target.kind, cmd)) {
     return unknown('an ioctl of KVM that is not modelled')
@@ -38,7 +43,7 @@ function otherIoctl(files: FileTable, call: ProcessCall): Outcome<RuleOf<typeof 
 
 /**
  * Ioctls by number: answered by the declaration that has the number, where the file is one of its family. Numbers of
- * VFIO are known in both encodings, those of KVM in that of powerpc.
+ * VFIO are known in both encodings, those of KVM and vhost in that of powerpc.
  *
  * @param ioctls handlers of all ioctls that have numbers
  */
@@ -57,6 +62,8 @@ export function rawIoctl(
     const caller = processes.find(process as string | undefined)
     const kind = caller && files.find(caller.name, Number(fd))?.target.kind
     if (kind !== undefined && VFIO_FILES.includes(kind) !== (vfioNumber !== undefined)) return undefined
+    if ((kind === 'vhost-net') !== isVhostNumber(number)) return undefined
+    if (kind === 'eventfd' || kind === 'tap') return undefined
     return byNumber.get(vfioNumber ?? number)
   }
   return {

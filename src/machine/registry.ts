@@ -23,6 +23,8 @@ import { QEMU_CALLS } from '../kernel/qemu/calls.ts'
 import { QEMU_ERRATA } from '../kernel/qemu/errata.ts'
 import { VFIO_CALLS } from '../kernel/vfio/calls.ts'
 import { VFIO_ERRATA } from '../kernel/vfio/errata.ts'
+import { VHOST_CALLS } from '../kernel/vhost/calls.ts'
+import { VHOST_ERRATA } from '../kernel/vhost/errata.ts'
 import { MEM_CALLS } from '../memory/mem-calls.ts'
 import { PROC_CALLS } from '../memory/proc-calls.ts'
 import { LOG_FORMATS as READER_FORMATS } from '../reader/detect.ts'
@@ -80,6 +82,7 @@ export const CALLS: readonly CallDecl[] = [
   ...VFIO_CALLS,
   ...EEH_CALLS,
   ...KVM_CALLS,
+  ...VHOST_CALLS,
   ...DEVICE_CALLS,
   ...MEM_CALLS,
   ...PROC_CALLS,
@@ -94,6 +97,7 @@ export const ERRATA: readonly Erratum[] = [
   ...VFIO_ERRATA,
   ...PREREG_ERRATA,
   ...KVM_ERRATA,
+  ...VHOST_ERRATA,
   ...HW_ERRATA,
   ...IODA_ERRATA,
   ...EEH_ERRATA,

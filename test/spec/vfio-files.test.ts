@@ -19,6 +19,7 @@ import { withFiles } from '../support/kvm-rows.ts'
 import { testRules } from '../support/rule-table.ts'
 import { attached, DEVICE, makeVfio, PAGE, registered, UA } from '../support/vfio.ts'
 import { childOf, fdRows, fillFiles, NO_FD, NOWHERE, poke } from '../support/vfio-rows.ts'
+import { makeVhost, owned } from '../support/vhost.ts'
 
 const CONTAINER = '/dev/vfio/vfio'
 
@@ -203,7 +204,20 @@ describe('ioctl by number', () => {
     'other-process': () => {
       const world = registered()
       childOf(world)
-      return [0x1234n, UNUSED].map((cmd) => world.call(RAW_IOCTL, { fd: world.fd, cmd }))
+      const { call, fd } = makeVhost()
+      return [
+        ...[0x1234n, UNUSED].map((cmd) => world.call(RAW_IOCTL, { fd: world.fd, cmd })),
+        call(RAW_IOCTL, { fd, cmd: 0x1234n, arg: NOWHERE }),
+      ]
+    },
+    'bad-pointer': () => {
+      const { call, fd } = owned()
+      return [call(RAW_IOCTL, { fd, cmd: 0x1234n, arg: NOWHERE })]
+    },
+    'no-such-queue': () => {
+      const { call, fd, qemu } = owned()
+      qemu.mm.write(UA, Uint8Array.of(2))
+      return [call(RAW_IOCTL, { fd, cmd: 0x1234n, arg: UA })]
     },
     'other-vm': () => {
       const world = withFiles()

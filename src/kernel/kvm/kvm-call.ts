@@ -22,7 +22,9 @@ const REFUSALS: Readonly<Record<IoctlRefusal, NotFound>> = {
   unknown: 'wrong-file',
   invalid: 'wrong-file-invalid',
   'other-vm': 'other-process',
-  'other-process': unknown('an ioctl of KVM on a container of another process'),
+  'other-process': unknown('an ioctl of KVM on a file of another process'),
+  'bad-pointer': unknown('an ioctl of KVM on a file of vhost'),
+  'no-such-queue': unknown('an ioctl of KVM on a file of vhost'),
 }
 
 /** The file of a kind behind the descriptor of an ioctl. Files of other kinds refuse in ways of their own. */

@@ -14,7 +14,6 @@ import {
   NO_PROCESS,
   NOT_WRITABLE,
   nr,
-  OTHER_PROCESS,
   process,
   SHORT,
   SPAPR,
@@ -34,7 +33,10 @@ export const OPEN = declareCall({
   ...ON_FILES,
   args: {
     process,
-    path: { type: 'name', doc: '/dev/vfio/vfio, /dev/vfio/ and the number of a group, or /dev/kvm.' },
+    path: {
+      type: 'name',
+      doc: '/dev/vfio/vfio, /dev/vfio/ and the number of a group, /dev/kvm, /dev/vhost-net or /dev/tap1.',
+    },
   },
   outputs: { fd: { type: 'u32', doc: 'The lowest descriptor that is free.' } },
   answers: [
@@ -48,10 +50,14 @@ export const OPEN = declareCall({
       when: 'The file of the group is still open: by a descriptor, or by a device of it.',
     },
     { rule: 'no-container-record', code: 'ENOMEM', when: 'There is no memory for the container.' },
-    { rule: 'done', code: 'OK', when: 'A new container, the group, or KVM.' },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'A new container, the group, KVM, a vhost device, or a queue of a tap.',
+    },
   ],
   source: `${CORE}; fs/open.c, do_sys_openat2; fs/namei.c, path_openat`,
-  doc: 'A process opens a container, a group, or KVM.',
+  doc: 'A process opens a container, a group, KVM, a vhost device, or a tap.',
 })
 
 export const CLOSE = declareCall({
@@ -121,11 +127,25 @@ export const RAW_IOCTL = declareCall({
       when: 'The file is of a VM that a process with another address space made.',
     },
     NO_DRIVER,
-    OTHER_PROCESS,
+    {
+      rule: 'other-process',
+      code: 'EPERM',
+      when: 'The container keeps books for the address space of another process, or a vhost device works in one, or has no owner.',
+    },
+    {
+      rule: 'bad-pointer',
+      code: 'EFAULT',
+      when: 'A vhost device does not know the number, and cannot read the index of a queue at the address.',
+    },
+    {
+      rule: 'no-such-queue',
+      code: 'ENOBUFS',
+      when: 'A vhost device does not know the number, and has no queue of the index at the address.',
+    },
     { rule: 'invalid', code: 'EINVAL', when: '/dev/kvm, or a VCPU, does not know the number.' },
     { rule: 'unknown', code: 'ENOTTY', when: 'Another file does not know the number.' },
   ],
-  source: `${CORE}; ${SPAPR}; Linux v6.1 virt/kvm/kvm_main.c; arch/powerpc/kvm/powerpc.c`,
+  source: `${CORE}; ${SPAPR}; Linux v6.1 virt/kvm/kvm_main.c; arch/powerpc/kvm/powerpc.c; drivers/vhost/vhost.c`,
   doc: 'An ioctl by number. One that the model declares by name is answered by that declaration.',
 })
 

@@ -17,6 +17,8 @@ import { rawIoctl } from '../../kernel/raw-ioctl.ts'
 import type { VfioGroupOptions } from '../../kernel/vfio/group.ts'
 import { vfioHandlers } from '../../kernel/vfio/handlers.ts'
 import { Vfio } from '../../kernel/vfio/vfio.ts'
+import { vhostHandlers } from '../../kernel/vhost/handlers.ts'
+import { Vhost } from '../../kernel/vhost/vhost.ts'
 import { Host } from '../../memory/host.ts'
 import { Injection } from '../../memory/injection.ts'
 import { memHandlers } from '../../memory/mem-handlers.ts'
@@ -129,7 +131,7 @@ const whileAlive = (life: Life, { decl, run }: CallHandler): CallHandler => ({
 
 /**
  * Wires a bare-metal POWER host: its memory and processes, PHBs with their PEs and devices as after boot,
- * preregistered memory, VFIO, and KVM.
+ * preregistered memory, VFIO, KVM, and vhost.
  *
  * @throws IommulatorError ERR_MACHINE where the parts do not fit together, ERR_PROFILE for an unknown profile
  */
@@ -169,12 +171,19 @@ export function createPowernv(description: PowernvDescription, options: MachineO
     onAllocate,
     onBug: (why) => life.die(why),
   })
+  const vhost = new Vhost({
+    processes,
+    files: vfio.files,
+    profile,
+    onAllocate,
+    onBug: (why) => life.die(why),
+  })
   // Files of a process that ends are closed before the kernel looks for memory that is left.
   processes.watch(memory)
   allocations = new Injection(journal, 'allocation', inject?.alloc)
   const { guest } = description
   const { files } = vfio
-  const ioctls = [...vfioHandlers(vfio), ...kvmHandlers(kvm)]
+  const ioctls = [...vfioHandlers(vfio), ...kvmHandlers(kvm), ...vhostHandlers(vhost)]
   const served = [
     ...(guest === undefined
       ? []
