@@ -70,13 +70,6 @@ const TABLES_MOST = 16n << 20n
 const SPLIT_AT = 0xb000_0000n
 const LOW_BYTES_SPLIT = 0x8000_0000n
 const FOUR_GIB = 1n << 32n
-/** Below 1 MiB, where firmware has left shadows and a hole. (Run: what QEMU tells a vhost-user back end) */
-const LEGACY: readonly RamSlot[] = [
-  { gpa: 0n, bytes: 0xc_0000n, offset: 0n },
-  { gpa: 0xe_0000n, bytes: 0x1_0000n, offset: 0xe_0000n },
-]
-const LEGACY_END = 0x10_0000n
-
 /** Guest memory at a guest physical address; `offset` counts in QEMU's block of memory. */
 export interface RamSlot {
   readonly gpa: bigint
@@ -84,18 +77,19 @@ export interface RamSlot {
   readonly offset: bigint
 }
 
-/** Where the memory of a guest is. */
+/** Where the memory of a guest is, once it has booted: QEMU tells vhost the same ranges. (Run) */
 export function ramSlots(ramBytes: bigint): readonly RamSlot[] {
-  const low = ramBytes >= SPLIT_AT ? LOW_BYTES_SPLIT : ramBytes
-  const slots = [...LEGACY, { gpa: LEGACY_END, bytes: low - LEGACY_END, offset: LEGACY_END }]
-  return ramBytes > low ? [...slots, { gpa: FOUR_GIB, bytes: ramBytes - low, offset: low }] : slots
+  const low = lowBytes(ramBytes)
+  const slot = { gpa: 0n, bytes: low, offset: 0n }
+  return ramBytes > low ? [slot, { gpa: FOUR_GIB, bytes: ramBytes - low, offset: low }] : [slot]
 }
 
+const lowBytes = (ramBytes: bigint): bigint => (ramBytes >= SPLIT_AT ? LOW_BYTES_SPLIT : ramBytes)
+
 function tablesOf(ramBytes: bigint): TableArea {
-  const low = ramBytes >= SPLIT_AT ? LOW_BYTES_SPLIT : ramBytes
   const part = ramBytes / TABLES_PART
   const bytes = ((part < TABLES_MOST ? part : TABLES_MOST) / PAGE) * PAGE
-  return { gpa: low - bytes, bytes }
+  return { gpa: lowBytes(ramBytes) - bytes, bytes }
 }
 
 /** A description with its defaults, not yet checked for conflicts. */
