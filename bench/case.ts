@@ -2,6 +2,8 @@
 export interface Work {
   /** Operations of one pass. */
   readonly operations: number
+  /** What must come before each pass, and is not timed. */
+  prepare?(): void
   /** Does them, and answers a sum that all their results went into. */
   pass(): number
 }

@@ -75,3 +75,46 @@ export function randomIndices(operations: number, end: number): { at: Uint32Arra
   const at = Uint32Array.from({ length: places }, () => random.next() % end)
   return { at, mask: places - 1 }
 }
+
+/** The numbers below `end`, each once, in random order. */
+export function shuffled(end: number): Uint32Array {
+  const random = new Xorshift()
+  const at = Uint32Array.from({ length: end }, (_, i) => i)
+  for (let i = end - 1; i > 0; i--) {
+    const other = random.next() % (i + 1)
+    const was = at[i] as number
+    at[i] = at[other] as number
+    at[other] = was
+  }
+  return at
+}
+
+const ZIPF_EXPONENT = 0.99
+
+/**
+ * Numbers below `end`: the one of rank r comes up 1 / r^0.99 times as often as the first, and ranks are spread over all
+ * numbers at random.
+ */
+export function zipfIndices(operations: number, end: number): { at: Uint32Array; mask: number } {
+  const places = Math.min(operations, PATTERN_PLACES)
+  const sums = new Float64Array(end)
+  let sum = 0
+  for (let rank = 0; rank < end; rank++) {
+    sum += 1 / (rank + 1) ** ZIPF_EXPONENT
+    sums[rank] = sum
+  }
+  const numbers = shuffled(end)
+  const random = new Xorshift()
+  const at = Uint32Array.from({ length: places }, () => {
+    const wanted = (random.next() / 2 ** 32) * sum
+    let low = 0
+    let high = end - 1
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((sums[middle] as number) > wanted) high = middle
+      else low = middle + 1
+    }
+    return numbers[low] as number
+  })
+  return { at, mask: places - 1 }
+}

@@ -29,11 +29,16 @@ function cpuNs(): number {
 
 /** Two passes warm up, seven are timed; the median counts. */
 export function timeWork(work: Work): Timing {
+  work.prepare?.()
   const sum = work.pass()
   let sink = 0
-  for (let i = 1; i < WARM_UP_PASSES; i++) sink = (sink + work.pass()) | 0
+  for (let i = 1; i < WARM_UP_PASSES; i++) {
+    work.prepare?.()
+    sink = (sink + work.pass()) | 0
+  }
   const passes: number[] = []
   for (let i = 0; i < TIMED_PASSES; i++) {
+    work.prepare?.()
     const from = cpuNs()
     sink = (sink + work.pass()) | 0
     passes.push((cpuNs() - from) / work.operations)
@@ -48,11 +53,15 @@ export function timeWork(work: Work): Timing {
 export function allocationOf(work: Work): number {
   const collect = (globalThis as { gc?: () => void }).gc
   if (collect === undefined) throw new Error('allocation is measured in a process with --expose-gc')
-  for (let i = 0; i < WARM_UP_PASSES + TIMED_PASSES; i++) work.pass()
+  for (let i = 0; i < WARM_UP_PASSES + TIMED_PASSES; i++) {
+    work.prepare?.()
+    work.pass()
+  }
   collect()
   let bytes = 0
   let operations = 0
   while (operations < ALLOCATION_OPERATIONS) {
+    work.prepare?.()
     const before = heldBytes()
     work.pass()
     bytes += Math.max(0, heldBytes() - before)

@@ -5,6 +5,7 @@ import { FLAT } from './flat.ts'
 import { HCALLS } from './hcalls.ts'
 import { HOST } from './host.ts'
 import { HW_DMA } from './hw-dma.ts'
+import { IOTLB } from './iotlb.ts'
 import { KVM } from './kvm.ts'
 import { MACHINE } from './machine.ts'
 import { PARSE } from './parse.ts'
@@ -28,4 +29,5 @@ export const GROUPS: readonly CaseGroup[] = [
   HOST,
   VIRTIO,
   FLAT,
+  IOTLB,
 ]

@@ -37,7 +37,10 @@ describe('the cases of the bench', () => {
     (_id, loop) => {
       const work = loop.setUp(OPERATIONS)
       expect(work.operations).toBeGreaterThan(0)
-      const sums = [work.pass(), work.pass(), work.pass()]
+      const sums = [1, 2, 3].map(() => {
+        work.prepare?.()
+        return work.pass()
+      })
       expect(sums.every(Number.isInteger)).toBe(true)
       if ('setUp' in loop.peer) expect(Number.isInteger(loop.peer.setUp(OPERATIONS).pass())).toBe(true)
     },
