@@ -1,4 +1,4 @@
-import sortedBtree from 'sorted-btree'
+import { createRequire } from 'node:module'
 import { VhostIotlb } from '../src/table/vhost-iotlb.ts'
 
 /** Map `entry` covers 8 KiB of each 16 KiB. */
@@ -68,7 +68,8 @@ export class BareSide extends OurSide implements IotlbSide {
   }
 }
 
-const BTree = sortedBtree.default
+// A CommonJS module whose default export Node and bundlers show differently.
+const { default: BTree } = createRequire(import.meta.url)('sorted-btree') as typeof import('sorted-btree')
 const numerically = (a: number, b: number): number => a - b
 
 /** npm sorted-btree by start; the value is the entry. */

@@ -2,108 +2,121 @@
 export const FANOUT = 32
 const FEW_NODES = 4
 
-/** A row's link has 21 bits for a slot or a child, and below them the lower 11 bits of the row's greatest last byte. */
-export const LOW_BITS = 11
-export const LOW_MASK = (1 << LOW_BITS) - 1
+// A node is a run of doubles, and its number is where they begin: first, for each row, the upper 53 bits of where its
+// range starts (or the first range of its child). Behind them, counted in doubles or in the int32 of the same memory:
+/** Upper 53 bits of the greatest last byte of the rows up to each. */
+export const TOPS = 32
+/** Slot or child of each row, as every other int32. */
+export const LINKS = TOPS * 4
+/** Beside them the lower 11 bits of the greatest last byte. */
+export const LOWS = LINKS + 1
+/** How many rows are used. */
+const ROWS = TOPS * 6
+const STRIDE = FANOUT * 3 + 2
 
 /** What stands in rows that are not used: greater than every key. */
 const NO_KEY = Number.POSITIVE_INFINITY
 
-/** Nodes of an `IotlbIndex`, in typed arrays: row r of node n stands at n * FANOUT + r. */
+/**
+ * Nodes of an `IotlbIndex` in one buffer, so that what a search needs lies together. Row r of node n: its start is
+ * `keys[n + r]`, its greatest last byte `keys[n + r + TOPS]` and `words[2 * (n + r) + LOWS]`, its link
+ * `words[2 * (n + r) + LINKS]`.
+ */
 export class IotlbNodes {
-  /** Upper 53 bits of where the range of a row starts, or the first one of its child. */
-  starts = new Float64Array(FEW_NODES * FANOUT).fill(NO_KEY)
-  /** Upper 53 bits of the greatest last byte of the rows of the node up to this one. */
-  tops = new Float64Array(FEW_NODES * FANOUT).fill(NO_KEY)
-  links = new Int32Array(FEW_NODES * FANOUT)
-  /** How many rows of a node are used. */
-  rows = new Int32Array(FEW_NODES)
-  #made = 1
+  keys = new Float64Array(FEW_NODES * STRIDE)
+  /** The same memory. */
+  words = new Int32Array(this.keys.buffer)
+  #made = 0
   readonly #spare: number[] = []
+
+  /** How many rows of a node are used. */
+  rowsOf(node: number): number {
+    return this.words[2 * node + ROWS] as number
+  }
 
   /** Rows from one on have a greatest last byte that is not below this. */
   raise(node: number, from: number, top: number, topLow: number): void {
-    const end = node * FANOUT + (this.rows[node] as number)
-    for (let at = node * FANOUT + from; at < end; at++) {
-      const was = this.tops[at] as number
-      const link = this.links[at] as number
-      if (was > top || (was === top && (link & LOW_MASK) >= topLow)) return
-      this.tops[at] = top
-      this.links[at] = (link & ~LOW_MASK) | topLow
+    const { keys, words } = this
+    const end = node + (words[2 * node + ROWS] as number)
+    for (let at = node + from; at < end; at++) {
+      const was = keys[at + TOPS] as number
+      if (was > top || (was === top && (words[2 * at + LOWS] as number) >= topLow)) return
+      keys[at + TOPS] = top
+      words[2 * at + LOWS] = topLow
     }
   }
 
-  /** Room for a row at a place of a node that is not full. */
+  /** Room for a row at a place of a node that is not full. Rows move as doubles, links as well: none is a NaN. */
   openRow(node: number, row: number): void {
-    const starts = this.starts
-    const tops = this.tops
-    const links = this.links
-    const rows = this.rows[node] as number
-    const to = node * FANOUT + row
-    for (let at = node * FANOUT + rows; at > to; at--) {
-      starts[at] = starts[at - 1] as number
-      tops[at] = tops[at - 1] as number
-      links[at] = links[at - 1] as number
+    const { keys, words } = this
+    const rows = words[2 * node + ROWS] as number
+    const to = node + row
+    for (let at = node + rows; at > to; at--) {
+      keys[at] = keys[at - 1] as number
+      keys[at + TOPS] = keys[at + (TOPS - 1)] as number
+      keys[at + LINKS / 2] = keys[at + (LINKS / 2 - 1)] as number
     }
-    this.rows[node] = rows + 1
+    words[2 * node + ROWS] = rows + 1
   }
 
   closeRow(node: number, row: number): void {
-    const starts = this.starts
-    const tops = this.tops
-    const links = this.links
-    const rows = (this.rows[node] as number) - 1
-    const end = node * FANOUT + rows
-    for (let at = node * FANOUT + row; at < end; at++) {
-      starts[at] = starts[at + 1] as number
-      tops[at] = tops[at + 1] as number
-      links[at] = links[at + 1] as number
+    const { keys, words } = this
+    const rows = (words[2 * node + ROWS] as number) - 1
+    const end = node + rows
+    for (let at = node + row; at < end; at++) {
+      keys[at] = keys[at + 1] as number
+      keys[at + TOPS] = keys[at + (TOPS + 1)] as number
+      keys[at + LINKS / 2] = keys[at + (LINKS / 2 + 1)] as number
     }
-    starts[end] = NO_KEY
-    tops[end] = NO_KEY
-    this.rows[node] = rows
+    keys[end] = NO_KEY
+    keys[end + TOPS] = NO_KEY
+    words[2 * node + ROWS] = rows
   }
 
-  /** Node 0 is empty, and there is no other. */
+  /** `rows` rows of a node from one on stand behind the last row of another, too. */
+  copyRows(node: number, from: number, rows: number, to: number): void {
+    const { keys, words } = this
+    const end = to + this.rowsOf(to)
+    keys.copyWithin(end, node + from, node + from + rows)
+    keys.copyWithin(end + TOPS, node + from + TOPS, node + from + TOPS + rows)
+    keys.copyWithin(end + LINKS / 2, node + from + LINKS / 2, node + from + LINKS / 2 + rows)
+    words[2 * to + ROWS] = this.rowsOf(to) + rows
+  }
+
+  /** There are no nodes. */
   clear(): void {
-    this.starts.fill(NO_KEY, 0, this.#made * FANOUT)
-    this.tops.fill(NO_KEY, 0, this.#made * FANOUT)
-    this.rows.fill(0, 0, this.#made)
     this.#spare.length = 0
-    this.#made = 1
+    this.#made = 0
   }
 
-  /** An empty node. */
+  /** A node without rows. */
   take(): number {
-    const spare = this.#spare.pop()
-    if (spare !== undefined) return spare
-    if (this.#made === this.rows.length) this.#grow()
-    return this.#made++
+    let node = this.#spare.pop()
+    if (node === undefined) {
+      node = this.#made
+      this.#made += STRIDE
+      if (this.#made > this.keys.length) this.#grow()
+    }
+    this.keys.fill(NO_KEY, node, node + TOPS * 2)
+    this.words[2 * node + ROWS] = 0
+    return node
   }
 
   free(node: number): void {
-    this.cut(node, 0)
     this.#spare.push(node)
   }
 
   /** A node keeps its first rows only. */
   cut(node: number, rows: number): void {
-    const end = node * FANOUT + (this.rows[node] as number)
-    this.starts.fill(NO_KEY, node * FANOUT + rows, end)
-    this.tops.fill(NO_KEY, node * FANOUT + rows, end)
-    this.rows[node] = rows
+    this.keys.fill(NO_KEY, node + rows, node + TOPS)
+    this.keys.fill(NO_KEY, node + rows + TOPS, node + TOPS * 2)
+    this.words[2 * node + ROWS] = rows
   }
 
   #grow(): void {
-    const nodes = this.rows.length * 2
-    const [starts, tops, links, rows] = [this.starts, this.tops, this.links, this.rows]
-    this.starts = new Float64Array(nodes * FANOUT).fill(NO_KEY, starts.length)
-    this.starts.set(starts)
-    this.tops = new Float64Array(nodes * FANOUT).fill(NO_KEY, tops.length)
-    this.tops.set(tops)
-    this.links = new Int32Array(nodes * FANOUT)
-    this.links.set(links)
-    this.rows = new Int32Array(nodes)
-    this.rows.set(rows)
+    const grown = new Float64Array(this.keys.length * 2)
+    grown.set(this.keys)
+    this.keys = grown
+    this.words = new Int32Array(grown.buffer)
   }
 }

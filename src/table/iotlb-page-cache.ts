@@ -1,25 +1,34 @@
-import { type IotlbSlots, NUMBER, SLOT_LANES } from './iotlb-slots.ts'
+import { isBelow } from '../bits/u64.ts'
+import {
+  type IotlbSlots,
+  LAST_HI,
+  LAST_LO,
+  PERM,
+  PERM_MASK,
+  ROUND_SHIFT,
+  SLOT_LANES,
+  START_HI,
+  START_LO,
+} from './iotlb-slots.ts'
 
 const PLACES_MIN = 64
-const PLACES_MAX = 1 << 16
+const PLACES_MAX = 1 << 20
 /** Places for each map: a map of a few pages has one for each of them. */
 const PLACES_A_MAP = 4
-
 const PAGE_SHIFT = 12
-const NO_PAGE = -1
-const LANES = 4
+const ROUND_MAX = 0xff_ffff
 
 /**
- * Remembers for pages of 4 KiB which map of an IOTLB answers for each byte of them. Direct-mapped.
+ * Remembers for pages of 4 KiB the slot of the map that answered last. Direct-mapped.
  *
- * What it remembers holds as long as that map is there, unless another comes in before it that reaches the page: then
- * `drop` is due. A slot that has another map by now has another number, so that maps that go need no word.
+ * A map is clear if none that comes before it in the order of starts reaches its first byte: then it answers for all of
+ * its bytes, and a slot that holds a clear map with the address in it is the answer, whatever was there when the page was
+ * remembered. Maps that go leave others clear. One that comes may not: where it reaches a map behind it, a new round
+ * begins, in which no map is known to be clear until it is seen again.
  */
 export class IotlbPageCache {
   readonly #slots: IotlbSlots
-  #pages = new Float64Array(PLACES_MIN).fill(NO_PAGE)
-  // Slot, number of its map, and what `#round` was.
-  #answers = new Int32Array(PLACES_MIN * LANES)
+  #places = new Int32Array(PLACES_MIN)
   #mask = PLACES_MIN - 1
   #shift = Math.log2(PLACES_MIN)
   #round = 1
@@ -30,39 +39,49 @@ export class IotlbPageCache {
 
   /** The slot that answers for an address, or -1 where that is not known. */
   find(hi: number, lo: number): number {
-    const page = (hi >>> 0) * 0x10_0000 + (lo >>> PAGE_SHIFT)
-    const place = this.#placeOf(lo)
-    if (this.#pages[place] !== page) return -1
-    const answers = this.#answers
-    const slot = answers[place * LANES] as number
-    const number = answers[place * LANES + 1] as number
-    const isFresh = answers[place * LANES + 2] === this.#round
-    return isFresh && this.#slots.words[slot * SLOT_LANES + NUMBER] === number ? slot : -1
+    const slot = this.#places[this.#placeOf(lo)] as number
+    const { words } = this.#slots
+    const at = slot * SLOT_LANES
+    // A slot that is free has no round.
+    if ((words[at + PERM] as number) >>> ROUND_SHIFT !== this.#round) return -1
+    if (isBelow(hi, lo, words[at + START_HI] as number, words[at + START_LO] as number)) return -1
+    return isBelow(words[at + LAST_HI] as number, words[at + LAST_LO] as number, hi, lo) ? -1 : slot
   }
 
-  /** A slot answers for every byte of the page of an address. */
-  keep(hi: number, lo: number, slot: number): void {
-    const place = this.#placeOf(lo)
-    this.#pages[place] = (hi >>> 0) * 0x10_0000 + (lo >>> PAGE_SHIFT)
-    this.#answers[place * LANES] = slot
-    this.#answers[place * LANES + 1] = this.#slots.words[slot * SLOT_LANES + NUMBER] as number
-    this.#answers[place * LANES + 2] = this.#round
+  /** A slot has answered for an address. */
+  keep(lo: number, slot: number): void {
+    this.#places[this.#placeOf(lo)] = slot
   }
 
-  /** Forgets everything. */
-  drop(): void {
-    this.#round = (this.#round + 1) | 0
-    // All rounds have been there: what a place has from the first may not come back.
-    if (this.#round === 0) this.#pages.fill(NO_PAGE)
+  /** Whether the map of a slot is known to be clear. */
+  isClear(slot: number): boolean {
+    return (this.#slots.words[slot * SLOT_LANES + PERM] as number) >>> ROUND_SHIFT === this.#round
+  }
+
+  /** The map of a slot is clear. */
+  setClear(slot: number): void {
+    const { words } = this.#slots
+    const at = slot * SLOT_LANES + PERM
+    words[at] = (this.#round << ROUND_SHIFT) | ((words[at] as number) & PERM_MASK)
+  }
+
+  /** A map came that reaches one behind it. */
+  nextRound(): void {
+    if (this.#round < ROUND_MAX) {
+      this.#round++
+      return
+    }
+    this.#round = 1
+    const { words } = this.#slots
+    for (let at = PERM; at < words.length; at += SLOT_LANES) words[at] = (words[at] as number) & PERM_MASK
   }
 
   /** Has places enough for so many maps, within bounds; forgets everything where it grows. */
   fit(maps: number): void {
-    let places = this.#pages.length
+    let places = this.#places.length
     if (maps * PLACES_A_MAP <= places || places === PLACES_MAX) return
     while (places < maps * PLACES_A_MAP && places < PLACES_MAX) places *= 2
-    this.#pages = new Float64Array(places).fill(NO_PAGE)
-    this.#answers = new Int32Array(places * LANES)
+    this.#places = new Int32Array(places)
     this.#mask = places - 1
     this.#shift = Math.log2(places)
   }

@@ -9,11 +9,15 @@ export const LAST_HI = 2
 export const LAST_LO = 3
 export const ADDR_HI = 4
 export const ADDR_LO = 5
+/** Permission in its lower bits; in the upper ones, in which round of an `IotlbPageCache` the map was seen to be clear. */
 export const PERM = 6
 export const NUMBER = 7
 
-/** Most slots: an index row has 21 bits for one. */
-export const SLOTS_MAX = 1 << 21
+export const PERM_MASK = 0xff
+export const ROUND_SHIFT = 8
+
+/** Most slots. */
+const SLOTS_MAX = 1 << 21
 
 /** A map of an IOTLB: bytes [start, last] are at `address` on. */
 export interface IotlbMap {
@@ -81,15 +85,13 @@ export class IotlbSlots {
     else links[newer * 2] = older
     links[slot * 2] = this.#free
     this.#free = slot
-    this.words[slot * SLOT_LANES + NUMBER] = 0
+    this.#wipe(slot)
     this.count--
   }
 
   /** Gives all slots back. */
   clear(): void {
-    for (let slot = this.oldest; slot !== NONE; slot = this.newerThan(slot)) {
-      this.words[slot * SLOT_LANES + NUMBER] = 0
-    }
+    for (let slot = this.oldest; slot !== NONE; slot = this.newerThan(slot)) this.#wipe(slot)
     this.oldest = NONE
     this.newest = NONE
     this.#free = NONE
@@ -115,7 +117,7 @@ export class IotlbSlots {
       start: wordOf(word(START_HI), word(START_LO)),
       last: wordOf(word(LAST_HI), word(LAST_LO)),
       address: wordOf(word(ADDR_HI), word(ADDR_LO)),
-      perm: word(PERM),
+      perm: word(PERM) & PERM_MASK,
     }
   }
 
@@ -124,13 +126,19 @@ export class IotlbSlots {
     let h = key
     let g = 0x2545_f491
     for (let lane = 0; lane < SLOT_LANES; lane++) {
-      const word = this.words[slot * SLOT_LANES + lane] as number
+      const lanes = this.words[slot * SLOT_LANES + lane] as number
+      const word = lane === PERM ? lanes & PERM_MASK : lanes
       h = Math.imul(h ^ word, 0x85eb_ca6b)
       h ^= h >>> 15
       g = Math.imul(g ^ word, 0xc2b2_ae35)
       g ^= g >>> 13
     }
     return [h, g | 1]
+  }
+
+  #wipe(slot: number): void {
+    this.words[slot * SLOT_LANES + NUMBER] = 0
+    this.words[slot * SLOT_LANES + PERM] = 0
   }
 
   #make(): number {

@@ -13,6 +13,7 @@ import {
   LAST_LO,
   NUMBER,
   PERM,
+  PERM_MASK,
   SLOT_LANES,
   START_HI,
   START_LO,
@@ -22,7 +23,6 @@ const NONE = -1
 /** Upper lanes of 2^63 and of 2^63 - 1. */
 const HALF_HI = 0x8000_0000 | 0
 const BELOW_HALF_HI = 0x7fff_ffff
-const PAGE_MASK = 0xfff
 const NUMBER_MAX = 0xffff_fffe
 
 export interface VhostIotlbOptions {
@@ -212,7 +212,7 @@ export class VhostIotlb {
     if (this.#journal?.on === true) return this.deleteLanes(0, 0, -1, -1)
     const maps = this.#slots.count
     this.#isStanding = false
-    this.#index.clear()
+    this.#index.reset()
     this.#slots.clear()
     return maps
   }
@@ -228,10 +228,10 @@ export class VhostIotlb {
     this.#fromLo = startLo
     this.#toHi = lastHi
     this.#toLo = lastLo
-    const slot = this.#index.seek(startHi, startLo)
+    this.#isStanding = false
+    const slot = this.#index.find(startHi, startLo)
     if (slot === NONE || !this.#slots.startsBy(slot, lastHi, lastLo)) return false
     this.#show(slot)
-    this.#isStanding = true
     return true
   }
 
@@ -266,17 +266,16 @@ export class VhostIotlb {
     for (let slot = slots.oldest; slot !== NONE; slot = slots.newerThan(slot)) yield slots.mapOf(slot)
   }
 
-  /** What the page cache does not know. It learns it where one map answers for the whole page. */
+  /** What the page cache does not know. It learns the maps that answer for all of their bytes. */
   #lookUp(hi: number, lo: number): boolean {
     if (!this.firstLanes(hi, lo, hi, lo)) return false
-    const from = lo & ~PAGE_MASK
-    if (
-      !isBelow(hi, from, this.startHi, this.startLo) &&
-      !isBelow(this.lastHi, this.lastLo, hi, lo | PAGE_MASK) &&
-      !this.#index.isReachedBefore(hi, from)
-    ) {
-      this.#cache.keep(hi, lo, this.#shown)
+    const slot = this.#shown
+    if (!this.#cache.isClear(slot)) {
+      this.#index.seekSlot(slot)
+      if (this.#index.isReachedBefore()) return true
+      this.#cache.setClear(slot)
     }
+    this.#cache.keep(lo, slot)
     return true
   }
 
@@ -309,11 +308,18 @@ export class VhostIotlb {
     words[at + LAST_LO] = lastLo
     words[at + ADDR_HI] = addrHi
     words[at + ADDR_LO] = addrLo
-    words[at + PERM] = perm
+    words[at + PERM] = perm & PERM_MASK
     words[at + NUMBER] = this.#made
     this.#cache.fit(slots.count)
-    if (this.#index.insert(slot)) this.#cache.drop()
+    this.#insert(slot)
     if (this.#journal?.on === true) this.#noteAdd(slot)
+  }
+
+  #insert(slot: number): void {
+    const index = this.#index
+    index.insert(slot)
+    if (index.reachesNext) this.#cache.nextRound()
+    if (!index.isReached) this.#cache.setClear(slot)
   }
 
   /** The map of a slot goes; the index stands at it. */
@@ -336,7 +342,7 @@ export class VhostIotlb {
     this.lastLo = words[at + LAST_LO] as number
     this.addrHi = words[at + ADDR_HI] as number
     this.addrLo = words[at + ADDR_LO] as number
-    this.perm = words[at + PERM] as number
+    this.perm = (words[at + PERM] as number) & PERM_MASK
   }
 
   #tellEvicted(words: Int32Array, at: number): void {
@@ -378,14 +384,14 @@ export class VhostIotlb {
       this.#forgetFound()
       const again = this.#slots.take(older)
       assert(again === slot, 'a slot is taken again in the order in which it was given back')
+      words[PERM] = (words[PERM] as number) & PERM_MASK
       this.#slots.words.set(words, slot * SLOT_LANES)
-      this.#index.insert(slot)
+      this.#insert(slot)
     })
   }
 
   /** What was found may be no more: numbers come again after an undo. */
   #forgetFound(): void {
-    this.#cache.drop()
     this.#isStanding = false
     this.#shown = NONE
   }
