@@ -26,6 +26,23 @@ export const QEMU_TRACE: Coverage = new Set<EventKind>([
   'unmodelled',
 ])
 
+/** The same with what a vhost-user back end saw of the run. */
+export const QEMU_TRACE_AND_MESSAGES: Coverage = new Set<EventKind>([
+  ...QEMU_TRACE,
+  'memory.slot',
+  'iotlb.new',
+  'iotlb.fill',
+  'iotlb.drop',
+  'iotlb.miss',
+  'iotlb.use',
+  'vhost.message',
+  'domain.attach',
+  'domain.map',
+  'domain.unmap',
+  'domain.flush',
+  'domain.wait',
+])
+
 const without = (absent: readonly EventKind[]): Coverage =>
   new Set(EVENT_KINDS.filter((kind) => !absent.includes(kind)))
 

@@ -11,7 +11,7 @@ const LOOK_AROUND = 4096
 const CAUSES_MAX = 64
 
 /**
- * Line of the input that a record comes from: its own, or that of the nearest cause that has one; else 0. Of a
+ * Line of the input that a record comes from: its own, that of the nearest cause that has one, or the one noted beside it; else 0. Of a
  * record that is no longer kept it may be a few lines off.
  */
 export function lineOf(log: RecordLog, seq: number): number {
@@ -22,7 +22,7 @@ export function lineOf(log: RecordLog, seq: number): number {
     if (line !== 0) return line
     at = log.causeOf(at)
   }
-  return log.lineNear(at)
+  return log.has(seq) && log.noteOf(seq) !== 0 ? log.noteOf(seq) : log.lineNear(at)
 }
 
 /** A record as evidence, in the words of `describe` or in others. */

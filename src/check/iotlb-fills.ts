@@ -13,6 +13,8 @@ interface Mismatch {
   /** Record of what the IOMMU says, or NO_RECORD. */
   readonly by: number
   readonly isInferred: boolean
+  /** Only that the device may do more: whoever answers misses so does it for every page of these permissions. */
+  readonly isWider?: boolean
 }
 
 /** Part of a window that a record sets to one kind of value. */
@@ -98,7 +100,7 @@ function judgeDomain(domain: DomainShadow, map: IotlbMap): Mismatch | 'unknown' 
 function widened(map: IotlbMap, perm: number, by: number, isInferred: boolean): Mismatch | undefined {
   if ((map.perm & ~perm) === 0) return undefined
   const text = `the device may ${directionText(perm)} there, and its IOTLB lets it ${directionText(map.perm)}`
-  return { text, by, isInferred }
+  return { text, by, isInferred, isWider: true }
 }
 
 /** Page of memory that a map has behind a bus page; of an IOMMU page that begins before the map, the page of its beginning. */

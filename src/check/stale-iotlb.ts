@@ -117,7 +117,9 @@ export class StaleIotlb extends ListedChecker {
       this.list.skipped++
       return
     }
-    const key = { rule: MISMATCH, window: iotlb.number, entry: map.number, by: seq, ended: wrong.by }
+    const key = wrong.isWider
+      ? { rule: MISMATCH, window: iotlb.number, entry: NO_RECORD, by: map.perm, ended: NO_RECORD }
+      : { rule: MISMATCH, window: iotlb.number, entry: map.number, by: seq, ended: wrong.by }
     if (this.list.again(key)) return
     const message = `${log.names.word(iotlb.device) || 'a vhost device'} is given bus address ${hex(map.iova)}: ${wrong.text}`
     const chain = because(this.scene(log), wrong.by, seq)

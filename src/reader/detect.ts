@@ -4,6 +4,8 @@ import { KernelAnswersReader } from './kernel-answers-reader.ts'
 import type { LogFormat } from './log-format.ts'
 import { QEMU_TRACE } from './qemu-trace-format.ts'
 import { QemuTraceReader } from './qemu-trace-reader.ts'
+import { VHOST_LOG } from './vhost-log-format.ts'
+import { VhostLogReader } from './vhost-log-reader.ts'
 
 /** How much of a log `detectLogFormat` wants to see; less is fine where the log ends earlier. */
 export const DETECT_BYTES = 256 * 1024
@@ -47,6 +49,15 @@ function tryKernelAnswers(head: Uint8Array): Trial {
   return { against: `none of the first ${lines} lines is a command with its answer` }
 }
 
+function tryVhostMessages(head: Uint8Array): Trial {
+  const reader = new VhostLogReader({ take: () => undefined }, { damagedKept: 1 })
+  reader.push(head)
+  const { lines, declared } = reader.end()
+  const first = declared[0]
+  if (first !== undefined) return { certain: `line ${first.firstLine} is the message ${first.name}` }
+  return { against: `none of the first ${lines} lines is a message` }
+}
+
 function tryQemuTrace(head: Uint8Array): Trial {
   const reader = new QemuTraceReader({ take: () => undefined }, { damagedKept: 1 })
   reader.push(head)
@@ -78,9 +89,12 @@ export function detectLogFormat(head: Uint8Array): Detection {
   if (qemu.certain !== undefined) return { format: QEMU_TRACE, reason: qemu.certain }
   const answers = tryKernelAnswers(head)
   if (answers.certain !== undefined) return { format: KERNEL_ANSWERS, reason: answers.certain }
+  const messages = tryVhostMessages(head)
+  if (messages.certain !== undefined) return { format: VHOST_LOG, reason: messages.certain }
   if (qemu.likely !== undefined) return { format: QEMU_TRACE, reason: qemu.likely }
   throw new IommulatorError(
     'ERR_LOG_FORMAT',
-    `no known log format; tried ${QEMU_TRACE.title}: ${qemu.against}; tried ${KERNEL_ANSWERS.title}: ${answers.against}`,
+    `no known log format; tried ${QEMU_TRACE.title}: ${qemu.against}; tried ${KERNEL_ANSWERS.title}: ${answers.against}; ` +
+      `tried ${VHOST_LOG.title}: ${messages.against}`,
   )
 }

@@ -125,6 +125,11 @@ export class QemuTraceReader {
     this.#buffer.push(piece)
   }
 
+  /** Gives the rows that were read so far to the sink: for who reads a log that is still being written. */
+  flush(): void {
+    this.#flush()
+  }
+
   /** Reads what is left and gives the last batch to the sink. Nothing may be pushed afterwards. */
   end(): LogSummary {
     const truncated = this.#buffer.end()

@@ -57,6 +57,12 @@ export class RecordLog {
   readonly names = new Names()
   /** Simulated time that new records get: below 2^32. */
   tick = 0
+  /**
+   * Line of the input that new records come from, where neither they nor their causes name one. Only a log without a
+   * journal remembers it.
+   */
+  line = 0
+  #hasLines = false
   /** Switched off, nothing is recorded and `append` answers the seq that the record would have had. */
   on = true
   /** The rows of each stretch of the log. */
@@ -162,6 +168,7 @@ export class RecordLog {
   commit(kind: number): number {
     const seq = this.#length
     if (this.#journal !== undefined) this.#mark(seq, this.#journal.mark())
+    else if (this.line !== 0 || this.#hasLines) this.#note(seq)
     this.#length = seq + 1
     if ((this.#length & (CHUNK_RECORDS - 1)) === 0) this.#openChunk()
     const sinks = this.#sinks[kind]
@@ -171,6 +178,11 @@ export class RecordLog {
 
   #mark(seq: number, mark: number): void {
     this.#lanes[((seq & (CHUNK_RECORDS - 1)) << ROW_SHIFT) + MARK_LANE] = mark
+  }
+
+  #note(seq: number): void {
+    this.#hasLines = true
+    this.#mark(seq, this.line | 0)
   }
 
   #show(sinks: readonly RecordSink[], seq: number): void {
@@ -213,6 +225,11 @@ export class RecordLog {
   /** Position of the undo log before the record's own effects came; only where the log has a journal. */
   markOf(seq: number): number {
     return this.#lane(seq, MARK_LANE)
+  }
+
+  /** Line of the input that a kept record came from as its producer said beside it; 0 for none. */
+  noteOf(seq: number): number {
+    return this.#hasLines ? this.#lane(seq, MARK_LANE) >>> 0 : 0
   }
 
   /** A slot of a kept record, by its place (`slotMap`): for readers on the hot path. */

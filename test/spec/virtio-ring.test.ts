@@ -460,7 +460,6 @@ describe('where a ring may lie', () => {
       available: 512n,
       used: 640n,
       hasEventIndex: false,
-      notifiesOnEmpty: false,
     })
   })
 })
@@ -565,8 +564,7 @@ describe('notifications', () => {
   })
 
   it('with NOTIFY_ON_EMPTY it is told whenever nothing is left', () => {
-    const raw = new RawRing(new TestMemory(8192))
-    raw.ring.setUp({ ...raw.ring.setup, notifiesOnEmpty: true })
+    const raw = new RawRing(new TestMemory(8192), 4, { notifiesOnEmpty: true })
     raw.ring.start()
     raw.ring.begin()
     raw.memory.bytes[512] = 1

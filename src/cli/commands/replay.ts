@@ -2,13 +2,17 @@ import { IommulatorError } from '../../bits/errors.ts'
 import { createReplay } from '../../machine/replay/log-replay.ts'
 import { DEFAULT_QEMU, LOG_SOURCES, type LogReplay, type LogSource } from '../../machine/replay/log-source.ts'
 import { replayJson, replayText } from '../../machine/replay/replay-report.ts'
-import { isClean } from '../../machine/replay/result.ts'
-import { DETECT_BYTES, detectLogFormat } from '../../reader/detect.ts'
+import { isClean, type ReplayResult } from '../../machine/replay/result.ts'
+import { JoinedReplay } from '../../machine/replay/vhost/joined-replay.ts'
+import { detectLogFormat } from '../../reader/detect.ts'
+import { QEMU_TRACE } from '../../reader/qemu-trace-format.ts'
+import { VHOST_LOG } from '../../reader/vhost-log-format.ts'
 import type { Command, Invocation } from '../command.ts'
 import { EXIT } from '../exit.ts'
-import { type Input, openInput } from '../input.ts'
+import type { Input } from '../input.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
+import { LogInput } from '../log-input.ts'
 import { PROFILE_NAMES } from '../profiles.ts'
 
 const PROGRESS_MS = 200
@@ -16,35 +20,18 @@ const SILENT_MS = 1000
 
 const MIB = 1024 * 1024
 
-function progressLine(input: Input, replay: LogReplay, io: Io): string {
+function progressLine(input: Input, replay: { readonly events: number }, io: Io): string {
   const rate = input.bytesRead / MIB / (io.elapsedMs() / 1000)
   const part = input.totalBytes === undefined ? '' : ` of ${(input.totalBytes / MIB).toFixed(1)} MiB, `
   return `${(input.bytesRead / MIB).toFixed(1)} MiB${part || ', '}${replay.events} events, ${rate.toFixed(0)} MiB/s`
 }
 
-/** Collects the first bytes of a log until there are enough to say what it is, or no more. */
-class Head {
-  #pieces: Uint8Array[] = []
-  #bytes = 0
-
-  /** True once there are enough. */
-  push(piece: Uint8Array): boolean {
-    this.#pieces.push(piece.slice())
-    this.#bytes += piece.length
-    return this.#bytes >= DETECT_BYTES
-  }
-
-  take(): Uint8Array {
-    return Buffer.concat(this.#pieces)
-  }
-}
-
-function sourceOf(head: Uint8Array, from: string | undefined, io: Io): LogSource {
+function sourceOf(log: LogInput, from: string | undefined, io: Io): LogSource {
   if (from !== undefined) return LOG_SOURCES[from as keyof typeof LOG_SOURCES]
-  const { format, reason } = detectLogFormat(head)
+  const { format, reason } = detectLogFormat(log.head)
   const source = Object.values(LOG_SOURCES).find((id) => id === format.id)
   if (source === undefined) {
-    const what = `the log is a ${format.title} (${reason}), which is known but cannot be replayed yet`
+    const what = `the log is a ${format.title} (${reason}): give the trace of QEMU of the same run as well`
     throw new IommulatorError('ERR_LOG_FORMAT', what)
   }
   io.err(`${format.title}: ${reason}; read as such, as --from is not given\n`)
@@ -54,30 +41,83 @@ function sourceOf(head: Uint8Array, from: string | undefined, io: Io): LogSource
 async function replay(path: string, options: Invocation['options'], io: Io): Promise<LogReplay> {
   const from = options['from'] as string | undefined
   const profile = options['profile'] as string | undefined
-  const input = await openInput(path, io.stdin)
-  const head = new Head()
-  let running: LogReplay | undefined
+  const log = await LogInput.open(path, io.stdin)
+  const running = createReplay({
+    from: sourceOf(log, from, io),
+    ...(profile === undefined ? {} : { profile }),
+    source: log.input.name,
+  })
   let shown = SILENT_MS
-  const start = (): LogReplay => {
-    const first = head.take()
-    const made = createReplay({
-      from: sourceOf(first, from, io),
-      ...(profile === undefined ? {} : { profile }),
-      source: input.name,
-    })
-    made.push(first)
-    return made
-  }
-  for await (const piece of input.pieces()) {
-    if (running !== undefined) running.push(piece)
-    else if (head.push(piece)) running = start()
-    if (running !== undefined && io.elapsedMs() > shown) {
+  for await (const piece of log.pieces()) {
+    running.push(piece)
+    if (io.elapsedMs() > shown) {
       shown = io.elapsedMs() + PROGRESS_MS
-      io.progress(progressLine(input, running, io))
+      io.progress(progressLine(log.input, running, io))
     }
   }
   io.progress('')
-  return running ?? start()
+  return running
+}
+
+/** The trace and the message log among two logs, whichever is which. */
+function pairOf(opened: readonly LogInput[]): { trace: LogInput; messages: LogInput } {
+  const logs = opened.map((log) => ({ log, detection: log.detect() }))
+  const find = (id: string) => logs.find(({ detection }) => detection.format.id === id)?.log
+  const [trace, messages] = [find(QEMU_TRACE.id), find(VHOST_LOG.id)]
+  if (trace === undefined || messages === undefined) {
+    const are = logs
+      .map(({ log, detection }) => `${log.input.name} is a ${detection.format.title}`)
+      .join(', ')
+    const what = `two logs are the trace of QEMU and the message log of a back end of one run; ${are}`
+    throw new IommulatorError('ERR_LOG_FORMAT', what)
+  }
+  return { trace, messages }
+}
+
+/** Replays the two logs of a run, in the order in which they are needed. */
+async function replayPair(
+  paths: readonly [string, string],
+  options: Invocation['options'],
+  io: Io,
+): Promise<ReplayResult> {
+  if (options['from'] !== undefined)
+    throw new IommulatorError(
+      'ERR_LOG_FORMAT',
+      '--from says what one log is; two are told apart by what they hold',
+    )
+  const profile = options['profile'] as string | undefined
+  const opened = await LogInput.openPair(paths, io.stdin)
+  try {
+    return await joined(pairOf(opened), profile, io)
+  } finally {
+    for (const log of opened) await log.close()
+  }
+}
+
+async function joined(
+  { trace, messages }: { trace: LogInput; messages: LogInput },
+  profile: string | undefined,
+  io: Io,
+): Promise<ReplayResult> {
+  const running = new JoinedReplay({ ...(profile !== undefined && { profile }), source: trace.input.name })
+  const from = { trace: trace.pieces(), messages: messages.pieces() }
+  const hasEnded = { trace: false, messages: false }
+  let shown = SILENT_MS
+  while (!hasEnded.trace || !hasEnded.messages) {
+    const next = running.wants
+    const { done, value } = await from[next].next()
+    if (done === true) {
+      hasEnded[next] = true
+      if (next === 'trace') running.endTrace()
+      else running.endMessages()
+    } else running[next](value)
+    if (io.elapsedMs() > shown) {
+      shown = io.elapsedMs() + PROGRESS_MS
+      io.progress(progressLine(trace.input, running, io))
+    }
+  }
+  io.progress('')
+  return running.end()
 }
 
 export const replayCommand: Command = {
@@ -85,6 +125,11 @@ export const replayCommand: Command = {
   summary: 'replay a log of a real machine and judge it',
   positionals: [
     { name: '<log>', doc: 'a log, plain or packed (.gz, .xz), or - for standard input', complete: 'file' },
+    {
+      name: '[log2]',
+      doc: 'of the same run: the message log of a vhost-user back end beside the trace of QEMU, in any order',
+      complete: 'file',
+    },
   ],
   options: [
     {
@@ -103,10 +148,14 @@ export const replayCommand: Command = {
     ['iommulator replay boot.trace.xz', 'answers, translations, findings, and a ledger'],
     ['qemu-system-ppc64 ... 2>&1 | iommulator replay -', 'a machine that runs now'],
     ['iommulator replay kernel.answers', 'what a real kernel answered to commands'],
+    ['iommulator replay boot.trace boot.vhost.jsonl', 'what a vhost device did, and what it was told'],
     ['iommulator replay boot.trace --json', 'the same as one JSON object'],
   ],
-  async run({ positionals: [path = '-'], options }, io) {
-    const result = (await replay(path, options, io)).end()
+  async run({ positionals: [path = '-', second], options }, io) {
+    const result =
+      second === undefined
+        ? (await replay(path, options, io)).end()
+        : await replayPair([path, second], options, io)
     if (result.log.events === 0) {
       const what =
         result.from === 'kernel-answers' ? 'a command with its answer' : 'an event that the model knows'

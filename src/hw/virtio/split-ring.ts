@@ -30,8 +30,6 @@ export interface RingSetup {
   readonly used: bigint
   /** VIRTIO_RING_F_EVENT_IDX was negotiated. */
   readonly hasEventIndex: boolean
-  /** VIRTIO_F_NOTIFY_ON_EMPTY (legacy) was: an interrupt whenever nothing is left available. */
-  readonly notifiesOnEmpty?: boolean
 }
 
 export interface SplitRingOptions {
@@ -49,6 +47,8 @@ export interface SplitRingOptions {
    * jumped is believed from the second look on.
    */
   readonly asLinuxVhost?: boolean
+  /** VIRTIO_F_NOTIFY_ON_EMPTY (legacy): a call for each run that leaves nothing available. */
+  readonly notifiesOnEmpty?: boolean
 }
 
 const AVAIL = 0
@@ -62,8 +62,7 @@ const EVENT_INDEX = 7
 const DESCRIPTORS = 8
 const AVAILABLE = 10
 const USED = 12
-const NOTIFIES_ON_EMPTY = 14
-const CELLS = 15
+const CELLS = 14
 
 /**
  * The device's side of a split virtqueue (virtio 1.2, Split Virtqueues), as vhost inside Linux keeps it
@@ -91,6 +90,7 @@ export class SplitRing {
   readonly #available: RingPart
   readonly #used: RingPart
   readonly #chains: ChainReader
+  readonly #notifiesOnEmpty: boolean
   readonly #asLinuxVhost: boolean
 
   constructor(options: SplitRingOptions) {
@@ -108,18 +108,17 @@ export class SplitRing {
       segmentsMax: options.segmentsMax ?? 1024,
       asLinuxVhost: this.#asLinuxVhost,
     })
+    this.#notifiesOnEmpty = options.notifiesOnEmpty ?? false
   }
 
   /**
    * Where the ring lies; indices stay. False, and nothing changes, for a number of entries that no ring has,
    * and for an available ring that is not aligned to 2 bytes or a used ring to 4 (Linux: -EINVAL).
    */
-  setUp(setup: RingSetup): boolean {
-    const { entries, descriptors, available, used, hasEventIndex, notifiesOnEmpty = false } = setup
+  setUp({ entries, descriptors, available, used, hasEventIndex }: RingSetup): boolean {
     if (!isRingEntries(entries) || (available & 1n) !== 0n || (used & 3n) !== 0n) return false
     this.#cells.set(ENTRIES, entries)
     this.#cells.set(EVENT_INDEX, hasEventIndex ? 1 : 0)
-    this.#cells.set(NOTIFIES_ON_EMPTY, notifiesOnEmpty ? 1 : 0)
     this.#setAddress(DESCRIPTORS, descriptors)
     this.#setAddress(AVAILABLE, available)
     this.#setAddress(USED, used)
@@ -133,7 +132,6 @@ export class SplitRing {
       available: this.#address(AVAILABLE),
       used: this.#address(USED),
       hasEventIndex: this.#cells.get(EVENT_INDEX) === 1,
-      notifiesOnEmpty: this.#cells.get(NOTIFIES_ON_EMPTY) === 1,
     }
   }
 
@@ -259,7 +257,7 @@ export class SplitRing {
   /** Whether the driver wants an interrupt for what was published since the last call of this. */
   wantsCall(): boolean {
     const cells = this.#cells
-    if (cells.get(NOTIFIES_ON_EMPTY) === 1 && cells.get(AVAIL) === cells.get(LAST_AVAIL)) return true
+    if (this.#notifiesOnEmpty && cells.get(AVAIL) === cells.get(LAST_AVAIL)) return true
     if (cells.get(EVENT_INDEX) === 0) {
       return (this.#available.fetch16(RING_FLAGS_OFFSET) & NO_INTERRUPT) === 0
     }

@@ -6,6 +6,7 @@ import { SpaprRtas } from '../../kernel/qemu/spapr-rtas.ts'
 import { type BatchSink, DAMAGED_LINE, type LogBatch } from '../../reader/log-batch.ts'
 import { LANES_MAX } from '../../reader/log-format.ts'
 import { QEMU_TRACE } from '../../reader/qemu-trace-format.ts'
+import type { TceWindow } from '../../table/tce-window.ts'
 import type { RecordLog } from '../../trace/record-log.ts'
 import { Stage } from '../../trace/stage.ts'
 import { DdwCalls } from './ddw-calls.ts'
@@ -125,6 +126,11 @@ export class QemuReplay implements BatchSink {
       row++
     }
     return row
+  }
+
+  /** The window behind a LIOBN as the lines so far show it, if they do. */
+  window(liobn: bigint): TceWindow | undefined {
+    return liobn > 0xffff_ffffn ? undefined : this.#windows.find(Number(liobn))?.window
   }
 
   /** The log is over. */

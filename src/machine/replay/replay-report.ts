@@ -1,10 +1,11 @@
-import { counted } from '../../check/words.ts'
+import { bytesText, counted } from '../../check/words.ts'
 import { findingsJson, ledgerJson } from '../../report/json.ts'
 import { judgedLines } from '../../report/judged-text.ts'
 import { table, wrapped } from '../../report/layout.ts'
 import type { Paint } from '../../report/text.ts'
 import { knownErrata } from '../known-errata.ts'
 import { isClean, type ReplayResult } from './result.ts'
+import type { ReasonCount } from './vhost/message-tally.ts'
 
 /** Divergences, damaged lines and assumptions that the text shows; the JSON has all that were kept. */
 const SHOWN_MAX = 10
@@ -40,6 +41,40 @@ function logRow({ log, from }: ReplayResult): string[] {
   return ['log', `${counted(log.lines, 'line')}: ${kinds.join(', ')}${cut}`]
 }
 
+function messageRows({ vhost }: ReplayResult): string[][] {
+  if (vhost === undefined) return []
+  const { messages: m, log, requests, bytes, maps, overtaken } = vhost
+  const lost = log.damaged.count === 0 ? '' : `, ${log.damaged.count} damaged`
+  const late = overtaken === 0 ? '' : `; a flush overtook ${counted(overtaken, 'buffer')} of them`
+  return [
+    ['message log', `${counted(log.lines, 'line')}: ${log.events} entries${lost}`],
+    [
+      'messages',
+      `${m.total}: ${m.matched} matched${share(m.matched, m.total)}, ${m.unmatched} without a partner`,
+    ],
+    [
+      'device',
+      `${counted(requests, 'request')}, ${bytesText(bytes)} of buffers${late}; ${counted(maps, 'map')} in its IOTLB at the end`,
+    ],
+  ]
+}
+
+/** What messages and flushes were, and which have no partner. */
+function messageLines({ vhost }: ReplayResult, paint: Paint): string[] {
+  if (vhost === undefined) return []
+  const rows = (reasons: readonly ReasonCount[]) =>
+    table(
+      reasons.map((u) => [`  ${u.why}`, String(u.count), `first in line ${u.firstLine}`]),
+      { right: [1] },
+    )
+  const { reasons, unmatched, flushes } = vhost
+  return [
+    ...section('messages by what they are', rows(reasons), reasons.length, reasons.length),
+    ...section(paint.red('messages without a partner'), rows(unmatched), unmatched.length, unmatched.length),
+    ...section('flushes of the IOMMU', rows(flushes), flushes.length, flushes.length),
+  ]
+}
+
 function answersRow({ answers: a, from }: ReplayResult): string[] {
   const left = from === 'kernel-answers' ? 'not judged' : 'about windows that the log does not show'
   const parts = [
@@ -52,8 +87,10 @@ function answersRow({ answers: a, from }: ReplayResult): string[] {
 
 function countLines(r: ReplayResult): string[] {
   const { translations: t, entries: e } = r
-  const rows = [logRow(r), answersRow(r)]
+  const rows = [logRow(r), ...messageRows(r), answersRow(r)]
   if (r.from === 'kernel-answers') return table(rows)
+  // A machine without TCE tables has no answers and no translations of them.
+  if (r.vhost !== undefined && r.answers.total + t.total === 0) return table(rows.slice(0, -1))
   return table([
     ...rows,
     [
@@ -102,12 +139,7 @@ function problemLines(r: ReplayResult, paint: Paint): string[] {
     { right: [1] },
   )
   return [
-    ...section(
-      paint.red('divergences'),
-      diverged,
-      shownOf(r.divergences),
-      r.answers.diverged + r.translations.unexplained,
-    ),
+    ...section(paint.red('divergences'), diverged, shownOf(r.divergences), divergencesOf(r)),
     ...section(paint.yellow('damaged lines'), damaged, shownOf(r.log.damaged.first), r.log.damaged.count),
     ...section(
       r.from === 'kernel-answers' ? 'commands that are not declared' : 'events that are not declared',
@@ -129,32 +161,61 @@ const assumptionLines = (r: ReplayResult): string[] =>
     r.assumptions.length,
   )
 
-const cleanWords = (r: ReplayResult): string =>
-  r.from !== 'kernel-answers'
-    ? 'every answer and every translation is explained'
-    : r.answers.unjudged === 0
-      ? 'every answer is explained'
-      : 'every answer that can be judged is explained'
+const divergencesOf = (r: ReplayResult): number =>
+  r.answers.diverged + r.translations.unexplained + (r.vhost?.diverged ?? 0)
+
+function cleanWords(r: ReplayResult): string {
+  if (r.vhost !== undefined) return 'every message is explained'
+  if (r.from !== 'kernel-answers') return 'every answer and every translation is explained'
+  return r.answers.unjudged === 0
+    ? 'every answer is explained'
+    : 'every answer that can be judged is explained'
+}
+
+/** A trace may hold lines that are known and no call: one of intel-iommu says something beside a message log only. */
+const holdsNothing = (r: ReplayResult): boolean =>
+  r.vhost === undefined && r.from !== 'kernel-answers' && r.answers.total + r.translations.total === 0
+
+function verdictOf(r: ReplayResult, paint: Paint): string {
+  if (!isClean(r)) {
+    const findings = counted(r.findings.length + r.findingsDropped, 'finding')
+    return paint.red(`not clean: ${counted(divergencesOf(r), 'divergence')}, ${findings}`)
+  }
+  if (holdsNothing(r)) return 'nothing to judge: the log has no hypercall and no translation of a TCE table'
+  return paint.green(`clean: ${cleanWords(r)}, and no promise is broken`)
+}
 
 /** The report of a replay as text of at most 100 columns. */
 export function replayText(r: ReplayResult, paint: Paint): string {
   const options = { paint, dropped: r.findingsDropped, errataOf: knownErrata(r.profile) }
-  const verdict = isClean(r)
-    ? paint.green(`clean: ${cleanWords(r)}, and no promise is broken`)
-    : paint.red(
-        `not clean: ${counted(r.answers.diverged + r.translations.unexplained, 'divergence')}, ` +
-          counted(r.findings.length + r.findingsDropped, 'finding'),
-      )
   return [
     `${paint.bold(r.source)} replayed as ${r.profile}`,
     '',
     ...countLines(r),
+    ...messageLines(r, paint),
     ...problemLines(r, paint),
     ...assumptionLines(r),
     ...judgedLines(r, options),
-    verdict,
+    verdictOf(r, paint),
     '',
   ].join('\n')
+}
+
+function vhostJson({ log, ...vhost }: NonNullable<ReplayResult['vhost']>): object {
+  const { lines, bytes, events, unknown, damaged, empty, truncated } = log
+  return {
+    log: {
+      lines,
+      bytes,
+      events,
+      unknown: unknown.reduce((n, u) => n + u.count, 0),
+      damaged: damaged.count,
+      empty,
+      truncated,
+      damagedLines: damaged.first,
+    },
+    ...vhost,
+  }
 }
 
 /** The report as one object: fields are added, never renamed, without a new schema number. */
@@ -192,5 +253,6 @@ export function replayJson(r: ReplayResult): object {
     findingsDropped: dropped,
     verdicts: r.verdicts,
     ledger: ledgerJson(r.ledger),
+    ...(r.vhost !== undefined && { vhost: vhostJson(r.vhost) }),
   }
 }

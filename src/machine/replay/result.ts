@@ -4,12 +4,13 @@ import type { LogSummary } from '../../reader/log-summary.ts'
 import type { Ledger } from '../../report/ledger.ts'
 import type { KnowledgeCounts } from './knowledge.ts'
 import type { LogSource } from './log-source.ts'
+import type { VhostResult } from './vhost/message-tally.ts'
 
 /** A line whose answer or translation the model does not give. */
 export interface Divergence {
   readonly line: number
-  /** `answer` or `translation`. */
-  readonly what: 'answer' | 'translation'
+  /** `answer`, `translation`, or `message` of a vhost device. */
+  readonly what: 'answer' | 'translation' | 'message'
   /** The call or event, with its arguments, as the log has it. */
   readonly call: string
   readonly log: string
@@ -71,8 +72,13 @@ export interface ReplayResult {
   readonly findingsDropped: number
   readonly verdicts: readonly Verdict[]
   readonly ledger: Ledger
+  /** Where the message log of a back end was joined with the trace: what came of it, and what that log held. */
+  readonly vhost?: VhostResult & { readonly log: LogSummary }
 }
 
 /** Whether something is wrong: what the exit code 1 stands for. */
 export const isClean = (r: ReplayResult): boolean =>
-  r.answers.diverged === 0 && r.translations.unexplained === 0 && r.findings.length === 0
+  r.answers.diverged === 0 &&
+  r.translations.unexplained === 0 &&
+  (r.vhost === undefined || (r.vhost.diverged === 0 && r.vhost.messages.unmatched === 0)) &&
+  r.findings.length === 0

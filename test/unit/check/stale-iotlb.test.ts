@@ -270,6 +270,19 @@ describe('iotlb-mismatch', () => {
   })
 })
 
+describe('iotlb-mismatch of many pages', () => {
+  it('rights that are always given are one finding for each IOTLB', () => {
+    const w = new VhostWorld()
+    w.device()
+    w.attach(5)
+    for (let page = 0n; page < 3n; page++) {
+      w.mapDomain(5, PAGE + page * 0x1000n, 0x700_0000n, { perm: 1 })
+      w.fill(PAGE + page * 0x1000n, 0x700_0000n)
+    }
+    expect(w.found().map((f) => [f.rule, f.times])).toEqual([['iotlb-mismatch', 3]])
+  })
+})
+
 describe('stale-metadata', () => {
   const RULE = 'stale-metadata'
 

@@ -1,0 +1,56 @@
+/** Interrupt addresses: no memory lies there, so nobody is told of them. */
+const MSI_FIRST = 0xfee0_0000n
+const MSI_LAST = 0xfeef_ffffn
+
+interface Range {
+  readonly iova: bigint
+  readonly last: bigint
+}
+
+interface Told extends Range {
+  readonly why: string
+  /** Parts that nobody has been told of. */
+  left: readonly Range[]
+  /** QEMU decides by what no line shows: nothing is missing where it tells of nothing. */
+  readonly isOptional: boolean
+}
+
+/** What of a range is left without another one. */
+function without(range: Range, gone: Range): Range[] {
+  if (gone.last < range.iova || gone.iova > range.last) return [range]
+  const left: Range[] = []
+  if (range.iova < gone.iova) left.push({ iova: range.iova, last: gone.iova - 1n })
+  if (gone.last < range.last) left.push({ iova: gone.last + 1n, last: range.last })
+  return left
+}
+
+/** What a descriptor takes back, until the listener has been told of all of it. */
+export class ToldRanges {
+  #told: Told[] = []
+
+  /** A listener must be told of [iova, last]. */
+  expect(iova: bigint, last: bigint, why: string, isOptional = false): void {
+    this.#told.push({ iova, last, why, left: [{ iova, last }], isOptional })
+  }
+
+  /** The listener is told of a range. Answers what it was told for; nothing where it had no reason. */
+  take(iova: bigint, last: bigint): string | undefined {
+    const told = this.#told.find((t) => iova >= t.iova && last <= t.last)
+    if (told === undefined) return undefined
+    told.left = told.left.flatMap((range) => without(range, { iova, last }))
+    return told.why
+  }
+
+  /** The descriptor is done. Answers what nobody was told of. */
+  close(): readonly { readonly why: string; readonly iova: bigint; readonly last: bigint }[] {
+    const missing = this.#told.flatMap(({ why, left, isOptional }) =>
+      isOptional
+        ? []
+        : left
+            .filter(({ iova, last }) => iova < MSI_FIRST || last > MSI_LAST)
+            .map((range) => ({ why, ...range })),
+    )
+    this.#told = []
+    return missing
+  }
+}

@@ -1,0 +1,386 @@
+import { hex, U64_MAX } from '../../../bits/u64.ts'
+import type { LogBatch } from '../../../reader/log-batch.ts'
+import { QEMU_TRACE } from '../../../reader/qemu-trace-format.ts'
+import type { RecordLog } from '../../../trace/record-log.ts'
+import type { MessageTally } from './message-tally.ts'
+import { SeenMaps } from './seen-maps.ts'
+import { ToldRanges } from './told-ranges.ts'
+
+const N = QEMU_TRACE.number
+const S = QEMU_TRACE.slot
+const UNIT = 'vt-d'
+const SCOPE = { ALL: 1, DOMAIN: 2, PAGES: 3, DEVICE_TLB: 4, CONTEXT: 5 } as const
+const SEEN = 0
+const INFERRED = 1
+/** Translation type of a context entry: through page tables, and the device has a TLB of its own. */
+const WITH_DEVICE_TLB = 1
+const PAGE_SHIFT = 12n
+
+interface Context {
+  readonly domain: number
+  readonly hasAts: boolean
+  /** Where its page tables are. */
+  readonly tables: bigint
+}
+
+interface Flush {
+  readonly scope: number
+  readonly domain: number
+  readonly source: number
+  readonly iova: bigint
+  readonly bytes: bigint
+  readonly line: number
+  /** How it is counted. */
+  readonly name: string
+  /** It is about the device of the back end, which listens. */
+  readonly isOurs: boolean
+  told: number
+}
+
+/** Pages that a line shows to be gone. */
+interface GonePages {
+  readonly firstPage: number
+  readonly endPage: number
+  readonly line: number
+}
+
+/** What a page walk of a flush has found gone. */
+interface Walk {
+  readonly domain: number
+  readonly ranges: GonePages[]
+}
+
+/** A translation that a line shows. */
+export interface ShownPage {
+  readonly iova: bigint
+  readonly bytes: bigint
+  readonly gpa: bigint
+}
+
+/** Bytes of a device-TLB invalidation whose address and size one word says; 0 bytes are all there are. */
+export function deviceTlbRange(word: bigint): { iova: bigint; bytes: bigint } {
+  const address = word & ~0xfffn
+  if ((word & 1n) === 0n) return { iova: address, bytes: 0x1000n }
+  let ones = 0n
+  while (((address >> (PAGE_SHIFT + ones)) & 1n) === 1n) ones++
+  const bytes = 0x2000n << ones
+  return { iova: address & ~(bytes - 1n), bytes: BigInt.asUintN(64, bytes) }
+}
+
+/**
+ * What the lines of QEMU's intel-iommu say of domains: what translations and walks show to be mapped, what flushes take
+ * back, and whom QEMU 7.2.5 and later must tell of it. A listener of a device without ATS hears of flushed pages, and of
+ * those pages of a flushed domain that an earlier walk had found and this one does not; one of a device with ATS hears
+ * of flushes of the device's TLB, and of nothing else.
+ */
+export class VtdLines {
+  readonly #log: RecordLog
+  readonly #tally: MessageTally
+  readonly #device: string
+  readonly #contexts = new Map<number, Context>()
+  readonly #domains = new Map<number, SeenMaps>()
+  readonly #told = new ToldRanges()
+  /** Source id of the device of the back end. */
+  #sid: number | undefined
+  #attached: Context | undefined
+  #perm = 3
+  #flush: Flush | undefined
+  #walk: Walk | undefined
+  /** Whether the back end's device has a listener: from the start of a driver to its stop. */
+  isListening = false
+  /** A miss is under way: whose translations these are. */
+  inMiss = false
+  /** What the last line showed for the miss. */
+  shown: ShownPage | undefined
+  /** Bus address of a translation that failed in the miss. */
+  faultAddress: bigint | undefined
+
+  constructor(log: RecordLog, tally: MessageTally, device: string) {
+    this.#log = log
+    this.#tally = tally
+    this.#device = device
+  }
+
+  row(batch: LogBatch): void {
+    const event = batch.events[0] as number
+    const u32 = (slot: number) => (batch.lanes[slot] as number) >>> 0
+    const u64 = (slot: number) => batch.u64(0, slot)
+    const line = batch.lines[0] as number
+    this.#log.line = line
+    switch (event) {
+      case N.vtd_iotlb_cc_hit:
+      case N.vtd_iotlb_cc_update: {
+        const s = S.vtd_iotlb_cc_hit
+        this.#context(u32(s.bus) * 256 + u32(s.devfn), u64(s.hi), u64(s.lo))
+        return
+      }
+      case N.vtd_iotlb_page_hit:
+      case N.vtd_iotlb_page_update:
+        this.#perm = u32(S.vtd_iotlb_page_hit.slpte) & 3
+        return
+      case N.vtd_dmar_translate: {
+        const s = S.vtd_dmar_translate
+        const sid = (u32(s.bus) << 8) | (u32(s.slot) << 3) | u32(s.fn)
+        this.#translated(sid, { iova: u64(s.iova), bytes: u64(s.mask) + 1n, gpa: u64(s.gpa) })
+        return
+      }
+      case N.vtd_dmar_fault: {
+        const s = S.vtd_dmar_fault
+        if (!this.inMiss) return
+        this.#isOurs(u32(s.sid))
+        this.faultAddress = u64(s.iova)
+        return
+      }
+      case N.vtd_page_walk_level:
+        this.#walks(u64(S.vtd_page_walk_level.tableAddress))
+        return
+      case N.vtd_page_walk_one: {
+        const s = S.vtd_page_walk_one
+        const page = { iova: u64(s.iova), bytes: u64(s.mask) + 1n, gpa: u64(s.gpa) }
+        this.#walked(u32(s.domain), page, u32(s.perm) & 3, line)
+        return
+      }
+      case N.vtd_page_walk_one_skip_unmap: {
+        const s = S.vtd_page_walk_one_skip_unmap
+        this.#gone(u64(s.iova), u64(s.mask) + 1n, line)
+        return
+      }
+      case N.vtd_page_walk_one_skip_map:
+        return
+      default:
+        this.#descriptor(batch, event, line)
+    }
+  }
+
+  /** The back end is told that [iova, last] goes. Answers why; nothing where no line says so. */
+  take(iova: bigint, last: bigint): string | undefined {
+    if (this.#flush !== undefined) this.#flush.told++
+    return this.#told.take(iova, last)
+  }
+
+  /** The descriptor that was being carried out is over: its record comes behind those of what it took back. */
+  finish(): void {
+    this.#endWalk()
+    const flush = this.#flush
+    for (const { why, iova, last } of this.#told.close()) {
+      this.#tally.diverge({
+        line: flush?.line ?? 0,
+        call: flush === undefined ? 'vtd_as_unmap_whole' : `flush ${flush.name}`,
+        log: 'no INVALIDATE',
+        model: `INVALIDATE of [${hex(iova)}, ${hex(last)}] for ${why}`,
+        rule: 'listener-not-told',
+      })
+    }
+    if (flush === undefined) return
+    this.#flush = undefined
+    const { scope, domain, source, iova, bytes, line, isOurs, told, name } = flush
+    const outcome = !isOurs
+      ? 'not of the device of the back end'
+      : told > 0
+        ? 'the back end was told'
+        : 'the back end was told nothing'
+    this.#tally.flushes.add(`${name}: ${outcome}`, line)
+    this.#log.emit('domain.flush', null, { unit: UNIT, scope, domain, source, iova, bytes, line })
+  }
+
+  #descriptor(batch: LogBatch, event: number, line: number): void {
+    const u32 = (slot: number) => (batch.lanes[slot] as number) >>> 0
+    const u64 = (slot: number) => batch.u64(0, slot)
+    switch (event) {
+      case N.vtd_inv_desc: {
+        this.finish()
+        const s = S.vtd_inv_desc
+        if (batch.text(0, s.kind) === 'device') this.#deviceTlb(u64(s.hi), u64(s.lo), line)
+        return
+      }
+      case N.vtd_inv_desc_iotlb_pages: {
+        const s = S.vtd_inv_desc_iotlb_pages
+        this.#pages(u32(s.domain), u64(s.iova), u32(s.order), line)
+        return
+      }
+      case N.vtd_inv_desc_iotlb_domain:
+        this.#wholeDomain(SCOPE.DOMAIN, u32(S.vtd_inv_desc_iotlb_domain.domain), line)
+        return
+      case N.vtd_inv_desc_iotlb_global:
+        this.#wholeDomain(SCOPE.ALL, 0, line)
+        return
+      case N.vtd_inv_desc_cc_device: {
+        const s = S.vtd_inv_desc_cc_device
+        const sid = (u32(s.bus) << 8) | (u32(s.slot) << 3) | u32(s.fn)
+        this.#contextGone(line, sid)
+        return
+      }
+      case N.vtd_inv_desc_cc_global:
+      case N.vtd_inv_desc_cc_domain:
+      case N.vtd_dmar_enable:
+      case N.vtd_reset_exit:
+        this.#contextGone(line, undefined)
+        return
+      case N.vtd_as_unmap_whole: {
+        const s = S.vtd_as_unmap_whole
+        const sid = (u32(s.bus) << 8) | (u32(s.slot) << 3) | u32(s.function)
+        const start = u64(s.start)
+        if (this.isListening && sid === this.#sid)
+          this.#told.expect(start, start + u64(s.bytes) - 1n, 'a device that left its domain')
+        return
+      }
+      case N.vtd_inv_desc_wait_sw:
+      case N.vtd_inv_desc_wait_irq:
+        this.finish()
+        this.#log.emit('domain.wait', null, { unit: UNIT, line })
+        return
+      case N.vtd_inv_qi_head:
+        this.finish()
+        return
+      default:
+    }
+  }
+
+  #context(sid: number, hi: bigint, lo: bigint): void {
+    const domain = Number((hi >> 8n) & 0xffffn)
+    const hasAts = Number((lo >> 2n) & 3n) === WITH_DEVICE_TLB
+    this.#contexts.set(sid, { domain, hasAts, tables: lo & ~0xfffn })
+    if (sid === this.#sid) this.#attach(sid)
+  }
+
+  /** A miss of the back end was translated for this source: it is its device. */
+  #isOurs(sid: number): void {
+    this.#sid = sid
+    this.#attach(sid)
+  }
+
+  #attach(sid: number): void {
+    const context = this.#contexts.get(sid)
+    const before = this.#attached
+    if (context === undefined) return
+    if (before?.domain === context.domain && before.hasAts === context.hasAts) return
+    this.#attached = context
+    this.#log.emit('domain.attach', null, {
+      device: this.#device,
+      source: sid,
+      domain: context.domain,
+      ats: context.hasAts ? 1 : 0,
+    })
+  }
+
+  #translated(sid: number, page: ShownPage): void {
+    if (this.inMiss) {
+      this.#isOurs(sid)
+      this.shown = page
+    }
+    const domain = this.#contexts.get(sid)?.domain
+    if (domain !== undefined) this.#map(domain, page, this.#perm)
+  }
+
+  #map(domain: number, { iova, bytes, gpa }: ShownPage, perm: number): void {
+    const seen = { firstPage: Number(iova >> PAGE_SHIFT), pages: Number(bytes >> PAGE_SHIFT), gpa, perm }
+    if (!this.#seen(domain).add(seen)) return
+    this.#log.emit('domain.map', null, { domain, iova, bytes, gpa, perm, how: INFERRED })
+  }
+
+  #seen(domain: number): SeenMaps {
+    let seen = this.#domains.get(domain)
+    if (seen === undefined) {
+      seen = new SeenMaps()
+      this.#domains.set(domain, seen)
+    }
+    return seen
+  }
+
+  /** Mappings that lines have shown are gone. */
+  #unmap(domain: number, ranges: readonly GonePages[], how: number): void {
+    for (const { firstPage, pages } of this.#seen(domain).remove(ranges)) {
+      const iova = BigInt(firstPage) << PAGE_SHIFT
+      const gone = ranges.find((r) => r.firstPage < firstPage + pages && r.endPage > firstPage)
+      this.#log.line = gone?.line ?? 0
+      this.#log.emit('domain.unmap', null, { domain, iova, bytes: BigInt(pages) << PAGE_SHIFT, how })
+    }
+  }
+
+  #begin(flush: Omit<Flush, 'told'>): void {
+    this.finish()
+    this.#flush = { ...flush, told: 0 }
+  }
+
+  /** Whether a listener of our device hears of flushes of a domain; undefined for any. */
+  #hears(domain: number | undefined): boolean {
+    const ours = this.#attached
+    return this.isListening && ours !== undefined && (domain === undefined || ours.domain === domain)
+  }
+
+  #pages(domain: number, iova: bigint, order: number, line: number): void {
+    const bytes = 0x1000n << BigInt(order & 63)
+    const start = iova & ~(bytes - 1n)
+    const isOurs = this.#hears(domain) && this.#attached?.hasAts === false
+    const name = this.#attached?.hasAts === true ? 'of pages (the device has ATS)' : 'of pages'
+    this.#begin({ scope: SCOPE.PAGES, domain, source: 0, iova: start, bytes, line, name, isOurs })
+    // A driver flushes the pages whose entries it has changed.
+    const firstPage = Number(start >> PAGE_SHIFT)
+    this.#unmap(domain, [{ firstPage, endPage: firstPage + 2 ** order, line }], INFERRED)
+    if (isOurs) this.#told.expect(start, iova + bytes - 1n, 'a flush of pages')
+  }
+
+  #wholeDomain(scope: number, domain: number, line: number): void {
+    const isOurs = this.#hears(scope === SCOPE.ALL ? undefined : domain) && this.#attached?.hasAts === false
+    const what = scope === SCOPE.ALL ? 'of everything' : 'of a domain'
+    const name = this.#attached?.hasAts === true ? `${what} (the device has ATS)` : what
+    this.#begin({ scope, domain, source: 0, iova: 0n, bytes: 0n, line, name, isOurs })
+  }
+
+  #deviceTlb(hi: bigint, lo: bigint, line: number): void {
+    const source = Number((lo >> 32n) & 0xffffn)
+    const { iova, bytes } = deviceTlbRange(hi)
+    const domain = this.#contexts.get(source)?.domain ?? 0
+    const isOurs = this.#hears(undefined) && this.#sid === source && this.#attached?.hasAts === true
+    const name = "of a device's TLB"
+    this.#begin({ scope: SCOPE.DEVICE_TLB, domain, source, iova, bytes, line, name, isOurs })
+    if (bytes !== 0n) {
+      const firstPage = Number(iova >> PAGE_SHIFT)
+      this.#unmap(domain, [{ firstPage, endPage: firstPage + Number(bytes >> PAGE_SHIFT), line }], INFERRED)
+    }
+    const last = bytes === 0n ? U64_MAX : iova + bytes - 1n
+    if (isOurs) this.#told.expect(iova, last, "a flush of the device's TLB")
+  }
+
+  /** Context entries are read again: where one has changed, all that was behind it may be taken back. */
+  #contextGone(line: number, sid: number | undefined): void {
+    if (sid === undefined) this.finish()
+    else {
+      const name = 'of a context entry'
+      const isOurs = this.#hears(undefined) && sid === this.#sid
+      this.#begin({ scope: SCOPE.CONTEXT, domain: 0, source: sid, iova: 0n, bytes: 0n, line, name, isOurs })
+    }
+    if (this.isListening && (sid === undefined || sid === this.#sid))
+      this.#told.expect(0n, U64_MAX, 'a context entry that was read again', true)
+  }
+
+  /** A table is walked: where it is the first of a device, its domain is walked from here on. */
+  #walks(tables: bigint): void {
+    const context = [...this.#contexts.values()].find((c) => c.tables === tables)
+    if (context === undefined) return
+    this.#endWalk()
+    this.#walk = { domain: context.domain, ranges: [] }
+  }
+
+  #walked(domain: number, page: ShownPage, perm: number, line: number): void {
+    if (perm !== 0) {
+      this.#map(domain, page, perm)
+      return
+    }
+    this.#gone(page.iova, page.bytes, line)
+    if (this.#hears(domain) && this.#attached?.hasAts === false)
+      this.#told.expect(page.iova, page.iova + page.bytes - 1n, 'a page that a walk found gone')
+  }
+
+  #gone(iova: bigint, bytes: bigint, line: number): void {
+    const firstPage = Number(iova >> PAGE_SHIFT)
+    this.#walk?.ranges.push({ firstPage, endPage: firstPage + Number(bytes >> PAGE_SHIFT), line })
+  }
+
+  /** What a walk found gone was gone before the flush that made it look. */
+  #endWalk(): void {
+    const walk = this.#walk
+    this.#walk = undefined
+    if (walk !== undefined) this.#unmap(walk.domain, walk.ranges, SEEN)
+  }
+}
