@@ -49,7 +49,11 @@ describe.skipIf(libc === undefined)(`a vhost-user back end and a front end, over
     server = await VhostUserServer.listen({
       socket: path,
       makeDevice: () =>
-        blkDevice({ store, queues: 2, onRequest: (blk, bytes) => recorder.onDiskRequest(blk, bytes) }),
+        blkDevice({
+          store,
+          queues: 2,
+          watcher: recorder,
+        }),
       watcher: {
         onConnect: () => recorder,
         onEnd: (fault) => {

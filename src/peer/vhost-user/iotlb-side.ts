@@ -94,15 +94,16 @@ export class IotlbSide {
     return full
   }
 
-  /** A queue does not find an address: it waits. */
-  miss(queue: number, hi: number, lo: number, access: number, part: RingPartNumber): void {
+  /** A queue does not find an address: it waits, for the last one of those that it asks for. False where nobody is asked. */
+  miss(queue: number, iova: bigint, access: number, part: RingPartNumber, isAhead: boolean): boolean {
     const { queues, watcher } = this.#options
-    const iova = wordOf(hi, lo)
     const asked = this.#misses.ask(iova, access, this.needsAnswers)
+    if (asked === 'lost' && isAhead) return false
     const vring = queues[queue] as Vring
     vring.awaited = { iova, access, isBuffer: part === RING_PART.BUFFER }
     vring.state = asked === 'lost' ? 'starved' : 'waits'
     watcher.onMiss(queue, iova, access, asked === 'asked')
+    return asked !== 'lost'
   }
 
   /** A queue may not do what it wants. */
