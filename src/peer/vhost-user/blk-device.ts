@@ -49,10 +49,7 @@ export function blkDevice({
       },
     },
     config: () => blk.config,
-    writeConfig: (offset, bytes) => {
-      blk.writeConfig(offset, bytes)
-      return true
-    },
+    writeConfig: (offset, bytes) => blk.writeConfig(offset, bytes),
     negotiate: (features) => blk.negotiate(features),
   }
 }
