@@ -23,18 +23,30 @@ export const BEHIND_IOMMU = PLAIN | (1n << 33n)
 
 export const NOTHING = new Uint8Array(0)
 
+export interface TestSessionOptions {
+  readonly queues?: number
+  readonly iotlbLimit?: number
+  /** What many sessions have in common. */
+  readonly ram?: Uint8Array
+  readonly log?: RecordLog
+  readonly store?: MemoryBlockStore
+}
+
 /** A session without a kernel: what comes in is a message, what goes out an answer. */
 export class TestSession {
   readonly descriptors = new FakeDescriptors()
-  readonly log = new RecordLog({ keepRecords: 1 << 16 })
-  readonly recorder = new Recorder({ log: this.log, device: 'disk', owner: 'guest' })
+  readonly log: RecordLog
+  readonly recorder: Recorder
   readonly store: MemoryBlockStore
   readonly session: Session
-  readonly ram = new Uint8Array(RAM_BYTES)
+  readonly ram: Uint8Array
 
-  constructor(options: { readonly queues?: number; readonly iotlbLimit?: number } = {}) {
+  constructor(options: TestSessionOptions = {}) {
     const { queues = 2, iotlbLimit = 64 } = options
-    this.store = new MemoryBlockStore('disk', DISK_SECTORS, new Journal())
+    this.ram = options.ram ?? new Uint8Array(RAM_BYTES)
+    this.log = options.log ?? new RecordLog({ keepRecords: 1 << 16 })
+    this.store = options.store ?? new MemoryBlockStore('disk', DISK_SECTORS, new Journal())
+    this.recorder = new Recorder({ log: this.log, device: 'disk', owner: 'guest' })
     const { store, recorder, descriptors } = this
     const device = blkDevice({ store, queues, watcher: recorder })
     this.session = new Session({ device, descriptors, watcher: recorder, iotlbLimit })
@@ -55,16 +67,16 @@ export class TestSession {
   }
 
   /** All protocol features, these virtio features, 1 MiB of memory at guest address 0, and a back-end channel. */
-  begin(features = BEHIND_IOMMU): this {
+  begin(features = BEHIND_IOMMU, ramBytes = RAM_BYTES): this {
     this.send('SET_PROTOCOL_FEATURES', wordOf(this.send('GET_PROTOCOL_FEATURES')))
     this.send('SET_FEATURES', payloadOf('word', { value: features }))
     this.send('SET_BACKEND_REQ_FD', NOTHING, [this.descriptors.make('socket')])
-    this.addMemory()
+    this.addMemory(ramBytes)
     return this
   }
 
-  addMemory(): Taken {
-    const region = payloadOf('region', { gpa: 0, regionBytes: RAM_BYTES, ua: RAM_UA })
+  addMemory(regionBytes = RAM_BYTES): Taken {
+    const region = payloadOf('region', { gpa: 0, regionBytes, ua: RAM_UA })
     const table = payloadOf('memTable', { regions: 1 }, region)
     return this.send('SET_MEM_TABLE', table, [this.descriptors.make('file', this.ram)])
   }
