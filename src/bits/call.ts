@@ -43,6 +43,7 @@ export type Verb =
   | 'driver'
   | 'vhost'
   | 'iommu'
+  | 'virtio'
   | 'tick'
 export const VERBS: readonly Verb[] = [
   'hcall',
@@ -56,6 +57,7 @@ export const VERBS: readonly Verb[] = [
   'driver',
   'vhost',
   'iommu',
+  'virtio',
   'tick',
 ]
 

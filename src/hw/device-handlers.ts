@@ -6,7 +6,8 @@ import { IommulatorError } from '../bits/errors.ts'
 import { didYouMean } from '../bits/suggest.ts'
 import { hex, hiOf, loOf } from '../bits/u64.ts'
 import type { Stage } from '../trace/stage.ts'
-import type { Edu } from './edu.ts'
+import type { BusMaster } from './bus-master.ts'
+import { Edu } from './edu.ts'
 import { DMA_READ, DMA_WRITE, MMIO_READ, MMIO_WRITE } from './edu-calls.ts'
 import type { Life } from './life.ts'
 
@@ -15,14 +16,14 @@ type Args = Readonly<Record<string, Value>>
 const DMA = rulesOf(DMA_READ)
 
 /** Bytes that a request moved; the device still has the count of an earlier one where it did not start. */
-const movedBy = (device: Edu, rule: number): bigint =>
+const movedBy = (device: BusMaster, rule: number): bigint =>
   rule === DMA['handle-unknown'] || rule === DMA['engine-busy'] ? 0n : BigInt(device.moved)
 
 const numberIn = (args: Args, name: string): number => Number(args[name] ?? 0n)
 
 /** What handlers of device calls need: the devices by name, and the process that emulates them. */
 export interface DeviceParts {
-  readonly devices: ReadonlyMap<string, Edu>
+  readonly devices: ReadonlyMap<string, BusMaster>
   readonly stage: Stage
   readonly life: Life
   /** Bus address that the driver of a named buffer got last, where drivers are modelled. */
@@ -34,14 +35,14 @@ export interface DeviceParts {
 /**
  * Register accesses (`mmio`) and requests (`dma`) of devices, as operations.
  *
- * @throws IommulatorError ERR_OPERATION where no device has the name, a value does not fit its width, a
+ * @throws IommulatorError ERR_OPERATION where no device has the name, or it has no registers, a value does not fit its width, a
  * request names neither or both of a bus address and a buffer, or a write neither its bytes nor how many
  */
 export function deviceHandlers({ devices, stage, life, handleOf, onAllOnes }: DeviceParts): CallHandler[] {
   const handler = (
     decl: CallDecl,
     shown: (args: Args) => readonly bigint[],
-    call: (device: Edu, args: Args) => { rule: number; outputs: Record<string, Value> },
+    call: (device: BusMaster, args: Args) => { rule: number; outputs: Record<string, Value> },
   ): CallHandler => {
     const tags = stage.tag(decl)
     return {
@@ -74,13 +75,14 @@ export function deviceHandlers({ devices, stage, life, handleOf, onAllOnes }: De
     return iovaFrom(BigInt.asUintN(64, handle + (args['offset'] as bigint)))
   }
   const dmaShown = (args: Args): readonly bigint[] => [iovaOf(args) ?? 0n, lengthOf(args)]
-  const transfer = (device: Edu, args: Args, isWrite: boolean, data?: Uint8Array): number => {
+  const transfer = (device: BusMaster, args: Args, isWrite: boolean, data?: Uint8Array): number => {
     const iova = iovaOf(args)
     if (iova === undefined) return DMA['handle-unknown']
     return device.transfer(iova, Number(lengthOf(args)), isWrite, numberIn(args, 'at'), data)
   }
   return [
-    handler(MMIO_READ, mmioShown, (device, args) => {
+    handler(MMIO_READ, mmioShown, (master, args) => {
+      const device = withRegisters(master)
       const bytes = numberIn(args, 'bytes')
       const rule = device.read(numberIn(args, 'offset'), bytes)
       const { value } = device
@@ -88,7 +90,7 @@ export function deviceHandlers({ devices, stage, life, handleOf, onAllOnes }: De
       return { rule, outputs: { value } }
     }),
     handler(MMIO_WRITE, mmioShown, (device, args) => ({
-      rule: device.write(numberIn(args, 'offset'), numberIn(args, 'bytes'), valueIn(args)),
+      rule: withRegisters(device).write(numberIn(args, 'offset'), numberIn(args, 'bytes'), valueIn(args)),
       outputs: {},
     })),
     handler(DMA_READ, dmaShown, (device, args) => {
@@ -128,7 +130,13 @@ function valueIn(args: Args): bigint {
   return value
 }
 
-function deviceOf(devices: ReadonlyMap<string, Edu>, name: string): Edu {
+function withRegisters(device: BusMaster): Edu {
+  if (device instanceof Edu) return device
+  const what = `the registers of ${device.name} are not modelled`
+  throw new IommulatorError('ERR_OPERATION', what, { field: 'device' })
+}
+
+function deviceOf(devices: ReadonlyMap<string, BusMaster>, name: string): BusMaster {
   const device = devices.get(name)
   if (device !== undefined) return device
   const known = [...devices.keys()]

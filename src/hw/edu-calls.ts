@@ -136,6 +136,21 @@ const DMA_ANSWERS = [
     code: 'MEMTX_DECODE_ERROR',
     when: 'The TCE for the first byte that did not get through leads to where no memory is.',
   },
+  {
+    rule: 'not-started',
+    code: 'MEMTX_ERROR',
+    when: 'A virtio device with vhost, which is not started: nothing is moved.',
+  },
+  {
+    rule: 'iotlb-miss',
+    code: 'MEMTX_DECODE_ERROR',
+    when: 'vhost has no translation for a byte of the request, and QEMU gives none: nothing is moved, and the queue waits.',
+  },
+  {
+    rule: 'iotlb-refused',
+    code: 'MEMTX_DECODE_ERROR',
+    when: 'A translation that vhost has lacks the permission: nothing is moved, and the queue has an error.',
+  },
   { rule: 'done', code: 'MEMTX_OK', when: 'Every byte was moved.' },
 ] as const
 

@@ -7,6 +7,7 @@ import { Cells, type Journal, keyOf } from '../bits/state.ts'
 import { hex, hiOf, loOf } from '../bits/u64.ts'
 import { get, put } from '../bits/word.ts'
 import type { Stage } from '../trace/stage.ts'
+import type { BusMaster } from './bus-master.ts'
 import type { DmaPort } from './dma-port.ts'
 import { DMA_FAULT } from './dma-space.ts'
 import { DMA_READ, MMIO_READ, MMIO_WRITE } from './edu-calls.ts'
@@ -26,7 +27,8 @@ const READ = rulesOf(MMIO_READ)
 const WRITE = rulesOf(MMIO_WRITE)
 /** The two calls of the `dma` verb have the same answers. */
 const DMA = rulesOf(DMA_READ)
-const RULE_OF_FAULT: Readonly<Record<number, number>> = {
+/** The rule of a request by what was wrong with it (`DMA_FAULT`). */
+export const DMA_RULE_OF_FAULT: Readonly<Record<number, number>> = {
   [DMA_FAULT.NONE]: DMA.done,
   [DMA_FAULT.OUTSIDE]: DMA['outside-windows'],
   [DMA_FAULT.REFUSED]: DMA.refused,
@@ -66,7 +68,7 @@ export interface EduParts {
  * A DMA engine behind registers, modelled on QEMU's teaching device: one request at a time between a buffer of
  * 4096 bytes and the bus. It never looks at how its requests went. (QEMU 7.2 hw/misc/edu.c)
  */
-export class Edu {
+export class Edu implements BusMaster {
   readonly name: string
   readonly space: DmaPort
   readonly dmaMask: bigint
@@ -241,7 +243,7 @@ export class Edu {
       isWrite,
     })
     if (!isWrite) this.#store(at, scratch, bytes)
-    return RULE_OF_FAULT[this.space.fault] as number
+    return DMA_RULE_OF_FAULT[this.space.fault] as number
   }
 
   /** Whether the device thinks that the request stays in its buffer. */

@@ -65,7 +65,7 @@ export interface HcallExit {
  * program does at that time.
  */
 export type HostCalls = (
-  verb: 'ioctl' | 'proc',
+  verb: 'ioctl' | 'proc' | 'vhost',
   call: string,
   args: Readonly<Record<string, Value>>,
 ) => Answer
@@ -117,4 +117,60 @@ export interface EehBackend {
  */
 export interface WindowNumbers {
   windowOf(liobn: number): number
+}
+
+/** What a vhost device misses: a bus address, and what it wants there (1 to read, 2 to write). */
+export interface IotlbMiss {
+  readonly iova: bigint
+  readonly access: number
+}
+
+/**
+ * The IOTLB of a vhost device, as the process that has its file writes to it and reads from it. Results are 0 or a
+ * negative errno of the write.
+ */
+export interface IotlbSink {
+  /** UPDATE: the bytes [iova, iova + bytes) are at user address `ua`, for `perm` (1 read, 2 write, 3 both). */
+  update(iova: bigint, bytes: bigint, ua: bigint, perm: number): number
+  /** INVALIDATE: every map that overlaps the range goes. */
+  invalidate(iova: bigint, bytes: bigint): number
+  /** Reads the next MISS; undefined where none waits. */
+  nextMiss(): IotlbMiss | undefined
+}
+
+/**
+ * A vhost device whose windows KVM has tables for, as KVM can be told of it: see `VHOST_REMEDIES`.
+ */
+export interface LinkedVhost {
+  readonly name: string
+  /** The kernel has its IOTLB forget a range. */
+  forget(iova: bigint, bytes: bigint): void
+  /** The kernel signals its VMM that entries of the table with a LIOBN were taken back. */
+  signal(liobn: number): void
+}
+
+/** Where a VMM tells KVM of its vhost devices. */
+export interface VhostLinkPort {
+  /** The device begins, or ends, to use the window of a LIOBN. */
+  opened(device: LinkedVhost, liobn: number): void
+  closed(device: LinkedVhost, liobn: number): void
+}
+
+/** A queue whose ring a driver has laid out: bus addresses of its parts. */
+export interface DriverQueue {
+  readonly index: number
+  readonly entries: number
+  readonly descriptors: bigint
+  readonly available: bigint
+  readonly used: bigint
+}
+
+/** A virtio device as its driver in the guest meets it. */
+export interface VirtioDevicePort {
+  /** Whether the driver has said that it is ready, and has not reset the device since. */
+  readonly isStarted: boolean
+  start(queues: readonly DriverQueue[]): void
+  stop(queues: readonly DriverQueue[]): void
+  /** There are new buffers on a queue. */
+  kick(index: number): void
 }

@@ -15,6 +15,7 @@ import { EEH_CALLS } from '../kernel/eeh/calls.ts'
 import { EEH_ERRATA } from '../kernel/eeh/errata.ts'
 import { GUEST_CALLS } from '../kernel/guest/calls.ts'
 import { GUEST_ERRATA } from '../kernel/guest/errata.ts'
+import { VIRTIO_CALLS } from '../kernel/guest/virtio-calls.ts'
 import { IOMMU_CALLS } from '../kernel/intel-iommu/calls.ts'
 import { KVM_CALLS } from '../kernel/kvm/calls.ts'
 import { KVM_ERRATA } from '../kernel/kvm/errata.ts'
@@ -79,6 +80,7 @@ export const WORDS: readonly Word[] = [
 export const CALLS: readonly CallDecl[] = [
   ...QEMU_CALLS,
   ...GUEST_CALLS,
+  ...VIRTIO_CALLS,
   ...VFIO_CALLS,
   ...EEH_CALLS,
   ...KVM_CALLS,

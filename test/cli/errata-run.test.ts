@@ -20,11 +20,25 @@ describe('iommulator errata ID --run', () => {
     expect([schema, errata[0].id]).toEqual(['iommulator/errata/1', 'B12'])
     expect(differences).toEqual([
       {
-        step: 2,
+        step: 4,
         call: 'H_PUT_TCE',
         about: 'records',
-        withIt: '0 iommu.notify',
-        without: '1 iommu.notify',
+        withIt: '1 call.enter, 0 iommu.notify, 0 iotlb.drop, 0 vhost.message',
+        without: '2 call.enter, 1 iommu.notify, 1 iotlb.drop, 1 vhost.message',
+      },
+      {
+        step: 5,
+        call: 'write',
+        about: 'records',
+        withIt: '1 call.enter, 0 dma.translate, 0 iotlb.fill, 0 iotlb.miss, 0 vhost.message',
+        without: '5 call.enter, 1 dma.translate, 1 iotlb.fill, 1 iotlb.miss, 2 vhost.message',
+      },
+      {
+        step: 0,
+        call: '',
+        about: 'findings',
+        withIt: 'double-map, stale-iotlb',
+        without: 'double-map',
       },
     ])
   })

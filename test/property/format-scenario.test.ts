@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 import type { Value } from '../../src/bits/answer.ts'
 import type { ArgDecl, CallDecl } from '../../src/bits/call.ts'
 import { parseScenario } from '../../src/cli/yaml-scenario.ts'
+import { VHOST_REMEDIES } from '../../src/kernel/vhost-remedy.ts'
 import { completeMachine, type MachineInput, machineConflicts } from '../../src/machine/description.ts'
 import type { PowernvInput } from '../../src/machine/powernv/description.ts'
 import type { PseriesInput } from '../../src/machine/pseries/description.ts'
@@ -140,6 +141,19 @@ const device = fc.record(
   { name, kind: fc.constant('edu' as const), slot: fc.nat(31), function: fc.nat(7), dmaMask: upTo(64) },
   { requiredKeys: ['name', 'kind'] },
 )
+const virtio = fc.oneof(
+  fc.record(
+    {
+      name,
+      kind: fc.constant('net' as const),
+      slot: fc.nat(31),
+      function: fc.nat(7),
+      hasVhost: fc.boolean(),
+    },
+    { requiredKeys: ['name', 'kind'] },
+  ),
+  fc.record({ name, kind: fc.constant('blk' as const) }),
+)
 const pageShifts = fc.subarray([12, 16, 21, 24, 25, 26, 27, 28, 34], { minLength: 1 })
 const phb = fc.record(
   {
@@ -152,6 +166,7 @@ const phb = fc.record(
     listener: fc.constantFrom('none' as const, 'map' as const, 'unmap' as const, 'both' as const),
     bare: fc.constant({ gpa: 0n, bytes: 0x1_0000n }),
     devices: fc.array(device, { maxLength: 3 }),
+    virtio: fc.array(virtio, { maxLength: 2 }),
   },
   { requiredKeys: [] },
 )
@@ -233,6 +248,7 @@ const powernv: fc.Arbitrary<PowernvInput> = fc.record(
         ramBytes: fc.constantFrom(1n << 28n, 1n << 30n),
         ua: fc.constantFrom(1n << 34n, 0x7f00_0000_0000n),
         hugeShift: fc.constantFrom(0, 21, 24),
+        vhostRemedy: fc.constantFrom(...VHOST_REMEDIES),
         phbs: fc.array(
           fc.record(
             {
@@ -240,6 +256,7 @@ const powernv: fc.Arbitrary<PowernvInput> = fc.record(
               ddw: fc.boolean(),
               windowBytes: fc.constantFrom(1n << 28n, 1n << 30n),
               groups: fc.subarray([0, 1]),
+              virtio: fc.array(virtio, { maxLength: 2 }),
             },
             { requiredKeys: [] },
           ),

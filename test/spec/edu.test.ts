@@ -1,13 +1,15 @@
 import { beforeEach, describe, expect, it } from 'vitest'
-import type { Answer } from '../../src/bits/answer.ts'
+import type { Answer, Value } from '../../src/bits/answer.ts'
 import { iova } from '../../src/bits/brand.ts'
-import type { RuleOf } from '../../src/bits/call.ts'
+import type { RuleOf, Verb } from '../../src/bits/call.ts'
 import { resolveProfile } from '../../src/bits/errata.ts'
 import { Edu } from '../../src/hw/edu.ts'
 import { DMA_READ, DMA_WRITE, MMIO_READ, MMIO_WRITE } from '../../src/hw/edu-calls.ts'
 import { QEMU_ERRATA } from '../../src/kernel/qemu/errata.ts'
+import { createMachine } from '../../src/machine/create-machine.ts'
+import { describeMachine } from '../../src/machine/description.ts'
 import { makeEdu } from '../support/ioda.ts'
-import { calls, type Pseries, pseries, RAM } from '../support/pseries.ts'
+import { calls, LIOBN, type Pseries, pseries, RAM } from '../support/pseries.ts'
 
 const ALL_ONES = 0xffff_ffffn
 const BUFFER = 0x4_0000n
@@ -221,6 +223,21 @@ describe('DMA of edu in one go', () => {
     calls(m).dmaRead(iova, bytes, at),
     calls(m).dmaWrite(iova, { bytes, at }),
   ]
+  /** What a device with vhost meets, whose page at 0x1000 it may read, and at 0x2000 read and write. */
+  const ofVhost = (isReady: boolean, iova: bigint, bytes: bigint): Answer[] => {
+    const machine = createMachine(
+      describeMachine({ profile: 'intended', phbs: [{ virtio: [{ name: 'net0', kind: 'net' }] }] }),
+    )
+    const run = (verb: Verb, call: string, args: Record<string, Value>) =>
+      machine.perform({ verb, call, args })
+    if (isReady) run('virtio', 'ready', { device: 'net0' })
+    for (const [ioba, tce] of [
+      [0x1000n, 0x5001n],
+      [0x2000n, 0x6003n],
+    ] as const)
+      run('hcall', 'H_PUT_TCE', { liobn: LIOBN, ioba, tce })
+    return ['read', 'write'].map((call) => run('dma', call, { device: 'net0', iova, bytes }))
+  }
   const cases: Record<RuleOf<typeof DMA_READ> & RuleOf<typeof DMA_WRITE>, () => Answer[]> = {
     'handle-unknown': () => [
       qemu.run('dma', 'read', { device: 'edu0', buffer: 'nobody', bytes: 4n }),
@@ -247,6 +264,13 @@ describe('DMA of edu in one go', () => {
       calls(intended).dmaRead(0x3000n, 4096n),
     ],
     'no-memory': () => both(qemu, 0x4000n, 17n),
+    // These are of virtio devices: an address outside of all windows would be another rule elsewhere.
+    'not-started': () => ofVhost(false, 1n << 60n, 17n),
+    'iotlb-miss': () => [...ofVhost(true, 1n << 60n, 17n), ...ofVhost(true, 0x2ff0n, 17n)],
+    'iotlb-refused': () => {
+      const [, write] = ofVhost(true, 0x1000n, 17n)
+      return [write as Answer]
+    },
     done: () => [
       ...both(qemu, 0x1000n, 4095n),
       ...both(intended, 0x1000n, 4096n),

@@ -83,6 +83,8 @@ const partly = (options: KvmWorldOptions = {}) => {
   })
   return world
 }
+/** A kernel that leaves to user space whatever takes an entry back. */
+const LEAVING = { vhostRemedy: 'h-too-hard' } as const
 /** A host of POWER8: its guests have a hash MMU. */
 const POWER8 = { hasV3Mmu: false }
 /** The guest of a POWER9 host has a hash MMU. */
@@ -108,6 +110,12 @@ describe('H_PUT_TCE', () => {
       put(withTable(), (1n << 64n) - 0x1000n, 3n),
       put(withTable({}, { offset: 1n }), 0n, 3n),
     ],
+    // No kernel has this: `VHOST_REMEDIES`. What is wrong with the address comes first.
+    'taking-back-left': () => {
+      const world = withTable(LEAVING)
+      expect([put(world, END, 0n).rule, put(world, 0n, 3n).rule]).toEqual(['ioba-outside', 'done'])
+      return [put(world, 0n, 0n), put(world, 0x1000n, 0xdead_0000n)]
+    },
     'tce-unaligned-early': () => [
       put(early(), 0n, 7n),
       put(early(), 0x1000n, GUEST_BYTES | 7n),
@@ -353,6 +361,13 @@ describe('H_PUT_TCE_INDIRECT', () => {
         world.call(KVM_H_PUT_TCE_INDIRECT, { liobn: LIOBN, ioba: 0n, list: LIST, npages: 1n }),
       ]
     },
+    'taking-back-left': () => {
+      const world = withTable(LEAVING)
+      expect(indirect(world, 0n, [3n, 0x1003n]).rule).toBe('done')
+      const answers = [indirect(world, 0n, [3n, 0n]), indirect(world, 0n, [0x5000n, 7n])]
+      expect(world.tces(0n, 2n)).toEqual([3n, 0x1003n])
+      return answers
+    },
     'tce-unaligned-early': () => {
       const world = early()
       // Looked at one by one (B5): what is before it is written.
@@ -448,6 +463,19 @@ describe('H_STUFF_TCE', () => {
       stuff(withTable(), 0n, 3n, (1n << 64n) - 1n),
     ],
     'value-grants-access': () => [1n, 2n, 0x5003n].map((value) => stuff(withTable(), 0n, value, 1n)),
+    'taking-back-left': () => {
+      const patched = withTable({ vhostRemedy: 'stuff-too-hard' })
+      expect(stuff(patched, 0n, 0xdead_000n, 1n).rule).toBe('done')
+      expect([put(patched, 0n, 0n).rule, stuff(withTable(LEAVING), 0n, 3n, 1n).rule]).toEqual([
+        'done',
+        'value-grants-access',
+      ])
+      return [
+        stuff(patched, 0n, 0n, 3n),
+        stuff(withTable(LEAVING), 0n, 0n, 3n),
+        stuff(withTable(LEAVING), 0n, 0xdead_000n, 1n),
+      ]
+    },
     'table-refused': () => {
       const world = withAttached()
       put(world, PAGE, 3n)

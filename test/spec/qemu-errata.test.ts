@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import type { IommuListener } from '../../src/hw/iommu-listener.ts'
 import { QEMU_ERRATA } from '../../src/kernel/qemu/errata.ts'
+import { QemuVhost } from '../../src/kernel/qemu/vhost-device.ts'
+import { FakeVhost } from '../support/fake-vhost.ts'
 import { calls, LIOBN, type Pseries, pseries, RAM } from '../support/pseries.ts'
 
 const END = 1n << 30n
@@ -50,6 +52,21 @@ const decided: Record<Id, { see: (m: Pseries) => unknown; right: unknown; wrong:
   Q10: { see: (m) => calls(m).query(6n).outputs['largest'], right: 1n << 31n, wrong: 1n << 37n },
   Q11: { see: (m) => calls(m).dmaRead(0n, 4096n).rule, right: 'refused', wrong: 'buffer-overrun' },
   Q12: { see: (m) => calls(m).dmaRead(0n, 4097n).state, right: 'done', wrong: 'dead' },
+  'iotlb-perm-widening': {
+    see: (m) => {
+      const sink = new FakeVhost()
+      const { space } = m.phb
+      const vhost = { name: 'net0', journal: m.journal, space, sink, print: () => undefined }
+      const givesBoth = m.profile.has('iotlb-perm-widening')
+      const qemu = new QemuVhost({ ...vhost, ram: [{ gpa: 0n, bytes: RAM, ua: 0n }], givesBoth })
+      calls(m).put(0n, 0x1001n)
+      sink.miss(0n, 1)
+      qemu.answerMisses()
+      return sink.take()
+    },
+    right: ['UPDATE 0x0 0x1000 0x1000 0x1'],
+    wrong: ['UPDATE 0x0 0x1000 0x1000 0x3'],
+  },
   B12: {
     see: (m) => {
       const heard: boolean[] = []

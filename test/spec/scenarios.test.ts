@@ -57,6 +57,7 @@ describe('every scenario', () => {
       ...below('rules').filter((f) => ruleOf(f).rule !== undefined && ruleOf(f).side !== undefined),
       ...ERRATA.map((e) => e.scenario),
       ...below('tour'),
+      ...below('vhost'),
     ])
     expect(files.filter((f) => !owned.has(f))).toEqual([])
     expect(below('tour').length).toBeGreaterThanOrEqual(5)
@@ -146,7 +147,7 @@ describe('differences of an erratum', () => {
     }
     expect(about('Q5')).toEqual(['2 H_STUFF_TCE records', '3 H_GET_TCE outputs'])
     expect(about('X15')).toEqual(['3 probe warnings'])
-    expect(about('B12')).toEqual(['2 H_PUT_TCE records'])
+    expect(about('B12')).toEqual(['4 H_PUT_TCE records', '5 write records', '0  findings'])
     expect(about('X17')).toEqual(['4 dma_map_sg records', '0  findings'])
   })
 })

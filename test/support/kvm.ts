@@ -11,6 +11,7 @@ import { OPEN, VFIO_GROUP_SET_CONTAINER, VFIO_SET_IOMMU } from '../../src/kernel
 import { VFIO_ERRATA } from '../../src/kernel/vfio/errata.ts'
 import { vfioHandlers } from '../../src/kernel/vfio/handlers.ts'
 import * as spapr from '../../src/kernel/vfio/spapr-calls.ts'
+import type { VhostRemedy } from '../../src/kernel/vhost-remedy.ts'
 import { completeArguments } from '../../src/machine/arguments.ts'
 import type { FakeGroup } from './fake-platform.ts'
 import { makeVfio, UA, type VfioWorldOptions } from './vfio.ts'
@@ -28,6 +29,7 @@ export interface KvmWorldOptions extends VfioWorldOptions {
   readonly registeredBytes?: bigint
   /** Which allocation from the first call on fails, counted from 1. */
   readonly failsAt?: number
+  readonly vhostRemedy?: VhostRemedy
 }
 
 /** A host with VFIO over a PE that is not real, and KVM. Errata of KVM and X14 are those of `profile`. */
@@ -46,6 +48,7 @@ export function makeKvm(options: KvmWorldOptions = {}) {
     hasV3Mmu: options.hasV3Mmu ?? true,
     onAllocate: () => ++allocations !== failsAt,
     onBug: (why) => bugs.push(why),
+    vhostRemedy: options.vhostRemedy,
   })
   const own = kvmHandlers(made)
   const raw = rawIoctl(world.processes, world.vfio.files, [...vfioHandlers(world.vfio), ...own])

@@ -9,6 +9,7 @@ import { LiobnMap } from '../../src/hw/liobn-map.ts'
 import { SpaprPhb } from '../../src/hw/spapr-phb.ts'
 import type { SpaprTceTable } from '../../src/hw/spapr-tce-table.ts'
 import { VioBus, VioDevice } from '../../src/hw/vio-bus.ts'
+import type { WindowWatcher } from '../../src/hw/window-watcher.ts'
 import type { EehBackend } from '../../src/kernel/ports.ts'
 import { QEMU_ERRATA } from '../../src/kernel/qemu/errata.ts'
 import { hcallHandlers } from '../../src/kernel/qemu/hcall-handlers.ts'
@@ -40,6 +41,8 @@ export interface PseriesOptions {
   readonly hasJournal?: boolean
   /** The VFIO group of pci0. */
   readonly eeh?: EehBackend
+  /** Who is told of the windows of pci0. */
+  readonly watcher?: WindowWatcher
 }
 
 /** A pseries machine as tests need it: PHB pci0 with DDW, pci1 without, a VIO device, edu0 on pci0. */
@@ -56,7 +59,8 @@ export function pseries(options: PseriesOptions = {}) {
   let windows = 0
   const parts = { stage, journal, life, profile, nextWindow: () => ++windows }
   const common = { pageShifts, memory, liobns }
-  const phb = new SpaprPhb({ ...common, name: 'pci0', index: 0, buid: BUID, hasDdw: true }, parts)
+  const watched = { ...parts, ...(options.watcher && { watcher: options.watcher }) }
+  const phb = new SpaprPhb({ ...common, name: 'pci0', index: 0, buid: BUID, hasDdw: true }, watched)
   const plain = new SpaprPhb(
     { ...common, name: 'pci1', index: 1, buid: BUID_WITHOUT_DDW, hasDdw: false },
     parts,
@@ -102,6 +106,7 @@ export function pseries(options: PseriesOptions = {}) {
   const tce = (liobn: bigint, entry: number): bigint => table(liobn).window?.store.get(entry) ?? -1n
   return {
     journal,
+    profile,
     log,
     stage,
     life,

@@ -27,6 +27,7 @@ describe('a machine description', () => {
           maxWindowEntries: 2 ** 31,
           listener: 'none',
           devices: [],
+          virtio: [],
         },
       ],
       vio: [],

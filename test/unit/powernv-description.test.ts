@@ -118,6 +118,7 @@ describe('the description of a POWER host', () => {
             ddw: true,
             windowBytes: 1n << 30n,
             groups: [],
+            virtio: [],
           },
         ],
       })

@@ -152,12 +152,7 @@ function serve(request: DiskRequest, store: BlockStore, live: LiveBackEnd, io: I
     lingerMs: LINGER_MS,
     ...(iotlbLimit !== undefined && { iotlbLimit }),
     makeDevice: () =>
-      blkDevice({
-        store,
-        isReadOnly,
-        queues,
-        watcher: recorder,
-      }),
+      blkDevice({ store, isReadOnly, queues, onRequest: (blk, bytes) => recorder.onDiskRequest(blk, bytes) }),
     watcher: {
       onConnect() {
         recorder.begin()

@@ -115,6 +115,20 @@ export const KVM_ERRATA = declareErrata([
     scenario: 'scenarios/errata/b7-exact-window.yaml',
   },
   {
+    id: 'B8',
+    title: 'nobody tells vhost what hypercalls in the kernel write',
+    kind: 'defect',
+    family: 'linux',
+    versions: [{ since: '4.12' }],
+    wrong:
+      'A hypercall that KVM answers changes the table of the guest and hardware tables behind it. QEMU, which has vhost forget what the guest takes back, hears nothing: vhost goes on with the page that was there. (Since 4.12 QEMU leaves such tables in KVM, because the kernel has KVM_CAP_SPAPR_TCE_VFIO.)',
+    right: 'vhost forgets what a hypercall writes, as the caches of hardware do (remedy kill-hook).',
+    source: `Linux v6.1 ${VIRTUAL}, kvmppc_h_put_tce, kvmppc_h_stuff_tce; "kvm/book3s_64: Fixes crash caused by not cleaning vhost IOTLB" (linuxppc-dev, December 2019), which was not taken`,
+    evidence: 'source',
+    scenario: 'scenarios/errata/b8-vhost-not-told.yaml',
+    finding: 'stale-iotlb',
+  },
+  {
     id: 'B9',
     title: 'TCE caches are told of every hardware entry by itself',
     kind: 'quirk',

@@ -33,6 +33,11 @@ const IOBA_OUTSIDE = {
   code: 'H_PARAMETER',
   when: 'A page lies outside the window (erratum X14: the first one).',
 } as const
+const LEFT = {
+  rule: 'taking-back-left',
+  code: 'H_TOO_HARD',
+  when: 'Remedies h-too-hard and stuff-too-hard against erratum B8, which no kernel has: the call takes an entry back, and user space is to hear of it.',
+} as const
 /** What a TCE with permissions is held against, before anything is written. */
 const TCE_CHECKS = [
   {
@@ -85,6 +90,7 @@ export const KVM_H_PUT_TCE = declareCall({
     ...FOUND,
     IOBA_UNALIGNED,
     IOBA_OUTSIDE,
+    LEFT,
     ...TCE_CHECKS,
     REFUSED,
     {
@@ -124,6 +130,7 @@ export const KVM_H_PUT_TCE_INDIRECT = declareCall({
       code: 'H_TOO_HARD',
       when: 'The list is in no slot, or its memory is not there.',
     },
+    LEFT,
     ...TCE_CHECKS,
     {
       rule: 'poison-outside-ram',
@@ -151,6 +158,7 @@ export const KVM_H_STUFF_TCE = declareCall({
     IOBA_UNALIGNED,
     IOBA_OUTSIDE,
     { rule: 'value-grants-access', code: 'H_PARAMETER', when: 'The value has permission bits.' },
+    LEFT,
     REFUSED,
     {
       rule: 'done',

@@ -22,13 +22,21 @@ export interface HcallErrata {
   readonly looksAtLowBits: boolean
   /** Hash guests enter real mode first, and virtual mode does all again where that answers H_TOO_HARD. */
   readonly hasRealMode: boolean
+  /** Real mode answers as it did before Linux 4.20. */
+  readonly hasOldRealMode: boolean
   /** Real mode finds every page of a table of a guest. */
   readonly hasWholeTables: boolean
   /** Refusals of hardware tables are not all passed on: not modelled. */
   readonly ignoresErrors: boolean
 }
 
-export const hcallErrata = ({ has }: Profile, isPower9: boolean): HcallErrata => ({
+const realMode = ({ has }: Profile, isPower9: boolean): boolean =>
+  has('real-mode-handlers') && (!isPower9 || has('power9-real-mode'))
+
+export const hcallErrata = (profile: Profile, isPower9: boolean): HcallErrata =>
+  errataOf(profile, realMode(profile, isPower9))
+
+const errataOf = ({ has }: Profile, hasRealMode: boolean): HcallErrata => ({
   looksAtFirstPage: has('X14'),
   mapsPoison: has('X2'),
   killsBehind: has('B2') && has('B3'),
@@ -38,7 +46,8 @@ export const hcallErrata = ({ has }: Profile, isPower9: boolean): HcallErrata =>
   clearsMissingPages: has('B13'),
   blamesGuest: has('early-tce-checks'),
   looksAtLowBits: has('unchecked-tces'),
-  hasRealMode: has('real-mode-handlers') && (!isPower9 || has('power9-real-mode')),
+  hasRealMode,
+  hasOldRealMode: hasRealMode && (has('errors-ignored') || has('unchecked-tces')),
   hasWholeTables: has('whole-guest-tables'),
   ignoresErrors: has('errors-ignored'),
 })

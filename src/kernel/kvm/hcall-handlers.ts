@@ -105,7 +105,11 @@ export function hcallHandlers(kvm: Kvm): CallHandler[] {
           return place === UNMODELLED ? unmodelled(port.why) : dead(kernel?.why || STOPPED)
         }
         const { r4Hi, r4Lo, realPlace, written } = port
-        if (written > 0) exit?.kernelWrote(hi(args, 'liobn'), lo(args, 'liobn'), port.firstWritten, written)
+        if (written > 0) {
+          const { firstWritten } = port
+          exit?.kernelWrote(hi(args, 'liobn'), lo(args, 'liobn'), firstWritten, written)
+          kvm.vhosts.wrote(vm, hi(args, 'liobn'), lo(args, 'liobn'), firstWritten, written)
+        }
         const answer = answered(decl, port, place)
         if (realPlace !== NOT_ASKED) stage.leave(realTags, stage.cause, realPlace, r4Lo, r4Hi)
         const last = isReal(port, answer.code) ? realTags : tags

@@ -55,14 +55,14 @@ export class KvmHcalls {
   #mayHaveBeenReal = false
   readonly #address: UserAddress
   readonly #faults: TceFaults
-  readonly #onBug: (why: string) => void
+  readonly #kvm: Kvm
 
   constructor(kvm: Kvm) {
     this.#address = new UserAddress(kvm.memory)
     this.#errata = hcallErrata(kvm.profile, kvm.hasV3Mmu)
     this.#updates = new UpdatesByVm(kvm)
     this.#faults = new TceFaults(this.#errata, this.#address)
-    this.#onBug = kvm.onBug
+    this.#kvm = kvm
   }
 
   putTce(
@@ -80,6 +80,7 @@ export class KvmHcalls {
     if (hasLowBits(iobaHi, iobaLo, table.pageShift)) return PUT['ioba-unaligned']
     const entry = pageOf(iobaHi, iobaLo, table.pageShift)
     if (!this.#isInside(table, entry, 1)) return PUT['ioba-outside']
+    if (this.#kvm.vhosts.leavesPut(tceLo)) return PUT['taking-back-left']
     if (this.#isOld(vm)) return UNMODELLED
     const isReal = this.inRealMode && ((tceHi | tceLo) === 0 || this.#hasPages(table, entry, 1))
     if (isReal) {
@@ -120,6 +121,7 @@ export class KvmHcalls {
       return INDIRECT.done
     }
     if (!vm.memory.loadWords(listPage, npages, this.#list.tces)) return INDIRECT['list-outside-ram']
+    if (this.#kvm.vhosts.leavesList(this.#list.tces, npages)) return INDIRECT['taking-back-left']
     if (this.#isOld(vm)) return UNMODELLED
     const hasPages = this.inRealMode && this.#hasPages(table, entry, npages)
     const isReal = hasPages && this.#address.isListRegistered(vm, listPage)
@@ -157,6 +159,7 @@ export class KvmHcalls {
       this.inRealMode &&= this.#hasPages(table, entry, npages)
       return STUFF['value-grants-access']
     }
+    if (this.#kvm.vhosts.leavesStuff(valueHi, valueLo)) return STUFF['taking-back-left']
     if (npages > PAGES_MAX) return this.#unknown(`H_STUFF_TCE of more than ${PAGES_MAX} pages`)
     if (table.entriesBehind(entry - table.offset, npages) > BEHIND_MAX)
       return this.#unknown(`H_STUFF_TCE of more than ${BEHIND_MAX} entries behind the end of a table`)
@@ -368,7 +371,7 @@ export class KvmHcalls {
   }
 
   #stop(): number {
-    this.#onBug(NO_PAGE_BUG)
+    this.#kvm.onBug(NO_PAGE_BUG)
     return NO_ANSWER
   }
 
@@ -381,8 +384,7 @@ export class KvmHcalls {
 
   /** Whether the call is one of a hash guest before real mode answered as it did last. */
   #isOld(vm: KvmVm): boolean {
-    const { hasRealMode, ignoresErrors, looksAtLowBits } = this.#errata
-    if (!hasRealMode || vm.isRadix || !(ignoresErrors || looksAtLowBits)) return false
+    if (!this.#errata.hasOldRealMode || vm.isRadix) return false
     this.#unknown('a hypercall of a hash guest before Linux 4.20')
     return true
   }

@@ -5,10 +5,12 @@ import type { HwTable } from '../../table/hw-table.ts'
 import type { FileTable, FileTarget, IoctlRefusal } from '../files.ts'
 import type { MmIommu } from '../mm-port.ts'
 import type { HcallExit } from '../ports.ts'
+import type { VhostRemedy } from '../vhost-remedy.ts'
 import { GuestTceTable } from './guest-tce-table.ts'
 import { type BackingErrata, backingErrata, backs, type GuestWindow } from './guest-window.ts'
 import { KvmVfioDevice } from './kvm-vfio-device.ts'
 import { KvmVm } from './kvm-vm.ts'
+import { VhostLinks } from './vhost-links.ts'
 
 export const KVM_PATH = '/dev/kvm'
 
@@ -23,6 +25,8 @@ export interface KvmOptions {
   readonly onAllocate?: () => boolean
   /** The kernel stops at an assertion of its own. */
   readonly onBug?: (why: string) => void
+  /** How it keeps vhost in step; `none` with erratum B8, else `kill-hook` unless said otherwise. */
+  readonly vhostRemedy?: VhostRemedy | undefined
 }
 
 /** /dev/kvm: an open file of it has nothing behind it. */
@@ -50,6 +54,7 @@ export class Kvm {
   readonly hasTceVfio: boolean
   readonly onAllocate: () => boolean
   readonly onBug: (why: string) => void
+  readonly vhosts: VhostLinks
   /** Who answers hypercalls of a process's guest in user space; null where nobody is there. Without a VM: where it runs a guest without KVM, has not begun, or has ended. */
   exitOf: (process: string | undefined, vm: KvmVm | undefined) => HcallExit | null = () => null
   readonly #leaksReference: boolean
@@ -67,6 +72,8 @@ export class Kvm {
     this.hasTceVfio = !profile.has('no-tce-vfio')
     this.onAllocate = options.onAllocate ?? (() => true)
     this.onBug = options.onBug ?? (() => undefined)
+    const byErrata = profile.has('B8') ? 'none' : 'kill-hook'
+    this.vhosts = new VhostLinks(processes.host.journal, options.vhostRemedy ?? byErrata)
     this.#leaksReference = profile.has('X7')
     this.#deviceLivesWithVm = profile.has('vfio-device-lives-with-vm')
     this.#counts = new Held(

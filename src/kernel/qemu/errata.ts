@@ -182,5 +182,21 @@ export const QEMU_ERRATA = declareErrata([
     source: SPAPR_IOMMU,
     evidence: 'source',
     scenario: 'scenarios/errata/b12-overwrite-without-unmap.yaml',
+    finding: 'stale-iotlb',
+  },
+  {
+    id: 'iotlb-perm-widening',
+    title: 'a miss of vhost is answered with both permissions',
+    kind: 'defect',
+    family: 'qemu',
+    versions: [{ since: '2.9' }],
+    wrong:
+      'QEMU looks whether the page may be read, or written, as vhost asks, and gives it for both: a device may write a page that the IOMMU lets it read only.',
+    right: 'vhost gets the permissions that the IOMMU gives.',
+    source:
+      'QEMU 7.2 softmmu/physmem.c, address_space_get_iotlb_entry; hw/virtio/vhost.c, vhost_device_iotlb_miss',
+    evidence: 'run',
+    scenario: 'scenarios/errata/iotlb-perm-widening.yaml',
+    finding: 'iotlb-mismatch',
   },
 ])

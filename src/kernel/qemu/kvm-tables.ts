@@ -19,11 +19,16 @@ const NO_PAGE = 'QEMU uses a mapped TCE table for which there is no memory'
 export class KvmTables implements TableBacking {
   readonly #qemu: QemuProcess
   readonly #mapped: (map: string) => TceMapping | undefined
+  readonly #keepsOut: boolean
 
-  /** @param mapped the table behind a mapping of the process */
-  constructor(qemu: QemuProcess, mapped: (map: string) => TceMapping | undefined) {
+  /**
+   * @param mapped the table behind a mapping of the process
+   * @param keepsOut tables with listeners are kept out of KVM, whatever it can (remedy `userspace` against B8)
+   */
+  constructor(qemu: QemuProcess, mapped: (map: string) => TceMapping | undefined, keepsOut = false) {
     this.#qemu = qemu
     this.#mapped = mapped
+    this.#keepsOut = keepsOut
   }
 
   /** Descriptor of the table that holds entries; NO_FD where QEMU holds them itself. */
@@ -32,8 +37,8 @@ export class KvmTables implements TableBacking {
   }
 
   allocate(liobn: number, shape: WindowShape, needsVfio: boolean): TceEntries | null {
-    const { vm, hasTables, has64, hasVfio } = this.#qemu.kvm
-    if (vm === NO_FD || !hasTables || (needsVfio && !hasVfio)) return null
+    const { vm, hasTables, has64 } = this.#qemu.kvm
+    if (vm === NO_FD || !hasTables || (needsVfio && !this.#hearsKvm)) return null
     const made = has64 ? this.#create64(liobn, shape) : this.#create32(liobn, shape)
     if (made === null) return null
     if (!isOk(made)) {
@@ -45,7 +50,12 @@ export class KvmTables implements TableBacking {
   }
 
   keeps(entries: TceEntries): boolean {
-    return entries instanceof MappedEntries && this.#qemu.kvm.hasVfio
+    return entries instanceof MappedEntries && this.#hearsKvm
+  }
+
+  /** Whether QEMU takes it that listeners miss nothing of what KVM does to a table. */
+  get #hearsKvm(): boolean {
+    return this.#qemu.kvm.hasVfio && !this.#keepsOut
   }
 
   release(entries: TceEntries): boolean {

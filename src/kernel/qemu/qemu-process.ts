@@ -124,6 +124,11 @@ export class QemuProcess {
     this.#kvm.set({ ...this.kvm, ...change })
   }
 
+  /** A system call by verb and name. */
+  system(...[verb, call, args]: Parameters<HostCalls>): Answer {
+    return this.#ask(verb, call, args)
+  }
+
   ioctl(call: string, args: Args): Answer {
     return this.#ask('ioctl', call, args)
   }
@@ -154,7 +159,7 @@ export class QemuProcess {
     return output
   }
 
-  #ask(verb: 'ioctl' | 'proc', call: string, args: Args): Answer {
+  #ask(...[verb, call, args]: Parameters<HostCalls>): Answer {
     const answer = this.#call(verb, call, args)
     this.#isAnswered = answer.state === 'done'
     if (answer.state === 'unmodelled') this.#unknown ??= answer.rule

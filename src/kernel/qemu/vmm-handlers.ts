@@ -19,7 +19,7 @@ import { VMM_DEVICE_ADD, VMM_DEVICE_DEL, VMM_START, VMM_SYSTEM_RESET } from './v
 type Args = Readonly<Record<string, Value>>
 
 /** What a guest that does not run answers. */
-const absent = ({ qemu }: Vmm): Answer =>
+export const absent = ({ qemu }: Vmm): Answer =>
   qemu.hasEnded
     ? dead('the process of the guest has ended')
     : unmodelled('the guest has not been started: vmm: start')
@@ -36,7 +36,7 @@ const RTAS_CALLS: readonly CallDecl[] = [
  * What QEMU has printed on the way belongs to the answer; a QEMU that is gone answers nothing, and one that went on from
  * an answer that is not known is not known either.
  */
-function withOutput({ qemu }: Vmm, answer: Answer): Answer {
+export function withOutput({ qemu }: Vmm, answer: Answer): Answer {
   const { printed, unknown } = qemu.takeOutput()
   if (unknown !== undefined) return unmodelled(unknown)
   const said = qemu.life.isDead ? dead(qemu.life.why) : answer

@@ -7,6 +7,7 @@ import { TCE_HCALL_R3 } from '../tce-hcalls.ts'
 import type { GuestRam } from './guest-ram.ts'
 import { errorText, isOk, type QemuProcess } from './qemu-process.ts'
 import type { VfioGroupRef, VfioGroups } from './vfio-groups.ts'
+import type { VhostDevices } from './vhost-devices.ts'
 import type { VMM_DEVICE_ADD, VMM_DEVICE_DEL, VMM_START } from './vmm-calls.ts'
 
 /** Capabilities that QEMU asks KVM for. (Linux v6.1 include/uapi/linux/kvm.h) */
@@ -35,6 +36,9 @@ export interface VmmParts {
   readonly groups: VfioGroups
   /** A group of the host by its number, whether there is one or not. */
   readonly groupOf: (number: number) => VfioGroupRef
+  readonly vhosts: VhostDevices
+  /** Drivers in the guest forget their virtio devices, which are reset. */
+  readonly resetVirtio: () => void
   /** Whether the process is there, before QEMU runs in it. */
   readonly isThere: () => boolean
 }
@@ -78,6 +82,7 @@ export class Vmm {
 
   reset(): 'not-running' | 'done' {
     if (!this.qemu.isRunning) return 'not-running'
+    this.#parts.resetVirtio()
     for (const phb of this.phbs) if (this.qemu.isRunning) phb.reset('system_reset')
     return 'done'
   }
@@ -109,11 +114,13 @@ export class Vmm {
     const { qemu } = this
     if (!qemu.isRunning) return
     qemu.ended()
+    this.#parts.vhosts.ended()
     for (const { tables } of this.phbs) for (const table of tables) table.close('exit')
   }
 
   #setUp(): Failed | undefined {
     const failed = this.#options.hasKvm ? this.#openKvm() : undefined
+    if (failed === undefined) this.#parts.vhosts.open()
     return (
       failed ?? this.#mapRam() ?? (this.#options.hasKvm ? this.#giveToKvm() : undefined) ?? this.#addGroups()
     )

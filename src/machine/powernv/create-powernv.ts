@@ -170,6 +170,7 @@ export function createPowernv(description: PowernvDescription, options: MachineO
     hasV3Mmu: description.phbs.every(({ platform }) => !BEFORE_POWER9.includes(platform)),
     onAllocate,
     onBug: (why) => life.die(why),
+    vhostRemedy: description.guest?.vhostRemedy,
   })
   const vhost = new Vhost({
     processes,
@@ -181,13 +182,13 @@ export function createPowernv(description: PowernvDescription, options: MachineO
   // Files of a process that ends are closed before the kernel looks for memory that is left.
   processes.watch(memory)
   allocations = new Injection(journal, 'allocation', inject?.alloc)
-  const { guest } = description
   const { files } = vfio
+  const guest =
+    description.guest &&
+    createGuest(machine, description, description.guest, { processes, files, kvm, nextWindow })
   const ioctls = [...vfioHandlers(vfio), ...kvmHandlers(kvm), ...vhostHandlers(vhost)]
   const served = [
-    ...(guest === undefined
-      ? []
-      : createGuest(machine, description, guest, { processes, files, kvm, nextWindow })),
+    ...(guest?.handlers ?? []),
     ...ioctls,
     rawIoctl(processes, files, ioctls),
     ...eehHandlers(eeh, stage),
@@ -195,9 +196,14 @@ export function createPowernv(description: PowernvDescription, options: MachineO
   ]
   machine.register([
     ...served.map((handler) => whileAlive(life, handler)),
-    ...deviceHandlers({ devices, stage, life, onAllOnes: (device) => eeh.readAllOnes(device) }),
+    ...deviceHandlers({
+      devices: new Map([...devices, ...(guest?.devices ?? [])]),
+      stage,
+      life,
+      onAllOnes: (device) => eeh.readAllOnes(device),
+    }),
     ...memHandlers(processes, undefined),
-    tickHandler(machine, clock, [...devices.values(), eeh]),
+    tickHandler(machine, clock, [...devices.values(), eeh, ...(guest === undefined ? [] : [guest])]),
   ])
   return machine
 }

@@ -1,11 +1,14 @@
 import type { CallHandler } from '../../bits/answer.ts'
 import { resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
+import type { BusMaster } from '../../hw/bus-master.ts'
 import { Life } from '../../hw/life.ts'
 import { LiobnMap } from '../../hw/liobn-map.ts'
 import { SpaprPhb } from '../../hw/spapr-phb.ts'
 import type { TableParts } from '../../hw/spapr-tce-table.ts'
+import type { WindowWatcher } from '../../hw/window-watcher.ts'
 import type { FileTable } from '../../kernel/files.ts'
+import { virtioHandlers } from '../../kernel/guest/virtio-handlers.ts'
 import type { Kvm } from '../../kernel/kvm/kvm.ts'
 import type { TceMapping } from '../../kernel/ports.ts'
 import { GuestRam } from '../../kernel/qemu/guest-ram.ts'
@@ -15,10 +18,11 @@ import { SpaprHcalls } from '../../kernel/qemu/spapr-hcalls.ts'
 import { SpaprRtas } from '../../kernel/qemu/spapr-rtas.ts'
 import { type VfioGroupRef, VfioGroups } from '../../kernel/qemu/vfio-groups.ts'
 import { Vmm } from '../../kernel/qemu/vmm.ts'
-import { hcallExit, vmmHandlers } from '../../kernel/qemu/vmm-handlers.ts'
+import { absent, hcallExit, vmmHandlers, withOutput } from '../../kernel/qemu/vmm-handlers.ts'
 import type { Process, ProcessTable } from '../../memory/process.ts'
 import type { Machine } from '../machine.ts'
 import { ERRATA } from '../registry.ts'
+import { VirtioDevices } from '../virtio-wiring.ts'
 import { type PowernvDescription, pciAddress } from './description.ts'
 import type { GuestDescription } from './guest-description.ts'
 
@@ -56,6 +60,25 @@ function processOf(processes: ProcessTable, { process }: GuestDescription): Proc
   return found
 }
 
+/** A guest as the machine has it: its calls, the devices that QEMU emulates, and QEMU's main loop. */
+interface Guest {
+  readonly handlers: readonly CallHandler[]
+  readonly devices: ReadonlyMap<string, BusMaster>
+  elapse(): void
+}
+
+/** First one watcher, then the other; when a window closes the other way round. */
+const both = (first: WindowWatcher, second: WindowWatcher): WindowWatcher => ({
+  opened(table) {
+    first.opened(table)
+    second.opened(table)
+  },
+  closing(table) {
+    second.closing(table)
+    first.closing(table)
+  },
+})
+
 /**
  * Wires a guest that QEMU runs on a POWER host: QEMU's own tables, hypercalls and RTAS calls, the system calls by which it
  * has KVM and VFIO do the work, and the way from KVM back to it.
@@ -65,7 +88,7 @@ export function createGuest(
   description: PowernvDescription,
   guest: GuestDescription,
   { processes, files, kvm, nextWindow }: GuestHost,
-): CallHandler[] {
+): Guest {
   const { stage, journal } = machine
   const profile = resolveProfile(ERRATA, guest.profile)
   const life = new Life(stage, journal)
@@ -84,17 +107,35 @@ export function createGuest(
     bytes: guest.ramBytes,
     onFault: () => qemu.doNotKnow(SIGSEGV),
   })
-  const tables = new KvmTables(qemu, (map) => mappedTable(files, name, map))
+  const keepsOut = kvm.vhosts.remedy === 'userspace'
+  const tables = new KvmTables(qemu, (map) => mappedTable(files, name, map), keepsOut)
+  const virtio = new VirtioDevices({
+    machine,
+    profile,
+    process: name,
+    files,
+    call: (verb, call, args) => qemu.system(verb, call, args),
+    mm: process.mm,
+    ram: [{ gpa: 0n, bytes: guest.ramBytes, ua: guest.ua }],
+    print: (text) => qemu.print(text),
+    takePrinted: () => qemu.takeOutput().printed,
+    onUnknown: (why) => qemu.doNotKnow(why),
+    ...(guest.hasKvm && { links: kvm.vhosts.portOf(process.mm) }),
+  })
   const { hostPageShift } = description
   const ramPageShift = guest.hugeShift === 0 ? hostPageShift : guest.hugeShift
   const groups = new VfioGroups({ qemu, tables, ram, ramPageShift, hostPageShift })
   const liobns = new LiobnMap()
   const phbs = guest.phbs.map((d) => {
-    const watcher = groups.watcherOf(() => phb)
+    const watcher = both(
+      groups.watcherOf(() => phb),
+      virtio.watcherOf(() => phb),
+    )
     const parts: TableParts = { stage, journal, life, profile, nextWindow, backing: tables, watcher }
     const { name: phbName, index, buid, pageShifts, windowBytes } = d
     const shape = { name: phbName, index, buid, pageShifts, hasDdw: d.ddw, defaultBytes: windowBytes }
     const phb: SpaprPhb = new SpaprPhb({ ...shape, memory: ram, liobns }, parts)
+    for (const device of d.virtio) virtio.add(phb, device)
     return { phb, groups: d.groups.map((number) => groupOf(description, number)) }
   })
   const vmm = new Vmm(
@@ -103,6 +144,8 @@ export function createGuest(
       ram,
       phbs,
       groups,
+      vhosts: virtio.vhosts,
+      resetVirtio: () => virtio.reset(),
       groupOf: (number) => groupOf(description, number),
       isThere: () => process.isAlive,
     },
@@ -120,5 +163,21 @@ export function createGuest(
     return files.find(name, qemu.kvm.vm)?.target === vm ? exit : null
   }
   const rtas = new SpaprRtas({ stage, life, profile, liobns, phbs: vmm.phbs })
-  return vmmHandlers(vmm, rtas)
+  const drivers = virtioHandlers({
+    stage,
+    life,
+    drivers: virtio.drivers,
+    absent: () => (qemu.isRunning ? undefined : absent(vmm)),
+    finish: (answer) => withOutput(vmm, answer),
+  })
+  return {
+    handlers: [...vmmHandlers(vmm, rtas), ...drivers],
+    devices: virtio.masters,
+    elapse() {
+      if (!qemu.isRunning) return
+      virtio.vhosts.elapse()
+      // What it printed is in the records; a tick has no place for it.
+      qemu.takeOutput()
+    },
+  }
 }

@@ -16,6 +16,7 @@ import { hcallHandlers } from '../../kernel/qemu/hcall-handlers.ts'
 import { rtasHandlers } from '../../kernel/qemu/rtas-handlers.ts'
 import { SpaprHcalls } from '../../kernel/qemu/spapr-hcalls.ts'
 import { SpaprRtas } from '../../kernel/qemu/spapr-rtas.ts'
+import type { RamRegion } from '../../kernel/qemu/vhost-device.ts'
 import { GuestMemory } from '../../memory/guest-memory.ts'
 import { Host } from '../../memory/host.ts'
 import { memHandlers } from '../../memory/mem-handlers.ts'
@@ -24,9 +25,11 @@ import { ProcessTable } from '../../memory/process.ts'
 import { Machine, type MachineOptions } from '../machine.ts'
 import { ERRATA } from '../registry.ts'
 import { tickHandler } from '../tick-handler.ts'
+import type { VirtioDevices } from '../virtio-wiring.ts'
 import { windowCounter } from '../window-counter.ts'
 import type { PhbDescription, PseriesDescription } from './description.ts'
 import { createGuestKernel } from './guest-wiring.ts'
+import { createVirtio, QEMU } from './virtio-wiring.ts'
 
 const TCE_BYTES = 8n
 /** IOMMU pages of a machine without a hypervisor have 4 KiB. */
@@ -51,17 +54,19 @@ function createMemory(machine: Machine, description: PseriesDescription) {
     maxBytes: CONTENTS_BYTES_MAX,
   })
   const processes = new ProcessTable(host)
-  const qemu = processes.spawn('qemu', { memlockBytes: U64_MAX, hasIpcLock: false })
-  machine.actAs = (name = 'qemu') => {
+  const qemu = processes.spawn(QEMU, { memlockBytes: U64_MAX, hasIpcLock: false })
+  machine.actAs = (name = QEMU) => {
     processes.actor = name
   }
   const guest = new GuestMemory(host)
+  const ram: RamRegion[] = []
   let ua = GUEST_UA
   for (const { gpa, bytes, owner } of description.ram) {
     qemu.mm.mmap({ address: ua, bytes, read: true, write: true, fixed: true, noreplace: false })
     const slot = guest.addSlot({ gpa: gpaFrom(gpa), bytes, mm: qemu.mm, ua: uaFrom(ua) })
     if (slot < 0)
       throw new IommulatorError('ERR_MACHINE', `guest memory at 0x${gpa.toString(16)} cannot be there`)
+    ram.push({ gpa, bytes, ua })
     machine.log.emit('page.own', null, {
       space: 'gpa',
       pageShift: 12,
@@ -72,17 +77,19 @@ function createMemory(machine: Machine, description: PseriesDescription) {
     })
     ua += bytes
   }
-  return { host, processes, guest }
+  return { host, processes, guest, ram }
 }
 
 /** A PHB as it is described. One whose TCEs lie in guest memory has a window as large as they are, and no LIOBN. */
 function createPhb(
   d: PhbDescription,
   shared: { memory: GuestMemory; liobns: LiobnMap },
-  parts: TableParts,
+  common: TableParts,
+  virtio: VirtioDevices,
 ): SpaprPhb {
   const { bare, listener } = d
-  const phb = new SpaprPhb(
+  const parts = { ...common, watcher: virtio.watcherOf(() => phb) }
+  const phb: SpaprPhb = new SpaprPhb(
     {
       ...d,
       ...shared,
@@ -94,6 +101,7 @@ function createPhb(
     },
     parts,
   )
+  for (const device of d.virtio) virtio.add(phb, device)
   if (listener === 'none') return phb
   for (const table of phb.tables) {
     table.listen({ name: `listener of ${d.name}`, wants: listener, notify: () => undefined })
@@ -102,15 +110,20 @@ function createPhb(
 }
 
 /** The buses of a description with their windows open, as after power-on. */
-function createBuses(machine: Machine, description: PseriesDescription, guest: GuestMemory) {
+function createBuses(
+  machine: Machine,
+  description: PseriesDescription,
+  guest: GuestMemory,
+  life: Life,
+  virtio: VirtioDevices,
+) {
   const { stage, journal, profile } = machine
-  const life = new Life(stage, journal)
   const liobns = new LiobnMap()
   const parts: TableParts = { stage, journal, life, profile, nextWindow: windowCounter(journal) }
   const clock = new Clock(new Cells(journal, keyOf('clock')))
   const devices = new Map<string, Edu>()
   const phbs = description.phbs.map((d) => {
-    const phb = createPhb(d, { memory: guest, liobns }, parts)
+    const phb = createPhb(d, { memory: guest, liobns }, parts, virtio)
     for (const { name, dmaMask } of d.devices) {
       devices.set(name, new Edu({ name, space: phb.space, dmaMask }, { ...parts, clock }))
       machine.log.emit('device.add', null, { device: name, unit: d.name, mask: dmaMask })
@@ -121,7 +134,7 @@ function createBuses(machine: Machine, description: PseriesDescription, guest: G
   for (const d of description.vio) vio.add(new VioDevice({ ...d, memory: guest, liobns }, parts))
   for (const phb of phbs) phb.reset('power-on')
   vio.reset('power-on')
-  return { life, liobns, clock, devices, phbs, vio }
+  return { liobns, clock, devices, phbs, vio }
 }
 
 /**
@@ -133,8 +146,10 @@ function createBuses(machine: Machine, description: PseriesDescription, guest: G
 export function createPseries(description: PseriesDescription, options: MachineOptions = {}): Machine {
   const machine = new Machine(description, resolveProfile(ERRATA, description.profile), options)
   const { stage, profile } = machine
-  const { processes, guest } = createMemory(machine, description)
-  const { life, liobns, clock, devices, phbs } = createBuses(machine, description, guest)
+  const { processes, guest, ram } = createMemory(machine, description)
+  const life = new Life(stage, machine.journal)
+  const { virtio, handlers } = createVirtio(machine, description, { life, processes, ram })
+  const { liobns, clock, devices, phbs } = createBuses(machine, description, guest, life, virtio)
   const hcalls = new SpaprHcalls({ stage, life, profile, liobns, memory: guest })
   const rtas = new SpaprRtas({ stage, life, profile, liobns, phbs })
   const kernel = createGuestKernel({ machine, description, hcall: hcalls, rtas, guest, liobns, phbs })
@@ -142,10 +157,17 @@ export function createPseries(description: PseriesDescription, options: MachineO
     ...guestHandlers(kernel),
     ...hcallHandlers(hcalls, life),
     ...rtasHandlers(rtas, life),
-    ...deviceHandlers({ devices, stage, life, handleOf: (name) => kernel.buffers.get(name)?.handle }),
+    ...deviceHandlers({
+      devices: new Map([...devices, ...virtio.masters]),
+      stage,
+      life,
+      handleOf: (name) => kernel.buffers.get(name)?.handle,
+    }),
+    ...handlers,
     ...memHandlers(processes, guest),
     ...procHandlers(processes),
-    tickHandler(machine, clock, [...devices.values()]),
+    tickHandler(machine, clock, [...devices.values(), virtio.vhosts]),
   ])
+  virtio.vhosts.open()
   return machine
 }

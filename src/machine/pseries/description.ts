@@ -5,6 +5,7 @@ import {
   type DeviceKind,
   type Loose,
 } from '../description-parts.ts'
+import { claimVirtio, type VirtioDescription, type VirtioInput, virtioOf } from '../virtio-description.ts'
 
 /** Guest memory at a guest physical address; `owner` is whom the isolation rules take its pages to belong to. */
 export interface RamRange {
@@ -54,6 +55,7 @@ export interface PhbDescription {
   /** Its TCEs lie in guest memory and the kernel writes them itself; left out where a hypervisor holds them. */
   readonly bare?: BareArea
   readonly devices: readonly DeviceDescription[]
+  readonly virtio: readonly VirtioDescription[]
 }
 
 /** A virtual I/O device: one DMA window whose LIOBN is its `reg`. */
@@ -87,8 +89,9 @@ export interface PseriesDescription {
 }
 
 type DeviceInput = Loose<DeviceDescription> & { readonly name: string; readonly kind: DeviceKind }
-type PhbInput = Omit<Loose<PhbDescription>, 'devices'> & {
+type PhbInput = Omit<Loose<PhbDescription>, 'devices' | 'virtio'> & {
   readonly devices?: readonly DeviceInput[] | undefined
+  readonly virtio?: readonly VirtioInput[] | undefined
 }
 type VioInput = Loose<VioDescription> & { readonly name: string; readonly reg: number }
 
@@ -163,6 +166,7 @@ const phbOf = (given: PhbInput, at: number): PhbDescription => {
       function: device.function ?? 0,
       dmaMask: device.dmaMask ?? DEVICE_KINDS[device.kind].dmaMask,
     })),
+    virtio: virtioOf(given.virtio, given.devices?.length ?? 0),
   }
 }
 
@@ -257,6 +261,7 @@ export function pseriesConflicts(machine: PseriesDescription): DescriptionConfli
         'slot',
       ])
     })
+    claimVirtio(claims, phb, at)
   })
   machine.vio.forEach((vio, i) => {
     claims.claim(`name ${vio.name}`, `VIO device ${vio.name}`, ['vio', i, 'name'])

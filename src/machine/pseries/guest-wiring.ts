@@ -52,7 +52,10 @@ function phbNode(phb: PhbDescription, window: TceWindow | null | undefined): Gue
         ...(phb.ddw ? ddw : {}),
       },
     },
-    devices: phb.devices.map((d) => ({ name: d.name, devfn: (d.slot << 3) | d.function })),
+    devices: [...phb.devices, ...phb.virtio].map((d) => ({
+      name: d.name,
+      devfn: (d.slot << 3) | d.function,
+    })),
     ...(phb.bare && {
       bare: { window: window?.number ?? 0, gpa: Number(phb.bare.gpa), bytes: Number(phb.bare.bytes) },
     }),

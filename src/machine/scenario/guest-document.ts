@@ -4,6 +4,7 @@ import {
   type GuestPhbDescription,
 } from '../powernv/guest-description.ts'
 import { amount, type DocumentMap, present, unless } from './document-value.ts'
+import { virtioDocument } from './virtio-schema.ts'
 
 const phbDocument = (phb: GuestPhbDescription): DocumentMap => {
   const window = unless(phb.windowBytes, GUEST_DEFAULTS.windowBytes)
@@ -15,6 +16,7 @@ const phbDocument = (phb: GuestPhbDescription): DocumentMap => {
     ddw: unless(phb.ddw, GUEST_DEFAULTS.ddw),
     window: window === undefined ? undefined : amount(window),
     groups: phb.groups.length === 0 ? undefined : [...phb.groups],
+    virtio: virtioDocument(phb.virtio),
   })
 }
 
@@ -28,5 +30,6 @@ export const guestDocument = (g: GuestDescription): DocumentMap =>
     ram: amount(g.ramBytes),
     ua: unless(g.ua, GUEST_DEFAULTS.ua),
     hugePages: g.hugeShift === 0 ? undefined : amount(1n << BigInt(g.hugeShift)),
+    vhost: g.vhostRemedy && { remedy: g.vhostRemedy },
     phbs: g.phbs.map(phbDocument),
   })

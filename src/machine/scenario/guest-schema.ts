@@ -1,9 +1,23 @@
 import type { Erratum } from '../../bits/errata.ts'
 import { floorLog2 } from '../../bits/u64.ts'
+import { VHOST_REMEDIES } from '../../kernel/vhost-remedy.ts'
 import type { GuestInput } from '../powernv/guest-description.ts'
-import { bytes, bytesAmong, count, flag, type Infer, list, map, optional, word } from '../schema/schema.ts'
+import {
+  bytes,
+  bytesAmong,
+  choice,
+  count,
+  flag,
+  type Infer,
+  list,
+  map,
+  optional,
+  required,
+  word,
+} from '../schema/schema.ts'
 import { nameText } from './call-schema.ts'
 import { pageSizeAmong, profileSchema, RAM_MOST } from './machine-schema-parts.ts'
+import { virtioInput, virtioSchema } from './virtio-schema.ts'
 
 /** Shifts of the page sizes that a DMA window of a guest can have (LoPAR, ibm,query-pe-dma-window). */
 const PAGE_SHIFTS = [12, 16, 21, 24, 25, 26, 27, 28, 34]
@@ -26,6 +40,14 @@ const phb = map('a PHB of the guest', {
     list('groups', count('group', 0, 0xffff), { maxItems: 16 }),
     'IOMMU groups of the host whose devices are below it.',
   ),
+  virtio: virtioSchema,
+})
+
+const vhost = map('vhost', {
+  remedy: required(
+    choice('remedy', VHOST_REMEDIES),
+    'How vhost hears of what KVM writes into tables: designs that never shipped, or none, as kernels have it.',
+  ),
 })
 
 /** A guest on a POWER host. */
@@ -47,6 +69,10 @@ export const guestSchema = (errata: readonly Erratum[]) =>
       ),
       'Huge pages behind its memory; ordinary pages if left out.',
     ),
+    vhost: optional(
+      vhost,
+      'How KVM and vhost are kept in step; as the errata of the kernel have it if left out.',
+    ),
     phbs: optional(
       list('phbs', phb, { minItems: 1, maxItems: 31 }),
       'Its PCI host bridges; one if left out.',
@@ -56,15 +82,25 @@ export const guestSchema = (errata: readonly Erratum[]) =>
 type GuestDocument = Infer<ReturnType<typeof guestSchema>>
 
 /** The description that a checked document of a guest stands for. */
-export const guestInput = ({ kvm, multitce, ram, hugePages, phbs, ...rest }: GuestDocument): GuestInput => ({
+export const guestInput = ({
+  kvm,
+  multitce,
+  ram,
+  hugePages,
+  vhost: keeping,
+  phbs,
+  ...rest
+}: GuestDocument): GuestInput => ({
   ...rest,
   hasKvm: kvm,
   hasMultiTce: multitce,
   ramBytes: ram,
   hugeShift: hugePages === undefined ? undefined : floorLog2(hugePages),
-  phbs: phbs?.map(({ pageSizes, window, ...p }) => ({
+  vhostRemedy: keeping?.remedy,
+  phbs: phbs?.map(({ pageSizes, window, virtio, ...p }) => ({
     ...p,
     pageShifts: pageSizes?.map((s) => floorLog2(s)),
     windowBytes: window,
+    virtio: virtioInput(virtio),
   })),
 })

@@ -6,6 +6,7 @@ import {
 } from '../pseries/description.ts'
 import { deviceDocument } from './device-document.ts'
 import { amount, type DocumentMap, type DocumentValue, present, sameList, unless } from './document-value.ts'
+import { virtioDocument } from './virtio-schema.ts'
 
 function ramDocument({ ram }: PseriesDescription): DocumentValue {
   const [first, ...others] = ram
@@ -26,6 +27,7 @@ function phbDocument(phb: PhbDescription, at: number): DocumentMap {
     listener: unless(phb.listener, PSERIES_DEFAULTS.listener),
     bare: phb.bare && { gpa: phb.bare.gpa, bytes: amount(phb.bare.bytes) },
     devices: phb.devices.length === 0 ? undefined : phb.devices.map(deviceDocument),
+    virtio: virtioDocument(phb.virtio),
   })
 }
 

@@ -22,6 +22,7 @@ import {
 } from '../schema/schema.ts'
 import { nameText } from './call-schema.ts'
 import { deviceSchema, PROFILE_DOC, pageSizeAmong, profileSchema, RAM_MOST } from './machine-schema-parts.ts'
+import { virtioInput, virtioSchema } from './virtio-schema.ts'
 
 /** Shifts of the page sizes that a DMA window can have (LoPAR, ibm,query-pe-dma-window). */
 const PAGE_SHIFTS = [12, 16, 21, 24, 25, 26, 27, 28, 34]
@@ -57,6 +58,7 @@ const phb = map('a PHB', {
     'Without a hypervisor: where in guest memory its TCEs lie, which the kernel then writes itself.',
   ),
   devices: optional(list('devices', deviceSchema, { maxItems: 256 }), 'Bus masters below it.'),
+  virtio: virtioSchema,
 })
 
 const vio = map('a VIO device', {
@@ -125,7 +127,11 @@ export function pseriesInput(doc: PseriesDocument): PseriesInput {
         : memory,
     maxRamBytes: maxRam,
     hasPmemory: pmemory,
-    phbs: phbs?.map(({ pageSizes, ...p }) => ({ ...p, pageShifts: pageSizes?.map((s) => floorLog2(s)) })),
+    phbs: phbs?.map(({ pageSizes, virtio, ...p }) => ({
+      ...p,
+      pageShifts: pageSizes?.map((s) => floorLog2(s)),
+      virtio: virtioInput(virtio),
+    })),
     vio: vioDevices?.map(({ window, ...v }) => ({ ...v, windowBytes: window })),
   }
 }

@@ -1,0 +1,74 @@
+import { answerOf, type CallHandler } from '../../bits/answer.ts'
+import { rulesOf } from '../../bits/call.ts'
+import type { Life } from '../../hw/life.ts'
+import { FileTable, type FileTarget } from '../../kernel/files.ts'
+import { virtioHandlers } from '../../kernel/guest/virtio-handlers.ts'
+import type { HostCalls } from '../../kernel/ports.ts'
+import type { RamRegion } from '../../kernel/qemu/vhost-device.ts'
+import { OPEN } from '../../kernel/vfio/calls.ts'
+import { vhostHandlers } from '../../kernel/vhost/handlers.ts'
+import { Vhost } from '../../kernel/vhost/vhost.ts'
+import type { Process, ProcessTable } from '../../memory/process.ts'
+import type { Machine } from '../machine.ts'
+import { VirtioDevices } from '../virtio-wiring.ts'
+import type { PseriesDescription } from './description.ts'
+
+/** The process that is QEMU. */
+export const QEMU = 'qemu'
+const OPENED = rulesOf(OPEN).done
+
+interface VirtioBelow {
+  readonly life: Life
+  readonly processes: ProcessTable
+  readonly ram: readonly RamRegion[]
+}
+
+/**
+ * QEMU's virtio devices, and their drivers in the guest. Of the kernel below, vhost is there for them, and only where the
+ * machine has such a device.
+ */
+export function createVirtio(
+  machine: Machine,
+  description: PseriesDescription,
+  { life, processes, ram }: VirtioBelow,
+): { readonly virtio: VirtioDevices; readonly handlers: readonly CallHandler[] } {
+  const { stage, journal, profile } = machine
+  const files = new FileTable(journal)
+  const causeOf = () => (stage.cause < 0 ? null : stage.cause)
+  let printed: string[] = []
+  const takePrinted = (): readonly string[] => {
+    const lines = printed
+    printed = []
+    return lines
+  }
+  const call: HostCalls = (verb, name, args) => {
+    if (verb !== 'proc') return machine.callFromInside(verb, name, { process: QEMU, ...args })
+    const target = files.targetAt(args['path'] as string) as FileTarget
+    return answerOf(OPEN, OPENED, { outputs: { fd: BigInt(files.open(QEMU, target).fd) } })
+  }
+  const virtio = new VirtioDevices({
+    machine,
+    profile,
+    process: QEMU,
+    files,
+    call,
+    mm: (processes.get(QEMU) as Process).mm,
+    ram,
+    print: (text) => {
+      printed.push(text)
+      stage.log.emit('warning', causeOf(), { layer: QEMU, text })
+    },
+    takePrinted,
+    onUnknown: (what) => stage.log.emit('unmodelled', causeOf(), { what, line: stage.line }),
+  })
+  const hasVhost = description.phbs.some((phb) => phb.virtio.some((d) => d.hasVhost))
+  const vhost = hasVhost ? vhostHandlers(new Vhost({ processes, files, profile })) : []
+  const drivers = virtioHandlers({
+    stage,
+    life,
+    drivers: virtio.drivers,
+    absent: () => undefined,
+    finish: (answer) => ({ ...answer, warnings: [...answer.warnings, ...takePrinted()] }),
+  })
+  return { virtio, handlers: [...vhost, ...drivers] }
+}

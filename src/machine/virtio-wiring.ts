@@ -1,0 +1,143 @@
+import type { Profile } from '../bits/errata.ts'
+import type { BusMaster } from '../hw/bus-master.ts'
+import type { SpaprPhb } from '../hw/spapr-phb.ts'
+import type { DriverMemory } from '../hw/virtio/driver-ring.ts'
+import type { WindowWatcher } from '../hw/window-watcher.ts'
+import type { FileTable } from '../kernel/files.ts'
+import { VirtioNetDriver } from '../kernel/guest/virtio-net-driver.ts'
+import type { HostCalls, VhostLinkPort } from '../kernel/ports.ts'
+import { QemuVhost, type RamRegion } from '../kernel/qemu/vhost-device.ts'
+import { VhostDevices } from '../kernel/qemu/vhost-devices.ts'
+import { QemuVhostNet } from '../kernel/qemu/vhost-net.ts'
+import { QemuMover, VhostMover, VirtioEngine } from '../kernel/qemu/virtio-engine.ts'
+import { TAP_PATH } from '../kernel/vhost/vhost.ts'
+import { VhostNet } from '../kernel/vhost/vhost-net.ts'
+import type { AddressSpace } from '../memory/address-space.ts'
+import type { Machine } from './machine.ts'
+import type { VirtioDescription } from './virtio-description.ts'
+
+const DMA_MASK = 2n ** 64n - 1n
+
+/** What QEMU's virtio devices stand on. */
+export interface VirtioHost {
+  readonly machine: Machine
+  /** Whose deviations QEMU has. */
+  readonly profile: Profile
+  /** The process that is QEMU, and its files. */
+  readonly process: string
+  readonly files: FileTable
+  readonly call: HostCalls
+  readonly mm: AddressSpace
+  readonly ram: readonly RamRegion[]
+  readonly print: (text: string) => void
+  /** What was printed since it was asked last. */
+  readonly takePrinted: () => readonly string[]
+  readonly onUnknown: (why: string) => void
+  /** Where KVM is told of vhost devices. */
+  readonly links?: VhostLinkPort
+}
+
+/** The virtio devices of a machine: who moves their bytes, and their drivers in the guest. */
+export class VirtioDevices {
+  readonly vhosts: VhostDevices
+  readonly masters = new Map<string, BusMaster>()
+  /** By the names of devices; null where their rings are not modelled. */
+  readonly drivers = new Map<string, VirtioNetDriver | null>()
+  readonly #host: VirtioHost
+
+  constructor(host: VirtioHost) {
+    this.#host = host
+    this.vhosts = new VhostDevices(host.machine.journal, host.links)
+  }
+
+  /** Who is told of the windows of a PHB. */
+  watcherOf(phb: () => SpaprPhb): WindowWatcher {
+    return this.vhosts.watcherOf(() => phb().space)
+  }
+
+  /** A device comes, below its PHB. */
+  add(phb: SpaprPhb, { name, hasVhost }: VirtioDescription): void {
+    const { log } = this.#host.machine
+    log.emit('device.add', null, { device: name, unit: phb.name, mask: DMA_MASK })
+    if (hasVhost) this.#addVhost(phb, name)
+    else {
+      const mover = new QemuMover(phb.space, log.names.intern(name))
+      this.masters.set(name, new VirtioEngine(name, mover, this.#host.takePrinted))
+      this.drivers.set(name, null)
+    }
+  }
+
+  /** The guest is reset: its drivers know no ring any more. */
+  reset(): void {
+    for (const driver of this.drivers.values()) driver?.reset()
+  }
+
+  #addVhost(phb: SpaprPhb, name: string): void {
+    const { machine, profile, call, ram, print, onUnknown } = this.#host
+    const { journal, stage } = machine
+    const fileOf = (fd: number): VhostNet | undefined => this.#vhostAt(fd)
+    const net = new QemuVhostNet({
+      journal,
+      name,
+      call,
+      tapPath: TAP_PATH,
+      ram,
+      opened: (fd) => {
+        const device = fileOf(fd)
+        if (device === undefined) return
+        // Records of the kernel have its own name of the device.
+        stage.log.emit('device.add', stage.cause, { device: device.name, unit: phb.name, mask: DMA_MASK })
+        device.onReadable = () => this.vhosts.elapse()
+      },
+      forget: (fd, iova, bytes) => fileOf(fd)?.invalidate(iova, bytes),
+      onUnknown,
+    })
+    const givesBoth = profile.has('iotlb-perm-widening')
+    const vhost = new QemuVhost({ name, journal, space: phb.space, ram, sink: net, givesBoth, print })
+    const device = this.vhosts.add(vhost, net)
+    const mover = new VhostMover({
+      stage,
+      device: stage.log.names.intern(name),
+      vhost,
+      memory: () => (net.fd === undefined ? undefined : fileOf(Number(net.fd))?.queues[0]?.memory),
+      wait: () => this.vhosts.elapse(),
+    })
+    this.masters.set(name, new VirtioEngine(name, mover, this.#host.takePrinted))
+    const driver = new VirtioNetDriver({
+      name,
+      journal,
+      memory: this.#memory(),
+      hasMemory: (gpa, bytes) => this.#regionOf(gpa, bytes) !== undefined,
+      device,
+    })
+    this.drivers.set(name, driver)
+  }
+
+  #vhostAt(fd: number): VhostNet | undefined {
+    const { files, process } = this.#host
+    const target = files.find(process, fd)?.target
+    return target instanceof VhostNet ? target : undefined
+  }
+
+  #regionOf(gpa: bigint, bytes: bigint): RamRegion | undefined {
+    return this.#host.ram.find((r) => r.gpa <= gpa && gpa + bytes <= r.gpa + r.bytes)
+  }
+
+  /** Guest memory, as a driver's CPU reaches it. */
+  #memory(): DriverMemory {
+    const uaOf = (address: number, bytes: number): bigint => {
+      const region = this.#regionOf(BigInt(address), BigInt(bytes))
+      if (region === undefined) throw new Error('model bug: a ring outside of guest memory')
+      return region.ua + BigInt(address) - region.gpa
+    }
+    const { mm } = this.#host
+    return {
+      load: (address, into, at, bytes) => {
+        mm.read(uaOf(address, bytes), into.subarray(at, at + bytes))
+      },
+      store: (address, from, at, bytes) => {
+        mm.write(uaOf(address, bytes), from.subarray(at, at + bytes))
+      },
+    }
+  }
+}
