@@ -152,7 +152,7 @@ function placesOf(value: Tree, into: [Tree[] | { [key: string]: Tree }, string][
   return into
 }
 
-const VALID = ['every-kind.yaml', 'least.json', 'powernv.yaml'].map(
+const VALID = ['every-kind.yaml', 'least.json', 'powernv.yaml', 'q35.yaml'].map(
   (name) =>
     parse(readFileSync(`test/cli/valid-scenarios/${name}`, 'utf8'), {
       intAsBigInt: true,

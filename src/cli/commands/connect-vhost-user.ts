@@ -152,7 +152,12 @@ function serve(request: DiskRequest, store: BlockStore, live: LiveBackEnd, io: I
     lingerMs: LINGER_MS,
     ...(iotlbLimit !== undefined && { iotlbLimit }),
     makeDevice: () =>
-      blkDevice({ store, isReadOnly, queues, onRequest: (blk, bytes) => recorder.onDiskRequest(blk, bytes) }),
+      blkDevice({
+        store,
+        isReadOnly,
+        queues,
+        watcher: recorder,
+      }),
     watcher: {
       onConnect() {
         recorder.begin()

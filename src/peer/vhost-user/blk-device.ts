@@ -3,12 +3,19 @@ import type { BlockStore } from '../../hw/virtio/block-store.ts'
 import { VirtioBlk } from '../../hw/virtio/virtio-blk.ts'
 import type { ServedDevice } from './served-device.ts'
 
+/** Sees the requests of a disk. */
+export interface DiskWatcher {
+  /** A request is about to be carried out. */
+  onDiskChain(): void
+  /** It was answered. @param chainBytes bytes of its buffers, header and status among them */
+  onDiskRequest(blk: VirtioBlk, chainBytes: number): void
+}
+
 export interface BlkDeviceOptions {
   readonly store: BlockStore
   readonly isReadOnly?: boolean
   readonly queues?: number
-  /** Is told of each request that was answered, and of the bytes of its buffers, header and status among them. */
-  readonly onRequest?: (blk: VirtioBlk, chainBytes: number) => void
+  readonly watcher?: DiskWatcher
 }
 
 /** What the disk says its serial number is. */
@@ -19,7 +26,7 @@ export function blkDevice({
   store,
   isReadOnly = false,
   queues = 1,
-  onRequest,
+  watcher,
 }: BlkDeviceOptions): ServedDevice {
   const blk = new VirtioBlk({
     name: 'vhost-user-blk',
@@ -35,16 +42,14 @@ export function blkDevice({
     server: {
       serve: (chain) => {
         const chainBytes = chain.readable.bytes + chain.writable.bytes
+        watcher?.onDiskChain()
         const written = blk.serve(chain)
-        if (written >= 0) onRequest?.(blk, chainBytes)
+        if (written >= 0) watcher?.onDiskRequest(blk, chainBytes)
         return written
       },
     },
     config: () => blk.config,
-    writeConfig: (offset, bytes) => {
-      blk.writeConfig(offset, bytes)
-      return true
-    },
+    writeConfig: (offset, bytes) => blk.writeConfig(offset, bytes),
     negotiate: (features) => blk.negotiate(features),
   }
 }

@@ -5,6 +5,10 @@ import type { VhostIotlb } from '../../table/vhost-iotlb.ts'
 import type { GuestRegions } from './guest-regions.ts'
 
 const TWO_32 = 0x1_0000_0000
+/** Misses are for pages of 4 KiB, whatever the IOMMU's are. */
+const PAGE_BYTES = 4096
+/** Pages that are asked for at once: an access is done when it has all of them. */
+const ASKED_MAX = 32
 
 /** Whether [hi:lo, + bytes) goes on behind the last address of 64 bits. */
 function endsBehindSpace(hi: number, lo: number, bytes: number): boolean {
@@ -15,8 +19,19 @@ function endsBehindSpace(hi: number, lo: number, bytes: number): boolean {
 
 /** Is told what a device does with addresses; words in lanes. */
 export interface MemoryWatcher {
-  /** Nothing translates the address: somebody must be asked, or was. */
-  onMiss(queue: number, hi: number, lo: number, access: AccessNumber, part: RingPartNumber): void
+  /**
+   * Nothing translates the address: somebody must be asked, or was. False where there is nobody.
+   *
+   * @param isAhead the device waits for an address before this one already
+   */
+  onMiss(
+    queue: number,
+    hi: number,
+    lo: number,
+    access: AccessNumber,
+    part: RingPartNumber,
+    isAhead: boolean,
+  ): boolean
   /** A map, by its number, forbids the access, or leads outside of memory. */
   onRefusal(queue: number, hi: number, lo: number, access: AccessNumber, code: number): void
   /** Bytes are reached through a map. */
@@ -89,7 +104,7 @@ export class DeviceMemory implements RingMemory {
     for (let left = bytes; ; ) {
       if (into.isFull) return 'ok'
       if (!iotlb.at(hi, lo)) {
-        this.#watcher.onMiss(queue, hi, lo, access, part)
+        this.#ask(iotlb, queue, hi, lo, left, access, part)
         return 'pending'
       }
       if ((iotlb.perm & access) !== access) return this.#refuse(queue, hi, lo, access, ERRNO_CODES.EPERM)
@@ -108,6 +123,27 @@ export class DeviceMemory implements RingMemory {
       const low = (lo >>> 0) + (here % TWO_32)
       hi = ((hi >>> 0) + Math.floor(here / TWO_32) + Math.floor(low / TWO_32)) | 0
       lo = low | 0
+    }
+  }
+
+  /** Asks for the pages of a range that are missing, the first ones of them: every answer takes its time. */
+  #ask(
+    iotlb: VhostIotlb,
+    queue: number,
+    hi: number,
+    lo: number,
+    bytes: number,
+    access: AccessNumber,
+    part: RingPartNumber,
+  ): void {
+    const watcher = this.#watcher
+    if (!watcher.onMiss(queue, hi, lo, access, part, false)) return
+    const inside = lo & (PAGE_BYTES - 1)
+    const pages = Math.min(ASKED_MAX, Math.ceil((inside + bytes) / PAGE_BYTES))
+    for (let page = 1; page < pages; page++) {
+      const low = (lo >>> 0) - inside + page * PAGE_BYTES
+      const nextHi = ((hi >>> 0) + Math.floor(low / TWO_32)) | 0
+      if (!iotlb.at(nextHi, low | 0) && !watcher.onMiss(queue, nextHi, low | 0, access, part, true)) return
     }
   }
 

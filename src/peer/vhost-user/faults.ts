@@ -34,9 +34,7 @@ export const FAULTS = {
   'iotlb-off': 'There is no IOTLB: VIRTIO_F_ACCESS_PLATFORM was not taken.',
   'iotlb-type': 'A front end sends UPDATE and INVALIDATE only.',
   'iotlb-range': 'The map has no bytes, or ends behind the end of the address space.',
-  'iotlb-full': 'The IOTLB takes no such map.',
   'config-range': 'The configuration space has no such bytes.',
-  'config-read-only': 'The device has no such bytes that the guest may write.',
   'queue-broken': 'A ring, or a request in it, is not what a driver may write.',
   'back-end-answer': 'The front end answers what the back end did not ask, or in a form that is no answer.',
   'back-end-silent': 'The front end reads nothing of what the back end sends.',
@@ -51,7 +49,6 @@ const REFUSED: ReadonlySet<FaultRule> = new Set<FaultRule>([
   'iotlb-off',
   'iotlb-type',
   'iotlb-range',
-  'iotlb-full',
 ])
 
 /** A rule that a front end broke, and how. */

@@ -1,3 +1,4 @@
+import { assert } from '../../bits/errors.ts'
 import { wordOf } from '../../bits/u64.ts'
 import { RING_PART, type RingPartNumber } from '../../hw/virtio/ring-memory.ts'
 import { IOTLB_TYPES } from '../../reader/vhost-user-format.ts'
@@ -88,21 +89,23 @@ export class IotlbSide {
       watcher.onIotlb(message, undefined, iotlb, iotlb.delete(iova, last))
       return undefined
     }
-    const full = iotlb.add(iova, last, ua, perm) === 0 ? undefined : new Fault('iotlb-full')
-    watcher.onIotlb(message, full, iotlb, 0)
-    if (full === undefined) this.#wake(iova, last)
-    return full
+    // The oldest map makes room, and no message has the bytes of the whole space: nothing is refused.
+    assert(iotlb.add(iova, last, ua, perm) === 0, 'the IOTLB takes every map')
+    watcher.onIotlb(message, undefined, iotlb, 0)
+    this.#wake(iova, last)
+    return undefined
   }
 
-  /** A queue does not find an address: it waits. */
-  miss(queue: number, hi: number, lo: number, access: number, part: RingPartNumber): void {
+  /** A queue does not find an address: it waits, for the last one of those that it asks for. False where nobody is asked. */
+  miss(queue: number, iova: bigint, access: number, part: RingPartNumber, isAhead: boolean): boolean {
     const { queues, watcher } = this.#options
-    const iova = wordOf(hi, lo)
     const asked = this.#misses.ask(iova, access, this.needsAnswers)
+    if (asked === 'lost' && isAhead) return false
     const vring = queues[queue] as Vring
     vring.awaited = { iova, access, isBuffer: part === RING_PART.BUFFER }
     vring.state = asked === 'lost' ? 'starved' : 'waits'
     watcher.onMiss(queue, iova, access, asked === 'asked')
+    return asked !== 'lost'
   }
 
   /** A queue may not do what it wants. */

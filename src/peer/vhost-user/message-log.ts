@@ -1,4 +1,3 @@
-import type { AccessNumber } from '../../hw/virtio/ring-memory.ts'
 import { MISS_NAME, type VhostOwnName } from '../../reader/vhost-log-format.ts'
 import {
   FRONT_END_REQUESTS,
@@ -51,7 +50,7 @@ export class MessageLog {
     this.#line({ event, ...fields })
   }
 
-  use(iova: bigint, uaddr: bigint, bytes: number, access: AccessNumber, part: number): void {
+  use(iova: bigint, uaddr: bigint, bytes: number, access: number, part: number): void {
     this.own('use', { iova, uaddr, bytes, write: access === 2, part })
   }
 

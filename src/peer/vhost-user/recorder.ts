@@ -7,6 +7,7 @@ import { type FrontEndRequest, IOTLB_TYPES } from '../../reader/vhost-user-forma
 import type { VhostIotlb } from '../../table/vhost-iotlb.ts'
 import { KIND } from '../../trace/event.ts'
 import type { RecordLog } from '../../trace/record-log.ts'
+import type { DiskWatcher } from './blk-device.ts'
 import { BackEndCounts } from './counts.ts'
 import { DataSegments } from './data-segments.ts'
 import type { Message } from './descriptors.ts'
@@ -19,6 +20,7 @@ import type { Vring } from './vring.ts'
 /** Header and status of a request. */
 const BLK_FRAME_BYTES = BLK_HEADER_BYTES + 1
 const USE = KIND['iotlb.use']
+const HELD_FIELDS = 7
 const U64_LAST = (1n << 64n) - 1n
 
 /** Words of `vhost.queue` for the states of a queue here. */
@@ -43,7 +45,7 @@ export interface RecorderOptions {
  * Makes records, message log and counts of what happens in the sessions of a back end. Records name the line of the
  * message log that they come from.
  */
-export class Recorder implements SessionWatcher {
+export class Recorder implements SessionWatcher, DiskWatcher {
   readonly counts = new BackEndCounts()
   /** Maps in the IOTLB. */
   entries = 0
@@ -53,6 +55,8 @@ export class Recorder implements SessionWatcher {
   readonly #options: RecorderOptions
   readonly #messages: MessageLog | undefined
   readonly #data = new DataSegments()
+  /** Uses of buffers by a request that is not complete: it may have to wait, and start again. */
+  readonly #held: number[] = []
   /** Of the IOTLB: its number in the records, and how many maps the ones before it had. */
   #iotlb = 0
   #mapBase = 0
@@ -156,22 +160,35 @@ export class Recorder implements SessionWatcher {
     access: AccessNumber,
     part: RingPartNumber,
   ): void {
+    if (part !== RING_PART.BUFFER) this.#used(map, hi, lo, uaHi, uaLo, bytes, access, part)
+    else this.#held.push(map, hi, lo, uaHi, uaLo, bytes, access)
+  }
+
+  #used(
+    map: number,
+    hi: number,
+    lo: number,
+    uaHi: number,
+    uaLo: number,
+    bytes: number,
+    access: number,
+    part: number,
+  ): void {
     this.counts.hits++
     this.#messages?.use(wordOf(hi, lo), wordOf(uaHi, uaLo), bytes, access, part)
-    this.#log.append(
-      USE,
-      -1,
-      this.#iotlb,
-      this.#mapBase + map,
-      lo,
-      hi,
-      uaLo,
-      uaHi,
-      bytes,
-      access === ACCESS.WRITE ? 1 : 0,
-      part,
-      this.#line,
-    )
+    const isWrite = access === ACCESS.WRITE ? 1 : 0
+    const [iotlb, number, line] = [this.#iotlb, this.#mapBase + map, this.#line]
+    this.#log.append(USE, -1, iotlb, number, lo, hi, uaLo, uaHi, bytes, isWrite, part, line)
+  }
+
+  /** A request is about to be carried out: its buffers are used now. Those of one that had to wait were not. */
+  onDiskChain(): void {
+    const held = this.#held
+    for (let i = 0; i < held.length; i += HELD_FIELDS) {
+      const at = (field: number): number => held[i + field] as number
+      this.#used(at(0), at(1), at(2), at(3), at(4), at(5), at(6), RING_PART.BUFFER)
+    }
+    held.length = 0
   }
 
   onReach(hi: number, lo: number, bytes: number, part: RingPartNumber): void {
@@ -188,7 +205,9 @@ export class Recorder implements SessionWatcher {
   }
 
   onRun(isOver: boolean): void {
-    if (!isOver) this.#data.clear()
+    if (isOver) return
+    this.#data.clear()
+    this.#held.length = 0
   }
 
   /** A request of the disk was answered. @param chainBytes bytes of its buffers, header and status among them */

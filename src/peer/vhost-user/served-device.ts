@@ -8,8 +8,8 @@ export interface ServedDevice {
   readonly server: ChainServer
   /** Its configuration space. */
   config(): Uint8Array
-  /** The guest writes to it; false where nothing there may be written. */
-  writeConfig(offset: number, bytes: Uint8Array): boolean
+  /** The guest writes to it; what it may not write stays. */
+  writeConfig(offset: number, bytes: Uint8Array): void
   /** The guest took these features. */
   negotiate(features: bigint): void
 }

@@ -1,4 +1,5 @@
 import { Journal } from '../../bits/state.ts'
+import { wordOf } from '../../bits/u64.ts'
 import { hasFeature, VIRTIO_F } from '../../hw/virtio/features.ts'
 import { SplitRing } from '../../hw/virtio/split-ring.ts'
 import {
@@ -96,7 +97,8 @@ export class Session {
     this.#descriptors = descriptors
     this.#watcher = watcher
     this.memory = new DeviceMemory(this.regions, {
-      onMiss: (queue, hi, lo, access, part) => this.iotlb.miss(queue, hi, lo, access, part),
+      onMiss: (queue, hi, lo, access, part, isAhead) =>
+        this.iotlb.miss(queue, wordOf(hi, lo), access, part, isAhead),
       onRefusal: (queue, hi, lo, access, code) => this.iotlb.refuse(queue, hi, lo, access, code),
       onUse: (map, hi, lo, uaHi, uaLo, bytes, access, part) =>
         watcher.onUse(map, hi, lo, uaHi, uaLo, bytes, access, part),
@@ -259,9 +261,8 @@ export class Session {
   #setConfig(payload: Uint8Array): Answer {
     const range = this.#configRange(payload)
     if (range instanceof Fault) return range
-    const { offset } = range
-    if (this.#device.writeConfig(offset, payload.subarray(12))) return undefined
-    return new Fault('config-read-only', `offset ${offset}`)
+    this.#device.writeConfig(range.offset, payload.subarray(12))
+    return undefined
   }
 
   #setStatus(status: bigint): undefined {

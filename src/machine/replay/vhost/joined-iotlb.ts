@@ -3,8 +3,8 @@ import { IOTLB_TYPES } from '../../../reader/vhost-user-format.ts'
 import { VhostIotlb } from '../../../table/vhost-iotlb.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 
-/** What a back end keeps is not told by its messages: as far as they go there is no limit. */
-const NO_LIMIT = 0xffff_ffff
+/** How many maps a back end keeps its messages do not tell: so many are believed, whatever a log says. */
+const LIMIT = 1 << 20
 const OWNER = 'guest'
 
 /** Bytes that a device reached. */
@@ -15,6 +15,8 @@ export interface Reach {
   /** 0 a buffer, 1 descriptors, 2 available ring, 3 used ring; 4 more where a remembered pointer was used. */
   readonly part: number
   readonly line: number
+  /** User address that the back end says it used; left out where it does not say. */
+  readonly uaddr?: bigint
   /** Queue whose request is over; left out where it is known that the bytes were reached just now. */
   readonly requestOf?: number
 }
@@ -22,12 +24,13 @@ export interface Reach {
 /** A range that no map of the IOTLB held. */
 export interface Astray {
   readonly iova: bigint
-  /** A flush took its map while the request was under way. */
-  readonly isOvertaken: boolean
+  /** `no map` holds it; a flush took its map while the request was under way; or its map leads elsewhere. */
+  readonly why: 'no map' | 'overtaken' | 'elsewhere'
 }
 
 /** A map that went, and how many ranges went before it. */
 interface GoneMap {
+  readonly number: number
   readonly start: bigint
   readonly last: bigint
   readonly place: number
@@ -79,10 +82,10 @@ export class JoinedIotlb {
     if (this.#isFresh && this.#maps !== undefined) return
     this.#madeBefore += this.#made
     this.#made = 0
-    this.#maps = new VhostIotlb({ limit: NO_LIMIT, retire: true })
+    this.#maps = new VhostIotlb({ limit: LIMIT, retire: true })
     this.#isFresh = true
     this.#number++
-    this.#log.emit('iotlb.new', null, { iotlb: this.#number, device: this.device, limit: NO_LIMIT })
+    this.#log.emit('iotlb.new', null, { iotlb: this.#number, device: this.device, limit: LIMIT })
   }
 
   /** Guest memory, instead of all that was there before. */
@@ -153,6 +156,11 @@ export class JoinedIotlb {
     this.#isFresh = false
     for (let part = 0; part < maps.addedMaps; part++) {
       maps.showAdd(part)
+      if (maps.evicted >= 0) {
+        const map = this.#numberOf(maps.evicted)
+        const evicted = { iotlb: this.#number, map, iova: maps.evictedStart, last: maps.evictedLast }
+        this.#log.emit('iotlb.evict', null, evicted)
+      }
       this.#log.emit('iotlb.fill', null, {
         iotlb: this.#number,
         map: this.#numberOf(maps.mapNumber),
@@ -181,7 +189,7 @@ export class JoinedIotlb {
   #remember(maps: VhostIotlb, iova: bigint, last: bigint): void {
     const place = ++this.#invalidations
     for (let found = maps.first(iova, last); found; found = maps.next())
-      this.#gone.push({ start: maps.start, last: maps.last, place })
+      this.#gone.push({ number: this.#numberOf(maps.mapNumber), start: maps.start, last: maps.last, place })
     if (this.#gone.length > GONE_MAX) this.#gone = this.#gone.slice(-GONE_MAX / 2)
   }
 
@@ -196,19 +204,19 @@ export class JoinedIotlb {
       let stop = end
       if (maps.first(at, at)) {
         if (maps.last < end) stop = maps.last + 1n
-        this.#used(
-          reach,
-          at,
-          Number(stop - at),
-          this.#numberOf(maps.mapNumber),
-          maps.address + (at - maps.start),
-        )
-      } else if (part >= REMEMBERED) this.#used(reach, at, Number(stop - at), 0, 0n)
-      else {
-        const gone = this.#goneAt(at, reach.requestOf)
+        const ua = maps.address + (at - maps.start)
+        const said = reach.uaddr === undefined ? ua : reach.uaddr + (at - iova)
+        this.#used(reach, at, { bytes: Number(stop - at), map: this.#numberOf(maps.mapNumber), ua: said })
+        if (said !== ua && part < REMEMBERED) astray ??= { iova: at, why: 'elsewhere' }
+      } else {
+        const gone = this.#goneAt(at, reach)
+        if (gone === undefined && part < REMEMBERED) return { iova: at, why: 'no map' }
         if (gone !== undefined && gone.last < end) stop = gone.last + 1n
-        if (gone === undefined) return { iova: at, isOvertaken: false }
-        astray ??= { iova: at, isOvertaken: true }
+        if (part < REMEMBERED) astray ??= { iova: at, why: 'overtaken' }
+        else {
+          const ua = (reach.uaddr ?? 0n) + (at - iova)
+          this.#used(reach, at, { bytes: Number(stop - at), map: gone?.number ?? 0, ua })
+        }
       }
       at = stop
     }
@@ -220,15 +228,19 @@ export class JoinedIotlb {
     this.#before.set(queue, this.#invalidations)
   }
 
-  /** A map that held an address when a request of the queue may have used it. */
-  #goneAt(iova: bigint, queue: number | undefined): GoneMap | undefined {
-    if (queue === undefined) return undefined
-    const before = this.#before.get(queue) ?? 0
+  /** A map that held an address, and may have been used: when a request of its queue was under way, or by a remembered pointer. */
+  #goneAt(iova: bigint, { requestOf, part }: Reach): GoneMap | undefined {
+    if (requestOf === undefined && part < REMEMBERED) return undefined
+    const before = requestOf === undefined ? 0 : (this.#before.get(requestOf) ?? 0)
     return this.#gone.findLast((map) => map.place > before && map.start <= iova && iova <= map.last)
   }
 
-  #used({ write, part, line }: Reach, iova: bigint, bytes: number, map: number, ua: bigint): void {
-    const fields = { iotlb: this.#number, map, iova, ua, bytes, write: write ? 1 : 0, part, line }
+  #used(
+    { write, part, line }: Reach,
+    iova: bigint,
+    by: { readonly bytes: number; readonly map: number; readonly ua: bigint },
+  ): void {
+    const fields = { iotlb: this.#number, iova, ...by, write: write ? 1 : 0, part, line }
     this.#log.emit('iotlb.use', null, fields)
   }
 

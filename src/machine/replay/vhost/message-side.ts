@@ -198,24 +198,26 @@ export class MessageSide {
       this.iotlb.requestDone(queue)
     } else if (entry.name === 'use') {
       this.#hasUses = true
-      const { iova, bytes, write, part } = entry.fields
-      this.#use({ iova, bytes, write, part }, entry.line)
+      this.#use(entry.fields, entry.line)
     }
   }
 
   #use(reach: Omit<Reach, 'line'>, line: number): void {
     const astray = this.iotlb.use({ ...reach, line: this.line })
     if (astray === undefined) return
-    if (astray.isOvertaken) {
+    if (astray.why === 'overtaken') {
       this.#tally.overtaken++
       return
     }
+    const isElsewhere = astray.why === 'elsewhere'
     this.#tally.diverge({
       line,
       call: `${reach.write ? 'write' : 'read'} of ${reach.bytes} bytes at ${hex(reach.iova)} (line of the message log)`,
-      log: 'done',
-      model: `no message gave ${hex(astray.iova)} since the device was set up`,
-      rule: 'use-without-map',
+      log: isElsewhere ? `at user address ${hex(reach.uaddr ?? 0n)}` : 'done',
+      model: isElsewhere
+        ? `the map of ${hex(astray.iova)} leads to another`
+        : `no message gave ${hex(astray.iova)} since the device was set up`,
+      rule: isElsewhere ? 'use-differs' : 'use-without-map',
     })
   }
 
