@@ -98,8 +98,10 @@ export class VhostMemory implements RingMemory {
     this.lastErrno = 0
     const errno = this.#reach(hi, lo, bytes, access, part, into)
     if (errno === EAGAIN) return 'pending'
-    this.lastErrno = errno === ENOBUFS ? 0 : errno
-    return errno < 0 && errno !== ENOBUFS ? 'refused' : 'ok'
+    // A list that is full is the business of who made it.
+    if (errno >= 0 || into.isFull) return 'ok'
+    this.lastErrno = errno
+    return 'refused'
   }
 
   load(place: number, into: Uint8Array, at: number, bytes: number): void {

@@ -242,9 +242,10 @@ export class VhostNet implements FileTarget {
     else {
       this.tables.fill(message)
       const woken = new Set(this.messages.wake(message.iova, message.bytes))
-      for (const queue of woken) {
-        this.queues[queue]?.states.become('woken')
-        this.#work.add(queue)
+      for (const number of woken) {
+        const queue = this.queues[number]
+        if (queue?.isActive === true) queue.states.become('woken')
+        this.#work.add(number)
       }
     }
     this.#drain()

@@ -1,6 +1,5 @@
 import type { Profile } from '../../bits/errata.ts'
 import { Held } from '../../bits/held.ts'
-import type { AddressSpace } from '../../memory/address-space.ts'
 import type { ProcessTable } from '../../memory/process.ts'
 import { KIND } from '../../trace/event.ts'
 import type { FileTable } from '../files.ts'
@@ -54,8 +53,6 @@ export class Vhost {
   readonly iotlbEntries: number
   readonly errata: VhostErrata
   readonly onAllocate: () => boolean
-  /** Told when a process has opened a device. */
-  onOpen: (device: VhostNet) => void = () => undefined
   readonly #onBug: (why: string) => void
   readonly #devices: Held<readonly VhostNet[]>
   readonly #counts: Held<Counts>
@@ -82,11 +79,6 @@ export class Vhost {
     return this.#devices.value
   }
 
-  /** Devices that work in an address space. */
-  devicesOf(mm: AddressSpace): readonly VhostNet[] {
-    return this.devices.filter(({ owner }) => owner === mm)
-  }
-
   createEventFd(count: bigint): EventFd {
     return new EventFd(this.processes.host.journal, this.#next('eventfds'), count)
   }
@@ -109,7 +101,6 @@ export class Vhost {
       onRelease: (gone) => this.#devices.set(this.devices.filter((d) => d !== gone)),
     })
     this.#devices.set([...this.devices, device])
-    this.onOpen(device)
     return device
   }
 
