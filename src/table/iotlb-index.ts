@@ -156,25 +156,27 @@ export class IotlbIndex extends IotlbNodes {
     const topLow = (slotWords[from + LAST_LO] as number) & LOW_MASK
     if (this.rowsOf(this.#root) === FANOUT) this.#growRoot()
     let node = this.#root
+    let row = 0
     let reachesNext = false
     let isReached = false
-    for (let level = this.#height; level > 0; level--) {
-      let row = Math.max(this.#rowsNotAfter(level, node, start, slot) - 1, 0)
-      let child = this.words[2 * (node + row) + LINKS] as number
+    for (let level = this.#height; ; level--) {
+      row = this.#rowsNotAfter(level, node, start, slot)
+      if (level === 0) break
+      const at = row === 0 ? node : node + row - 1
+      const child = this.words[2 * at + LINKS] as number
       if (this.rowsOf(child) === FANOUT) {
-        this.#split(level - 1, node, row, start >= (this.keys[child + FANOUT - 1] as number))
-        row = Math.max(this.#rowsNotAfter(level, node, start, slot) - 1, 0)
-        child = this.words[2 * (node + row) + LINKS] as number
+        this.#split(level - 1, node, at - node, start >= (this.keys[child + FANOUT - 1] as number))
+        level++
+        continue
       }
       const { keys } = this
-      if (start < (keys[node + row] as number)) keys[node + row] = start
-      this.raise(node, row, top, topLow)
+      if (start < (keys[at] as number)) keys[at] = start
+      this.raise(node, at - node, top, topLow)
       // A row that is not used starts behind every word.
-      if (row + 1 < FANOUT && (keys[node + row + 1] as number) <= top) reachesNext = true
-      if (row > 0 && (keys[node + row - 1 + TOPS] as number) >= start) isReached = true
+      if (at - node + 1 < FANOUT && (keys[at + 1] as number) <= top) reachesNext = true
+      if (row > 1 && (keys[at - 1 + TOPS] as number) >= start) isReached = true
       node = child
     }
-    const row = this.#rowsNotAfter(0, node, start, slot)
     this.openRow(node, row)
     const { keys, words } = this
     const at = node + row
