@@ -177,6 +177,21 @@ describe('a guest', () => {
     return run.then((result) => ({ ...result, seen }))
   }
 
+  it('may be ended', async () => {
+    const [gone, late] = [new AbortController(), new AbortController()]
+    const program = { command: process.execPath, args: ['-e', `console.log('GUEST kernel 6.1');${HANGS}`] }
+    const onLine = () => late.abort()
+    const boot = (signal: AbortSignal) =>
+      bootGuest(named('amd64-strict'), { disk: DISK, program, signal, onLine, limitMs: 20_000 })
+    gone.abort()
+    const runs = await Promise.all([boot(late.signal), boot(gone.signal)])
+    expect(runs.map(({ ending, why }) => [ending, why])).toEqual([
+      ['lost', 'it was ended'],
+      ['lost', 'it was ended'],
+    ])
+    expect(runs[0]?.marks).toEqual(['kernel 6.1'])
+  })
+
   it('that passes its test says so', async () => {
     const lines = ['SeaBIOS', `GUEST disk test passed 12 files 34 bytes sha256 ${SUM}`, 'GUEST end up 20.1']
     const run = await boot(lines)

@@ -27,6 +27,8 @@ export interface GuestOptions {
   /** QEMU's trace goes there. */
   readonly trace?: string
   readonly limitMs?: number
+  /** Ends the guest: one whose disk is gone would wait for it. */
+  readonly signal?: AbortSignal
   /** Each line of the console, without its end, as it comes. */
   readonly onLine?: (line: string) => void
   /** Instead of QEMU, for tests: a program whose standard output is the console. */
@@ -46,7 +48,7 @@ export interface GuestDiskTest {
 export interface GuestRun {
   /**
    * `done`: the guest did what it was to do, and switched its machine off; `panicked`: its kernel gave up;
-   * `lost`: QEMU ended in between, or the time was over.
+   * `lost`: QEMU ended in between, was ended, or the time was over.
    */
   readonly ending: 'done' | 'panicked' | 'lost'
   /** How QEMU ended, in words. */
@@ -71,6 +73,7 @@ export function guestArguments(
     'quiet',
     'panic=-1',
     'oops=panic',
+    ...machine.kernelArguments,
     ...configuration.kernelArguments,
   ]
   if (run !== undefined) words.push(`guest.run=${run}`)
@@ -120,7 +123,7 @@ const PANIC = /Kernel panic - not syncing/
  * run.passed // { files: 117, bytes: 45559704, sha256: '...' }
  */
 export async function bootGuest(configuration: GuestConfiguration, options: GuestOptions): Promise<GuestRun> {
-  const { limitMs = LIMIT_MS, onLine } = options
+  const { limitMs = LIMIT_MS, signal, onLine } = options
   const program = options.program ?? programOf(configuration, options)
   const guest = new PeerProcess(program)
   const decoder = new StringDecoder('latin1')
@@ -133,21 +136,26 @@ export async function bootGuest(configuration: GuestConfiguration, options: Gues
       lineFrom = end + 1
     }
   }
-  let isLate = false
-  const timer = setTimeout(() => {
-    isLate = true
+  let ended: string | undefined
+  const end = (why: string) => {
+    ended ??= why
     void guest.kill()
-  }, limitMs)
+  }
+  const timer = setTimeout(() => end(`it was not done within ${limitMs / 1000} s`), limitMs)
+  const abort = () => end('it was ended')
+  signal?.addEventListener('abort', abort)
+  if (signal?.aborted === true) abort()
   guest.output.on('data', (piece: Buffer) => {
     take(decoder.write(piece))
-    if (text.length > CONSOLE_CHARACTERS_MAX) void guest.kill()
+    if (text.length > CONSOLE_CHARACTERS_MAX) end('it said too much')
   })
   const said = await new Promise<string>((resolve) => {
     guest.onEnd = resolve
   })
   clearTimeout(timer)
+  signal?.removeEventListener('abort', abort)
   await guest.kill()
-  return runOf(text, isLate ? `it was not done within ${limitMs / 1000} s` : said)
+  return runOf(text, ended ?? said)
 }
 
 function runOf(transcript: string, why: string): GuestRun {
