@@ -8,6 +8,7 @@ const NEW = slotMap('iotlb.new')
 const DROP = slotMap('iotlb.drop')
 const USE = slotMap('iotlb.use')
 const FLUSH = slotMap('domain.flush')
+const UNMAP = slotMap('domain.unmap')
 
 /** What a vhost device did with its IOTLBs, one after the other. */
 export interface IotlbLedger {
@@ -76,9 +77,11 @@ export class VhostCounter implements RecordSink {
   see(log: RecordLog, seq: number): void {
     const kind = log.kindNumberOf(seq)
     if (kind === KIND['iotlb.new']) this.#begin(log, seq)
-    else if (kind === KIND['domain.wait']) this.#waits++
     else if (kind === KIND['domain.notify']) this.#notifications++
-    else if (kind === KIND['domain.flush']) {
+    else if (kind === KIND['domain.wait']) {
+      if (!isInferred(log, seq)) this.#waits++
+    } else if (kind === KIND['domain.flush']) {
+      if (isInferred(log, seq)) return
       const scope = log.slot(seq, FLUSH.scope)
       if (scope > 0 && scope < SCOPES) this.#flushes[scope] = (this.#flushes[scope] as number) + 1
     } else {
@@ -152,6 +155,13 @@ export class VhostCounter implements RecordSink {
 
 const HEAD = ['device', 'misses', 'filled', 'dropped', 'evicted', 'peak', 'at the end', 'uses', 'bytes']
 const FLUSH_HEAD = ['global', 'domain', 'pages', 'device TLB', 'context', 'waits', 'listeners told']
+
+/** Whether nobody saw a flush: it is the one that must have come with an unmap which only a use showed. */
+function isInferred(log: RecordLog, seq: number): boolean {
+  const cause = log.causeOf(seq)
+  if (!log.has(cause) || log.kindNumberOf(cause) !== KIND['domain.unmap']) return false
+  return log.slot(cause, UNMAP.how) !== 0
+}
 
 /** Sections of the ledger about vhost and the flushes behind it; those without content are empty. */
 export function vhostSections(

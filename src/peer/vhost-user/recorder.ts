@@ -15,6 +15,7 @@ import type { Fault } from './faults.ts'
 import type { RegionSetup } from './guest-regions.ts'
 import { type MessageLog, statOf } from './message-log.ts'
 import type { IotlbMessage, SessionWatcher } from './session-watcher.ts'
+import { SilentUnmaps } from './silent-unmaps.ts'
 import type { Vring } from './vring.ts'
 
 /** Header and status of a request. */
@@ -55,6 +56,7 @@ export class Recorder implements SessionWatcher, DiskWatcher {
   readonly #options: RecorderOptions
   readonly #messages: MessageLog | undefined
   readonly #data = new DataSegments()
+  readonly #unmaps: SilentUnmaps
   /** Uses of buffers by a request that is not complete: it may have to wait, and start again. */
   readonly #held: number[] = []
   /** Of the IOTLB: its number in the records, and how many maps the ones before it had. */
@@ -66,6 +68,7 @@ export class Recorder implements SessionWatcher, DiskWatcher {
     this.#options = options
     this.#log = options.log
     this.#messages = options.messages
+    this.#unmaps = new SilentUnmaps(options.log, options.device)
   }
 
   get #line(): number {
@@ -76,8 +79,10 @@ export class Recorder implements SessionWatcher, DiskWatcher {
     this.#messages?.request(name, message, this.counts)
   }
 
-  onRegion({ gpa, bytes, ua }: RegionSetup, isThere: boolean): void {
+  onRegion(region: RegionSetup, isThere: boolean): void {
+    const { gpa, bytes, ua } = region
     const { owner } = this.#options
+    this.#unmaps.region(region, isThere)
     this.#log.emit('memory.slot', null, { gpa, bytes, ua, owner, present: isThere ? 1 : 0 })
   }
 
@@ -87,6 +92,7 @@ export class Recorder implements SessionWatcher, DiskWatcher {
     this.#maps = 0
     this.entries = 0
     this.#log.emit('iotlb.new', null, { iotlb: this.#iotlb, device: this.#options.device, limit })
+    this.#unmaps.renew()
   }
 
   onIotlb(
@@ -108,6 +114,7 @@ export class Recorder implements SessionWatcher, DiskWatcher {
       this.counts.invalidations++
       const last = BigInt.asUintN(64, iova + bytes - 1n)
       this.#log.emit('iotlb.drop', cause, { iotlb: this.#iotlb, iova, last, maps, why: 'invalidate' })
+      this.#unmaps.invalidated(iova, last)
     }
     this.entries = iotlb.count
   }
@@ -123,6 +130,7 @@ export class Recorder implements SessionWatcher, DiskWatcher {
     this.#maps = Math.max(this.#maps, added)
     const map = this.#mapBase + added
     this.#log.emit('iotlb.fill', cause, { iotlb: this.#iotlb, map, iova: start, last, ua, perm })
+    this.#unmaps.filled(start, last, ua)
   }
 
   onMiss(queue: number, iova: bigint, access: number, isAsked: boolean): void {
@@ -184,8 +192,10 @@ export class Recorder implements SessionWatcher, DiskWatcher {
   /** A request is about to be carried out: its buffers are used now. Those of one that had to wait were not. */
   onDiskChain(): void {
     const held = this.#held
+    this.#unmaps.begin()
     for (let i = 0; i < held.length; i += HELD_FIELDS) {
       const at = (field: number): number => held[i + field] as number
+      this.#unmaps.reach(at(1), at(2), at(5), this.#line)
       this.#used(at(0), at(1), at(2), at(3), at(4), at(5), at(6), RING_PART.BUFFER)
     }
     held.length = 0
@@ -213,6 +223,7 @@ export class Recorder implements SessionWatcher, DiskWatcher {
   /** A request of the disk was answered. @param chainBytes bytes of its buffers, header and status among them */
   onDiskRequest(blk: VirtioBlk, chainBytes: number): void {
     const { lastType: type, lastSector: sector } = blk
+    this.#unmaps.answered()
     this.counts.requests++
     if (type === BLK_TYPE.IN || type === BLK_TYPE.OUT) this.counts.bytes += chainBytes - BLK_FRAME_BYTES
     if (this.#messages === undefined) return
