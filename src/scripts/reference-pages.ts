@@ -18,6 +18,7 @@ import { EVENTS } from '../trace/event.ts'
 import { realAnswerPages } from './answers/pages.ts'
 import { readRecordings } from './answers/recordings.ts'
 import { callsByVerb } from './call-order.ts'
+import { messageLogSection } from './message-log-section.ts'
 
 const HEAD = '<!-- Made by `npm run docs` from the declarations; do not edit. -->\n'
 
@@ -224,7 +225,7 @@ export async function referencePages(): Promise<Readonly<Record<string, string>>
     'errata.md': `${HEAD}# Errata\n\n${ERRATA.map(erratumSection).join('\n')}`,
     'rules.md': `${HEAD}# Rules\n\n${rules.join('\n')}`,
     'errors.md': `${HEAD}# Error codes of the library\n\n${grid(['code', 'meaning'], errors)}\n`,
-    'log-formats.md': `${HEAD}# Log formats\n\n${[...LOG_FORMATS.map(logSection), transcriptSection()].join('\n')}`,
+    'log-formats.md': `${HEAD}# Log formats\n\n${[...LOG_FORMATS.map(logSection), transcriptSection(), messageLogSection()].join('\n')}`,
     'virtio.md': virtioPage(),
     'commands.md': `${HEAD}# Commands\n\n${await commandSections()}`,
     ...realAnswerPages(await readRecordings('recordings')),
