@@ -52,7 +52,7 @@ describe('replay of two logs', () => {
     expect(out).toContain('messages without a partner\n  lines of the message log that cannot be read')
     expect(out.replaceAll(/\s+/g, ' ')).toContain('no flush takes it back (invalidate-without-cause)')
     expect(out).toContain('not clean: 1 divergence, 0 findings')
-    expect(out).toMatch(/message log +11 lines: 10 entries, 1 damaged/)
+    expect(out).toMatch(/message log +12 lines: 11 entries, 1 damaged/)
   })
 
   it.each([
