@@ -36,8 +36,8 @@ export interface VhostIotlbOptions {
   /** A map of the whole space becomes two halves (the default). Linux before 5.17: one map, whose size is 0. */
   readonly splitsFullRange?: boolean
   /**
-   * A limit of 0 is refused, and without `retire` a full container refuses (the default; Linux 6.1.192). In the
-   * kernels before, 0 is no limit, and the limit counts with `retire` only.
+   * A limit of 0 is refused, and without `retire` a full container refuses (the default; Linux 6.1.192). In kernels
+   * without that check 0 is no limit, and the limit counts with `retire` only.
    */
   readonly enforcesLimit?: boolean
 }

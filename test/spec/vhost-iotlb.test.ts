@@ -175,15 +175,15 @@ describe('ranges of the IOTLB', () => {
   })
 })
 
-describe('kernels before', () => {
-  it('5.17 keep the whole space as one map', () => {
+describe('kernels of another age', () => {
+  it('before 5.17 keep the whole space as one map', () => {
     const t = iotlb({ splitsFullRange: false, limit: 1 })
     expect(t.add(0n, U64_MAX, 0x1000n, RW)).toBe(OK)
     expect(ranges(t)).toEqual([[0n, U64_MAX, 0x1000n]])
     expect(t.addedMaps).toBe(1)
   })
 
-  it('limits were enforced: 0 is no limit, and only a container that retires has one', () => {
+  it('without a check of the limit: 0 is no limit, and only a container that retires has one', () => {
     const t = iotlb({ enforcesLimit: false, limit: 0 })
     for (let i = 0n; i < 5n; i++) expect(t.add(i, i, 0n, RW)).toBe(OK)
     expect([t.count, t.evicted]).toEqual([5, -1])
@@ -192,7 +192,7 @@ describe('kernels before', () => {
     expect(keeps.count).toBe(5)
   })
 
-  it('and with a limit of 1 the second half puts out the first', () => {
+  it('without it and with a limit of 1, the second half puts out the first', () => {
     const t = iotlb({ enforcesLimit: false, limit: 1 })
     expect(t.add(0n, U64_MAX, 0n, RW)).toBe(OK)
     expect(ranges(t)).toEqual([[HALF, U64_MAX, HALF]])
