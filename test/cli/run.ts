@@ -11,10 +11,18 @@ export interface Ran {
   readonly err: string
 }
 
-/** Runs a command line in this process, without colours, and gives back all that it wrote. */
-export async function run(argv: readonly string[], stdin = ''): Promise<Ran> {
+/** A command line that runs in this process: what it wrote so far, and how to interrupt it. */
+export interface Running {
+  readonly err: string
+  readonly done: Promise<Ran>
+  interrupt(): void
+}
+
+/** Begins a command line in this process, without colours. */
+export function runLive(argv: readonly string[], stdin = ''): Running {
   let out = ''
   let err = ''
+  let interrupted: () => void = () => undefined
   const io: Io = {
     out: (text) => {
       out += text
@@ -24,11 +32,24 @@ export async function run(argv: readonly string[], stdin = ''): Promise<Ran> {
     },
     progress: () => undefined,
     isLive: false,
-    onInterrupt: () => () => undefined,
+    onInterrupt: (act) => {
+      interrupted = act
+      return () => {
+        interrupted = () => undefined
+      }
+    },
     paint: { bold: plain, dim: plain, red: plain, green: plain, yellow: plain, cyan: plain },
     stdin: Readable.from([Buffer.from(stdin, 'latin1')]),
     elapsedMs: () => 0,
   }
-  const code = await runProgram(argv, COMMANDS, io)
-  return { code, out, err }
+  return {
+    get err() {
+      return err
+    },
+    done: runProgram(argv, COMMANDS, io).then((code) => ({ code, out, err })),
+    interrupt: () => interrupted(),
+  }
 }
+
+/** Runs a command line in this process, without colours, and gives back all that it wrote. */
+export const run = (argv: readonly string[], stdin = ''): Promise<Ran> => runLive(argv, stdin).done

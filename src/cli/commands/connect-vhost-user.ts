@@ -1,8 +1,8 @@
 import { IommulatorError } from '../../bits/errors.ts'
 import { Journal } from '../../bits/state.ts'
-import { Judge } from '../../check/judge.ts'
 import type { Finding } from '../../check/rule.ts'
 import { type BlockStore, MemoryBlockStore, SECTOR_BYTES } from '../../hw/virtio/block-store.ts'
+import { DEFAULT_QEMU } from '../../machine/replay/log-source.ts'
 import { readNumber } from '../../machine/schema/number-text.ts'
 import {
   type BackEndResult,
@@ -14,30 +14,25 @@ import {
 import { blkDevice } from '../../peer/vhost-user/blk-device.ts'
 import { FileStore } from '../../peer/vhost-user/file-store.ts'
 import { loadLibc } from '../../peer/vhost-user/libc.ts'
-import { MessageLog } from '../../peer/vhost-user/message-log.ts'
-import { Recorder } from '../../peer/vhost-user/recorder.ts'
+import { LiveWatch } from '../../peer/vhost-user/live-watch.ts'
 import { VhostUserServer } from '../../peer/vhost-user/server.ts'
-import { VhostCounter } from '../../report/vhost-ledger.ts'
 import { EVENT_KINDS } from '../../trace/event.ts'
 import { toJsonLine } from '../../trace/jsonl.ts'
-import { RecordLog } from '../../trace/record-log.ts'
 import type { Invocation } from '../command.ts'
 import { EXIT } from '../exit.ts'
+import { GrowingFile } from '../growing-file.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
 import { LineFile } from '../line-file.ts'
 import { PROGRESS_MS } from './connect-request.ts'
 
-const DEVICE = 'vhost-user-blk'
-/** Promises that the records of a back end, and of a trace beside it, can say something about. */
-const JUDGED = ['stale-iotlb', 'iotlb-mismatch', 'stale-metadata']
-/** Records that are kept, of 64 bytes: a back end may run for days. */
-const KEEP_RECORDS = 1 << 20
 const MEMORY_BYTES_MAX = 2n ** 31n
 /** How often a line is said where there is no terminal. */
 const LINE_MS = 10_000
 /** After an event, how long the next one is waited for on the main thread. */
 const LINGER_MS = 1
+/** How long the trace of a QEMU that has ended must stay as it is. */
+const TRACE_ENDS_MS = 200
 
 interface DiskRequest {
   readonly socket: string
@@ -90,62 +85,85 @@ const fileOf = ({ options }: Invocation, name: string): LineFile | undefined => 
 
 /** The back end with all that watches it. */
 class LiveBackEnd {
-  readonly log = new RecordLog({ keepRecords: KEEP_RECORDS })
-  readonly judge = new Judge({ rules: JUDGED })
-  readonly counter = new VhostCounter()
-  readonly recorder: Recorder
+  readonly watch: LiveWatch
   readonly faults: string[] = []
+  readonly trace: GrowingFile | undefined
+  readonly #files: readonly (LineFile | undefined)[]
   readonly #io: Io
   readonly #seen = new Set<Finding>()
+  #divergences = 0
 
-  constructor(messages: LineFile | undefined, records: LineFile | undefined, io: Io) {
+  constructor(call: Invocation, io: Io) {
+    const { options } = call
     this.#io = io
-    this.judge.attach(this.log)
-    this.log.subscribe(this.counter)
+    const tracePath = options['trace'] as string | undefined
+    const profile = (options['profile'] as string | undefined) ?? DEFAULT_QEMU
+    const [messages, records] = [fileOf(call, 'log'), fileOf(call, 'record')]
+    this.#files = [messages, records]
+    this.trace = tracePath === undefined ? undefined : new GrowingFile(tracePath)
+    this.watch = new LiveWatch({
+      onLine: messages === undefined ? undefined : (line) => messages.write(line),
+      nowUs: () => io.elapsedMs() * 1000,
+      profile: tracePath === undefined ? undefined : profile,
+    })
     if (records !== undefined) {
-      this.log.subscribe({
+      this.watch.log.subscribe({
         kinds: EVENT_KINDS,
         see: (log, seq) => records.write(`${toJsonLine(log.read(seq))}\n`),
       })
     }
-    const log =
-      messages === undefined
-        ? undefined
-        : new MessageLog(
-            (line) => messages.write(line),
-            () => io.elapsedMs() * 1000,
-          )
-    this.recorder = new Recorder({ log: this.log, device: DEVICE, owner: 'guest', messages: log })
   }
 
-  /** Says what was found since it was asked last. */
-  warn(): void {
-    for (const finding of this.judge.findings) {
+  get findings(): number {
+    return this.watch.judge.findings.length + this.watch.divergences.length
+  }
+
+  /** Reads what QEMU wrote meanwhile, and says what was found since it was asked last. Whether QEMU wrote anything. */
+  look(): boolean {
+    const isMore = this.trace?.read((bytes) => this.watch.trace(bytes)) ?? false
+    for (const file of this.#files) file?.flush()
+    this.#warn()
+    return isMore
+  }
+
+  #warn(): void {
+    const { paint } = this.#io
+    for (const finding of this.watch.judge.findings) {
       if (this.#seen.has(finding)) continue
       this.#seen.add(finding)
-      const { paint } = this.#io
       this.#io.err(`${paint.red('FOUND')} ${finding.rule}: ${finding.message}\n`)
     }
+    const { divergences } = this.watch
+    for (const { line, call, model, rule } of divergences.slice(this.#divergences)) {
+      this.#io.err(`${paint.red('DIVERGED')} ${rule}: ${call}: ${model} (line ${line} of the trace)\n`)
+    }
+    this.#divergences = divergences.length
+  }
+
+  /** Nobody is served any more: QEMU may still have something to write. */
+  async end(): Promise<void> {
+    for (let quiet = 0; this.trace !== undefined && quiet < 2; ) {
+      await new Promise((resolve) => setTimeout(resolve, TRACE_ENDS_MS))
+      quiet = this.look() ? 0 : quiet + 1
+    }
+    this.watch.end()
+    this.#warn()
+  }
+
+  close(): void {
+    for (const file of this.#files) file?.close()
+    this.trace?.close()
   }
 
   result({ socket, file, memoryBytes }: DiskRequest): BackEndResult {
-    this.judge.finish()
-    return {
-      socket,
-      disk: file ?? `${memoryBytes} bytes of memory`,
-      counts: this.recorder.counts,
-      ledger: this.counter.ledger(),
-      findings: this.judge.findings,
-      findingsDropped: this.judge.dropped,
-      verdicts: this.judge.verdicts(),
-      faults: this.faults,
-    }
+    const disk = file ?? `${memoryBytes} bytes of memory`
+    return { socket, disk, faults: this.faults, ...this.watch.result() }
   }
 }
 
 function serve(request: DiskRequest, store: BlockStore, live: LiveBackEnd, io: Io): Promise<VhostUserServer> {
   const { socket, isReadOnly, queues, isOnce, iotlbLimit } = request
-  const { recorder } = live
+  const { recorder } = live.watch
   return VhostUserServer.listen({
     socket,
     isOnce,
@@ -177,37 +195,25 @@ function serve(request: DiskRequest, store: BlockStore, live: LiveBackEnd, io: I
 }
 
 /** Shows how it goes until it is told to end. */
-function show(live: LiveBackEnd, files: readonly (LineFile | undefined)[], io: Io): () => void {
-  const { recorder, judge } = live
-  let [lastMs, lastBytes, saidMs, said] = [io.elapsedMs(), 0, io.elapsedMs(), '']
+function show(live: LiveBackEnd, io: Io): () => void {
+  const { recorder } = live.watch
+  let [lastMs, lastBytes, said] = [io.elapsedMs(), 0, '']
   const timer = setInterval(() => {
-    for (const file of files) file?.flush()
-    live.warn()
+    live.look()
     const nowMs = io.elapsedMs()
+    if (!io.isLive && nowMs - lastMs < LINE_MS) return
     const { counts, entries } = recorder
-    const seconds = (nowMs - lastMs) / 1000
-    const line = liveLine(
-      { ...counts, bytes: counts.bytes - lastBytes },
-      entries,
-      seconds,
-      judge.findings.length,
-    )
-    if (io.isLive) {
-      io.progress(line)
-      lastMs = nowMs
-      lastBytes = counts.bytes
-    } else if (nowMs - saidMs >= LINE_MS) {
-      if (line !== said) io.err(`${line}\n`)
-      said = line
-      saidMs = nowMs
-      lastMs = nowMs
-      lastBytes = counts.bytes
-    }
+    const moved = { ...counts, bytes: counts.bytes - lastBytes }
+    const line = liveLine(moved, entries, (nowMs - lastMs) / 1000, live.findings)
+    if (io.isLive) io.progress(line)
+    else if (line !== said) io.err(`${line}\n`)
+    said = line
+    lastMs = nowMs
+    lastBytes = counts.bytes
   }, PROGRESS_MS)
   return () => {
     clearInterval(timer)
     io.progress('')
-    live.warn()
   }
 }
 
@@ -217,8 +223,7 @@ export async function connectVhostUser(call: Invocation, io: Io): Promise<number
   // What is missing is said before anything is made.
   await loadLibc()
   const store = await storeOf(request)
-  const [messages, records] = [fileOf(call, 'log'), fileOf(call, 'record')]
-  const live = new LiveBackEnd(messages, records, io)
+  const live = new LiveBackEnd(call, io)
   let isInterrupted = false
   try {
     const server = await serve(request, store, live, io)
@@ -227,16 +232,16 @@ export async function connectVhostUser(call: Invocation, io: Io): Promise<number
       server.stop()
     })
     io.err(`listening at ${request.socket}\n`)
-    const hide = show(live, [messages, records], io)
+    const hide = show(live, io)
     try {
       await server.run()
     } finally {
       hide()
       restore()
     }
+    await live.end()
   } finally {
-    messages?.close()
-    records?.close()
+    live.close()
     if (store instanceof FileStore) store.close()
   }
   const result = live.result(request)

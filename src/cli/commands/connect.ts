@@ -85,6 +85,7 @@ export const connectCommand: Command = {
     { flags: '--iotlb-entries <n>', doc: 'vhost-user: maps that the IOTLB keeps (2048)' },
     { flags: '--once', doc: 'vhost-user: end when the first front end is gone' },
     { flags: '--log <file>', doc: 'vhost-user: write the messages (jsonl), for replay' },
+    { flags: '--trace <file>', doc: 'vhost-user: the trace that QEMU writes (-D), read while it grows' },
     { flags: '--json', doc: 'print one JSON object' },
   ],
   examples: [

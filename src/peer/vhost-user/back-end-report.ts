@@ -1,7 +1,9 @@
 import type { Finding, Verdict } from '../../check/rule.ts'
 import { bytesText, counted } from '../../check/words.ts'
+import type { Divergence } from '../../machine/replay/result.ts'
+import type { VhostResult } from '../../machine/replay/vhost/message-tally.ts'
 import { findingsJson } from '../../report/json.ts'
-import { COLUMNS, table } from '../../report/layout.ts'
+import { COLUMNS, table, wrapped } from '../../report/layout.ts'
 import { findingsText, type Paint, verdictsText } from '../../report/text.ts'
 import { type VhostLedger, vhostSections } from '../../report/vhost-ledger.ts'
 import type { BackEndCounts } from './counts.ts'
@@ -15,11 +17,16 @@ export interface BackEndResult {
   readonly findings: readonly Finding[]
   readonly findingsDropped: number
   readonly verdicts: readonly Verdict[]
+  /** What the trace of QEMU says, where it was read beside. */
+  readonly joined: (VhostResult & { readonly divergences: readonly Divergence[] }) | undefined
   /** What front ends broke, in the order in which they did. */
   readonly faults: readonly string[]
 }
 
-export const isResultClean = (r: BackEndResult): boolean => r.findings.length + r.findingsDropped === 0
+const DIVERGENCES_SHOWN = 10
+
+export const isResultClean = (r: BackEndResult): boolean =>
+  r.findings.length + r.findingsDropped + (r.joined?.divergences.length ?? 0) === 0
 
 function countLines({ counts: c }: BackEndResult): string[] {
   const rows = [
@@ -35,6 +42,29 @@ function countLines({ counts: c }: BackEndResult): string[] {
   return table(rows, { indent: 2 })
 }
 
+/** Messages that the trace explains, flushes by what came of them, and what does not go together. */
+function joinedLines({ joined }: BackEndResult, paint: Paint): string[] {
+  if (joined === undefined) return []
+  const { messages, flushes, divergences } = joined
+  const shown = divergences.slice(0, DIVERGENCES_SHOWN)
+  const more = divergences.length - shown.length
+  return [
+    '',
+    paint.bold("QEMU's trace beside it"),
+    ...table(
+      [
+        ['messages', `${messages.total}: ${messages.matched} matched, ${messages.unmatched} unmatched`],
+        ...flushes.map(({ why, count }) => [why, `${count}`]),
+      ],
+      { indent: 2 },
+    ),
+    ...shown.flatMap((d) =>
+      wrapped(`  line ${d.line}  `, `${d.call}: the log has ${d.log}; the model ${d.model} (${d.rule})`),
+    ),
+    ...(more > 0 ? [`  ... and ${more} more (--json has them)`] : []),
+  ]
+}
+
 /** The report as text of at most 100 columns. */
 export function backEndText(r: BackEndResult, paint: Paint): string {
   const options = { paint, dropped: r.findingsDropped }
@@ -44,6 +74,7 @@ export function backEndText(r: BackEndResult, paint: Paint): string {
     '',
     ...countLines(r),
     ...(r.faults.length > 0 ? ['', paint.red('front ends broke'), ...r.faults.map((f) => `  ${f}`)] : []),
+    ...joinedLines(r, paint),
     ...sections.flatMap(([title, lines]) => ['', paint.bold(title), ...lines]),
     '',
     paint.bold('promises'),
@@ -68,6 +99,7 @@ export function backEndJson(r: BackEndResult): object {
     findingsDropped: dropped,
     verdicts: r.verdicts,
     vhost: r.ledger,
+    joined: r.joined ?? null,
   }
 }
 

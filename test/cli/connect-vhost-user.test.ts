@@ -1,0 +1,206 @@
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { type Libc, loadLibc } from '../../src/peer/vhost-user/libc.ts'
+import { vhostEntryOf } from '../../src/reader/vhost-log-line.ts'
+import { DiskGuest } from '../support/vhost-disk-guest.ts'
+import { FrontEnd, GuestRam, until } from '../support/vhost-front-end.ts'
+import { type Ran, runLive } from './run.ts'
+
+let why = ''
+const libc = await loadLibc().catch((error: Error) => {
+  why = ` (skipped: ${error.message})`
+  return undefined
+})
+
+describe('iommulator connect vhost-user', () => {
+  let folder = ''
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'iommulator-test-'))
+  })
+  afterEach(() => rmSync(folder, { recursive: true }))
+  const at = (name: string): string => join(folder, name)
+  const call = (...options: readonly string[]): Promise<Ran> =>
+    runLive(['connect', 'vhost-user', ...options]).done
+
+  it.each([
+    [[], /needs --socket PATH/],
+    [['--socket', 's'], /needs --disk FILE, or --memory SIZE/],
+    [['--socket', 's', '--disk', 'd', '--memory', '1M'], /one of the two/],
+    [['--socket', 's', '--memory', 'much'], /--memory much: a number from 1 to/],
+    [['--socket', 's', '--memory', '4G'], /--memory 4G: a number from 1 to/],
+    [['--socket', 's', '--memory', '1M', '--queues', '0'], /--queues 0: a number from 1 to 64/],
+    [['--socket', 's', '--memory', '1M', 'scenario.yaml'], /takes no files/],
+  ])('%j is a wrong use', async (options, words) => {
+    const { code, out, err } = await call(...options)
+    expect({ code, out }).toEqual({ code: 2, out: '' })
+    expect(err).toMatch(words)
+  })
+
+  describe.skipIf(libc === undefined)(`serves a guest${why}`, () => {
+    const c = libc as Libc
+    /** A guest that writes a sector, and reads it back where the disk can be written. */
+    const guestRun = async (socket: string, act: (guest: DiskGuest) => Promise<void>): Promise<void> => {
+      const front = FrontEnd.connect(c, socket)
+      const ram = new GuestRam(c, 4 << 20)
+      try {
+        const guest = new DiskGuest(front, ram, { hasIommu: true, hasEventIndex: true })
+        await guest.negotiate()
+        await guest.start()
+        await act(guest)
+      } finally {
+        await front.close()
+        ram.close()
+      }
+    }
+    const listening = (running: { readonly err: string }): Promise<void> =>
+      until('it listens', () => running.err.includes('listening at'))
+    const text = (words: string): Uint8Array => new TextEncoder().encode(words.padEnd(512))
+
+    it('a disk in a file: what the guest writes is there, and both logs say what happened', async () => {
+      writeFileSync(at('disk.img'), '')
+      truncateSync(at('disk.img'), 1 << 20)
+      const files = ['--log', at('messages.jsonl'), '--record', at('records.jsonl')]
+      const running = runLive([
+        ...['connect', 'vhost-user', '--socket', at('s'), '--disk', at('disk.img'), '--once', ...files],
+      ])
+      await listening(running)
+      await guestRun(at('s'), async (guest) => {
+        expect(await guest.write(3, text('written by a guest'))).toBe(0)
+        expect(await guest.read(3, 512)).toEqual(text('written by a guest'))
+      })
+      const { code, out, err } = await running.done
+      expect({ code, err }).toEqual({
+        code: 0,
+        err: `listening at ${at('s')}\na front end is there\nthe front end is gone\n`,
+      })
+      expect(out).toMatch(/requests +2, which moved 1 KiB\n/)
+      expect(out).toMatch(/stale-metadata +kept/)
+      expect(readFileSync(at('disk.img')).subarray(1536, 2048)).toEqual(
+        Buffer.from(text('written by a guest')),
+      )
+      const lines = readFileSync(at('messages.jsonl'), 'utf8').trimEnd().split('\n')
+      const read = lines.map((line, i) => vhostEntryOf(JSON.parse(line), i + 1))
+      expect(read.filter(({ state }) => state !== 'entry')).toEqual([])
+      const requests = lines.filter((line) => line.includes('"event":"blk"')).map((line) => JSON.parse(line))
+      expect(requests).toMatchObject([
+        { type: 1, sector: 3, segs: [['0xf0100000', 512]] },
+        { type: 0, sector: 3, segs: [['0xf0100000', 512]] },
+      ])
+      const kinds = readFileSync(at('records.jsonl'), 'utf8')
+        .trimEnd()
+        .split('\n')
+        .map((line) => (JSON.parse(line) as { kind: string }).kind)
+      for (const kind of [
+        'memory.slot',
+        'iotlb.new',
+        'iotlb.fill',
+        'iotlb.miss',
+        'iotlb.use',
+        'vhost.queue',
+      ]) {
+        expect(kinds).toContain(kind)
+      }
+    })
+
+    it('a disk in memory, read-only, as one JSON object', async () => {
+      const running = runLive([
+        ...[
+          'connect',
+          'vhost-user',
+          '--socket',
+          at('s'),
+          '--memory',
+          '1M',
+          '--read-only',
+          '--once',
+          '--json',
+        ],
+      ])
+      await listening(running)
+      await guestRun(at('s'), async (guest) => {
+        expect(await guest.write(0, text('no'))).toBe(1)
+      })
+      const { code, out } = await running.done
+      expect(code).toBe(0)
+      expect(JSON.parse(out)).toMatchObject({
+        schema: 'iommulator/vhost-user/1',
+        clean: true,
+        counts: { sessions: 1, requests: 1 },
+        faults: [],
+        joined: null,
+      })
+    })
+
+    it('an interruption ends it with its report, and the socket is gone', async () => {
+      const running = runLive(['connect', 'vhost-user', '--socket', at('s'), '--memory', '1M'])
+      await listening(running)
+      await guestRun(at('s'), async (guest) => {
+        await guest.read(0, 512)
+      })
+      await until('the front end is gone', () => running.err.includes('is gone'))
+      running.interrupt()
+      const { code, out } = await running.done
+      expect(code).toBe(130)
+      expect(out).toMatch(/requests +1, /)
+      expect(FrontEnd.connect.bind(FrontEnd, c, at('s'))).toThrow()
+    })
+
+    it('a front end that breaks a rule is named, and the next one is served', async () => {
+      const running = runLive(['connect', 'vhost-user', '--socket', at('s'), '--memory', '1M'])
+      await listening(running)
+      const front = FrontEnd.connect(c, at('s'))
+      front.sendRaw(new Uint8Array(12).fill(0xff))
+      await until('the connection is closed', () => front.isClosed)
+      await front.close()
+      await guestRun(at('s'), async (guest) => {
+        await guest.read(0, 512)
+      })
+      running.interrupt()
+      const { out, err } = await running.done
+      expect(err).toContain('the connection was closed: message-version: ')
+      expect(out).toContain('front ends broke\n  message-version: ')
+    })
+
+    it('a broken front end alone ends it as bad input', async () => {
+      const running = runLive(['connect', 'vhost-user', '--socket', at('s'), '--memory', '1M', '--once'])
+      await listening(running)
+      const front = FrontEnd.connect(c, at('s'))
+      front.sendRaw(new Uint8Array(12).fill(0xff))
+      await until('the connection is closed', () => front.isClosed)
+      await front.close()
+      expect((await running.done).code).toBe(3)
+    })
+
+    it.each([
+      [['--disk', 'none.img'], 3, /cannot open the disk .*none\.img: there is no such file/],
+      [['--disk', '.'], 3, /cannot open the disk|it is no file/],
+      [['--disk', 'small.img'], 3, /cannot use .*small\.img as a disk: it has 3 bytes, less than a sector/],
+      [['--memory', '1M', '--log', 'nowhere/log'], 4, /cannot write .*log: there is no such folder/],
+      [['--memory', '1M', '--trace', 'none', '--profile', 'bogus'], 2, /bogus/],
+    ])('%j is refused', async ([flag = '', name = '', ...more], code, words) => {
+      writeFileSync(at('small.img'), 'abc')
+      const path = (word: string): string => (/^\d|^--|bogus/.test(word) ? word : at(word))
+      const got = await call('--socket', at('s'), flag, path(name), ...more.map(path))
+      expect({ code: got.code, out: got.out }).toEqual({ code, out: '' })
+      expect(got.err).toMatch(words)
+    })
+
+    it('a path that is taken, or too long, is refused; a socket that nobody serves is replaced', async () => {
+      writeFileSync(at('s'), 'a file')
+      const taken = await call('--socket', at('s'), '--memory', '1M')
+      expect(taken).toMatchObject({ code: 4, out: '' })
+      expect(taken.err).toMatch(/cannot listen at .*: there is something at this path/)
+      const long = await call('--socket', at('s'.repeat(120)), '--memory', '1M')
+      expect(long.err).toMatch(/the path of a socket has 1 to 107 bytes/)
+      rmSync(at('s'))
+      const first = runLive(['connect', 'vhost-user', '--socket', at('s'), '--memory', '1M'])
+      await listening(first)
+      const second = await call('--socket', at('s'), '--memory', '1M')
+      expect(second.err).toMatch(/cannot listen at .*: there is something at this path/)
+      first.interrupt()
+      await first.done
+    })
+  })
+})
