@@ -92,6 +92,8 @@ export class MessageSide {
         break
       case 'SET_VRING_ADDR':
         this.misses.setRing(entry.fields.index, entry.fields.used)
+        // Memory slots that are there already are not sent again.
+        this.#listen(true)
         break
       case 'GET_VRING_BASE':
       case 'RESET_DEVICE':
