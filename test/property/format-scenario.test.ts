@@ -233,6 +233,7 @@ const powernv: fc.Arbitrary<PowernvInput> = fc.record(
     hostPageShift: fc.constantFrom(12 as const, 16 as const),
     hasEeh: fc.boolean(),
     tickMs: fc.integer({ min: 1, max: 5000 }),
+    iotlbEntries: fc.integer({ min: 1, max: 1 << 20 }),
     processes: fc
       .array(fc.record({ name, memlockBytes: pages, hasIpcLock: fc.boolean() }, { requiredKeys: ['name'] }), {
         maxLength: 2,

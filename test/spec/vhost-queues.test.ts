@@ -281,6 +281,53 @@ describe('ioctls by number', () => {
     expect(world.call(RAW_IOCTL, { fd: world.fd, cmd, arg: UA }).layer).toBe('kernel')
   })
 
+  it('structures are read as they lie in memory', () => {
+    const world = owned()
+    const { device, fd, qemu } = world
+    const poke = (words: readonly bigint[]) => {
+      const view = new DataView(new ArrayBuffer(8 * words.length))
+      for (const [i, word] of words.entries()) view.setBigUint64(8 * i, word, true)
+      qemu.mm.write(UA, new Uint8Array(view.buffer))
+    }
+    const ask = (cmd: bigint) => world.call(RAW_IOCTL, { fd, cmd, arg: UA })
+    // vhost_vring_state: index, num.
+    poke([(8n << 32n) | 1n])
+    expect(ask(0x8008_af10n).rule).toBe('done')
+    // vhost_vring_addr: index and flags, descriptors, used, available, log.
+    poke([1n, 0x10n, 0x24n, 0x32n, 0x40n])
+    expect(ask(0x8028_af11n).rule).toBe('done')
+    expect(device.queues[1]?.ring.setup).toMatchObject({
+      entries: 8,
+      descriptors: 0x10n,
+      used: 0x24n,
+      available: 0x32n,
+    })
+    // vhost_vring_state, both ways.
+    poke([(7n << 32n) | 1n])
+    expect(ask(0x8008_af12n).rule).toBe('done')
+    poke([1n])
+    expect(ask(0xc008_af12n).outputs['num']).toBe(7n)
+    const state = new Uint8Array(8)
+    qemu.mm.read(UA, state)
+    expect([...state]).toEqual([1, 0, 0, 0, 7, 0, 0, 0])
+    // vhost_vring_file: index, descriptor.
+    poke([(BigInt(0xffff_fffe) << 32n) | 1n])
+    expect(ask(0x8008_af20n).rule).toBe('no-such-file')
+    poke([(BigInt(0xffff_ffff) << 32n) | 1n])
+    expect(ask(0x8008_af20n).rule).toBe('done')
+    // vhost_memory: number of regions, padding, and of each gpa, bytes, user address, flags.
+    poke([1n, 0x1000n, 0x2000n, UA, 0n])
+    expect(ask(0x8008_af03n).rule).toBe('done')
+    expect([...device.tables.memory!.entries()]).toMatchObject([
+      { start: 0x1000n, last: 0x2fffn, address: UA },
+    ])
+    poke([1n << 33n])
+    expect(ask(0x4008_af00n).outputs['features']).toBe(0x3_3d00_8000n)
+    poke([1n << 32n])
+    expect(ask(0x8008_af00n).rule).toBe('done')
+    expect(device.features).toBe(1n << 32n)
+  })
+
   it('those that nobody knows are asked for a queue first', () => {
     const world = owned()
     const ask = (cmd: bigint, arg = UA) => world.call(RAW_IOCTL, { fd: world.fd, cmd, arg })

@@ -19,6 +19,7 @@ describe('the description of a POWER host', () => {
       cpus: 1,
       hasEeh: true,
       tickMs: 1000,
+      iotlbEntries: 2048,
       processes: [{ name: 'qemu', memlockBytes: 0xffff_ffff_ffff_ffffn, hasIpcLock: false }],
       phbs: [
         {

@@ -149,7 +149,8 @@ export class NetQueue implements ChainServer {
     }
     file?.hold()
     ;(before?.target as TapFile | undefined)?.unwatch(this.#framed)
-    this.#files.set({ ...this.#files.value, backend: file, pollsTap: file !== null })
+    const pollsTap = file !== null && this.number === RECEIVE_QUEUE
+    this.#files.set({ ...this.#files.value, backend: file, pollsTap })
     before?.drop()
     if (file === null) {
       this.states.become('stopped')
@@ -211,7 +212,6 @@ export class NetQueue implements ChainServer {
       end = run.go(BUDGET)
       wantsCall ||= run.wantsCall
     }
-    this.#poll(false)
     if (end === 'more') this.#parts.onUnknown('a queue that never ends')
     if (wantsCall) this.#call()
     if (end === 'pending') this.states.become('waits', EAGAIN)

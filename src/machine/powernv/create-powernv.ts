@@ -176,6 +176,7 @@ export function createPowernv(description: PowernvDescription, options: MachineO
     processes,
     files: vfio.files,
     profile,
+    iotlbEntries: description.iotlbEntries,
     onAllocate,
     onBug: (why) => life.die(why),
   })

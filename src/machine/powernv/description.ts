@@ -106,6 +106,8 @@ export interface PowernvDescription {
   readonly hasEeh: boolean
   /** Milliseconds of a tick: time-outs of error handling are in real time. */
   readonly tickMs: number
+  /** Maps that an IOTLB of vhost keeps (module parameter max_iotlb_entries). */
+  readonly iotlbEntries: number
   readonly processes: readonly ProcessDescription[]
   readonly phbs: readonly IodaPhbDescription[]
   /** A guest that QEMU runs in one of the processes. */
@@ -140,6 +142,7 @@ export const POWERNV_DEFAULTS = Object.freeze({
   cpus: 1,
   hasEeh: true,
   tickMs: 1000,
+  iotlbEntries: 2048,
   process: 'qemu',
   memlockBytes: U64_MAX,
   hasIpcLock: false,
@@ -204,6 +207,7 @@ export function completePowernv(given: PowernvInput): PowernvDescription {
     cpus: given.cpus ?? POWERNV_DEFAULTS.cpus,
     hasEeh: given.hasEeh ?? POWERNV_DEFAULTS.hasEeh,
     tickMs: given.tickMs ?? POWERNV_DEFAULTS.tickMs,
+    iotlbEntries: given.iotlbEntries ?? POWERNV_DEFAULTS.iotlbEntries,
     processes: processes.map((p) => ({
       name: p.name,
       memlockBytes: p.memlockBytes ?? POWERNV_DEFAULTS.memlockBytes,

@@ -61,6 +61,7 @@ export const powernvDocument = (m: PowernvDescription): DocumentMap =>
     cpus: unless(m.cpus, POWERNV_DEFAULTS.cpus),
     eeh: unless(m.hasEeh, POWERNV_DEFAULTS.hasEeh),
     tickMs: unless(m.tickMs, POWERNV_DEFAULTS.tickMs),
+    iotlbEntries: unless(m.iotlbEntries, POWERNV_DEFAULTS.iotlbEntries),
     processes: m.processes.map((p) => {
       const memlock = unless(p.memlockBytes, POWERNV_DEFAULTS.memlockBytes)
       return present({

@@ -84,6 +84,10 @@ export const powernvSchema = (errata: readonly Erratum[]) =>
         count('tickMs', 1, 3_600_000),
         'Milliseconds of a tick, for the time-outs of EEH; 1000 if left out.',
       ),
+      iotlbEntries: optional(
+        count('iotlbEntries', 1, 1 << 20),
+        'Maps that an IOTLB of vhost keeps (module parameter max_iotlb_entries); 2048 if left out.',
+      ),
       processes: optional(
         list('processes', process, { minItems: 1, maxItems: 64 }),
         'Processes that are there from the start; the first one acts where a step names none. qemu if left out.',
