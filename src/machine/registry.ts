@@ -22,6 +22,7 @@ import { KVM_ERRATA } from '../kernel/kvm/errata.ts'
 import { PREREG_ERRATA } from '../kernel/prereg/errata.ts'
 import { QEMU_CALLS } from '../kernel/qemu/calls.ts'
 import { QEMU_ERRATA } from '../kernel/qemu/errata.ts'
+import { VTD_ERRATA } from '../kernel/qemu/vtd-errata.ts'
 import { VFIO_CALLS } from '../kernel/vfio/calls.ts'
 import { VFIO_ERRATA } from '../kernel/vfio/errata.ts'
 import { VHOST_CALLS } from '../kernel/vhost/calls.ts'
@@ -95,6 +96,7 @@ export const CALLS: readonly CallDecl[] = [
 /** Every deviation that the model knows. */
 export const ERRATA: readonly Erratum[] = [
   ...QEMU_ERRATA,
+  ...VTD_ERRATA,
   ...GUEST_ERRATA,
   ...VFIO_ERRATA,
   ...PREREG_ERRATA,

@@ -72,8 +72,13 @@ function namedText({ steps }: RunResult): string {
 export function runText(r: RunResult, paint: Paint): string {
   const { description } = r.machine
   const hasLevels = description.kind === 'powernv'
+  const platform = description.kind === 'q35' ? 'x86' : 'power'
   const guestProfile = hasLevels ? description.guest?.profile : undefined
-  const options = { paint, dropped: r.findingsDropped, errataOf: knownErrata(r.profile, guestProfile) }
+  const options = {
+    paint,
+    dropped: r.findingsDropped,
+    errataOf: knownErrata(r.profile, guestProfile, platform),
+  }
   const wrongSteps = r.steps.filter((s) => s.wrong.length > 0).length
   const summary = isAsExpected(r)
     ? paint.green(`as expected: ${namedText(r)}`)

@@ -5,10 +5,11 @@ import type { DriverMemory } from '../hw/virtio/driver-ring.ts'
 import type { WindowWatcher } from '../hw/window-watcher.ts'
 import type { FileTable } from '../kernel/files.ts'
 import { VirtioNetDriver } from '../kernel/guest/virtio-net-driver.ts'
-import type { HostCalls, VhostLinkPort } from '../kernel/ports.ts'
-import { QemuVhost, type RamRegion } from '../kernel/qemu/vhost-device.ts'
+import type { HostCalls, VhostLinkPort, VirtioDevicePort } from '../kernel/ports.ts'
+import { QemuVhost } from '../kernel/qemu/vhost-device.ts'
 import { VhostDevices } from '../kernel/qemu/vhost-devices.ts'
 import { QemuVhostNet } from '../kernel/qemu/vhost-net.ts'
+import type { RamRegion } from '../kernel/qemu/vhost-update.ts'
 import { QemuMover, VhostMover, VirtioEngine } from '../kernel/qemu/virtio-engine.ts'
 import { TAP_PATH } from '../kernel/vhost/vhost.ts'
 import { VhostNet } from '../kernel/vhost/vhost-net.ts'
@@ -37,6 +38,25 @@ export interface VirtioHost {
   readonly links?: VhostLinkPort
 }
 
+/** What QEMU does for a vhost device behind a vIOMMU. */
+interface AttachedVhost {
+  /** Counts the UPDATEs that vhost has taken. */
+  readonly vhost: { readonly updates: number; readonly isStarted: boolean }
+  readonly device: VirtioDevicePort
+  /** For those that `VhostDevices` does not have. */
+  readonly own?: OwnVhost
+}
+
+/** A vhost device that is served by itself. */
+interface OwnVhost {
+  /** QEMU sets it up, before the guest runs. */
+  open(): void
+  /** It is open: what the records of the kernel call it. */
+  opened(kernelName: string): void
+  /** QEMU's main loop comes to run. */
+  elapse(): void
+}
+
 /** The virtio devices of a machine: who moves their bytes, and their drivers in the guest. */
 export class VirtioDevices {
   readonly vhosts: VhostDevices
@@ -44,6 +64,7 @@ export class VirtioDevices {
   /** By the names of devices; null where their rings are not modelled. */
   readonly drivers = new Map<string, VirtioNetDriver | null>()
   readonly #host: VirtioHost
+  readonly #own: OwnVhost[] = []
 
   constructor(host: VirtioHost) {
     this.#host = host
@@ -59,8 +80,15 @@ export class VirtioDevices {
   add(phb: SpaprPhb, { name, hasVhost }: VirtioDescription): void {
     const { log } = this.#host.machine
     log.emit('device.add', null, { device: name, unit: phb.name, mask: DMA_MASK })
-    if (hasVhost) this.#addVhost(phb, name)
-    else {
+    if (hasVhost) {
+      const { profile, ram, print } = this.#host
+      const { journal } = this.#host.machine
+      const givesBoth = profile.has('iotlb-perm-widening')
+      this.addVhost(phb.name, name, (net) => {
+        const vhost = new QemuVhost({ name, journal, space: phb.space, ram, sink: net, givesBoth, print })
+        return { vhost, device: this.vhosts.add(vhost, net) }
+      })
+    } else {
       const mover = new QemuMover(phb.space, log.names.intern(name))
       this.masters.set(name, new VirtioEngine(name, mover, this.#host.takePrinted))
       this.drivers.set(name, null)
@@ -72,10 +100,24 @@ export class VirtioDevices {
     for (const driver of this.drivers.values()) driver?.reset()
   }
 
-  #addVhost(phb: SpaprPhb, name: string): void {
-    const { machine, profile, call, ram, print, onUnknown } = this.#host
+  /** QEMU sets the devices up, before the guest runs. */
+  open(): void {
+    this.vhosts.open()
+    for (const vhost of this.#own) vhost.open()
+  }
+
+  /** QEMU's main loop comes to run. */
+  elapse(): void {
+    this.vhosts.elapse()
+    for (const vhost of this.#own) vhost.elapse()
+  }
+
+  /** A device whose bytes vhost moves comes, below a unit. */
+  addVhost(unit: string, name: string, attach: (net: QemuVhostNet) => AttachedVhost): void {
+    const { machine, call, ram, onUnknown } = this.#host
     const { journal, stage } = machine
     const fileOf = (fd: number): VhostNet | undefined => this.#vhostAt(fd)
+    let own: OwnVhost | undefined
     const net = new QemuVhostNet({
       journal,
       name,
@@ -83,24 +125,25 @@ export class VirtioDevices {
       tapPath: TAP_PATH,
       ram,
       opened: (fd) => {
-        const device = fileOf(fd)
-        if (device === undefined) return
+        const served = fileOf(fd)
+        if (served === undefined) return
         // Records of the kernel have its own name of the device.
-        stage.log.emit('device.add', stage.cause, { device: device.name, unit: phb.name, mask: DMA_MASK })
-        device.onReadable = () => this.vhosts.elapse()
+        stage.log.emit('device.add', stage.cause, { device: served.name, unit, mask: DMA_MASK })
+        served.onReadable = () => this.elapse()
+        own?.opened(served.name)
       },
       forget: (fd, iova, bytes) => fileOf(fd)?.invalidate(iova, bytes),
       onUnknown,
     })
-    const givesBoth = profile.has('iotlb-perm-widening')
-    const vhost = new QemuVhost({ name, journal, space: phb.space, ram, sink: net, givesBoth, print })
-    const device = this.vhosts.add(vhost, net)
+    const { vhost, device, own: its } = attach(net)
+    own = its
+    if (own !== undefined) this.#own.push(own)
     const mover = new VhostMover({
       stage,
       device: stage.log.names.intern(name),
       vhost,
       memory: () => (net.fd === undefined ? undefined : fileOf(Number(net.fd))?.queues[0]?.memory),
-      wait: () => this.vhosts.elapse(),
+      wait: () => this.elapse(),
     })
     this.masters.set(name, new VirtioEngine(name, mover, this.#host.takePrinted))
     const driver = new VirtioNetDriver({

@@ -100,6 +100,8 @@ const FAMILIES: readonly (readonly [start: string, family: CodeFamily])[] = [
   ['ibm,', 'rtas'],
   ['KVM_', 'errno'],
   ['dma ', 'dma'],
+  ['iommu ', 'errno'],
+  ['virtio ', 'errno'],
   ['mem ', 'errno'],
   ['mmio ', 'errno'],
   ['tick ', 'errno'],

@@ -89,6 +89,7 @@ describe('iommu attach', () => {
     expect(iommu('attach', { device: 'net0', domain: 5n, ...args }).outputs).toEqual({ ats })
     expect(domainEvents(machine)).toMatchObject([
       { kind: 'domain.attach', device: 'net0', source: 0x100, domain: 5, ats: ats ? 1 : 0 },
+      { kind: 'domain.attach', device: 'vhost-net0', source: 0x100, domain: 5, ats: ats ? 1 : 0 },
     ])
   })
 

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { Journal } from '../../src/bits/state.ts'
-import { QemuVhost, type RamRegion } from '../../src/kernel/qemu/vhost-device.ts'
+import { QemuVhost } from '../../src/kernel/qemu/vhost-device.ts'
 import { VhostDevices } from '../../src/kernel/qemu/vhost-devices.ts'
+import type { RamRegion } from '../../src/kernel/qemu/vhost-update.ts'
 import { FakeVhost } from '../support/fake-vhost.ts'
 import { calls, LIOBN, LIOBN_64, type Pseries, pseries, RAM, WINDOW_64 } from '../support/pseries.ts'
 

@@ -27,6 +27,17 @@ describe('errata that a finding may be', () => {
     )
   })
 
+  it('are of the platform', () => {
+    const on = (platform: 'power' | 'x86') => knownErrata('qemu-7.2+linux-6.1', undefined, platform)
+    expect(on('x86')({ rule: 'stale-iotlb' })).toEqual(['VD1', 'VD2', 'VD3', 'VD5'])
+    expect(on('power')({ rule: 'stale-iotlb' })).toEqual(expect.arrayContaining(['B12', 'B8']))
+    expect(on('power')({ rule: 'stale-iotlb' })).not.toContain('VD1')
+    expect(on('x86')({ rule: STOPPED, layer: 'qemu' })).toEqual(['VD4'])
+    for (const platform of ['power', 'x86'] as const) {
+      expect(on(platform)({ rule: 'iotlb-mismatch' })).toEqual(['iotlb-perm-widening'])
+    }
+  })
+
   it('of a profile of QEMU that does not have it are not named', () => {
     expect(knownErrata('linux-6.12.95', 'qemu-2.6')({ rule: STOPPED, layer: 'qemu' })).not.toContain('Q9')
   })

@@ -44,7 +44,10 @@ describe('the description of an x86 guest', () => {
       { gpa: 0n, bytes: 0x8000_0000n, ua: 0x7f00_0000_0000n, owner: 'qemu', present: 1 },
       { gpa: 1n << 32n, bytes: 0x8000_0000n, ua: 0x7f00_8000_0000n },
     ])
-    expect(eventsOfLog(log, 'device.add')).toMatchObject([{ device: 'net0', unit: 'vtd0' }])
+    expect(eventsOfLog(log, 'device.add')).toMatchObject([
+      { device: 'net0', unit: 'vtd0' },
+      { device: 'vhost-net0', unit: 'vtd0' },
+    ])
   })
 
   it.each<[string, Omit<Q35Input, 'kind'>, string]>([

@@ -41,6 +41,8 @@ const PAGES_MAX = 2 ** 28
 /** A device as its driver knows it. */
 export interface GuestDevice {
   readonly name: string
+  /** What else records call it: what serves it in the kernel of the host. */
+  readonly otherNames: readonly string[]
   readonly source: number
   /** It has the ATS capability. */
   readonly offersAts: boolean
@@ -321,9 +323,11 @@ export class GuestIommu {
     }
   }
 
-  #record({ name, source }: GuestDevice, domain: number, hasAts: boolean): void {
+  #record({ name, otherNames, source }: GuestDevice, domain: number, hasAts: boolean): void {
     const { log, cause } = this.#stage
-    log.emit('domain.attach', cause, { device: name, source, domain, ats: hasAts ? 1 : 0 })
+    for (const device of [name, ...otherNames]) {
+      log.emit('domain.attach', cause, { device, source, domain, ats: hasAts ? 1 : 0 })
+    }
   }
 
   #own(gpa: bigint, bytes: bigint, owner: string): void {

@@ -6,33 +6,14 @@ import type { IommuChange, IommuListener } from '../../hw/iommu-listener.ts'
 import type { SpaprTceTable } from '../../hw/spapr-tce-table.ts'
 import { TCE_READ, TCE_WRITE } from '../../table/tce-entry.ts'
 import type { TceWindow } from '../../table/tce-window.ts'
-import type { IotlbSink } from '../ports.ts'
+import { sendUpdate, type UpdateParts } from './vhost-update.ts'
 
-const READ_WRITE = TCE_READ | TCE_WRITE
-
-/** Guest memory as vhost's memory table has it: a range of guest addresses at a user address. */
-export interface RamRegion {
-  readonly gpa: bigint
-  readonly bytes: bigint
-  readonly ua: bigint
-}
-
-export interface QemuVhostParts {
+export interface QemuVhostParts extends UpdateParts {
   readonly name: string
   readonly journal: Journal
   /** The bus that the device is on. */
   readonly space: DmaSpace
-  readonly ram: readonly RamRegion[]
-  readonly sink: IotlbSink
-  /** Erratum: what is asked for is looked at, and both permissions are given. */
-  readonly givesBoth: boolean
-  /** error_report. */
-  readonly print: (text: string) => void
 }
-
-/** The region that holds a guest address. */
-const regionAt = (ram: readonly RamRegion[], gpa: bigint): RamRegion | undefined =>
-  ram.find((r) => r.gpa <= gpa && gpa < r.gpa + r.bytes)
 
 /**
  * What QEMU does for a vhost device behind a vIOMMU of sPAPR: it hears of entries that are taken back, and has vhost
@@ -116,23 +97,9 @@ export class QemuVhost implements IommuListener {
 
   /** Sends the translation of an address that was found. */
   #update(iova: bigint): void {
-    const { space, ram, sink, print, givesBoth } = this.#parts
+    const { space } = this
     const mask = (1n << BigInt((space.window as TceWindow).pageShift)) - 1n
     const page = BigInt.asUintN(64, wordOf(space.gpaHi, space.gpaLo))
-    if (regionAt(ram, page + (iova & mask)) === undefined) return
-    const region = regionAt(ram, page)
-    if (region === undefined) {
-      print(`Fail to lookup the translated address ${page.toString(16)}`)
-      return
-    }
-    const left = region.gpa + region.bytes - page
-    const bytes = mask + 1n < left ? mask + 1n : left
-    const perm = givesBoth ? READ_WRITE : space.perm
-    if (sink.update(iova & ~mask, bytes, region.ua + page - region.gpa, perm) === 0) {
-      this.updates++
-      return
-    }
-    print('Fail to update device iotlb')
-    print('Fail to update device iotlb')
+    if (sendUpdate(this.#parts, { iova, mask, page, perm: space.perm })) this.updates++
   }
 }

@@ -4,8 +4,8 @@ import { Held } from '../../bits/held.ts'
 import type { Journal } from '../../bits/state.ts'
 import type { DriverQueue, HostCalls, IotlbMiss, IotlbSink } from '../ports.ts'
 import { isOk } from './qemu-process.ts'
-import type { RamRegion } from './vhost-device.ts'
 import type { VhostBackend } from './vhost-devices.ts'
+import type { RamRegion } from './vhost-update.ts'
 
 const DEVICE_PATH = '/dev/vhost-net'
 /** VIRTIO_F_VERSION_1 and VIRTIO_F_ACCESS_PLATFORM: the driver of a device behind an IOMMU has both. */

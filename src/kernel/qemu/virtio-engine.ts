@@ -11,7 +11,6 @@ import { DMA_READ } from '../../hw/edu-calls.ts'
 import { ACCESS, type Reach, RING_PART, type RingMemory } from '../../hw/virtio/ring-memory.ts'
 import { Segments } from '../../hw/virtio/segments.ts'
 import type { Stage } from '../../trace/stage.ts'
-import type { QemuVhost } from './vhost-device.ts'
 
 const DMA = rulesOf(DMA_READ)
 const RULE_OF_REACH: Readonly<Record<Reach, number>> = {
@@ -58,7 +57,8 @@ export interface VhostMoverParts {
   readonly stage: Stage
   /** Interned name of the device. */
   readonly device: number
-  readonly vhost: QemuVhost
+  /** Counts the UPDATEs that it has taken. */
+  readonly vhost: { readonly updates: number; readonly isStarted: boolean }
   /** Memory of the guest as the vhost device reaches it. */
   readonly memory: () => RingMemory | undefined
   /** QEMU's main loop comes to run: the device waits. */

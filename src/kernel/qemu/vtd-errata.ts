@@ -68,14 +68,15 @@ export const VTD_ERRATA = declareErrata([
   {
     id: 'VD5',
     title: 'a flush of pages begins at its address as given',
-    kind: 'quirk',
+    kind: 'defect',
     family: 'qemu',
     versions: [{ since: '3.0' }],
     wrong:
-      'A page-selective flush of 2^AM pages reaches listeners as that many pages from the given address on, also where that is no multiple of them.',
+      'A page-selective flush of 2^AM pages reaches listeners as that many pages from the given address on, also where that is no multiple of them: pages before it in their block are not told.',
     right: 'The address is aligned down to the number of pages.',
     source: `QEMU 7.2 ${VTD}, vtd_iotlb_page_invalidate_notify`,
     evidence: 'source',
     scenario: 'scenarios/errata/vd5-unaligned-flush.yaml',
+    finding: 'stale-iotlb',
   },
 ])

@@ -16,20 +16,20 @@ import { hcallHandlers } from '../../kernel/qemu/hcall-handlers.ts'
 import { rtasHandlers } from '../../kernel/qemu/rtas-handlers.ts'
 import { SpaprHcalls } from '../../kernel/qemu/spapr-hcalls.ts'
 import { SpaprRtas } from '../../kernel/qemu/spapr-rtas.ts'
-import type { RamRegion } from '../../kernel/qemu/vhost-device.ts'
+import type { RamRegion } from '../../kernel/qemu/vhost-update.ts'
 import { GuestMemory } from '../../memory/guest-memory.ts'
 import { Host } from '../../memory/host.ts'
 import { memHandlers } from '../../memory/mem-handlers.ts'
 import { procHandlers } from '../../memory/proc-handlers.ts'
 import { ProcessTable } from '../../memory/process.ts'
 import { Machine, type MachineOptions } from '../machine.ts'
+import { createVirtio, QEMU } from '../qemu-virtio.ts'
 import { ERRATA } from '../registry.ts'
 import { tickHandler } from '../tick-handler.ts'
 import type { VirtioDevices } from '../virtio-wiring.ts'
 import { windowCounter } from '../window-counter.ts'
 import type { PhbDescription, PseriesDescription } from './description.ts'
 import { createGuestKernel } from './guest-wiring.ts'
-import { createVirtio, QEMU } from './virtio-wiring.ts'
 
 const TCE_BYTES = 8n
 /** IOMMU pages of a machine without a hypervisor have 4 KiB. */
@@ -148,7 +148,8 @@ export function createPseries(description: PseriesDescription, options: MachineO
   const { stage, profile } = machine
   const { processes, guest, ram } = createMemory(machine, description)
   const life = new Life(stage, machine.journal)
-  const { virtio, handlers } = createVirtio(machine, description, { life, processes, ram })
+  const hasVhost = description.phbs.some((phb) => phb.virtio.some((d) => d.hasVhost))
+  const { virtio, handlers } = createVirtio(machine, { life, processes, ram, hasVhost })
   const { liobns, clock, devices, phbs } = createBuses(machine, description, guest, life, virtio)
   const hcalls = new SpaprHcalls({ stage, life, profile, liobns, memory: guest })
   const rtas = new SpaprRtas({ stage, life, profile, liobns, phbs })
@@ -166,8 +167,8 @@ export function createPseries(description: PseriesDescription, options: MachineO
     ...handlers,
     ...memHandlers(processes, guest),
     ...procHandlers(processes),
-    tickHandler(machine, clock, [...devices.values(), virtio.vhosts]),
+    tickHandler(machine, clock, [...devices.values(), virtio]),
   ])
-  virtio.vhosts.open()
+  virtio.open()
   return machine
 }

@@ -1,20 +1,24 @@
+import type { CallHandler } from '../../bits/answer.ts'
 import { gpa as gpaFrom, ua as uaFrom } from '../../bits/brand.ts'
 import { Clock } from '../../bits/clock.ts'
 import { resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
 import { Cells, keyOf } from '../../bits/state.ts'
 import { U64_MAX } from '../../bits/u64.ts'
+import { deviceHandlers } from '../../hw/device-handlers.ts'
 import { Life } from '../../hw/life.ts'
 import { VtdUnit } from '../../hw/vtd/vtd-unit.ts'
-import { GuestIommu } from '../../kernel/intel-iommu/guest-iommu.ts'
+import { type GuestDevice, GuestIommu } from '../../kernel/intel-iommu/guest-iommu.ts'
 import { iommuHandlers } from '../../kernel/intel-iommu/handlers.ts'
 import { VtdNotifier } from '../../kernel/qemu/vtd-notifier.ts'
+import { VtdVhost } from '../../kernel/qemu/vtd-vhost.ts'
 import { GuestMemory } from '../../memory/guest-memory.ts'
 import { Host } from '../../memory/host.ts'
 import { memHandlers } from '../../memory/mem-handlers.ts'
 import { procHandlers } from '../../memory/proc-handlers.ts'
 import { ProcessTable } from '../../memory/process.ts'
 import { Machine, type MachineOptions } from '../machine.ts'
+import { createVirtio, QEMU } from '../qemu-virtio.ts'
 import { ERRATA } from '../registry.ts'
 import { tickHandler } from '../tick-handler.ts'
 import { Q35_DEFAULTS, type Q35Description, ramSlots, sourceOf } from './description.ts'
@@ -38,8 +42,8 @@ function createMemory(machine: Machine, { ramBytes }: Q35Description) {
     maxBytes: CONTENTS_BYTES_MAX,
   })
   const processes = new ProcessTable(host)
-  const qemu = processes.spawn('qemu', { memlockBytes: U64_MAX, hasIpcLock: false })
-  machine.actAs = (name = 'qemu') => {
+  const qemu = processes.spawn(QEMU, { memlockBytes: U64_MAX, hasIpcLock: false })
+  machine.actAs = (name = QEMU) => {
     processes.actor = name
   }
   const access = { read: true, write: true, fixed: true, noreplace: false }
@@ -62,22 +66,13 @@ function createMemory(machine: Machine, { ramBytes }: Q35Description) {
   return { processes, guest }
 }
 
-/**
- * Wires an x86 machine: the host and QEMU's process with the guest's memory, a VT-d unit with QEMU's notifiers behind it,
- * and the guest's driver of the unit.
- *
- * @throws IommulatorError ERR_MACHINE where the parts do not fit together, ERR_PROFILE for an unknown profile
- */
-export function createQ35(description: Q35Description, options: MachineOptions = {}): Machine {
-  const machine = new Machine(description, resolveProfile(ERRATA, description.profile), options)
+/** The unit of a description with QEMU's notifiers behind it. */
+function createUnit(machine: Machine, { iommu }: Q35Description, memory: GuestMemory, life: Life) {
   const { stage, journal, profile } = machine
-  const { processes, guest } = createMemory(machine, description)
-  const life = new Life(stage, journal)
-  const { iommu, tables } = description
   const unit = new VtdUnit(
     {
       name: iommu.name,
-      memory: guest,
+      memory,
       addressBits: iommu.awBits,
       hostAddressBits: iommu.awBits,
       hasDeviceTlb: iommu.deviceIotlb,
@@ -86,32 +81,72 @@ export function createQ35(description: Q35Description, options: MachineOptions =
     },
     { stage, journal, life },
   )
-  const notifier = new VtdNotifier(unit, { stage, journal, life, profile })
-  const devices = description.virtio.map((d) => {
-    machine.log.emit('device.add', null, { device: d.name, unit: iommu.name, mask: U64_MAX })
+  return { unit, notifier: new VtdNotifier(unit, { stage, journal, life, profile }) }
+}
+
+/** A call whose answer has what QEMU printed on the way. */
+const withPrinted = ({ decl, run }: CallHandler, takePrinted: () => readonly string[]): CallHandler => ({
+  decl,
+  run(args) {
+    const answer = run(args)
+    const printed = takePrinted()
+    return printed.length === 0 ? answer : { ...answer, warnings: [...answer.warnings, ...printed] }
+  },
+})
+
+/**
+ * Wires an x86 machine: the host with vhost, QEMU's process with the guest's memory, a VT-d unit with QEMU's notifiers
+ * behind it, network devices whose bytes vhost moves, and the guest's drivers of unit and devices.
+ *
+ * @throws IommulatorError ERR_MACHINE where the parts do not fit together, ERR_PROFILE for an unknown profile
+ */
+export function createQ35(description: Q35Description, options: MachineOptions = {}): Machine {
+  const machine = new Machine(description, resolveProfile(ERRATA, description.profile), options)
+  const { stage, journal, profile } = machine
+  const { processes, guest } = createMemory(machine, description)
+  const life = new Life(stage, journal)
+  const { unit, notifier } = createUnit(machine, description, guest, life)
+  const ram = ramSlots(description.ramBytes).map(({ gpa, bytes, offset }) => ({
+    gpa,
+    bytes,
+    ua: GUEST_UA + offset,
+  }))
+  const hasVhost = description.virtio.length > 0
+  const { virtio, handlers, print, takePrinted } = createVirtio(machine, { life, processes, ram, hasVhost })
+  const devices = description.virtio.map((d): GuestDevice => {
+    const { name } = d
     const source = sourceOf(d)
-    const device = notifier.addDevice({ name: d.name, source, followsAts: true })
-    return {
-      name: d.name,
-      source,
-      offersAts: d.hasAts,
-      setAts: (on: boolean) => notifier.setAts(device, on),
-    }
+    const otherNames: string[] = []
+    machine.log.emit('device.add', null, { device: name, unit: unit.options.name, mask: U64_MAX })
+    const device = notifier.addDevice({ name, source, followsAts: true })
+    virtio.addVhost(unit.options.name, name, (backend) => {
+      const givesBoth = profile.has('iotlb-perm-widening')
+      const served = new VtdVhost({
+        ...{ name, journal, life, unit, notifier, device, backend },
+        ...{ ram, givesBoth, print },
+      })
+      const own = {
+        open: () => backend.open(),
+        opened: (kernelName: string) => otherNames.push(kernelName),
+        elapse: () => served.elapse(),
+      }
+      return { vhost: served, device: served, own }
+    })
+    const setAts = (on: boolean) => notifier.setAts(device, on)
+    return { name, otherNames, source, offersAts: d.hasAts, setAts }
   })
-  const driver = new GuestIommu(
-    {
-      unit,
-      isCaching: iommu.cachingMode,
-      area: { first: Number(tables.gpa >> 12n), pages: Number(tables.bytes >> 12n) },
-      devices,
-    },
-    { stage, journal },
-  )
+  const { tables } = description
+  const area = { first: Number(tables.gpa >> 12n), pages: Number(tables.bytes >> 12n) }
+  const isCaching = description.iommu.cachingMode
+  const driver = new GuestIommu({ unit, isCaching, area, devices }, { stage, journal })
   machine.register([
-    ...iommuHandlers(driver, { stage, life }),
+    ...iommuHandlers(driver, { stage, life }).map((handler) => withPrinted(handler, takePrinted)),
+    ...handlers,
+    ...deviceHandlers({ devices: virtio.masters, stage, life }),
     ...memHandlers(processes, guest),
     ...procHandlers(processes),
-    tickHandler(machine, new Clock(new Cells(journal, keyOf('clock'))), []),
+    tickHandler(machine, new Clock(new Cells(journal, keyOf('clock'))), [virtio]),
   ])
+  virtio.open()
   return machine
 }

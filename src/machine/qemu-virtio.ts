@@ -1,37 +1,43 @@
-import { answerOf, type CallHandler } from '../../bits/answer.ts'
-import { rulesOf } from '../../bits/call.ts'
-import type { Life } from '../../hw/life.ts'
-import { FileTable, type FileTarget } from '../../kernel/files.ts'
-import { virtioHandlers } from '../../kernel/guest/virtio-handlers.ts'
-import type { HostCalls } from '../../kernel/ports.ts'
-import type { RamRegion } from '../../kernel/qemu/vhost-device.ts'
-import { OPEN } from '../../kernel/vfio/calls.ts'
-import { vhostHandlers } from '../../kernel/vhost/handlers.ts'
-import { Vhost } from '../../kernel/vhost/vhost.ts'
-import type { Process, ProcessTable } from '../../memory/process.ts'
-import type { Machine } from '../machine.ts'
-import { VirtioDevices } from '../virtio-wiring.ts'
-import type { PseriesDescription } from './description.ts'
+import { answerOf, type CallHandler } from '../bits/answer.ts'
+import { rulesOf } from '../bits/call.ts'
+import type { Life } from '../hw/life.ts'
+import { FileTable, type FileTarget } from '../kernel/files.ts'
+import { virtioHandlers } from '../kernel/guest/virtio-handlers.ts'
+import type { HostCalls } from '../kernel/ports.ts'
+import type { RamRegion } from '../kernel/qemu/vhost-update.ts'
+import { OPEN } from '../kernel/vfio/calls.ts'
+import { vhostHandlers } from '../kernel/vhost/handlers.ts'
+import { Vhost } from '../kernel/vhost/vhost.ts'
+import type { Process, ProcessTable } from '../memory/process.ts'
+import type { Machine } from './machine.ts'
+import { VirtioDevices } from './virtio-wiring.ts'
 
 /** The process that is QEMU. */
 export const QEMU = 'qemu'
 const OPENED = rulesOf(OPEN).done
 
 interface VirtioBelow {
+  /** Whether a device of the machine has vhost. */
+  readonly hasVhost: boolean
   readonly life: Life
   readonly processes: ProcessTable
   readonly ram: readonly RamRegion[]
+}
+
+interface QemuVirtio {
+  readonly virtio: VirtioDevices
+  readonly handlers: readonly CallHandler[]
+  /** error_report. */
+  readonly print: (text: string) => void
+  /** What was printed since it was asked last. */
+  readonly takePrinted: () => readonly string[]
 }
 
 /**
  * QEMU's virtio devices, and their drivers in the guest. Of the kernel below, vhost is there for them, and only where the
  * machine has such a device.
  */
-export function createVirtio(
-  machine: Machine,
-  description: PseriesDescription,
-  { life, processes, ram }: VirtioBelow,
-): { readonly virtio: VirtioDevices; readonly handlers: readonly CallHandler[] } {
+export function createVirtio(machine: Machine, { life, processes, ram, hasVhost }: VirtioBelow): QemuVirtio {
   const { stage, journal, profile } = machine
   const files = new FileTable(journal)
   const causeOf = () => (stage.cause < 0 ? null : stage.cause)
@@ -46,6 +52,10 @@ export function createVirtio(
     const target = files.targetAt(args['path'] as string) as FileTarget
     return answerOf(OPEN, OPENED, { outputs: { fd: BigInt(files.open(QEMU, target).fd) } })
   }
+  const print = (text: string): void => {
+    printed.push(text)
+    stage.log.emit('warning', causeOf(), { layer: QEMU, text })
+  }
   const virtio = new VirtioDevices({
     machine,
     profile,
@@ -54,14 +64,10 @@ export function createVirtio(
     call,
     mm: (processes.get(QEMU) as Process).mm,
     ram,
-    print: (text) => {
-      printed.push(text)
-      stage.log.emit('warning', causeOf(), { layer: QEMU, text })
-    },
+    print,
     takePrinted,
     onUnknown: (what) => stage.log.emit('unmodelled', causeOf(), { what, line: stage.line }),
   })
-  const hasVhost = description.phbs.some((phb) => phb.virtio.some((d) => d.hasVhost))
   const vhost = hasVhost ? vhostHandlers(new Vhost({ processes, files, profile })) : []
   const drivers = virtioHandlers({
     stage,
@@ -70,5 +76,5 @@ export function createVirtio(
     absent: () => undefined,
     finish: (answer) => ({ ...answer, warnings: [...answer.warnings, ...takePrinted()] }),
   })
-  return { virtio, handlers: [...vhost, ...drivers] }
+  return { virtio, handlers: [...vhost, ...drivers], print, takePrinted }
 }

@@ -1,0 +1,94 @@
+import { Held } from '../../bits/held.ts'
+import type { Journal } from '../../bits/state.ts'
+import { hiOf, loOf } from '../../bits/u64.ts'
+import type { Life } from '../../hw/life.ts'
+import { VTD_PAGE_SHIFT, type VtdUnit } from '../../hw/vtd/vtd-unit.ts'
+import type { DriverQueue, IotlbSink, VirtioDevicePort } from '../ports.ts'
+import type { VhostBackend } from './vhost-devices.ts'
+import { sendUpdate, type UpdateParts } from './vhost-update.ts'
+import type { UnmapListener, VtdDevice, VtdNotifier } from './vtd-notifier.ts'
+
+const READ = 1
+/** Queues of a network device. */
+const QUEUES = [0, 1] as const
+/** Interrupts: no translation is asked for there, and no memory answers. */
+const INTERRUPTS_FIRST = 0xfee0_0000n
+const INTERRUPTS_END = 0xfef0_0000n
+
+export interface VtdVhostParts extends Omit<UpdateParts, 'sink'> {
+  readonly name: string
+  readonly journal: Journal
+  readonly life: Life
+  readonly unit: VtdUnit
+  readonly notifier: VtdNotifier
+  readonly device: VtdDevice
+  readonly backend: VhostBackend & IotlbSink
+}
+
+/**
+ * What QEMU does for a vhost device behind intel-iommu: it has vhost forget what its notifiers are told of, and
+ * translates what vhost misses. (QEMU 7.2 hw/virtio/vhost.c, vhost_dev_start, vhost_iommu_unmap_notify,
+ * vhost_device_iotlb_miss)
+ */
+export class VtdVhost implements UnmapListener, VirtioDevicePort {
+  /** UPDATEs that vhost has taken since the device was made. */
+  updates = 0
+  readonly #parts: VtdVhostParts
+  readonly #isStarted: Held<boolean>
+
+  constructor(parts: VtdVhostParts) {
+    this.#parts = parts
+    this.#isStarted = new Held<boolean>(parts.journal, `vhost ${parts.name}`, false, Number)
+  }
+
+  get isStarted(): boolean {
+    return this.#isStarted.value
+  }
+
+  /** The driver is ready. QEMU ends where the vIOMMU takes no listener. */
+  start(queues: readonly DriverQueue[]): void {
+    const { backend, notifier, device, life } = this.#parts
+    backend.start(queues, () => notifier.start(device, this))
+    if (life.isDead) return
+    this.#isStarted.set(true)
+    // A queue that is not laid out has its rings at 0.
+    for (const index of QUEUES) this.#answer(queues.find((q) => q.index === index)?.used ?? 0n, true)
+    backend.connect(queues)
+  }
+
+  stop(queues: readonly DriverQueue[]): void {
+    const { backend, notifier, device } = this.#parts
+    backend.stop(queues, () => notifier.stop(device, this))
+    this.#isStarted.set(false)
+  }
+
+  kick(index: number): void {
+    this.#parts.backend.kick(index)
+  }
+
+  unmapped(iova: bigint, last: bigint): void {
+    const { backend, print } = this.#parts
+    if (backend.invalidate(iova, last - iova + 1n) === 0) return
+    print('Fail to update device iotlb')
+    print('Fail to invalidate device iotlb')
+  }
+
+  /** QEMU's main loop comes to run: it answers all that vhost waits for. */
+  elapse(): void {
+    if (!this.isStarted) return
+    const { backend } = this.#parts
+    for (let miss = backend.nextMiss(); miss !== undefined; miss = backend.nextMiss()) {
+      this.#answer(miss.iova, miss.access !== READ)
+    }
+  }
+
+  #answer(iova: bigint, isWrite: boolean): void {
+    const { unit, device, backend, ...parts } = this.#parts
+    if (iova >= INTERRUPTS_FIRST && iova < INTERRUPTS_END) return
+    if (unit.translate(device.options.source, hiOf(iova), loOf(iova), isWrite) !== 0) return
+    const { target, pages, perm } = unit.tables
+    const mask = (BigInt(pages) << BigInt(VTD_PAGE_SHIFT)) - 1n
+    const page = BigInt(target - (target % pages)) << BigInt(VTD_PAGE_SHIFT)
+    if (sendUpdate({ ...parts, sink: backend }, { iova, mask, page, perm })) this.updates++
+  }
+}
