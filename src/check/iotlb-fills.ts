@@ -5,7 +5,6 @@ import { INFERRED, LIVE, NO_RECORD, UNKNOWN } from './lives.ts'
 import { memoryPageOf, NO_PAGE } from './tce-value.ts'
 import { firstPageOf, type VhostShadow } from './vhost-shadow.ts'
 import type { WindowShadow } from './window-shadow.ts'
-import { directionText } from './words.ts'
 
 /** Why a map is wrong from the start. */
 interface Mismatch {
@@ -13,8 +12,6 @@ interface Mismatch {
   /** Record of what the IOMMU says, or NO_RECORD. */
   readonly by: number
   readonly isInferred: boolean
-  /** Only that the device may do more: whoever answers misses so does it for every page of these permissions. */
-  readonly isWider?: boolean
 }
 
 /** Part of a window that a record sets to one kind of value. */
@@ -37,7 +34,7 @@ export class IotlbFills {
     this.#vhost = vhost
   }
 
-  /** What is wrong with a map that enters; nothing where it is right, `unknown` where records do not say. */
+  /** What is wrong with a map that enters, which learns what the IOMMU permits; nothing where it is right, `unknown` where records do not say. */
   judge(log: RecordLog, iotlb: IotlbShadow, map: IotlbMap): Mismatch | 'unknown' | undefined {
     const domain = this.#vhost.domainOf(iotlb)
     return domain === undefined ? this.#judgeWindow(log, iotlb, map) : judgeDomain(domain, map)
@@ -45,7 +42,7 @@ export class IotlbFills {
 
   /** Whether entries that a `tce.set` record gives a value say what a map says of them. */
   isAsSet(log: RecordLog, seq: number, map: IotlbMap, { window, first, end, perm }: SetEntries): boolean {
-    if (Number.isNaN(map.memoryPage) || (map.perm & ~perm) !== 0) return false
+    if (Number.isNaN(map.memoryPage) || (map.granted & ~perm) !== 0) return false
     const start = firstPageOf(window)
     const from = Math.max(first, Math.floor((map.firstPage - start) / window.units))
     const to = Math.min(end - 1, Math.floor((map.lastPage - start) / window.units))
@@ -61,7 +58,7 @@ export class IotlbFills {
     const end = Math.min(map.lastPage, map.firstPage + COMPARED_MAX - 1)
     for (let page = map.firstPage; page <= end; page++) {
       if (!domain.find(page)) continue
-      if (domain.memoryPage !== memoryOf(map, page) || (map.perm & ~domain.perm) !== 0) return false
+      if (domain.memoryPage !== memoryOf(map, page) || (map.granted & ~domain.perm) !== 0) return false
     }
     return true
   }
@@ -81,7 +78,7 @@ export class IotlbFills {
     if (page !== memoryOf(map, start + entry * window.units)) {
       return { text: 'the table leads to other memory', by: begun, isInferred }
     }
-    return widened(map, state & TCE_PERM, begun, isInferred)
+    return noteGranted(map, state & TCE_PERM, begun, isInferred)
   }
 }
 
@@ -94,13 +91,14 @@ function judgeDomain(domain: DomainShadow, map: IotlbMap): Mismatch | 'unknown' 
   if (domain.memoryPage !== map.memoryPage) {
     return { text: 'the page tables lead to other memory', by: domain.by, isInferred: !domain.isComplete }
   }
-  return widened(map, domain.perm, domain.by, !domain.isComplete)
+  return noteGranted(map, domain.perm, domain.by, !domain.isComplete)
 }
 
-function widened(map: IotlbMap, perm: number, by: number, isInferred: boolean): Mismatch | undefined {
-  if ((map.perm & ~perm) === 0) return undefined
-  const text = `the device may ${directionText(perm)} there, and its IOTLB lets it ${directionText(map.perm)}`
-  return { text, by, isInferred, isWider: true }
+/** A map may say more than the IOMMU permits: that is judged where a device makes use of it. */
+function noteGranted(map: IotlbMap, perm: number, by: number, isInferred: boolean): undefined {
+  map.granted = perm
+  map.grantedBy = by
+  map.isGrantInferred = isInferred
 }
 
 /** Page of memory that a map has behind a bus page; of an IOMMU page that begins before the map, the page of its beginning. */

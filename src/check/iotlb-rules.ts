@@ -17,7 +17,7 @@ export const IOTLB_RULES = declareRules([
     id: 'iotlb-mismatch',
     title: 'A vhost IOTLB is given what the IOMMU does not translate',
     promise:
-      'A map that enters a vhost IOTLB leads where the IOMMU leads at that moment, and permits no more.',
+      'A map that enters a vhost IOTLB leads where the IOMMU leads at that moment, and lets the device do no more.',
     advice:
       'Who answers a miss must pass on the permissions of the entry, not those that make the access succeed, and must not answer from a copy that is older than the table.',
     needs: ['iotlb.fill', ['tce.set', 'domain.map']],

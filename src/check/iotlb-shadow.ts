@@ -32,6 +32,10 @@ export interface IotlbMap {
   /** Record that took the translation away, or gave it another meaning; and the flush or return that ended the change. */
   changed: number
   over: number
+  /** What the IOMMU permitted when it came, and the record of that; as `perm` where nobody knows better. */
+  granted: number
+  grantedBy: number
+  isGrantInferred: boolean
   /** The change rests on what a log does not show. */
   isInferred: boolean
 }
@@ -98,6 +102,9 @@ export class IotlbShadow {
       state: MAP.FRESH,
       changed: NO_RECORD,
       over: NO_RECORD,
+      granted: log.slot(seq, FILL.perm) & 3,
+      grantedBy: NO_RECORD,
+      isGrantInferred: false,
       isInferred: false,
     }
     this.maps.set(map.number, map)

@@ -1,29 +1,25 @@
-import { NO_VALUE } from '../bits/range-map.ts'
 import { hex } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
-import { callsAbove, isFree } from './describe.ts'
 import { because } from './evidence.ts'
 import { IotlbFills } from './iotlb-fills.ts'
 import { type IotlbMap, type IotlbShadow, MAP } from './iotlb-shadow.ts'
+import { IotlbUses } from './iotlb-uses.ts'
 import { type CheckerOptions, ListedChecker } from './listed-checker.ts'
 import { NO_RECORD } from './lives.ts'
 import type { RuleId } from './rules.ts'
 import { StaleRanges } from './stale-ranges.ts'
 import { busPages, firstPageOf, VhostShadow, wordAt } from './vhost-shadow.ts'
-import { counted } from './words.ts'
 
 const STALE = 'stale-iotlb'
 const MISMATCH = 'iotlb-mismatch'
 const METADATA = 'stale-metadata'
 const DROP = slotMap('iotlb.drop')
 const EVICT = slotMap('iotlb.evict')
-const USE = slotMap('iotlb.use')
 const FLUSH = slotMap('domain.flush')
 const DOMAIN_MAP = slotMap('domain.map')
 const DOMAIN_UNMAP = slotMap('domain.unmap')
 const ENTER = slotMap('call.enter')
-const USED = 1
 const SCOPE = { ALL: 1, DOMAIN: 2, PAGES: 3, DEVICE_TLB: 4, CONTEXT: 5 } as const
 const HOW_UNKNOWN = 2
 
@@ -38,7 +34,7 @@ interface ChangedMap {
  * A map is stale when what it says was changed in the IOMMU and that change is over: of a TCE window, when the call that
  * changed the entry has returned; of a VT-d domain, when a flush that covers it has completed (for a device with ATS, one
  * of its own TLB). It is found then, and again where the device reaches memory through it. What a map says and the IOMMU
- * says again is right again.
+ * says again is right again. A map with more rights than the IOMMU gives is found where the device makes use of them.
  */
 export class StaleIotlb extends ListedChecker {
   readonly rules: readonly RuleId[] = [STALE, MISMATCH, METADATA]
@@ -59,6 +55,7 @@ export class StaleIotlb extends ListedChecker {
   readonly #vhost: VhostShadow
   readonly #fills: IotlbFills
   readonly #held: StaleRanges
+  readonly #used: IotlbUses
   // Maps that changed, until the change is over; those of windows and those of domains.
   #changed: ChangedMap[] = []
   #flushed: ChangedMap[] = []
@@ -69,6 +66,8 @@ export class StaleIotlb extends ListedChecker {
     this.#vhost = new VhostShadow(options.windows)
     this.#fills = new IotlbFills(this.#vhost)
     this.#held = new StaleRanges(this.list, this.#vhost)
+    const { windows } = options
+    this.#used = new IotlbUses({ list: this.list, vhost: this.#vhost, held: this.#held, windows })
   }
 
   see(log: RecordLog, seq: number): void {
@@ -77,8 +76,10 @@ export class StaleIotlb extends ListedChecker {
       if (kind !== KIND['tce.set'] && kind !== KIND['call.return']) this.#vhost.see(log, seq)
       return
     }
-    if (kind === KIND['iotlb.use']) this.#use(log, seq)
-    else if (kind === KIND['tce.set']) this.#set(log, seq)
+    if (kind === KIND['iotlb.use']) {
+      const iotlb = this.#iotlbOf(log, seq)
+      if (iotlb !== undefined) this.#used.see(log, seq, iotlb)
+    } else if (kind === KIND['tce.set']) this.#set(log, seq)
     else if (kind === KIND['call.return']) {
       if (this.#changed.length > 0) this.#returned(log, seq)
     } else if (kind === KIND['iotlb.fill']) this.#fill(log, seq)
@@ -117,9 +118,7 @@ export class StaleIotlb extends ListedChecker {
       this.list.skipped++
       return
     }
-    const key = wrong.isWider
-      ? { rule: MISMATCH, window: iotlb.number, entry: NO_RECORD, by: map.perm, ended: NO_RECORD }
-      : { rule: MISMATCH, window: iotlb.number, entry: map.number, by: seq, ended: wrong.by }
+    const key = { rule: MISMATCH, window: iotlb.number, entry: map.number, by: seq, ended: wrong.by }
     if (this.list.again(key)) return
     const message = `${log.names.word(iotlb.device) || 'a vhost device'} is given bus address ${hex(map.iova)}: ${wrong.text}`
     const chain = because(this.scene(log), wrong.by, seq)
@@ -160,7 +159,7 @@ export class StaleIotlb extends ListedChecker {
         else if (perm === 0) this.#change(iotlb, map, seq, how !== 0)
         else {
           const same = this.#fills.isAsSet(log, seq, map, { window, first, end, perm })
-          if (same) this.#restore(log, seq, map)
+          if (same) this.#restore(log, seq, map, perm)
           else this.#change(iotlb, map, seq, how !== 0)
         }
       }
@@ -188,10 +187,11 @@ export class StaleIotlb extends ListedChecker {
   }
 
   /** The IOMMU says again what the map says. */
-  #restore(log: RecordLog, seq: number, map: IotlbMap): void {
+  #restore(log: RecordLog, seq: number, map: IotlbMap, perm: number): void {
     if (map.state === MAP.STALE) this.#held.dropped(log, seq, map, 'right again')
     map.state = MAP.FRESH
     map.changed = NO_RECORD
+    map.granted |= perm
   }
 
   /** What changed in a call that returns, or in none. @param seq its return, NO_RECORD at the end of the run */
@@ -221,7 +221,8 @@ export class StaleIotlb extends ListedChecker {
     const domain = this.#vhost.domain(number)
     for (const { iotlb } of this.#vhost.ofDomain(number)) {
       for (const map of iotlb.touching(firstPage, firstPage + pages - 1)) {
-        if (this.#fills.isAsDomain(domain, map)) this.#restore(log, seq, map)
+        if (this.#fills.isAsDomain(domain, map))
+          this.#restore(log, seq, map, log.slot(seq, DOMAIN_MAP.perm) & 3)
         else this.#change(iotlb, map, seq, log.slot(seq, DOMAIN_MAP.how) !== 0)
       }
     }
@@ -285,81 +286,4 @@ export class StaleIotlb extends ListedChecker {
     }
     for (const [iotlb, maps] of byIotlb) this.#held.add(this.scene(log), { iotlb, maps, seq, when })
   }
-
-  #use(log: RecordLog, seq: number): void {
-    const iotlb = this.#iotlbOf(log, seq)
-    if (iotlb === undefined) return
-    const map = iotlb.maps.get(log.slot(seq, USE.map) >>> 0)
-    const iova = wordAt(log, seq, USE.iova)
-    const bytes = log.slot(seq, USE.bytes) >>> 0
-    if (map === undefined || iova < map.iova || iova + BigInt(bytes) - 1n > map.last) {
-      this.#astray(log, seq, iotlb, map)
-    }
-    if (map?.state === MAP.STALE) this.#usedStale(log, seq, iotlb, map)
-  }
-
-  #astray(log: RecordLog, seq: number, iotlb: IotlbShadow, map: IotlbMap | undefined): void {
-    const number = log.slot(seq, USE.map) >>> 0
-    const by = map?.filled ?? NO_RECORD
-    const key = {
-      rule: METADATA,
-      window: iotlb.number,
-      entry: number,
-      by,
-      ended: NO_RECORD,
-      outcome: log.slot(seq, USE.part),
-    }
-    if (this.list.again(key)) return
-    const where = hex(wordAt(log, seq, USE.iova))
-    const why =
-      map === undefined
-        ? `map ${number}, which its IOTLB does not have any more`
-        : `map ${number}, which ends at ${hex(map.last)} and begins at ${hex(map.iova)}`
-    const does = log.slot(seq, USE.write) === 1 ? 'writes' : 'reads'
-    const message =
-      `${log.names.word(iotlb.device) || 'a vhost device'} ${does} ${counted(log.slot(seq, USE.bytes) >>> 0, 'byte')} ` +
-      `at bus address ${where} through a pointer of ${why}`
-    this.list.add({ rule: METADATA, message, because: because(this.scene(log), by, seq), inferred: false })
-  }
-
-  #usedStale(log: RecordLog, seq: number, iotlb: IotlbShadow, map: IotlbMap): void {
-    this.#held.used(map)
-    const key = {
-      rule: STALE,
-      window: iotlb.number,
-      entry: map.number,
-      by: map.filled,
-      ended: map.changed,
-      outcome: USED,
-    }
-    if (this.list.again(key)) return
-    const iova = wordAt(log, seq, USE.iova)
-    const isWrite = log.slot(seq, USE.write) === 1
-    const memory =
-      map.gpa === undefined
-        ? `user address ${hex(map.ua + (iova - map.iova))}`
-        : `memory ${hex(map.gpa + (iova - map.iova))}`
-    const owners = [...this.#vhost.ownersOf(map).keys()]
-      .filter((owner) => owner !== NO_VALUE)
-      .map((owner) => log.names.word(owner))
-      .filter((owner) => !isFree(owner))
-    const whose = owners.length === 0 ? '' : ` of ${owners.join(' and ')}`
-    const bytes = counted(log.slot(seq, USE.bytes) >>> 0, 'byte')
-    const again = this.#held.heirOf(iotlb, map)
-    const message =
-      `${log.names.word(iotlb.device) || 'a vhost device'} ${isWrite ? 'wrote' : 'read'} ${bytes} ${isWrite ? 'to' : 'of'} ` +
-      `${memory}${whose} through bus address ${hex(iova)}, which ${whoChanged(log, map.changed)} ` +
-      `${this.#held.agoText(log, map.changed, seq)} before` +
-      (again === undefined ? '' : `; the same memory is bus address ${hex(again.iova)} by now`)
-    const chain = because(this.scene(log), map.filled, map.changed, map.over, again?.filled ?? NO_RECORD, seq)
-    this.list.add({ rule: STALE, message, because: chain, inferred: map.isInferred })
-  }
-}
-
-/** `H_STUFF_TCE took away`, or what else the record of a change says. */
-function whoChanged(log: RecordLog, changed: number): string {
-  if (!log.has(changed)) return 'was taken away'
-  const [call] = callsAbove(log, changed)
-  const who = call === undefined ? undefined : log.names.word(log.slot(call, ENTER.call))
-  return who === undefined ? 'was taken away' : `${who} took away`
 }
