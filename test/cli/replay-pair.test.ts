@@ -22,7 +22,7 @@ describe('replay of two logs', () => {
     const [one, other] = [await run(['replay', ...LAZY]), await run(['replay', ...[...LAZY].reverse()])]
     expect(one.out).toBe(other.out)
     expect(one).toMatchObject({ code: 1, err: '' })
-    expect(one.out).toContain('recordings/vtd/vh-x86-lazy.trace.xz replayed as qemu-7.2')
+    expect(one.out).toContain('recordings/vtd/vh-x86-lazy.trace.xz replayed as qemu-7.2.22')
   })
 
   it('is clean where nothing is wrong; one may be packed, and one come from standard input', async () => {

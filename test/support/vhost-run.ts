@@ -169,8 +169,8 @@ export class VhostRun {
     return bytesOf(this.messages.map((line) => `${line}\n`).join(''))
   }
 
-  replay(): ReplayResult {
-    const replay = new JoinedReplay({ source: 'run' })
+  replay(profile?: string): ReplayResult {
+    const replay = new JoinedReplay({ source: 'run', ...(profile !== undefined && { profile }) })
     replay.trace(this.traceBytes)
     replay.messages(this.messageBytes)
     return replay.end()

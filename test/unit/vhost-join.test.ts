@@ -3,9 +3,9 @@ import { resolveProfile } from '../../src/bits/errata.ts'
 import { Judge } from '../../src/check/judge.ts'
 import { ERRATA } from '../../src/machine/registry.ts'
 import { isClean, type ReplayResult } from '../../src/machine/replay/result.ts'
+import { deviceTlbRange } from '../../src/machine/replay/vhost/device-tlb-range.ts'
 import { JoinedReplay } from '../../src/machine/replay/vhost/joined-replay.ts'
 import { VhostJoin } from '../../src/machine/replay/vhost/vhost-join.ts'
-import { deviceTlbRange } from '../../src/machine/replay/vhost/vtd-lines.ts'
 import { RecordLog } from '../../src/trace/record-log.ts'
 import { bytesOf, messageLog, recording } from '../log-rows.ts'
 import { VhostRun } from '../support/vhost-run.ts'
@@ -245,6 +245,32 @@ describe('what trace and messages say against each other', () => {
     expect(rulesOf(begin().invalidate(0x2000n).replay())).toEqual(['invalidate-without-cause'])
     const put = 'spapr_iommu_pci_put liobn=0x80000000 ioba=0x2000 tce=0x0 ret=0'
     expect(begin().invalidate(0x2000n).line(put).replay().divergences).toEqual([])
+  })
+})
+
+describe('other versions of QEMU', () => {
+  it('before 7.2.5 nobody may hear of flushed pages: no divergence, and a stale map all the same', () => {
+    const run = new VhostRun().start().ring().miss(PAGE).flushPages(PAGE).wait()
+    const r = run.replay('qemu-7.2.4')
+    expect(r.divergences).toEqual([])
+    expect(foundIn(r)).toEqual(['stale-iotlb'])
+    expect(rulesOf(run.replay('qemu-7.2.5'))).toEqual(['listener-not-told'])
+  })
+
+  it('from 8.0 on a flush of a domain is told', () => {
+    const run = new VhostRun()
+      .start()
+      .ring()
+      .miss(PAGE)
+      .flushDomain()
+      .invalidate(0xfef0_0000n, 0xffff_ffff_0110_0000n)
+      .invalidate(0n, 0xfee0_0000n)
+      .wait()
+    expect(run.replay('qemu-10.0').divergences).toEqual([])
+    expect(rulesOf(run.replay('qemu-7.2.22'))).toEqual([
+      'invalidate-without-cause',
+      'invalidate-without-cause',
+    ])
   })
 })
 

@@ -3,7 +3,7 @@ import { createReplay } from '../../machine/replay/log-replay.ts'
 import { DEFAULT_QEMU, LOG_SOURCES, type LogReplay, type LogSource } from '../../machine/replay/log-source.ts'
 import { replayJson, replayText } from '../../machine/replay/replay-report.ts'
 import { isClean, type ReplayResult } from '../../machine/replay/result.ts'
-import { JoinedReplay } from '../../machine/replay/vhost/joined-replay.ts'
+import { DEFAULT_STABLE_QEMU, JoinedReplay } from '../../machine/replay/vhost/joined-replay.ts'
 import { detectLogFormat } from '../../reader/detect.ts'
 import { QEMU_TRACE } from '../../reader/qemu-trace-format.ts'
 import { VHOST_LOG } from '../../reader/vhost-log-format.ts'
@@ -139,7 +139,7 @@ export const replayCommand: Command = {
     },
     {
       flags: '--profile <profile>',
-      doc: `the errata of the machine that wrote it (${DEFAULT_QEMU}, or its kernel)`,
+      doc: `the errata of the machine that wrote it (${DEFAULT_QEMU}, of two logs ${DEFAULT_STABLE_QEMU}, or its kernel)`,
       offer: () => PROFILE_NAMES,
     },
     { flags: '--json', doc: 'print one JSON object' },

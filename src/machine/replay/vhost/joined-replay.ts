@@ -5,9 +5,12 @@ import type { LogSummary } from '../../../reader/log-summary.ts'
 import { LedgerCounter } from '../../../report/ledger.ts'
 import { RecordLog } from '../../../trace/record-log.ts'
 import { ERRATA } from '../../registry.ts'
-import { DEFAULT_QEMU, KEEP_RECORDS, type ReplayOptions } from '../log-source.ts'
+import { KEEP_RECORDS, type ReplayOptions } from '../log-source.ts'
 import type { ReplayResult } from '../result.ts'
 import { VhostJoin } from './vhost-join.ts'
+
+/** Whose errata a run has where nobody says: what vhost is told has changed within the stable series. */
+export const DEFAULT_STABLE_QEMU = 'qemu-7.2.22'
 
 /**
  * Replays the two logs of a run: the trace of QEMU, and what a vhost-user back end saw. Bytes of either may come at any
@@ -32,7 +35,7 @@ export class JoinedReplay {
   /** @throws IommulatorError ERR_PROFILE for an unknown profile */
   constructor(options: Omit<ReplayOptions, 'from'>) {
     this.#options = options
-    this.#profile = options.profile ?? DEFAULT_QEMU
+    this.#profile = options.profile ?? DEFAULT_STABLE_QEMU
     this.log = new RecordLog({ keepRecords: KEEP_RECORDS })
     options.watch?.(this.log)
     this.#counter = new LedgerCounter(this.#judge)

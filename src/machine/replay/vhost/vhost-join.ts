@@ -64,7 +64,7 @@ export class VhostJoin implements JoinedSink {
   constructor({ log, profile, device = 'vhost', isLive = false, onAnswer }: VhostJoinOptions) {
     this.#log = log
     this.calls = new QemuReplay(log, profile, onAnswer)
-    this.#vtd = new VtdLines(log, this.tally, device)
+    this.#vtd = new VtdLines({ log, tally: this.tally, device, profile })
     this.#spapr = new SpaprLines(this.tally, (liobn) => {
       const window = this.calls.window(liobn)
       return window === undefined ? undefined : 1n << BigInt(window.pageShift)

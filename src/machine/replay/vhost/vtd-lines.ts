@@ -1,7 +1,9 @@
+import type { Profile } from '../../../bits/errata.ts'
 import { hex, U64_MAX } from '../../../bits/u64.ts'
 import type { LogBatch } from '../../../reader/log-batch.ts'
 import { QEMU_TRACE } from '../../../reader/qemu-trace-format.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
+import { deviceTlbRange } from './device-tlb-range.ts'
 import type { MessageTally } from './message-tally.ts'
 import { SeenMaps } from './seen-maps.ts'
 import { ToldRanges } from './told-ranges.ts'
@@ -57,26 +59,32 @@ export interface ShownPage {
   readonly gpa: bigint
 }
 
-/** Bytes of a device-TLB invalidation whose address and size one word says; 0 bytes are all there are. */
-export function deviceTlbRange(word: bigint): { iova: bigint; bytes: bigint } {
-  const address = word & ~0xfffn
-  if ((word & 1n) === 0n) return { iova: address, bytes: 0x1000n }
-  let ones = 0n
-  while (((address >> (PAGE_SHIFT + ones)) & 1n) === 1n) ones++
-  const bytes = 0x2000n << ones
-  return { iova: address & ~(bytes - 1n), bytes: BigInt.asUintN(64, bytes) }
+interface VtdLinesParts {
+  readonly log: RecordLog
+  readonly tally: MessageTally
+  /** How records call the device of the back end. */
+  readonly device: string
+  /** Errata of the QEMU that wrote the trace. */
+  readonly profile: Profile
 }
+
+/** A flush of a domain is told only as far as two walks differ. */
+const DOMAIN_UNHEARD = 'VD1'
+/** Without ATS vhost hears of nothing, unless the unit refuses such a listener. */
+const DEVICE_TLB_ONLY = 'VD2'
 
 /**
  * What the lines of QEMU's intel-iommu say of domains: what translations and walks show to be mapped, what flushes take
- * back, and whom QEMU 7.2.5 and later must tell of it. A listener of a device without ATS hears of flushed pages, and of
- * those pages of a flushed domain that an earlier walk had found and this one does not; one of a device with ATS hears
- * of flushes of the device's TLB, and of nothing else.
+ * back, and whom QEMU must tell of it. A listener of a device without ATS hears of flushed pages, and of flushed domains
+ * (before 8.0: of those pages of one that an earlier walk had found and this one does not; before 7.2.5 of nothing,
+ * where the unit has device-iotlb=on, which no line shows); one of a device with ATS hears of flushes of the device's TLB,
+ * and of nothing else.
  */
 export class VtdLines {
   readonly #log: RecordLog
   readonly #tally: MessageTally
   readonly #device: string
+  readonly #profile: Profile
   readonly #contexts = new Map<number, Context>()
   readonly #domains = new Map<number, SeenMaps>()
   readonly #told = new ToldRanges()
@@ -95,10 +103,11 @@ export class VtdLines {
   /** Bus address of a translation that failed in the miss. */
   faultAddress: bigint | undefined
 
-  constructor(log: RecordLog, tally: MessageTally, device: string) {
+  constructor({ log, tally, device, profile }: VtdLinesParts) {
     this.#log = log
     this.#tally = tally
     this.#device = device
+    this.#profile = profile
   }
 
   row(batch: LogBatch): void {
@@ -145,8 +154,6 @@ export class VtdLines {
         this.#gone(u64(s.iova), u64(s.mask) + 1n, line)
         return
       }
-      case N.vtd_page_walk_one_skip_map:
-        return
       default:
         this.#descriptor(batch, event, line)
     }
@@ -317,7 +324,8 @@ export class VtdLines {
     // A driver flushes the pages whose entries it has changed.
     const firstPage = Number(start >> PAGE_SHIFT)
     this.#unmap(domain, [{ firstPage, endPage: firstPage + 2 ** order, line }], INFERRED)
-    if (isOurs) this.#told.expect(start, iova + bytes - 1n, 'a flush of pages')
+    const last = iova + bytes - 1n
+    if (isOurs) this.#told.expect(start, last, 'a flush of pages', this.#profile.has(DEVICE_TLB_ONLY))
   }
 
   #wholeDomain(scope: number, domain: number, line: number): void {
@@ -325,6 +333,9 @@ export class VtdLines {
     const what = scope === SCOPE.ALL ? 'of everything' : 'of a domain'
     const name = this.#attached?.hasAts === true ? `${what} (the device has ATS)` : what
     this.#begin({ scope, domain, source: 0, iova: 0n, bytes: 0n, line, name, isOurs })
+    // No recorded run of such a QEMU says what exactly it tells.
+    if (isOurs && !this.#profile.has(DOMAIN_UNHEARD))
+      this.#told.expect(0n, U64_MAX, 'a flush of a domain', true)
   }
 
   #deviceTlb(hi: bigint, lo: bigint, line: number): void {
@@ -368,8 +379,11 @@ export class VtdLines {
       return
     }
     this.#gone(page.iova, page.bytes, line)
-    if (this.#hears(domain) && this.#attached?.hasAts === false)
-      this.#told.expect(page.iova, page.iova + page.bytes - 1n, 'a page that a walk found gone')
+    if (this.#hears(domain) && this.#attached?.hasAts === false) {
+      const last = page.iova + page.bytes - 1n
+      const isOptional = this.#profile.has(DEVICE_TLB_ONLY)
+      this.#told.expect(page.iova, last, 'a page that a walk found gone', isOptional)
+    }
   }
 
   #gone(iova: bigint, bytes: bigint, line: number): void {
