@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type Libc, loadLibc } from '../../src/peer/vhost-user/libc.ts'
 import { vhostEntryOf } from '../../src/reader/vhost-log-line.ts'
+import { FRONT_END_REQUESTS, type FrontEndRequest } from '../../src/reader/vhost-user-format.ts'
 import { DiskGuest } from '../support/vhost-disk-guest.ts'
 import { FrontEnd, GuestRam, until } from '../support/vhost-front-end.ts'
 import { type Ran, runLive } from './run.ts'
@@ -13,6 +14,20 @@ const libc = await loadLibc().catch((error: Error) => {
   why = ` (skipped: ${error.message})`
   return undefined
 })
+
+interface LoggedMessage {
+  readonly dir?: string
+  readonly msg: FrontEndRequest
+  readonly flags: number
+  readonly type?: string
+}
+
+/** The lines of QEMU's trace for a message: an UPDATE is the answer to a miss. */
+function traceOf({ msg, flags, type }: LoggedMessage): string {
+  const line = `vhost_user_write req:${FRONT_END_REQUESTS[msg].nr} flags:0x${flags.toString(16)}\n`
+  if (type !== 'UPDATE') return line
+  return `vhost_iotlb_miss 0x5559a91f28a0 step 1\n${line}vhost_iotlb_miss 0x5559a91f28a0 step 2\n`
+}
 
 describe('iommulator connect vhost-user', () => {
   let folder = ''
@@ -131,6 +146,35 @@ describe('iommulator connect vhost-user', () => {
         faults: [],
         joined: null,
       })
+    })
+
+    it('the trace of QEMU is read while it grows, and held against what came', async () => {
+      const running = runLive([
+        ...['connect', 'vhost-user', '--socket', at('s'), '--memory', '1M', '--once', '--json'],
+        ...['--log', at('log'), '--trace', at('trace')],
+      ])
+      await listening(running)
+      await guestRun(at('s'), async (guest) => {
+        await guest.write(0, text('a'))
+        await guest.unmap(guest.map(0x100_000))
+      })
+      await until('the front end is gone', () => running.err.includes('is gone'))
+      await until('the log is written', () => readFileSync(at('log'), 'utf8').includes('"closed"'))
+      // What QEMU would have written for the same messages; only now, as a QEMU that is slow.
+      const logged = readFileSync(at('log'), 'utf8').trimEnd().split('\n')
+      const sent = logged
+        .map((line) => JSON.parse(line) as LoggedMessage)
+        .filter(({ dir }) => dir === 'from-qemu')
+      writeFileSync(at('trace'), sent.map(traceOf).join(''))
+      const { out } = await running.done
+      const { joined } = JSON.parse(out) as {
+        readonly joined: { readonly messages: { readonly total: number } }
+      }
+      expect(joined).toMatchObject({
+        messages: { matched: joined.messages.total, unmatched: 0 },
+        divergences: [{ rule: 'invalidate-without-cause' }],
+      })
+      expect(joined.messages.total).toBeGreaterThanOrEqual(sent.length)
     })
 
     it('an interruption ends it with its report, and the socket is gone', async () => {

@@ -46,7 +46,7 @@ function requestOf({ positionals: [peer = '', ...files], options }: Invocation):
 
 export const connectCommand: Command = {
   name: 'connect',
-  summary: 'give a real kernel, or QEMU, and the model the same commands',
+  summary: 'put a real kernel, or QEMU, beside the model',
   positionals: [
     {
       name: '<peer>',

@@ -14,7 +14,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   },
   {
     name: 'connect',
-    summary: 'give a real kernel, or QEMU, and the model the same commands',
+    summary: 'put a real kernel, or QEMU, beside the model',
     load: async () => (await import('./connect.ts')).connectCommand,
   },
   {
