@@ -19,6 +19,7 @@ import { realAnswerPages } from './answers/pages.ts'
 import { readRecordings } from './answers/recordings.ts'
 import { callsByVerb } from './call-order.ts'
 import { messageLogSection } from './message-log-section.ts'
+import { vhostCostsPage } from './vhost-costs.ts'
 
 const HEAD = '<!-- Made by `npm run docs` from the declarations; do not edit. -->\n'
 
@@ -227,6 +228,7 @@ export async function referencePages(): Promise<Readonly<Record<string, string>>
     'errors.md': `${HEAD}# Error codes of the library\n\n${grid(['code', 'meaning'], errors)}\n`,
     'log-formats.md': `${HEAD}# Log formats\n\n${[...LOG_FORMATS.map(logSection), transcriptSection(), messageLogSection()].join('\n')}`,
     'virtio.md': virtioPage(),
+    'vhost-costs.md': vhostCostsPage(),
     'commands.md': `${HEAD}# Commands\n\n${await commandSections()}`,
     ...realAnswerPages(await readRecordings('recordings')),
   }

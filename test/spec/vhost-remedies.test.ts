@@ -127,6 +127,29 @@ describe('vector T25: the table is in KVM, which has KVM_CAP_SPAPR_TCE_VFIO', ()
   })
 })
 
+describe('a guest without KVM', () => {
+  const phbs = [{ ddw: false, virtio: [{ name: 'net0', kind: 'net' as const }] }]
+
+  it('has no table in KVM, and no remedy to need; B12 is QEMU’s', () => {
+    const { put, stuff, deviceWrites, found: findings } = live({ guest: { hasKvm: false, phbs } })
+    stuff(0x10000n, 0n, 1n)
+    put(0x10000n, 0x800003n)
+    deviceWrites(0x10000n, 'x')
+    expect(findings()).toEqual([])
+    put(0x10000n, 0x900003n)
+    deviceWrites(0x10000n, 'x')
+    expect(findings().sort()).toEqual([...OVERWRITTEN, ...STALE])
+  })
+
+  it('records where its memory is in QEMU', () => {
+    const { machine } = live({ guest: { hasKvm: false, phbs } })
+    const slots = [...machine.log.records()].map((r) => r.event).filter((e) => e.kind === 'memory.slot')
+    expect(slots).toEqual([
+      { kind: 'memory.slot', gpa: 0n, bytes: 1n << 24n, ua: GUEST_UA, owner: 'qemu', present: 1 },
+    ])
+  })
+})
+
 describe('remedy eventfd', () => {
   it('QEMU forgets the whole window when it comes to run, once for all signals', () => {
     const { put, stuff, messagesOf, perform } = live({ remedy: 'eventfd' })

@@ -157,12 +157,23 @@ export class Vmm {
       fixed: true,
       huge_shift: BigInt(hugeShift),
     })
-    if (isOk(mapped)) return undefined
+    if (isOk(mapped)) {
+      if (!this.#options.hasKvm) this.#showRam()
+      return undefined
+    }
     const what =
       hugeShift > 0
         ? 'unable to map backing store for guest RAM'
         : "cannot set up guest memory 'ppc_spapr.ram'"
     return new Failed(`${what}: ${errorText(mapped)}`)
+  }
+
+  /** Guest memory without KVM is QEMU's alone; with KVM the slot says where it is. */
+  #showRam(): void {
+    const { qemu, ram } = this.#parts
+    const { log, cause } = qemu.stage
+    const slot = { gpa: 0n, bytes: ram.bytes, ua: ram.uaOf(0n), owner: qemu.name, present: 1 }
+    log.emit('memory.slot', cause < 0 ? null : cause, slot)
   }
 
   #giveToKvm(): Failed | undefined {
