@@ -279,6 +279,21 @@ describe('the disk', () => {
     expect(store.flushes).toBe(flushes)
   })
 
+  it.each([
+    ['firmware that cannot flush, then a driver that can', [0n, 0x0a00n], 1],
+    ['the other way round', [0x0a00n, 0n], 0],
+    ['a driver that takes FLUSH alone, after firmware', [0n, 0x0200n], 1],
+    ['the same driver again, which had switched it off', [0x0a00n, 'off', 0x0a00n], 0],
+    ['after firmware, switched off', [0n, 0x0a00n, 'off', 0x0a00n], 0],
+  ] as const)('the write cache of %s', (_what, steps, on) => {
+    const { disk } = rig()
+    for (const step of steps) {
+      if (step === 'off') disk.writeConfig(32, Uint8Array.of(0))
+      else disk.negotiate(step)
+    }
+    expect(disk.config[32]).toBe(on)
+  })
+
   it('the driver switches the write cache, and nothing else of the configuration', () => {
     const store = new SpoiledStore('')
     const { disk } = rig({ store })

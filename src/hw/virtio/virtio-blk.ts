@@ -24,6 +24,9 @@ const UNKNOWN_FLAGS = ~BLK_SEGMENT_UNMAP
 /** Offset of `writeback`: the one byte of the configuration that a driver may write. */
 const WRITEBACK_OFFSET = BLK_CONFIG_FIELDS.find((f) => f.name === 'writeback')?.offset ?? 0
 
+/** The write cache: switched by the driver, or off because the driver cannot ask for a flush. */
+const CACHE = { OFF: 0, ON: 1, UNUSABLE: 2 } as const
+
 export interface VirtioBlkOptions {
   readonly name: string
   readonly store: BlockStore
@@ -95,7 +98,7 @@ export class VirtioBlk implements ChainServer {
     this.#rangeFlags = new Uint32Array(this.#rangesMax)
     this.#id = idBytes(options.id ?? '')
     this.#writeback = new Cells(options.journal, keyOf('virtio-blk', options.name), 1)
-    this.#writeback.set(0, 1)
+    this.#writeback.set(0, CACHE.ON)
     const range = isReadOnly ? 0 : this.#rangeSectorsMax
     const ranges = isReadOnly ? 0 : this.#rangesMax
     this.#config = blkConfigBytes({
@@ -115,7 +118,7 @@ export class VirtioBlk implements ChainServer {
   /** A copy of the configuration space as it stands. */
   get config(): Uint8Array {
     const bytes = this.#config.slice()
-    bytes[WRITEBACK_OFFSET] = this.#writeback.get(0)
+    bytes[WRITEBACK_OFFSET] = this.#writeback.get(0) === CACHE.ON ? 1 : 0
     return bytes
   }
 
@@ -123,14 +126,19 @@ export class VirtioBlk implements ChainServer {
   writeConfig(offset: number, bytes: Uint8Array): void {
     const value = bytes[WRITEBACK_OFFSET - offset]
     if (value !== undefined && hasFeature(this.features, VIRTIO_BLK_F.CONFIG_WCE)) {
-      this.#writeback.set(0, value === 0 ? 0 : 1)
+      this.#writeback.set(0, value === 0 ? CACHE.OFF : CACHE.ON)
     }
   }
 
-  /** The driver has taken features. Without FLUSH among them it cannot ask for one, so nothing stays in a cache. */
+  /**
+   * The driver has taken features. Without FLUSH among them it cannot ask for one, so nothing stays in a cache. The next
+   * driver that can (an operating system behind firmware) finds the cache on again; what a driver switched off stays off.
+   */
   negotiate(features: bigint): void {
-    if (hasFeature(features, VIRTIO_BLK_F.CONFIG_WCE)) return
-    this.#writeback.set(0, hasFeature(features, VIRTIO_BLK_F.FLUSH) ? 1 : 0)
+    const canSwitch = hasFeature(features, VIRTIO_BLK_F.CONFIG_WCE)
+    if (canSwitch && this.#writeback.get(0) !== CACHE.UNUSABLE) return
+    const canFlush = canSwitch || hasFeature(features, VIRTIO_BLK_F.FLUSH)
+    this.#writeback.set(0, canFlush ? CACHE.ON : CACHE.UNUSABLE)
   }
 
   serve(chain: Chain): number {
@@ -223,7 +231,7 @@ export class VirtioBlk implements ChainServer {
 
   /** Without a write cache, what changed is made safe before the answer. */
   #settle(): boolean {
-    return this.#writeback.get(0) === 1 || this.#store.flush()
+    return this.#writeback.get(0) === CACHE.ON || this.#store.flush()
   }
 
   /** A number of 64 bits; inexact past 2^53, where it is outside of every store. */
