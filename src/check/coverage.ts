@@ -46,8 +46,19 @@ export const QEMU_TRACE_AND_MESSAGES: Coverage = new Set<EventKind>([
 const without = (absent: readonly EventKind[]): Coverage =>
   new Set(EVENT_KINDS.filter((kind) => !absent.includes(kind)))
 
+/** What only a VT-d unit and its driver leave. */
+const VTD: readonly EventKind[] = [
+  'domain.attach',
+  'domain.map',
+  'domain.unmap',
+  'domain.flush',
+  'domain.wait',
+  'domain.notify',
+]
+
 /** A guest below QEMU: nobody pins or registers memory for it, and no PHB walks tables of a host. */
 export const PSERIES_MACHINE: Coverage = without([
+  ...VTD,
   'hw.set',
   'hw.table',
   'hw.ref',
@@ -84,12 +95,7 @@ export const Q35_MACHINE: Coverage = new Set<EventKind>([
   'iotlb.use',
   'vhost.message',
   'vhost.queue',
-  'domain.attach',
-  'domain.map',
-  'domain.unmap',
-  'domain.flush',
-  'domain.wait',
-  'domain.notify',
+  ...VTD,
   'mm.map',
   'mm.exit',
   'mm.free',
@@ -101,6 +107,7 @@ export const Q35_MACHINE: Coverage = new Set<EventKind>([
 
 /** What only the kernel of a guest leaves, which a POWER host does not run, and what only a log shows. */
 const GUEST_KERNEL: readonly EventKind[] = [
+  ...VTD,
   'tce.seen',
   'dma.grant',
   'dma.revoke',

@@ -1,4 +1,4 @@
-import { answerOf, type CallHandler } from '../bits/answer.ts'
+import { answerOf, type CallHandler, dead } from '../bits/answer.ts'
 import { rulesOf } from '../bits/call.ts'
 import type { Life } from '../hw/life.ts'
 import { FileTable, type FileTarget } from '../kernel/files.ts'
@@ -74,7 +74,10 @@ export function createVirtio(machine: Machine, { life, processes, ram, hasVhost 
     life,
     drivers: virtio.drivers,
     absent: () => undefined,
-    finish: (answer) => ({ ...answer, warnings: [...answer.warnings, ...takePrinted()] }),
+    finish: (answer) => {
+      const warnings = [...answer.warnings, ...takePrinted()]
+      return life.isDead ? dead(life.why) : { ...answer, warnings }
+    },
   })
   return { virtio, handlers: [...vhost, ...drivers], print, takePrinted }
 }

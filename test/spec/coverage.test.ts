@@ -6,6 +6,7 @@ import {
   POWERNV_MACHINE,
   POWERNV_WITH_GUEST,
   PSERIES_MACHINE,
+  Q35_MACHINE,
   seenIn,
 } from '../../src/check/coverage.ts'
 import { parseScenario } from '../../src/cli/yaml-scenario.ts'
@@ -24,6 +25,7 @@ const isOf = (kind: string) => (s: Scenario) => s.machine.kind === kind && !isWi
 describe.each<[string, (s: Scenario) => boolean, Coverage, Coverage]>([
   ['a machine of kind pseries', isOf('pseries'), PSERIES_MACHINE, POWERNV_MACHINE],
   ['a machine of kind powernv', isOf('powernv'), POWERNV_MACHINE, PSERIES_MACHINE],
+  ['a machine of kind q35', isOf('q35'), Q35_MACHINE, POWERNV_WITH_GUEST],
   ['a machine of kind powernv with a guest', isWithGuest, POWERNV_WITH_GUEST, PSERIES_MACHINE],
 ])('what %s leaves records of', (_, isIt, coverage, other) => {
   const seen = new Set(scenarios.filter(isIt).flatMap((s) => [...seenIn(runScenario(s).machine.log)]))

@@ -354,4 +354,46 @@ describe('the machine', () => {
     expect(act()).toEqual(['done', 'done', 'done', 'done', 'done'])
     expect(machine.journal.hash).toBe(after)
   })
+
+  it('goes back with vhost: its maps, QEMU`s listeners, what was written', () => {
+    const { machine, iommu } = iommuMachine({ profile: 'qemu-7.2.22+linux-6.1.192' }, true)
+    const dma = (call: string, args: Args) => machine.perform({ verb: 'dma', call, args })
+    iommu('attach', { device: 'net0', domain: 5n, ats: false })
+    iommu('map', { ...MAP, bytes: 0x4000n })
+    machine.perform({ verb: 'virtio', call: 'ready', args: { device: 'net0' } })
+    const [mark, hash] = [machine.journal.mark(), machine.journal.hash]
+    const act = () => [
+      dma('write', { device: 'net0', iova: 0x20_0ff0n, data: 'a text across two pages' }).rule,
+      dma('read', { device: 'net0', iova: 0x20_0ff0n, bytes: 6n }).outputs['data'],
+      iommu('flush_domain', { domain: 5n }).rule,
+      iommu('unmap', { domain: 5n, iova: 0x20_1000n, bytes: 0x1000n }).rule,
+      iommu('flush_domain', { domain: 5n }).rule,
+      dma('write', { device: 'net0', iova: 0x20_1000n, data: 'x' }).rule,
+      machine.perform({ verb: 'virtio', call: 'reset', args: { device: 'net0' } }).rule,
+    ]
+    const said = ['done', 'a text', 'done', 'done', 'done', 'iotlb-miss', 'done']
+    expect(act()).toEqual(said)
+    const after = machine.journal.hash
+    machine.journal.rollback(mark)
+    expect(machine.journal.hash).toBe(hash)
+    expect(act()).toEqual(said)
+    expect(machine.journal.hash).toBe(after)
+  })
+
+  it('nothing of it answers once QEMU has ended', () => {
+    const { machine, iommu } = iommuMachine({ profile: 'qemu-7.2.22' })
+    iommu('attach', { device: 'net0', domain: 5n, ats: false })
+    machine.perform({ verb: 'virtio', call: 'ready', args: { device: 'net0' } })
+    const whole = { lo: 0x100_0000_0003n, hi: 0x7fff_ffff_ffff_f001n }
+    expect(iommu('submit', whole)).toMatchObject({ state: 'dead' })
+    expect(iommu('flush_all')).toMatchObject({ state: 'dead' })
+    const args = { device: 'net0', iova: 0n, data: 'x' }
+    expect(machine.perform({ verb: 'dma', call: 'write', args })).toMatchObject({ state: 'dead' })
+  })
+
+  it('QEMU ends where vhost starts and the unit takes no listener (CV2)', () => {
+    const { machine } = iommuMachine({ iommu: { snoopControl: true } })
+    const ready = machine.perform({ verb: 'virtio', call: 'ready', args: { device: 'net0' } })
+    expect(ready).toMatchObject({ state: 'dead' })
+  })
 })
