@@ -105,6 +105,18 @@ describe('a run without fault', () => {
     expect(r.divergences).toEqual([])
   })
 
+  it('a machine that starts again: firmware uses the disk while the kernel sets its IOMMU up', () => {
+    const run = new VhostRun().start().ring().miss(PAGE).stop().line('vtd_reset_exit ')
+    run.start(0x1fff_d000n).line('vhost_iotlb_miss 0x1 step 1')
+    run.update(0x1fff_d940n, {}, { gpa: 0x1fff_d000n }).endLookUp()
+    run.line('vtd_reg_dmar_root addr 0x267f000 scalable 0', 'vtd_dmar_enable enable 1')
+    // The domain has the number that ours had before; whose it is now nobody has seen.
+    run.flushPages(PAGE).wait().stop().start().ring().miss(PAGE).flushPages(PAGE).invalidate(PAGE).wait()
+    const r = run.replay()
+    expect(r.divergences).toEqual([])
+    expect(isClean(r)).toBe(true)
+  })
+
   it('without a flush of its pages a page may be looked up again', () => {
     const r = new VhostRun().start().ring().miss(PAGE).miss(PAGE).replay()
     expect(isClean(r)).toBe(true)

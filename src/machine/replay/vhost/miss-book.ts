@@ -1,7 +1,7 @@
 import { hex } from '../../../bits/u64.ts'
 import type { VhostMissEntry } from '../../../reader/vhost-log-format.ts'
+import type { ShownPage } from './domain-pages.ts'
 import type { MessageTally } from './message-tally.ts'
-import type { ShownPage } from './vtd-lines.ts'
 
 /** Misses that wait for an answer, at most: a back end that asks for more without one is broken. */
 const WAITING_MAX = 1 << 16

@@ -6,19 +6,19 @@ export interface SeenMap {
   readonly perm: number
 }
 
-/** More are forgotten all at once: a log may show any number. */
-const KEPT_MAX = 1 << 17
-
 /** The mappings of a domain that the lines of a log have shown, and not taken back since. */
 export class SeenMaps {
   readonly #maps = new Map<number, SeenMap>()
+
+  get count(): number {
+    return this.#maps.size
+  }
 
   /** Whether it says something new. */
   add(map: SeenMap): boolean {
     const known = this.#maps.get(map.firstPage)
     if (known !== undefined && known.pages === map.pages && known.gpa === map.gpa && known.perm === map.perm)
       return false
-    if (this.#maps.size >= KEPT_MAX) this.#maps.clear()
     this.#maps.set(map.firstPage, map)
     return true
   }

@@ -4,16 +4,14 @@ import type { LogBatch } from '../../../reader/log-batch.ts'
 import { QEMU_TRACE } from '../../../reader/qemu-trace-format.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 import { deviceTlbRange } from './device-tlb-range.ts'
+import { DomainPages, type GonePages, HOW, type ShownPage } from './domain-pages.ts'
 import type { MessageTally } from './message-tally.ts'
-import { SeenMaps } from './seen-maps.ts'
 import { ToldRanges } from './told-ranges.ts'
 
 const N = QEMU_TRACE.number
 const S = QEMU_TRACE.slot
 const UNIT = 'vt-d'
 const SCOPE = { ALL: 1, DOMAIN: 2, PAGES: 3, DEVICE_TLB: 4, CONTEXT: 5 } as const
-const SEEN = 0
-const INFERRED = 1
 /** Translation type of a context entry: through page tables, and the device has a TLB of its own. */
 const WITH_DEVICE_TLB = 1
 const PAGE_SHIFT = 12n
@@ -39,24 +37,10 @@ interface Flush {
   told: number
 }
 
-/** Pages that a line shows to be gone. */
-interface GonePages {
-  readonly firstPage: number
-  readonly endPage: number
-  readonly line: number
-}
-
 /** What a page walk of a flush has found gone. */
 interface Walk {
   readonly domain: number
   readonly ranges: GonePages[]
-}
-
-/** A translation that a line shows. */
-export interface ShownPage {
-  readonly iova: bigint
-  readonly bytes: bigint
-  readonly gpa: bigint
 }
 
 interface VtdLinesParts {
@@ -86,7 +70,7 @@ export class VtdLines {
   readonly #device: string
   readonly #profile: Profile
   readonly #contexts = new Map<number, Context>()
-  readonly #domains = new Map<number, SeenMaps>()
+  readonly #pagesOf: DomainPages
   readonly #told = new ToldRanges()
   /** Source id of the device of the back end. */
   #sid: number | undefined
@@ -108,6 +92,7 @@ export class VtdLines {
     this.#tally = tally
     this.#device = device
     this.#profile = profile
+    this.#pagesOf = new DomainPages(log)
   }
 
   row(batch: LogBatch): void {
@@ -120,7 +105,7 @@ export class VtdLines {
       case N.vtd_iotlb_cc_hit:
       case N.vtd_iotlb_cc_update: {
         const s = S.vtd_iotlb_cc_hit
-        this.#context(u32(s.bus) * 256 + u32(s.devfn), u64(s.hi), u64(s.lo))
+        this.#context(((u32(s.bus) & 0xff) << 8) | (u32(s.devfn) & 0xff), u64(s.hi), u64(s.lo))
         return
       }
       case N.vtd_iotlb_page_hit:
@@ -146,7 +131,7 @@ export class VtdLines {
       case N.vtd_page_walk_one: {
         const s = S.vtd_page_walk_one
         const page = { iova: u64(s.iova), bytes: u64(s.mask) + 1n, gpa: u64(s.gpa) }
-        this.#walked(u32(s.domain), page, u32(s.perm) & 3, line)
+        this.#walked(u32(s.domain) & 0xffff, page, u32(s.perm) & 3, line)
         return
       }
       case N.vtd_page_walk_one_skip_unmap: {
@@ -220,8 +205,12 @@ export class VtdLines {
       case N.vtd_inv_desc_cc_global:
       case N.vtd_inv_desc_cc_domain:
       case N.vtd_dmar_enable:
+        this.#contextGone(line, undefined)
+        return
+      case N.vtd_reg_dmar_root:
       case N.vtd_reset_exit:
         this.#contextGone(line, undefined)
+        this.#startAnew()
         return
       case N.vtd_as_unmap_whole: {
         const s = S.vtd_as_unmap_whole
@@ -250,6 +239,14 @@ export class VtdLines {
     if (sid === this.#sid) this.#attach(sid)
   }
 
+  /** Another root table: what is behind it, and whether our device is, the lines have not shown. */
+  #startAnew(): void {
+    this.#contexts.clear()
+    this.#pagesOf.clear()
+    this.#sid = undefined
+    this.#attached = undefined
+  }
+
   /** A miss of the back end was translated for this source: it is its device. */
   #isOurs(sid: number): void {
     this.#sid = sid
@@ -276,32 +273,7 @@ export class VtdLines {
       this.shown = page
     }
     const domain = this.#contexts.get(sid)?.domain
-    if (domain !== undefined) this.#map(domain, page, this.#perm)
-  }
-
-  #map(domain: number, { iova, bytes, gpa }: ShownPage, perm: number): void {
-    const seen = { firstPage: Number(iova >> PAGE_SHIFT), pages: Number(bytes >> PAGE_SHIFT), gpa, perm }
-    if (!this.#seen(domain).add(seen)) return
-    this.#log.emit('domain.map', null, { domain, iova, bytes, gpa, perm, how: INFERRED })
-  }
-
-  #seen(domain: number): SeenMaps {
-    let seen = this.#domains.get(domain)
-    if (seen === undefined) {
-      seen = new SeenMaps()
-      this.#domains.set(domain, seen)
-    }
-    return seen
-  }
-
-  /** Mappings that lines have shown are gone. */
-  #unmap(domain: number, ranges: readonly GonePages[], how: number): void {
-    for (const { firstPage, pages } of this.#seen(domain).remove(ranges)) {
-      const iova = BigInt(firstPage) << PAGE_SHIFT
-      const gone = ranges.find((r) => r.firstPage < firstPage + pages && r.endPage > firstPage)
-      this.#log.line = gone?.line ?? 0
-      this.#log.emit('domain.unmap', null, { domain, iova, bytes: BigInt(pages) << PAGE_SHIFT, how })
-    }
+    if (domain !== undefined) this.#pagesOf.map(domain, page, this.#perm)
   }
 
   #begin(flush: Omit<Flush, 'told'>): void {
@@ -323,7 +295,7 @@ export class VtdLines {
     this.#begin({ scope: SCOPE.PAGES, domain, source: 0, iova: start, bytes, line, name, isOurs })
     // A driver flushes the pages whose entries it has changed.
     const firstPage = Number(start >> PAGE_SHIFT)
-    this.#unmap(domain, [{ firstPage, endPage: firstPage + 2 ** order, line }], INFERRED)
+    this.#pagesOf.unmap(domain, [{ firstPage, endPage: firstPage + 2 ** order, line }], HOW.INFERRED)
     const last = iova + bytes - 1n
     if (isOurs) this.#told.expect(start, last, 'a flush of pages', this.#profile.has(DEVICE_TLB_ONLY))
   }
@@ -347,7 +319,11 @@ export class VtdLines {
     this.#begin({ scope: SCOPE.DEVICE_TLB, domain, source, iova, bytes, line, name, isOurs })
     if (bytes !== 0n) {
       const firstPage = Number(iova >> PAGE_SHIFT)
-      this.#unmap(domain, [{ firstPage, endPage: firstPage + Number(bytes >> PAGE_SHIFT), line }], INFERRED)
+      this.#pagesOf.unmap(
+        domain,
+        [{ firstPage, endPage: firstPage + Number(bytes >> PAGE_SHIFT), line }],
+        HOW.INFERRED,
+      )
     }
     const last = bytes === 0n ? U64_MAX : iova + bytes - 1n
     if (isOurs) this.#told.expect(iova, last, "a flush of the device's TLB")
@@ -375,7 +351,7 @@ export class VtdLines {
 
   #walked(domain: number, page: ShownPage, perm: number, line: number): void {
     if (perm !== 0) {
-      this.#map(domain, page, perm)
+      this.#pagesOf.map(domain, page, perm)
       return
     }
     this.#gone(page.iova, page.bytes, line)
@@ -395,6 +371,6 @@ export class VtdLines {
   #endWalk(): void {
     const walk = this.#walk
     this.#walk = undefined
-    if (walk !== undefined) this.#unmap(walk.domain, walk.ranges, SEEN)
+    if (walk !== undefined) this.#pagesOf.unmap(walk.domain, walk.ranges, HOW.SEEN)
   }
 }
