@@ -153,7 +153,7 @@ export function vhostCostsPage(): string {
   return `<!-- Made by \`npm run docs\` from a run of the model; do not edit. -->
 # What the remedies against B8 cost
 ${paragraph(
-  'KVM answers hypercalls for TCEs, and vhost is not told (erratum B8). These are the remedies that were discussed; none of them ever shipped. The story is told in [vhost behind an IOMMU](../guide/vhost.md).',
+  'KVM answers hypercalls for TCEs, and vhost is not told (erratum B8). These are the remedies that were discussed; none of them ever shipped. The story is told in [A crash, told](../guide/vhost-spapr.md).',
 )}
 
 ${paragraph(
