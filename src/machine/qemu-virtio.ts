@@ -19,6 +19,8 @@ const OPENED = rulesOf(OPEN).done
 interface VirtioBelow {
   /** Whether a device of the machine has vhost. */
   readonly hasVhost: boolean
+  /** Maps that an IOTLB of vhost keeps; as Linux has it if left out. */
+  readonly iotlbEntries?: number
   readonly life: Life
   readonly processes: ProcessTable
   readonly ram: readonly RamRegion[]
@@ -37,7 +39,10 @@ interface QemuVirtio {
  * QEMU's virtio devices, and their drivers in the guest. Of the kernel below, vhost is there for them, and only where the
  * machine has such a device.
  */
-export function createVirtio(machine: Machine, { life, processes, ram, hasVhost }: VirtioBelow): QemuVirtio {
+export function createVirtio(
+  machine: Machine,
+  { life, processes, ram, hasVhost, iotlbEntries }: VirtioBelow,
+): QemuVirtio {
   const { stage, journal, profile } = machine
   const files = new FileTable(journal)
   const causeOf = () => (stage.cause < 0 ? null : stage.cause)
@@ -68,7 +73,8 @@ export function createVirtio(machine: Machine, { life, processes, ram, hasVhost 
     takePrinted,
     onUnknown: (what) => stage.log.emit('unmodelled', causeOf(), { what, line: stage.line }),
   })
-  const vhost = hasVhost ? vhostHandlers(new Vhost({ processes, files, profile })) : []
+  const below = { processes, files, profile, ...(iotlbEntries !== undefined && { iotlbEntries }) }
+  const vhost = hasVhost ? vhostHandlers(new Vhost(below)) : []
   const drivers = virtioHandlers({
     stage,
     life,

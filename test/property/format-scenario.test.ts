@@ -280,6 +280,7 @@ const q35: fc.Arbitrary<Q35Input> = fc.record(
     profile: fc.constantFrom('intended', 'qemu-7.2.22', 'qemu-10.0.2'),
     ramBytes: fc.constantFrom(1n << 22n, 1n << 30n, 1n << 33n),
     tables: fc.constant({ gpa: 0x20_0000n, bytes: 0x2_0000n }),
+    iotlbEntries: fc.constantFrom(1, 16, 2048),
     iommu: fc.record(
       {
         name,

@@ -380,6 +380,17 @@ describe('the machine', () => {
     expect(machine.journal.hash).toBe(after)
   })
 
+  it('keeps as many maps as it is told', () => {
+    const { machine, iommu } = iommuMachine({ iotlbEntries: 2 })
+    iommu('attach', { device: 'net0', domain: 5n, ats: false })
+    iommu('map', { ...MAP, bytes: 0x4000n })
+    machine.perform({ verb: 'virtio', call: 'ready', args: { device: 'net0' } })
+    const args = { device: 'net0', iova: MAP.iova, bytes: 0x3000n }
+    machine.perform({ verb: 'dma', call: 'read', args })
+    expect(eventsOfLog(machine.log, 'iotlb.new')).toMatchObject([{ limit: 2 }])
+    expect(eventsOfLog(machine.log, 'iotlb.evict').length).toBeGreaterThan(0)
+  })
+
   it('nothing of it answers once QEMU has ended', () => {
     const { machine, iommu } = iommuMachine({ profile: 'qemu-7.2.22' })
     iommu('attach', { device: 'net0', domain: 5n, ats: false })

@@ -17,6 +17,7 @@ describe('the description of an x86 guest', () => {
       ramBytes: 1n << 30n,
       cpus: 1,
       tables: { gpa: 0x3f00_0000n, bytes: 16n << 20n },
+      iotlbEntries: 2048,
       iommu: { name: 'vtd0', awBits: 39, cachingMode: false, deviceIotlb: false, snoopControl: false },
       virtio: [{ name: 'net0', kind: 'net', bus: 1, slot: 0, function: 0, hasAts: false }],
     })
@@ -107,6 +108,7 @@ describe('an x86 guest in a scenario', () => {
       ram: '512 MiB',
       cpus: 2,
       tables: { gpa: 0x100_0000n, bytes: '1 MiB' },
+      iotlbEntries: 16,
       iommu: { awBits: 48, cachingMode: true, deviceIotlb: true },
       virtio: [{ name: 'eth', bus: 3, slot: 2, function: 1, ats: true }],
     }

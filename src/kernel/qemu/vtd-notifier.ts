@@ -53,7 +53,7 @@ export class VtdDevice {
   readonly notifiers: Held<readonly Notifier[]>
   /** What the listeners have mapped, as far as flushes of domains have shown it. */
   readonly tree: IovaTree
-  /** Listeners that were started, in the order of their newest sections. */
+  /** Whether ATS is on. */
   readonly #state: Cells
 
   constructor(options: VtdDeviceOptions, journal: Journal) {

@@ -112,7 +112,9 @@ export function createQ35(description: Q35Description, options: MachineOptions =
     ua: GUEST_UA + offset,
   }))
   const hasVhost = description.virtio.length > 0
-  const { virtio, handlers, print, takePrinted } = createVirtio(machine, { life, processes, ram, hasVhost })
+  const { iotlbEntries } = description
+  const below = { life, processes, ram, hasVhost, iotlbEntries }
+  const { virtio, handlers, print, takePrinted } = createVirtio(machine, below)
   const devices = description.virtio.map((d): GuestDevice => {
     const { name } = d
     const source = sourceOf(d)

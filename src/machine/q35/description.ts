@@ -40,6 +40,8 @@ export interface Q35Description {
   readonly ramBytes: bigint
   readonly cpus: number
   readonly tables: TableArea
+  /** Maps that an IOTLB of vhost keeps (module parameter max_iotlb_entries). */
+  readonly iotlbEntries: number
   readonly iommu: VtdDescription
   readonly virtio: readonly Q35DeviceDescription[]
 }
@@ -58,6 +60,7 @@ export const Q35_DEFAULTS = Object.freeze({
   ramBytes: 1n << 30n,
   cpus: 1,
   owner: 'guest',
+  iotlbEntries: 2048,
   iommu: { name: 'vtd0', awBits: 39, cachingMode: false, deviceIotlb: false, snoopControl: false },
   bus: 1,
 } as const)
@@ -102,6 +105,7 @@ export function completeQ35(given: Q35Input): Q35Description {
     ramBytes,
     cpus: given.cpus ?? Q35_DEFAULTS.cpus,
     tables: given.tables ?? tablesOf(ramBytes),
+    iotlbEntries: given.iotlbEntries ?? Q35_DEFAULTS.iotlbEntries,
     iommu: {
       name: given.iommu?.name ?? iommu.name,
       awBits: given.iommu?.awBits ?? iommu.awBits,

@@ -20,6 +20,7 @@ export function q35Document(m: Q35Description): DocumentMap {
     ram: amount(m.ramBytes),
     cpus: unless(m.cpus, Q35_DEFAULTS.cpus),
     tables: isUsual ? undefined : { gpa: m.tables.gpa, bytes: amount(m.tables.bytes) },
+    iotlbEntries: unless(m.iotlbEntries, Q35_DEFAULTS.iotlbEntries),
     iommu: Object.keys(iommu).length === 0 ? undefined : iommu,
     virtio: m.virtio.map((d) =>
       present({

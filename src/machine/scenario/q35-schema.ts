@@ -36,6 +36,10 @@ export const q35Schema = (errata: readonly Erratum[]) =>
       ram: optional(bytes('ram', { min: 1n << 22n, max: RAM_MOST }), 'Guest memory.'),
       cpus: optional(count('cpus', 1, 2048), 'Virtual CPUs.'),
       tables: optional(tables, 'Guest memory that the driver has for tables; the end of it if left out.'),
+      iotlbEntries: optional(
+        count('iotlbEntries', 1, 1 << 20),
+        'Maps that an IOTLB of vhost keeps (max_iotlb_entries); 2048 if left out.',
+      ),
       iommu: optional(iommu, 'Options of the vIOMMU.'),
       virtio: optional(
         list('virtio', device, { maxItems: 32 }),
