@@ -224,8 +224,9 @@ export class IotlbIndex extends IotlbNodes {
       if (!this.#join(parent, place) && !(place > 0 && this.#join(parent, place - 1))) break
     }
     while (this.#height > 0 && this.rowsOf(this.#root) === 1) {
+      const child = this.words[2 * this.#root + LINKS] as number
       this.free(this.#root)
-      this.#root = this.words[2 * this.#root + LINKS] as number
+      this.#root = child
       this.#height--
     }
   }

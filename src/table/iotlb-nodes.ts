@@ -14,6 +14,8 @@ export const LOWS = LINKS + 1
 const ROWS = TOPS * 6
 const STRIDE = FANOUT * 3 + 2
 
+const NONE = -1
+
 /** What stands in rows that are not used: greater than every key. */
 const NO_KEY = Number.POSITIVE_INFINITY
 
@@ -27,7 +29,8 @@ export class IotlbNodes {
   /** The same memory. */
   words = new Int32Array(this.keys.buffer)
   #made = 0
-  readonly #spare: number[] = []
+  /** The first node that was given back; its first link is the next one. */
+  #spare = NONE
 
   /** How many rows of a node are used. */
   rowsOf(node: number): number {
@@ -85,14 +88,15 @@ export class IotlbNodes {
 
   /** There are no nodes. */
   clear(): void {
-    this.#spare.length = 0
+    this.#spare = NONE
     this.#made = 0
   }
 
   /** A node without rows. */
   take(): number {
-    let node = this.#spare.pop()
-    if (node === undefined) {
+    let node = this.#spare
+    if (node !== NONE) this.#spare = this.words[2 * node + LINKS] as number
+    else {
       node = this.#made
       this.#made += STRIDE
       if (this.#made > this.keys.length) this.#grow()
@@ -103,7 +107,8 @@ export class IotlbNodes {
   }
 
   free(node: number): void {
-    this.#spare.push(node)
+    this.words[2 * node + LINKS] = this.#spare
+    this.#spare = node
   }
 
   /** A node keeps its first rows only. */
