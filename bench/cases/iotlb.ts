@@ -183,7 +183,7 @@ const againstList = (['get', 'add', 'del'] as const).flatMap((what) =>
     ([name, maps]): LoopCase => ({
       id: `iotlb/list/${what}/${name}`,
       operation: OF_WHAT[what],
-      operations: 1 << 14,
+      operations: 1 << 17,
       setUp: work(cached, maps, 'rand', what),
       peer: { label: 'list', setUp: work(list, maps, 'rand', what) },
       ...(what === 'get' && maps === 2048 ? { goal: { ratioMax: 0.05 } } : {}),
