@@ -95,6 +95,7 @@ export class FrontEnd {
   readonly #running: Promise<void>
   #backFd = -1
   #back: MessageStream | undefined
+  #answered: Promise<void> = Promise.resolve()
   readonly #events: number[] = []
 
   private constructor(libc: Libc, fd: number) {
@@ -187,7 +188,9 @@ export class FrontEnd {
       takesReplies: false,
       onMessage: (message) => {
         this.asked.push(message)
-        if (this.answersMisses) void this.answer(message)
+        // One after the other, as QEMU does.
+        if (this.answersMisses)
+          this.#answered = this.#answered.then(() => this.answer(message)).catch(() => undefined)
       },
       onEnd: () => undefined,
     })

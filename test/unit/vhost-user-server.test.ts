@@ -6,7 +6,7 @@ import { Prng } from '../../src/bits/prng.ts'
 import { Journal } from '../../src/bits/state.ts'
 import { MemoryBlockStore } from '../../src/hw/virtio/block-store.ts'
 import { blkDevice } from '../../src/peer/vhost-user/blk-device.ts'
-import { messageOf, payloadOf } from '../../src/peer/vhost-user/codec.ts'
+import { messageOf, payloadOf, replyOf, wordPayload } from '../../src/peer/vhost-user/codec.ts'
 import type { DescriptorKind } from '../../src/peer/vhost-user/descriptors.ts'
 import type { Fault } from '../../src/peer/vhost-user/faults.ts'
 import { C, type Libc, loadLibc } from '../../src/peer/vhost-user/libc.ts'
@@ -144,6 +144,48 @@ describe.skipIf(libc === undefined)(`a vhost-user back end and a front end, over
       front.answersMisses = true
       for (const message of front.asked) await front.answer(message)
       await until('the request is served', () => guest.ring.reap() !== 'empty')
+    })
+  })
+
+  it('asks again where the translation went before the queue had its turn', async () => {
+    await withGuest({ hasIommu: true }, async (guest) => {
+      const { front } = guest
+      expect(await guest.write(0, randomBytes(7, 512))).toBe(0)
+      const ring = guest.map(guest.ring.places.descriptors)
+      await front.invalidate(ring, 4096n)
+      front.answersMisses = false
+      front.asked.length = 0
+      guest.add(4, 0, [])
+      guest.publish()
+      await until('a miss is asked', () => front.asked.length === 1)
+      // A flush of the whole domain comes between the UPDATE and the answer that says that it came.
+      const update = front.update(ring, 4096n, UA + BigInt(guest.ring.places.descriptors))
+      expect(await Promise.all([update, front.invalidate(0n, 1n << 40n)])).toEqual([0n, 0n])
+      front.answersMisses = true
+      front.answerRaw(replyOf(1, wordPayload(0)))
+      await until('the request is served', () => recorder.counts.requests === 2)
+      expect(guest.status()).toBe(0)
+    })
+  })
+
+  it('asks again where the guest kicked after it was asked', async () => {
+    await withGuest({ hasIommu: true }, async (guest) => {
+      const { front } = guest
+      const page = guest.map(0x100_000)
+      guest.pages.delete(page / 4096n)
+      expect(await guest.write(0, randomBytes(8, 512), true)).toBe(0)
+      await guest.unmap(page)
+      front.answersMisses = false
+      guest.add(0, 0, [{ address: page, bytes: 512, isWritten: true }])
+      guest.publish()
+      await until('a miss is asked', () => front.asked.length > 0 && recorder.queueStates[0] === 'waits')
+      // Mapped and kicked while the answer is under way that there is no translation.
+      guest.map(0x100_000)
+      front.signal(guest.kick)
+      await front.word('GET_FEATURES')
+      front.answersMisses = true
+      front.answerRaw(replyOf(1, wordPayload(1)))
+      await until('the request is served', () => recorder.counts.requests === 2)
     })
   })
 

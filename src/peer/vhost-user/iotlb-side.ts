@@ -140,7 +140,11 @@ export class IotlbSide {
       // All that waited for the page: one question stood for them.
       if (vring.state !== 'waits' || awaited === undefined || awaited.access !== asked.access) continue
       if (awaited.iova >> PAGE_SHIFT !== asked.iova >> PAGE_SHIFT) continue
-      vring.state = 'starved'
+      // The UPDATE may have come and have been taken back before the queue had its turn; or the guest kicked after the
+      // question: both are reasons to ask again.
+      const isRetried = asked.isDone || vring.hasWork
+      vring.state = isRetried ? 'runs' : 'starved'
+      vring.hasWork = isRetried
       watcher.onQueue(vring)
     }
   }

@@ -196,7 +196,7 @@ export class VringRequests {
     const end = vring.go(CHAINS_A_RUN)
     this.#watcher.onRun(true)
     if (vring.wantsCall && vring.callFd >= 0) this.#descriptors.signal(vring.callFd)
-    vring.hasWork = end === 'more' || end === 'pending'
+    vring.hasWork = end === 'more'
     if (end === 'pending') this.#watcher.onQueue(vring)
     else if (end === 'failed') this.#fail(vring, vring.fault)
     return end === 'more'
