@@ -99,7 +99,8 @@ export class VhostNet implements FileTarget {
   readonly #records: IotlbRecords
   readonly #work = new Set<number>()
   #isWorking = false
-  #hasNews = false
+  /** Whether a message has come that who serves misses was not told of. */
+  readonly #hasNews: Held<boolean>
 
   constructor(parts: VhostNetParts) {
     const { stage, journal, name, errata, limit, nextIotlb, nextContainer, onUnknown, onSpin } = parts
@@ -107,6 +108,7 @@ export class VhostNet implements FileTarget {
     this.name = name
     this.#parts = parts
     this.#state = new Held(journal, name, NEW, hashOf)
+    this.#hasNews = new Held<boolean>(journal, `${name} news`, false, Number)
     this.#records = new IotlbRecords(stage)
     this.tables = new DeviceTables({ stage, journal, name, limit, splitsFullRange, nextIotlb, nextContainer })
     this.messages = new MessageLists(journal, name, errata.wakesLate)
@@ -265,7 +267,7 @@ export class VhostNet implements FileTarget {
     this.#records.miss(this.tables.number, queue, hi, lo, access)
     const fields = { device: this.name, from: 'vhost', type, iova, bytes: 0n, ua: 0n, perm: access, code: 0 }
     stage.log.emit('vhost.message', stage.cause, fields)
-    this.#hasNews = true
+    if (!this.#hasNews.value) this.#hasNews.set(true)
   }
 
   #queueWork(queue: number): void {
@@ -282,8 +284,8 @@ export class VhostNet implements FileTarget {
       if (queue !== undefined) {
         this.#work.delete(queue)
         this.queues[queue]?.run()
-      } else if (this.#hasNews && this.onReadable !== null) {
-        this.#hasNews = false
+      } else if (this.#hasNews.value && this.onReadable !== null) {
+        this.#hasNews.set(false)
         this.onReadable()
       } else break
     }
