@@ -4,6 +4,7 @@ import { FRONT_END_REQUESTS, type FrontEndRequest } from './vhost-user-format.ts
 export const VHOST_FIELD_KINDS = {
   word: 'A text: 0x and up to 16 hexadecimal digits.',
   count: 'A whole number from 0 to 2^53 - 1.',
+  amount: 'A number from 0 on; a large one may be rounded.',
   flag: 'true or false, 1 or 0.',
   text: 'A text.',
   regions: 'A list of objects {gpa, uaddr, off, size}, each value a word.',
@@ -30,6 +31,7 @@ export interface VhostSegment {
 interface KindValues {
   word: bigint
   count: number
+  amount: number
   flag: boolean
   text: string
   regions: readonly VhostRegion[]
@@ -88,7 +90,7 @@ const COUNTERS = {
 
 /** What the back end did, by the word that `event` has. */
 const OWN_FIELDS = {
-  blk: { type: 'count', sector: 'count', segs: 'segments', 'queue?': 'count' },
+  blk: { type: 'count', sector: 'amount', segs: 'segments', 'queue?': 'count' },
   use: {
     iova: 'word',
     uaddr: 'word',

@@ -75,6 +75,10 @@ function counters(value: unknown, name: string): Readonly<Record<string, number>
 const READS: Readonly<Record<VhostFieldKind, (value: unknown, name: string) => unknown>> = {
   word,
   count,
+  amount: (value, name) => {
+    if (typeof value === 'number' && value >= 0) return value
+    throw new Wrong(`${name} is no number from 0 on`)
+  },
   flag: (value, name) => {
     if (value === true || value === 1) return true
     if (value === false || value === 0) return false

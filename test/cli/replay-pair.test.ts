@@ -55,6 +55,14 @@ describe('replay of two logs', () => {
     expect(out).toMatch(/message log +12 lines: 11 entries, 1 damaged/)
   })
 
+  it('says where two logs hardly go together', async () => {
+    const { code, out } = await run(['replay', LAZY[0], 'recordings/vtd/vh-x86-cm.vhost.jsonl.xz'])
+    expect(code).toBe(1)
+    expect(out).toContain('so many have none that the two logs may be of different runs')
+    const { out: alike } = await run(['replay', ...LAZY])
+    expect(alike).not.toContain('different runs')
+  })
+
   it.each([
     ['a message log alone', [LAZY[1]], 'give the trace of QEMU of the same run as well'],
     [

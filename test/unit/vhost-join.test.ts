@@ -117,6 +117,16 @@ describe('a run without fault', () => {
     expect(isClean(r)).toBe(true)
   })
 
+  it.each([false, true])('remapping is switched off; with ATS (%s) nobody hears of it', (hasAts) => {
+    const run = new VhostRun({ hasAts }).start().ring().line('vtd_dmar_enable enable 0')
+    if (!hasAts) run.invalidate(0xfef0_0000n, 0x10_0000n).invalidate(0xff00_0000n, 0x100_0000n)
+    run.line('vtd_as_unmap_whole Device 00:01.0 start 0xfef00000 size 0x1100000')
+    if (!hasAts) run.invalidate(0n, 0xfee0_0000n)
+    const r = run.line('vtd_as_unmap_whole Device 00:01.0 start 0x0 size 0xfee00000').replay()
+    expect(r.divergences).toEqual([])
+    expect(isClean(r)).toBe(true)
+  })
+
   it('without a flush of its pages a page may be looked up again', () => {
     const r = new VhostRun().start().ring().miss(PAGE).miss(PAGE).replay()
     expect(isClean(r)).toBe(true)
@@ -203,12 +213,13 @@ describe('what trace and messages say against each other', () => {
       'listener-not-told',
     ],
     [
-      'a device that left its domain, untold',
+      'remapping that is switched off, told by half',
       new VhostRun()
         .start()
         .ring()
-        .line('vtd_as_unmap_whole Device 00:01.0 start 0x0 size 0x80000000')
-        .wait(),
+        .line('vtd_dmar_enable enable 0')
+        .invalidate(0n, 0x4000_0000n)
+        .line('vtd_as_unmap_whole Device 00:01.0 start 0x0 size 0x80000000'),
       'listener-not-told',
     ],
     ['a use of what no message gave', new VhostRun().start().ring().read(PAGE), 'use-without-map'],

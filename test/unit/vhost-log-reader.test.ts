@@ -90,6 +90,7 @@ describe('the message log of a back end', () => {
       `{"t":1,"event":"blk","type":0,"sector":0,"segs":[${'0,'.repeat(4096)}0]}`,
       'segs has more than 4096 entries',
     ],
+    ['{"t":1,"event":"blk","type":0,"sector":-1,"segs":[]}', 'sector is no number from 0 on'],
     ['{"t":1,"event":"error","e":5}', 'e is no short text'],
     [
       '{"t":1,"dir":"from-qemu","msg":"SET_MEM_TABLE","flags":9,"regions":[{"gpa":"0x0","size":"0x0","uaddr":"0x0","off":"0x0"}]}',
@@ -115,6 +116,11 @@ describe('the message log of a back end', () => {
     })
   })
 
+  it('a sector that a guest made up is as large as it likes', () => {
+    const { summary } = read(['{"t":1,"event":"blk","type":0,"sector":18612541424926720,"segs":[]}\n'])
+    expect(summary).toMatchObject({ events: 1, damaged: { count: 0 } })
+  })
+
   it('what stands in a log reaches no prototype', () => {
     const { summary } = read([
       '{"__proto__":{"t":1,"event":"closed"}}\n{"t":1,"event":"constructor"}\n',
@@ -129,6 +135,7 @@ describe('the message log of a back end', () => {
 const RECORDED: Readonly<Record<string, readonly [lines: number, iotlb: number, misses: number]>> = {
   'vh-ppc-32bit': [1176, 761, 380],
   'vh-ppc-ddw': [40, 3, 2],
+  'vtd/guest-amd64-lazy': [633, 198, 142],
   'vtd/vh-x86-lazy': [113, 39, 37],
   'vtd/vh-x86-strict': [974, 560, 363],
   'vtd/vh-x86-nodiotlb': [983, 569, 363],

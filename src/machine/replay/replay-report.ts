@@ -67,10 +67,12 @@ function messageLines({ vhost }: ReplayResult, paint: Paint): string[] {
       reasons.map((u) => [`  ${u.why}`, String(u.count), `first in line ${u.firstLine}`]),
       { right: [1] },
     )
-  const { reasons, unmatched, flushes } = vhost
+  const { reasons, unmatched, flushes, messages } = vhost
+  const isForeign = messages.unmatched * 4 > messages.total
   return [
     ...section('messages by what they are', rows(reasons), reasons.length, reasons.length),
     ...section(paint.red('messages without a partner'), rows(unmatched), unmatched.length, unmatched.length),
+    ...(isForeign ? wrapped('  ', 'so many have none that the two logs may be of different runs') : []),
     ...section('flushes of the IOMMU', rows(flushes), flushes.length, flushes.length),
   ]
 }

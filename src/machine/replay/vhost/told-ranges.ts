@@ -24,6 +24,14 @@ function without(range: Range, gone: Range): Range[] {
   return left
 }
 
+/** Whether two ranges share addresses where memory can lie. */
+function isMemory(a: Range, b: Range): boolean {
+  // Math has no way with bigint.
+  const [, iova] = a.iova < b.iova ? [a.iova, b.iova] : [b.iova, a.iova]
+  const [last] = a.last < b.last ? [a.last, b.last] : [b.last, a.last]
+  return iova <= last && (iova < MSI_FIRST || last > MSI_LAST)
+}
+
 /** What a descriptor takes back, until the listener has been told of all of it. */
 export class ToldRanges {
   #told: Told[] = []
@@ -41,14 +49,15 @@ export class ToldRanges {
     return told.why
   }
 
+  /** What of [iova, last] nobody has been told of, among what was expected so far. */
+  untold(iova: bigint, last: bigint): boolean {
+    return this.#told.some(({ left }) => left.some((range) => isMemory(range, { iova, last })))
+  }
+
   /** The descriptor is done. Answers what nobody was told of. */
   close(): readonly { readonly why: string; readonly iova: bigint; readonly last: bigint }[] {
     const missing = this.#told.flatMap(({ why, left, isOptional }) =>
-      isOptional
-        ? []
-        : left
-            .filter(({ iova, last }) => iova < MSI_FIRST || last > MSI_LAST)
-            .map((range) => ({ why, ...range })),
+      isOptional ? [] : left.filter((range) => isMemory(range, range)).map((range) => ({ why, ...range })),
     )
     this.#told = []
     return missing

@@ -157,7 +157,7 @@ export class VtdLines {
     for (const { why, iova, last } of this.#told.close()) {
       this.#tally.diverge({
         line: flush?.line ?? 0,
-        call: flush === undefined ? 'vtd_as_unmap_whole' : `flush ${flush.name}`,
+        call: `flush ${flush?.name ?? ''}`,
         log: 'no INVALIDATE',
         model: `INVALIDATE of [${hex(iova)}, ${hex(last)}] for ${why}`,
         rule: 'listener-not-told',
@@ -215,9 +215,7 @@ export class VtdLines {
       case N.vtd_as_unmap_whole: {
         const s = S.vtd_as_unmap_whole
         const sid = (u32(s.bus) << 8) | (u32(s.slot) << 3) | u32(s.function)
-        const start = u64(s.start)
-        if (this.isListening && sid === this.#sid)
-          this.#told.expect(start, start + u64(s.bytes) - 1n, 'a device that left its domain')
+        this.#unmappedWhole(sid, u64(s.start), u64(s.bytes), line)
         return
       }
       case N.vtd_inv_desc_wait_sw:
@@ -339,6 +337,20 @@ export class VtdLines {
     }
     if (this.isListening && (sid === undefined || sid === this.#sid))
       this.#told.expect(0n, U64_MAX, 'a context entry that was read again', true)
+  }
+
+  /** QEMU says that it has told the listener of a device that all of a range is gone; with ATS that reaches nobody. */
+  #unmappedWhole(sid: number, start: bigint, bytes: bigint, line: number): void {
+    if (!this.isListening || sid !== this.#sid || this.#attached?.hasAts !== false || bytes === 0n) return
+    const last = start + bytes - 1n
+    if (!this.#told.untold(start, last) || this.#profile.has(DEVICE_TLB_ONLY)) return
+    this.#tally.diverge({
+      line,
+      call: 'vtd_as_unmap_whole',
+      log: 'no INVALIDATE of some of it',
+      model: `INVALIDATE of all of [${hex(start)}, ${hex(last)}]`,
+      rule: 'listener-not-told',
+    })
   }
 
   /** A table is walked: where it is the first of a device, its domain is walked from here on. */
