@@ -34,6 +34,16 @@ describe('a log that a right machine wrote', () => {
     expect(isClean(r)).toBe(true)
   })
 
+  it('vector T25: H_STUFF_TCE is traced with the bus address behind its range', () => {
+    const stuffed = `spapr_iommu_pci_stuff ${L} ioba=0x13000 tcevalue=0x0 npages=3 ret=0`
+    const r = replay([NEW, CLEAR, put(0x10000, 0x7000003), xlate(0x10010, 0x7000000, 3), stuffed])
+    expect(r.answers).toEqual({ total: 3, matched: 3, diverged: 0, unjudged: 0 })
+    expect([r.findings, r.divergences]).toEqual([[], []])
+    // The page is gone: read as if it began there, the call would have left it.
+    const later = replay([NEW, CLEAR, put(0x10000, 0x7000003), stuffed, xlate(0x10010, 0, 0)])
+    expect(later.translations).toMatchObject({ total: 1, explained: 1, unexplained: 0 })
+  })
+
   // One fault planted in a line that was good: each must be seen, and as what it is.
   it.each<[string, string[], (r: ReplayResult) => void]>([
     [
