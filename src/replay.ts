@@ -14,5 +14,6 @@ export {
   type ReplayResult,
   type Unjudged,
 } from './machine/replay/result.ts'
+export { JoinedReplay } from './machine/replay/vhost/joined-replay.ts'
 export { detectLogFormat } from './reader/detect.ts'
 export type { DamagedLine, LogSummary } from './reader/log-summary.ts'

@@ -33,6 +33,7 @@ export const QEMU_TRACE_AND_MESSAGES: Coverage = new Set<EventKind>([
   'iotlb.new',
   'iotlb.fill',
   'iotlb.drop',
+  'iotlb.evict',
   'iotlb.miss',
   'iotlb.use',
   'vhost.message',
