@@ -242,6 +242,8 @@ export class StaleIotlb extends ListedChecker {
   #flush(log: RecordLog, seq: number): void {
     const scope = log.slot(seq, FLUSH.scope)
     const source = log.slot(seq, FLUSH.source) >>> 0
+    // The translations of a context entry outlive it: software flushes them as well.
+    if (scope === SCOPE.CONTEXT) return
     const hasPages = scope === SCOPE.PAGES || scope === SCOPE.DEVICE_TLB
     const { firstPage, pages } = hasPages
       ? busPages(log, seq, FLUSH)
@@ -251,8 +253,7 @@ export class StaleIotlb extends ListedChecker {
       ? this.#vhost.ofDomain(log.slot(seq, FLUSH.domain) >>> 0)
       : this.#vhost.ofAllDomains()
     for (const target of targets) {
-      const isByDevice = scope === SCOPE.DEVICE_TLB || scope === SCOPE.CONTEXT
-      if (isByDevice && target.source !== source) continue
+      if (scope === SCOPE.DEVICE_TLB && target.source !== source) continue
       // What a device remembers in a TLB of its own only a flush of that one takes away.
       if (target.hasAts !== (scope === SCOPE.DEVICE_TLB)) continue
       for (const map of target.iotlb.maps.values()) {
