@@ -12,6 +12,8 @@ import { BEHIND_IOMMU, DISK_SECTORS, PLAIN, RAM_BYTES, TestSession } from '../su
 /** How many messages; a million are run now and then. */
 const MESSAGES = Number(process.env['VHOST_USER_MESSAGES'] ?? 50_000)
 const SESSION_MESSAGES = 100
+/** What the garbage collector may leave for later. */
+const GROWTH_BYTES_MAX = 256 << 20
 const GUARD_BYTES = 4096
 const GUARD = 0x5a
 
@@ -103,7 +105,9 @@ describe('mutated vhost-user messages', () => {
   it(`${MESSAGES} do no harm`, { timeout: 600_000 }, () => {
     const ram = new GuardedRam()
     const run = new Run()
+    let atFirstBytes = 0
     for (let seed = 1; run.messages < MESSAGES; seed++) {
+      if (atFirstBytes === 0 && run.messages > MESSAGES / 10) atFirstBytes = process.memoryUsage().rss
       let wrong: string | undefined
       try {
         wrong = fuzzSession(seed, ram, run)
@@ -112,6 +116,8 @@ describe('mutated vhost-user messages', () => {
       }
       expect(wrong, `seed ${seed}`).toBeUndefined()
     }
+    // Memory does not grow with what was sent.
+    expect(process.memoryUsage().rss - atFirstBytes).toBeLessThan(GROWTH_BYTES_MAX)
     // They go deep enough: requests of the disk are served, and most rules are broken.
     expect(run.requests).toBeGreaterThan(MESSAGES / 1000)
     expect(run.faults.size).toBeGreaterThan(20)
