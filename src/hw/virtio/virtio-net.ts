@@ -61,7 +61,11 @@ export class NetReceiver {
     this.#header[10] = 1
   }
 
-  receive(frame: Uint8Array): ReceiveEnd {
+  /**
+   * @param countsBuffers whether to write the number of buffers, the last 2 bytes of the header: a tap behind vhost
+   *   leaves them as they were unless frames may lie in several (as seen on Linux 6.1.192)
+   */
+  receive(frame: Uint8Array, countsBuffers = true): ReceiveEnd {
     this.wantsCall = false
     this.fault = ''
     this.errno = 0
@@ -75,10 +79,10 @@ export class NetReceiver {
       this.ring.disableNotify()
       answer = this.ring.next(this.#chain)
     }
-    return answer === RING.taken ? this.#fill(frame) : this.#end(answer)
+    return answer === RING.taken ? this.#fill(frame, countsBuffers) : this.#end(answer)
   }
 
-  #fill(frame: Uint8Array): ReceiveEnd {
+  #fill(frame: Uint8Array, countsBuffers: boolean): ReceiveEnd {
     const { ring } = this
     const { head, readable, writable } = this.#chain
     const bytes = NET_HEADER_BYTES + frame.length
@@ -87,7 +91,7 @@ export class NetReceiver {
       if (readable.bytes > 0) return this.#fail(faultOf(READABLE))
       return writable.bytes < NET_HEADER_BYTES ? this.#fail(faultOf(SHORT)) : 'too-long'
     }
-    writable.write(0, this.#header, 0, NET_HEADER_BYTES)
+    writable.write(0, this.#header, 0, NET_HEADER_BYTES - (countsBuffers ? 0 : 2))
     writable.write(NET_HEADER_BYTES, frame, 0, frame.length)
     ring.use(head, bytes)
     ring.publish()

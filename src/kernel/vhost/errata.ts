@@ -38,8 +38,8 @@ export const VHOST_ERRATA = declareErrata([
     wrong:
       'VHOST_SET_VRING_NUM and VHOST_SET_VRING_ADDR leave the pointers to the maps that held the rings: the new rings are reached through the old maps, at addresses that those do not have.',
     right: 'Both calls make the queue forget: its rings are looked up anew before it runs.',
-    source: `CVE-2026-74580; Linux v6.1.182 and v6.1.192 ${CORE}, vhost_vring_set_num_addr, vhost_vq_meta_fetch; since f88949138058 (v4.11)`,
-    evidence: 'source',
+    source: `CVE-2026-74580; Linux v6.1.182 and v6.1.192 ${CORE}, vhost_vring_set_num_addr, vhost_vq_meta_fetch; since f88949138058 (v4.11). Run on Linux 6.1.176 and 6.1.192 (amd64): descriptors moved to an unmapped address, kicked; a miss comes with the second only`,
+    evidence: 'run',
     scenario: 'scenarios/errata/vhost-stale-metadata.yaml',
     finding: 'stale-metadata',
   },

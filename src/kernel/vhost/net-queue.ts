@@ -190,7 +190,8 @@ export class NetQueue implements ChainServer {
     if (writable.bytes > 0) return WRITABLE
     const { bytes } = readable
     const tap = this.#files.value.backend?.target as TapFile | undefined
-    if (bytes === 0 || (this.#parts.features().ownsHeader && bytes <= NET_HEADER_BYTES)) return SHORT
+    const { ownsHeader } = this.#parts.features()
+    if (ownsHeader ? bytes <= NET_HEADER_BYTES : bytes < NET_HEADER_BYTES) return SHORT
     // What a tap refuses is gone, and its buffers are used.
     const frameBytes = bytes - NET_HEADER_BYTES
     if (frameBytes < FRAME_BYTES_LEAST) return 0
@@ -215,7 +216,21 @@ export class NetQueue implements ChainServer {
     if (end === 'more') this.#parts.onUnknown('a queue that never ends')
     if (wantsCall) this.#call()
     if (end === 'pending') this.states.become('waits', EAGAIN)
-    if (end === 'failed') this.#fail(run.fault, run.errno)
+    if (end === 'failed' && this.#isStuck) this.#stick()
+    else if (end === 'failed') this.#fail(run.fault, run.errno)
+  }
+
+  /** Whether the chain that the run ended with is a frame without its whole header, of a device whose tap owns it. */
+  get #isStuck(): boolean {
+    const { readable, writable } = this.#run.chain
+    const isShort = readable.bytes > 0 && readable.bytes < NET_HEADER_BYTES
+    return isShort && writable.bytes === 0 && !this.#parts.features().ownsHeader
+  }
+
+  /** Gives the frame back to its ring, says nothing, and has the tap start the queue again, which always can send. */
+  #stick(): void {
+    this.states.become('failed', EFAULT)
+    this.#parts.onUnknown('a worker that takes a frame without its whole header, over and over')
   }
 
   #receive(tap: TapFile): void {
@@ -226,6 +241,7 @@ export class NetQueue implements ChainServer {
     this.ring.disableNotify()
     this.#poll(false)
     const receiver = this.#receiver
+    const { isMergeable } = this.#parts.features()
     let wantsCall = false
     for (;;) {
       const frame = tap.next
@@ -233,9 +249,9 @@ export class NetQueue implements ChainServer {
         this.#poll(true)
         break
       }
-      const end = receiver.receive(frame)
+      const end = receiver.receive(frame, isMergeable)
       if (end === 'delivered') wantsCall ||= receiver.wantsCall
-      else if (end !== 'too-long' || this.#parts.features().isMergeable) {
+      else if (end !== 'too-long' || isMergeable) {
         this.#stopReceiving(end)
         break
       }
