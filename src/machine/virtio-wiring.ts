@@ -81,11 +81,12 @@ export class VirtioDevices {
     const { log } = this.#host.machine
     log.emit('device.add', null, { device: name, unit: phb.name, mask: DMA_MASK })
     if (hasVhost) {
-      const { profile, ram, print } = this.#host
+      const { profile, ram, print, onUnknown } = this.#host
       const { journal } = this.#host.machine
       const givesBoth = profile.has('iotlb-perm-widening')
       this.addVhost(phb.name, name, (net) => {
-        const vhost = new QemuVhost({ name, journal, space: phb.space, ram, sink: net, givesBoth, print })
+        const { space } = phb
+        const vhost = new QemuVhost({ name, journal, space, ram, sink: net, givesBoth, print, onUnknown })
         return { vhost, device: this.vhosts.add(vhost, net) }
       })
     } else {

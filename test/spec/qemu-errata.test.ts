@@ -56,7 +56,14 @@ const decided: Record<Id, { see: (m: Pseries) => unknown; right: unknown; wrong:
     see: (m) => {
       const sink = new FakeVhost()
       const { space } = m.phb
-      const vhost = { name: 'net0', journal: m.journal, space, sink, print: () => undefined }
+      const vhost = {
+        name: 'net0',
+        journal: m.journal,
+        space,
+        sink,
+        print: () => undefined,
+        onUnknown: () => undefined,
+      }
       const givesBoth = m.profile.has('iotlb-perm-widening')
       const qemu = new QemuVhost({ ...vhost, ram: [{ gpa: 0n, bytes: RAM, ua: 0n }], givesBoth })
       calls(m).put(0n, 0x1001n)

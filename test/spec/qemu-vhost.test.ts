@@ -37,6 +37,7 @@ function withVhost({ profile = 'qemu-7.2', ramBytes = RAM, ram, givesBoth = fals
     sink,
     givesBoth,
     print: (line) => printed.push(line),
+    onUnknown: (why) => printed.push(`unknown: ${why}`),
   })
   const device = devices.add(vhost, sink)
   device.start([])
@@ -162,6 +163,19 @@ describe('a miss is translated as the device would be', () => {
     for (const iova of [PAGE, 0n, PAGE]) sink.miss(iova, READ)
     devices.elapse()
     expect(sink.take().map((m) => m.split(' ')[1])).toEqual(['0x1000', '0x0', '0x1000'])
+  })
+})
+
+describe('a call for more entries than the model tells one by one', () => {
+  it('says so, and vhost forgets the range all the same', () => {
+    const { create, put, miss, stuff, sink, printed } = withVhost()
+    create(16n, 37n)
+    put(WINDOW_64, 0x50003n, LIOBN_64)
+    miss(WINDOW_64, READ)
+    stuff(WINDOW_64, 0n, 1n << 21n, LIOBN_64)
+    expect(sink.take()).toEqual(['INVALIDATE 0x800000000000000 0x2000000000'])
+    expect(sink.at(WINDOW_64)).toBeUndefined()
+    expect(printed).toEqual(['unknown: more than 1048576 messages to vhost for one call'])
   })
 })
 

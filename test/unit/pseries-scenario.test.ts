@@ -116,12 +116,23 @@ describe('what the pseries peer cannot do is said, with the reason', () => {
       '{ ram: 64 MiB, phbs: [{ index: 2, buid: 0x800000020000000 }] }',
       'the host bridge of the peer has index 0',
     ],
+    [
+      '{ ram: 64 MiB, phbs: [{ virtio: [{ name: net0, kind: net }] }] }',
+      'the host bridge of the peer has no virtio device',
+    ],
     ['{ ram: 64 MiB, phbs: [{ buid: 0x123 }] }', 'the host bridge of the peer is 0x800000020000000'],
     ['{ ram: 64 MiB, phbs: [{ maxWindowEntries: 16 }] }', 'the windows of the peer have up to 2^31 entries'],
   ])('machine %s', (machine, why) => {
     expect(
       whyNot(`  ${machine}`, '{ mem: read, args: { address: 0x200000, bytes: 1 } }').join('\n'),
     ).toContain(`machine: ${why}`)
+  })
+
+  it('a request of a virtio device is not made by the device that the peer has', () => {
+    const steps = '{ dma: read, args: { device: net0, iova: 0, bytes: 1 } }'
+    expect(whyNot('  { ram: 64 MiB, phbs: [{ virtio: [{ name: net0, kind: net }] }] }', steps)).toContain(
+      '1: the peer has no such device',
+    )
   })
 
   it.each<[string, readonly string[], string]>([

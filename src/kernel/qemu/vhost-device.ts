@@ -8,11 +8,16 @@ import { TCE_READ, TCE_WRITE } from '../../table/tce-entry.ts'
 import type { TceWindow } from '../../table/tce-window.ts'
 import { sendUpdate, type UpdateParts } from './vhost-update.ts'
 
+/** Entries of one change that vhost is told of one by one, as QEMU does it. */
+const MESSAGES_MAX = 2 ** 20
+
 export interface QemuVhostParts extends UpdateParts {
   readonly name: string
   readonly journal: Journal
   /** The bus that the device is on. */
   readonly space: DmaSpace
+  /** A bound of the model is met. */
+  readonly onUnknown: (why: string) => void
 }
 
 /**
@@ -63,10 +68,14 @@ export class QemuVhost implements IommuListener {
   }
 
   notify({ window, first, count }: IommuChange): void {
-    const bytes = 1n << BigInt(window.pageShift)
-    for (let i = 0; i < count; i++) {
-      this.invalidate(window.busOffset + (BigInt(first + i) << BigInt(window.pageShift)), bytes)
+    const shift = BigInt(window.pageShift)
+    const iovaOf = (entry: number): bigint => window.busOffset + (BigInt(entry) << shift)
+    if (count > MESSAGES_MAX) {
+      this.#parts.onUnknown(`more than ${MESSAGES_MAX} messages to vhost for one call`)
+      this.invalidate(iovaOf(first), BigInt(count) << shift)
+      return
     }
+    for (let i = 0; i < count; i++) this.invalidate(iovaOf(first + i), 1n << shift)
   }
 
   invalidate(iova: bigint, bytes: bigint): void {

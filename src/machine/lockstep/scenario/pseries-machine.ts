@@ -17,7 +17,8 @@ export function pseriesMachineFaults({ ram, phbs, vio }: PseriesDescription): Le
     say('ram', `the peer has ${PSERIES_RAM_BYTES >> 20} MiB of memory`)
   if (vio.length > 0) say('vio', 'the peer has no VIO devices')
   if (phbs.length !== 1) say('phbs', `the peer has one host bridge, not ${phbs.length}`)
-  for (const { index, buid, ddw, maxWindowEntries, bare } of phbs) {
+  for (const { index, buid, ddw, maxWindowEntries, bare, virtio } of phbs) {
+    if (virtio.length > 0) say('phbs', 'the host bridge of the peer has no virtio device')
     if (bare !== undefined)
       say('phbs', 'the peer has a hypervisor: the TCEs of its host bridge are not in memory')
     else if (!ddw) say('phbs', 'the host bridge of the peer has dynamic windows')

@@ -99,6 +99,8 @@ class Pass {
   readonly #skipped: ReadonlyMap<number, string>
   readonly #machine: Machine
   readonly #buffers = new DeviceBuffers()
+  /** Names of virtio devices, which the peer does not have. */
+  readonly #virtio: ReadonlySet<string>
   readonly #steps: PseriesStep[] = []
   readonly #asked: AskedPseriesStep[] = []
   readonly #leftOut: LeftOut[] = []
@@ -111,6 +113,8 @@ class Pass {
     this.#name = name
     this.#skipped = skipped
     this.#machine = createMachine(scenario.machine)
+    const phbs = scenario.machine.kind === 'pseries' ? scenario.machine.phbs : []
+    this.#virtio = new Set(phbs.flatMap(({ virtio }) => virtio.map((d) => d.name)))
     for (const { operation } of scenario.steps) {
       const { data } = operation.args
       if (operation.verb === 'dma' && operation.call === 'write' && typeof data === 'string') {
@@ -188,6 +192,7 @@ class Pass {
       return `the peer has no step for ${verb} ${call}`
     const args = completeArguments(decl, given)
     if (known !== undefined) return checked(known(args))
+    if (this.#virtio.has(args['device'] as string)) return 'the peer has no such device'
     return checked(dmaOf(args, call === 'write', this.#machine, from, this.#buffers, DEVICE))
   }
 
