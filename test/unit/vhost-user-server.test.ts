@@ -1,7 +1,7 @@
 import { ftruncateSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Prng } from '../../src/bits/prng.ts'
 import { Journal } from '../../src/bits/state.ts'
 import { MemoryBlockStore } from '../../src/hw/virtio/block-store.ts'
@@ -31,6 +31,28 @@ const randomBytes = (seed: number, bytes: number): Uint8Array => {
   const prng = new Prng(seed)
   return Uint8Array.from({ length: bytes }, () => prng.int32())
 }
+
+describe('without koffi', () => {
+  afterEach(() => {
+    vi.doUnmock('koffi')
+    vi.resetModules()
+  })
+
+  it('says how to get it', async () => {
+    vi.resetModules()
+    vi.doMock('koffi', () => {
+      throw new Error('Cannot find the native Koffi module')
+    })
+    const fresh = await import('../../src/peer/vhost-user/libc.ts')
+    const error = await fresh.loadLibc().then(
+      () => undefined,
+      (e: Error) => e,
+    )
+    const words =
+      process.platform === 'linux' ? /^koffi cannot be loaded: install it with "npm install/ : /need Linux/
+    expect(error).toMatchObject({ code: 'ERR_PEER', message: expect.stringMatching(words) })
+  })
+})
 
 const tableOf = (given: { readonly regionBytes: number }): Uint8Array =>
   payloadOf('memTable', { regions: 1 }, payloadOf('region', { ...given, gpa: 0, ua: UA }))

@@ -31,6 +31,8 @@ const MEMORY_BYTES_MAX = 2n ** 31n
 const LINE_MS = 10_000
 /** After an event, how long the next one is waited for on the main thread. */
 const LINGER_MS = 1
+/** Findings that are said at once. */
+const WARNINGS_MAX = 20
 /** How long the trace of a QEMU that has ended must stay as it is. */
 const TRACE_ENDS_MS = 200
 
@@ -92,6 +94,7 @@ class LiveBackEnd {
   readonly #io: Io
   readonly #seen = new Set<Finding>()
   #divergences = 0
+  #warnings = 0
 
   constructor(call: Invocation, io: Io) {
     const { options } = call
@@ -127,17 +130,23 @@ class LiveBackEnd {
   }
 
   #warn(): void {
-    const { paint } = this.#io
-    for (const finding of this.watch.judge.findings) {
+    const { judge, divergences } = this.watch
+    for (const finding of judge.findings) {
       if (this.#seen.has(finding)) continue
       this.#seen.add(finding)
-      this.#io.err(`${paint.red('FOUND')} ${finding.rule}: ${finding.message}\n`)
+      this.#say('FOUND', `${finding.rule}: ${finding.message}`)
     }
-    const { divergences } = this.watch
     for (const { line, call, model, rule } of divergences.slice(this.#divergences)) {
-      this.#io.err(`${paint.red('DIVERGED')} ${rule}: ${call}: ${model} (line ${line} of the trace)\n`)
+      this.#say('DIVERGED', `${rule}: ${call}: ${model} (line ${line} of the trace)`)
     }
     this.#divergences = divergences.length
+  }
+
+  #say(what: string, text: string): void {
+    this.#warnings++
+    const { paint } = this.#io
+    if (this.#warnings <= WARNINGS_MAX) this.#io.err(`${paint.red(what)} ${text}\n`)
+    else if (this.#warnings === WARNINGS_MAX + 1) this.#io.err('more is in the report, at the end\n')
   }
 
   /** Nobody is served any more: QEMU may still have something to write. */

@@ -103,17 +103,16 @@ export function backEndJson(r: BackEndResult): object {
   }
 }
 
-/** What is shown while it runs: one line. */
+/** A count in a few characters. */
+function short(count: number): string {
+  if (count < 100_000) return String(count)
+  return count < 10_000_000 ? `${Math.floor(count / 1000)}k` : `${Math.floor(count / 1_000_000)}M`
+}
+
+/** What is shown while it runs: one line of a terminal. @param counts their bytes are those of the last seconds */
 export function liveLine(counts: BackEndCounts, entries: number, seconds: number, findings: number): string {
   const { requests, bytes, hits, misses, invalidations } = counts
   const rate = (bytes / 1e6 / Math.max(0.001, seconds)).toFixed(1)
-  return [
-    counted(requests, 'request'),
-    `${rate} MB/s`,
-    counted(entries, 'map'),
-    counted(hits, 'hit'),
-    counted(misses, 'miss', 'misses'),
-    `${invalidations} invalidated`,
-    counted(findings, 'finding'),
-  ].join(', ')
+  const iotlb = `${short(entries)} maps, ${short(hits)} hits, ${short(misses)} misses, ${short(invalidations)} invalidated`
+  return `${short(requests)} requests, ${rate} MB/s; ${iotlb}; ${counted(findings, 'finding')}`
 }

@@ -18,6 +18,9 @@ export interface BlkDeviceOptions {
   readonly watcher?: DiskWatcher
 }
 
+/** 32 MiB: where a file has no holes, zeros are written, and nothing else is done meanwhile. */
+const DISCARD_SECTORS_MAX = 65_536
+
 /** What the disk says its serial number is. */
 export const DISK_ID = 'iommulator'
 
@@ -35,6 +38,7 @@ export function blkDevice({
     isReadOnly,
     queues,
     id: DISK_ID,
+    discardSectorsMax: DISCARD_SECTORS_MAX,
   })
   return {
     features: blk.features,

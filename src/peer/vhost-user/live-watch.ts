@@ -57,6 +57,7 @@ export class LiveWatch {
       const errata = resolveProfile(ERRATA, profile)
       this.#join = new VhostJoin({ log, profile: errata, device: DEVICE, isLive: true })
     }
+    log.emit('run.begin', null, { source: DEVICE, profile: profile ?? '' })
     const join = this.#join
     // Joined, the messages become records in the order of the trace; alone, as they come.
     const own = join === undefined ? log : silent()
@@ -93,6 +94,7 @@ export class LiveWatch {
     join?.endTrace()
     join?.endMessages()
     join?.finish()
+    this.log.emit('run.end', null, { settled: 0 })
     this.judge.finish()
   }
 

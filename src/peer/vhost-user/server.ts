@@ -106,7 +106,7 @@ export class VhostUserServer {
     })
     this.#session = session
     this.#stream = stream
-    stream.listen()
+    if (!stream.listen()) this.#end(new Fault('not-an-event', 'the connection'))
   }
 
   /** Queues have their turn, after all messages were answered. */
