@@ -115,6 +115,13 @@ class LiveBackEnd {
         see: (log, seq) => records.write(`${toJsonLine(log.read(seq))}\n`),
       })
     }
+    // A guest may fall within a millisecond of the first stale buffer: it is told of before the device goes on.
+    this.watch.log.subscribe({
+      kinds: ['domain.wait'],
+      see: () => {
+        if (this.#warnings < WARNINGS_MAX) this.#warn()
+      },
+    })
   }
 
   get findings(): number {
