@@ -11,6 +11,12 @@ const MAIN = 'dist/cli/main.js'
 /** How long a guest goes on whose disk is wrong, or gone: long enough to fall, if it does. */
 const AFTER_FOUND_MS = 15_000
 
+export interface DiskSetup {
+  readonly queues: number
+  /** The back end reads the trace of QEMU meanwhile. */
+  readonly isTraced: boolean
+}
+
 export interface DiskSession {
   readonly run: GuestRun
   /** Exit code of the back end. */
@@ -26,14 +32,16 @@ export interface DiskSession {
 /** Boots a guest over `iommulator connect vhost-user`, as users do: two processes and a socket. */
 export async function bootOverBackEnd(
   configuration: GuestConfiguration,
-  queues: number,
+  { queues, isTraced }: DiskSetup,
 ): Promise<DiskSession> {
   const folder = mkdtempSync(join(tmpdir(), 'guest-disk-'))
   const at = (name: string) => join(folder, name)
   const [socket, disk, log] = [at('disk.sock'), at('disk.img'), at('messages.jsonl')]
   const zone = makeTestDisk(disk)
   const said: string[] = []
+  const trace = isTraced ? at('qemu.trace') : undefined
   const args = ['connect', 'vhost-user', '--socket', socket, '--disk', disk, '--log', log]
+  if (trace !== undefined) args.push('--trace', trace)
   const backEnd = spawn(process.execPath, [MAIN, ...args, '--queues', String(queues), '--once', '--json'])
   const ended = once(backEnd, 'close') as Promise<[number | null]>
   const lost = new AbortController()
@@ -50,7 +58,8 @@ export async function bootOverBackEnd(
           .split('\n')
           .map((line) => `back end: ${line}`),
       )
-      if (/FOUND|connection was closed/.test(text)) timer ??= setTimeout(() => lost.abort(), AFTER_FOUND_MS)
+      if (/FOUND stale|connection was closed/.test(text))
+        timer ??= setTimeout(() => lost.abort(), AFTER_FOUND_MS)
     })
     while (!existsSync(socket)) {
       if (backEnd.exitCode !== null) throw new Error(`the back end ended: ${said.join('\n')}`)
@@ -60,6 +69,7 @@ export async function bootOverBackEnd(
       disk: { by: 'vhost-user', socket },
       queues,
       zone,
+      ...(trace !== undefined && { trace }),
       signal: lost.signal,
       onLine: (line) => said.push(`guest: ${line}`),
     })
