@@ -3,8 +3,8 @@ import { resolveProfile } from '../../src/bits/errata.ts'
 import { KVM_ERRATA } from '../../src/kernel/kvm/errata.ts'
 
 const UNTIL_4_20 =
-  'X2 X7 real-mode-handlers power9-real-mode early-tce-checks errors-ignored whole-guest-tables'
-const SINCE_4_20 = 'X2 X5 X7 real-mode-handlers power9-real-mode'
+  'B8 X2 X7 real-mode-handlers power9-real-mode early-tce-checks errors-ignored whole-guest-tables'
+const SINCE_4_20 = 'B8 X2 X5 X7 real-mode-handlers power9-real-mode'
 const VFIO = 'vfio-device-lives-with-vm'
 
 /** What each version has of the errata of KVM, on both sides of every release that has a fix. */
@@ -32,17 +32,17 @@ const HAS: Readonly<Record<string, string>> = {
   '5.10.113': `${SINCE_4_20} ${VFIO}`,
   '5.13.18': `B1 B2 B3 B4 B13 ${SINCE_4_20} ${VFIO}`,
   '5.13.19': `B1 B2 B3 B4 ${SINCE_4_20} ${VFIO}`,
-  '5.14.5': `B1 B2 B3 B4 B13 X2 X5 X7 real-mode-handlers ${VFIO}`,
-  '5.14.6': `B1 B2 B3 B4 X2 X5 X7 real-mode-handlers ${VFIO}`,
-  '5.15.35': `B1 B2 B3 B4 X2 X5 X7 real-mode-handlers ${VFIO}`,
-  '5.15.36': `X2 X5 X7 real-mode-handlers ${VFIO}`,
-  '5.17.4': `B1 B2 B3 B4 X2 X5 X7 real-mode-handlers ${VFIO}`,
-  '5.17.5': `X2 X5 X7 real-mode-handlers ${VFIO}`,
-  '5.18': `X2 X5 X7 real-mode-handlers ${VFIO}`,
-  '5.19': `X2 X5 X7 ${VFIO}`,
-  '6.1.8': `X2 X5 X7 ${VFIO}`,
-  '6.1.9': 'X2 X5 X7',
-  '6.12.95': 'X2 X5 X7',
+  '5.14.5': `B1 B2 B3 B4 B13 B8 X2 X5 X7 real-mode-handlers ${VFIO}`,
+  '5.14.6': `B1 B2 B3 B4 B8 X2 X5 X7 real-mode-handlers ${VFIO}`,
+  '5.15.35': `B1 B2 B3 B4 B8 X2 X5 X7 real-mode-handlers ${VFIO}`,
+  '5.15.36': `B8 X2 X5 X7 real-mode-handlers ${VFIO}`,
+  '5.17.4': `B1 B2 B3 B4 B8 X2 X5 X7 real-mode-handlers ${VFIO}`,
+  '5.17.5': `B8 X2 X5 X7 real-mode-handlers ${VFIO}`,
+  '5.18': `B8 X2 X5 X7 real-mode-handlers ${VFIO}`,
+  '5.19': `B8 X2 X5 X7 ${VFIO}`,
+  '6.1.8': `B8 X2 X5 X7 ${VFIO}`,
+  '6.1.9': 'B8 X2 X5 X7',
+  '6.12.95': 'B8 X2 X5 X7',
 }
 
 describe('errata of KVM', () => {
