@@ -21,7 +21,10 @@ export interface DiskSession {
   readonly run: GuestRun
   /** Exit code of the back end. */
   readonly code: number | null
-  readonly report: { readonly findings: readonly { readonly rule: string }[] }
+  readonly report: {
+    readonly findings: readonly { readonly rule: string }[]
+    readonly counts: Readonly<Record<'requests' | 'hits' | 'misses' | 'invalidations', number>>
+  }
   /** What guest and back end said, in the order in which it came. */
   readonly said: readonly string[]
   /** What is wrong with the disk afterwards. */
@@ -74,10 +77,14 @@ export async function bootOverBackEnd(
       onLine: (line) => said.push(`guest: ${line}`),
     })
     const [code] = await ended
+    const report: DiskSession['report'] = JSON.parse(out)
+    const { requests, hits, misses, invalidations } = report.counts
+    const counts = `${requests} requests, ${hits} hits, ${misses} misses, ${invalidations} invalidations`
+    process.stderr.write(`${configuration.name}: ${counts}\n`)
     return {
       run,
       code,
-      report: JSON.parse(out),
+      report,
       said,
       fault: testDiskFault(disk),
       messages: readFileSync(log, 'utf8'),
