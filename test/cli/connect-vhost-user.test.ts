@@ -1,4 +1,12 @@
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -51,6 +59,29 @@ describe('iommulator connect vhost-user', () => {
     const { code, out, err } = await call(...options)
     expect({ code, out }).toEqual({ code: 2, out: '' })
     expect(err).toMatch(words)
+  })
+
+  it.each([
+    ['--disk', '--log'],
+    ['--disk', '--record'],
+    ['--log', '--trace'],
+    ['--log', '--record'],
+  ])('%s and %s of one file are refused, and what it held stays', async (one, other) => {
+    writeFileSync(at('file'), 'x'.repeat(1024))
+    symlinkSync(at('file'), at('link'))
+    const disk = one === '--disk' ? [] : ['--memory', '1M']
+    const got = await call('--socket', at('s'), ...disk, one, at('file'), other, at('link'))
+    expect({ code: got.code, err: got.err }).toEqual({
+      code: 2,
+      err: `iommulator: ${one} and ${other} are one file: ${at('link')}\n`,
+    })
+    expect(readFileSync(at('file'), 'utf8')).toBe('x'.repeat(1024))
+  })
+
+  it('two new files of one name are refused, and none is made', async () => {
+    const got = await call('--socket', at('s'), '--memory', '1M', '--log', at('new'), '--record', at('new'))
+    expect(got.code).toBe(2)
+    expect(existsSync(at('new'))).toBe(false)
   })
 
   describe.skipIf(libc === undefined)(`serves a guest${why}`, () => {
@@ -215,6 +246,26 @@ describe('iommulator connect vhost-user', () => {
       await until('the connection is closed', () => front.isClosed)
       await front.close()
       expect((await running.done).code).toBe(3)
+    })
+
+    it('a log that cannot be written any more ends it with that reason, and the socket is gone', async () => {
+      const running = runLive([
+        'connect',
+        'vhost-user',
+        '--socket',
+        at('s'),
+        '--memory',
+        '1M',
+        '--log',
+        '/dev/full',
+      ])
+      await listening(running)
+      const front = FrontEnd.connect(c, at('s'))
+      front.send('GET_FEATURES')
+      const { code, err } = await running.done
+      expect({ code, isThere: existsSync(at('s')) }).toEqual({ code: 4, isThere: false })
+      expect(err).toContain('cannot write /dev/full: no space is left')
+      await front.close()
     })
 
     it.each([

@@ -1,3 +1,5 @@
+import { statSync } from 'node:fs'
+import { resolve } from 'node:path'
 import { IommulatorError } from '../../bits/errors.ts'
 import { Journal } from '../../bits/state.ts'
 import type { Finding } from '../../check/rule.ts'
@@ -56,6 +58,29 @@ function count(options: Invocation['options'], name: string, flag: string, most:
   throw wrong(`${flag} ${text}: a number from 1 to ${most}, or a size such as 64M`)
 }
 
+/** Options that name a file. */
+const FILE_OPTIONS = ['disk', 'log', 'record', 'trace'] as const
+
+/** What two names of one file have in common; undefined for what is no file (`/dev/null`). */
+function identityOf(path: string): string | undefined {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
+  if (stat === undefined) return resolve(path)
+  return stat.isFile() ? `${stat.dev}:${stat.ino}` : undefined
+}
+
+/** A log that is written over the disk would be the end of the disk. */
+function refuseSameFiles(options: Invocation['options']): void {
+  const seen = new Map<string, string>()
+  for (const name of FILE_OPTIONS) {
+    const path = options[name] as string | undefined
+    const identity = path === undefined ? undefined : identityOf(path)
+    if (identity === undefined) continue
+    const other = seen.get(identity)
+    if (other !== undefined) throw wrong(`--${other} and --${name} are one file: ${path}`)
+    seen.set(identity, name)
+  }
+}
+
 function requestOf({ positionals: [, ...files], options }: Invocation): DiskRequest {
   const [socket, file] = [options['socket'], options['disk']] as (string | undefined)[]
   const memoryBytes = count(options, 'memory', '--memory', MEMORY_BYTES_MAX)
@@ -64,6 +89,7 @@ function requestOf({ positionals: [, ...files], options }: Invocation): DiskRequ
   if ((file === undefined) === (memoryBytes === undefined)) {
     throw wrong('connect vhost-user needs --disk FILE, or --memory SIZE: one of the two')
   }
+  refuseSameFiles(options)
   return {
     socket,
     file,
@@ -210,12 +236,18 @@ function serve(request: DiskRequest, store: BlockStore, live: LiveBackEnd, io: I
   })
 }
 
-/** Shows how it goes until it is told to end. */
-function show(live: LiveBackEnd, io: Io): () => void {
+/** Shows how it goes until it is told to end. @param onError a file cannot be written, or read: told once */
+function show(live: LiveBackEnd, io: Io, onError: (error: unknown) => void): () => void {
   const { recorder } = live.watch
   let [lastMs, lastBytes, said] = [io.elapsedMs(), 0, '']
   const timer = setInterval(() => {
-    live.look()
+    try {
+      live.look()
+    } catch (error) {
+      clearInterval(timer)
+      onError(error)
+      return
+    }
     const nowMs = io.elapsedMs()
     if (!io.isLive && nowMs - lastMs < LINE_MS) return
     const { counts, entries } = recorder
@@ -241,6 +273,7 @@ export async function connectVhostUser(call: Invocation, io: Io): Promise<number
   const store = await storeOf(request)
   const live = new LiveBackEnd(call, io)
   let isInterrupted = false
+  const errors: unknown[] = []
   try {
     const server = await serve(request, store, live, io)
     const restore = io.onInterrupt(() => {
@@ -248,13 +281,17 @@ export async function connectVhostUser(call: Invocation, io: Io): Promise<number
       server.stop()
     })
     io.err(`listening at ${request.socket}\n`)
-    const hide = show(live, io)
+    const hide = show(live, io, (error) => {
+      errors.push(error)
+      server.stop()
+    })
     try {
       await server.run()
     } finally {
       hide()
       restore()
     }
+    if (errors.length > 0) throw errors[0]
     await live.end()
   } finally {
     live.close()
