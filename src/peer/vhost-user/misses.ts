@@ -5,6 +5,8 @@ import { Fault } from './faults.ts'
 
 /** Misses are told apart by pages of 4 KiB. */
 export const PAGE_SHIFT = 12n
+/** Questions without an answer, at most: twice what 64 queues ask at once. Only who never answers comes there. */
+const UNDER_WAY_MAX = 4096
 
 interface Asked {
   readonly iova: bigint
@@ -36,12 +38,13 @@ export class Misses {
 
   /**
    * Asks for a bus address. `asked` where a message went out, `known` where one for this page is under way, `lost`
-   * where there is no channel, or nobody reads it.
+   * where there is no channel, nobody reads it, or nobody answers.
    */
   ask(iova: bigint, access: number, needsAnswer: boolean): 'asked' | 'known' | 'lost' {
     if (this.#channel === undefined) return 'lost'
     if (this.#asked.some((a) => a.access === access && a.iova >> PAGE_SHIFT === iova >> PAGE_SHIFT))
       return 'known'
+    if (this.#asked.length >= UNDER_WAY_MAX) return 'lost'
     const payload = payloadOf('iotlb', { iova, perm: access, type: IOTLB_TYPES.MISS })
     const flags = HEADER_FLAGS.VERSION | (needsAnswer ? HEADER_FLAGS.NEED_REPLY : 0)
     if (!this.#channel.send(messageOf(BACK_END_REQUESTS.IOTLB_MSG.nr, flags, payload))) return 'lost'
