@@ -54,6 +54,15 @@ describe('buffers that were given back', () => {
     }
   })
 
+  it('are no more than 32 bits of bus addresses have: behind that all are forgotten', () => {
+    const device = scattered()
+    const bytes = 1 << 28
+    for (let iova = 0n; iova < 1n << 32n; iova += BigInt(bytes)) request(device, iova, bytes)
+    expect(request(device, 1n << 32n, 1)).toBe(false)
+    expect(request(device, 0x1000n, 1)).toBe(false)
+    expect(request(device, 0x1000n, 1)).toBe(true)
+  })
+
   it('a request that waits for a translation, and begins again, is one request', () => {
     const device = scattered()
     device.begin()

@@ -4,6 +4,8 @@ import { pageOf } from '../../bits/u64.ts'
 const PAGE_SHIFT = 12
 const OFFSET_MASK = (1 << PAGE_SHIFT) - 1
 const BIG_SHIFT = BigInt(PAGE_SHIFT)
+/** Pages that are remembered, at most: as many as 32 bits of bus addresses have. Behind that it begins anew. */
+const PAGES_MAX = 1 << 20
 
 /**
  * Knows of stale maps from the device's side alone. A driver that goes through Linux's DMA API maps each buffer for one
@@ -75,6 +77,7 @@ export class GivenBack {
 
   /** The request is answered. */
   answered(): void {
+    if (this.#pages.size >= PAGES_MAX) this.#pages.clear()
     for (const page of this.#held) if (!this.#pages.has(page)) this.#pages.set(page, false)
     this.#held.clear()
   }
