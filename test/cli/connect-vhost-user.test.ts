@@ -54,6 +54,10 @@ describe('iommulator connect vhost-user', () => {
     [['--socket', 's', '--memory', 'much'], /--memory much: a number from 1 to/],
     [['--socket', 's', '--memory', '4G'], /--memory 4G: a number from 1 to/],
     [['--socket', 's', '--memory', '1M', '--queues', '0'], /--queues 0: a number from 1 to 64/],
+    [
+      ['--socket', 's', '--memory', '1M', '--iotlb-entries', '2M'],
+      /--iotlb-entries 2M: a number from 1 to 1048576/,
+    ],
     [['--socket', 's', '--memory', '1M', 'scenario.yaml'], /takes no files/],
   ])('%j is a wrong use', async (options, words) => {
     const { code, out, err } = await call(...options)

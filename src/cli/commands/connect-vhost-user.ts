@@ -96,7 +96,7 @@ function requestOf({ positionals: [, ...files], options }: Invocation): DiskRequ
     memoryBytes: memoryBytes ?? 0,
     isReadOnly: options['readOnly'] === true,
     queues: count(options, 'queues', '--queues', 64n) ?? 1,
-    iotlbLimit: count(options, 'iotlbEntries', '--iotlb-entries', 2n ** 24n),
+    iotlbLimit: count(options, 'iotlbEntries', '--iotlb-entries', 2n ** 20n),
     isOnce: options['once'] === true,
   }
 }
@@ -159,6 +159,7 @@ class LiveBackEnd {
     const isMore = this.trace?.read((bytes) => this.watch.trace(bytes)) ?? false
     for (const file of this.#files) file?.flush()
     this.#warn()
+    if (this.watch.endsRecords()) this.#io.err('no more records: what follows is served, and not judged\n')
     return isMore
   }
 

@@ -18,6 +18,8 @@ const OWNER = 'guest'
 const JUDGED = ['stale-iotlb', 'iotlb-mismatch', 'stale-metadata']
 /** Records that are kept, of 64 bytes: a back end may run for days. */
 const KEEP_RECORDS = 1 << 20
+/** Records that are made: a log ends at 2^31, and a disk of a guest must not end with it. */
+const RECORDS_MAX = 2 ** 31 - 2 ** 26
 /** Messages that wait for their lines of the trace, at most. */
 const WAITING_MAX = 1_000_000
 
@@ -79,6 +81,13 @@ export class LiveWatch {
     if (this.#waiting < WAITING_MAX) return
     const what = `the trace is ${WAITING_MAX} messages behind: QEMU needs -trace vhost_user_write and -trace vhost_iotlb_miss`
     throw new IommulatorError('ERR_LOG_FORMAT', what)
+  }
+
+  /** Ends the records while there is room for those of a while: true once. From then on nothing is judged. */
+  endsRecords(most = RECORDS_MAX): boolean {
+    if (!this.log.on || this.log.length < most) return false
+    this.log.on = false
+    return true
   }
 
   /** What QEMU wrote to its trace. */
