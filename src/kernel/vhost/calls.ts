@@ -182,7 +182,7 @@ export const VHOST_SET_MEM_TABLE = declareCall({
     {
       rule: 'no-entries',
       code: 'EINVAL',
-      when: 'The module parameter max_iotlb_entries is 0 (from Linux 6.1.191 and 7.1.9 on).',
+      when: 'The module parameter max_iotlb_entries is 0 (read in Linux 6.1.192; kernels without the check make a table).',
     },
     NO_MEMORY,
     { rule: 'regions-unreadable', code: 'EFAULT', when: 'The regions cannot be read.' },
