@@ -11,10 +11,8 @@ import { MmRecords } from './mm-records.ts'
 import { isAligned, roundUp } from './page-rounding.ts'
 import { frameOfPte, PageTable, PTE_READ, PTE_WRITE, pteOf } from './page-table.ts'
 import { PROC_MMAP, PROC_MPROTECT, PROC_MUNMAP } from './proc-calls.ts'
+import { accessBytes, TASK_BYTES } from './user-space.ts'
 import { hugeShiftOfValue, NO_GAP, NOT_MAPPED, rangeValue, VMA_READ, VMA_WRITE, VmaMap } from './vma-map.ts'
-
-/** User space of powerpc64 and x86-64 unless a process asks for more. */
-const TASK_BYTES = 2 ** 47
 
 const MMAP = rulesOf(PROC_MMAP)
 const MUNMAP = rulesOf(PROC_MUNMAP)
@@ -70,6 +68,7 @@ export class AddressSpace {
   readonly pages: PageTable
   readonly locked: LockedVm
   readonly #taskBytes: bigint
+  readonly #accessBytes: bigint
   readonly #holders: Cells
   readonly #owner: number
   readonly #records: MmRecords
@@ -90,6 +89,7 @@ export class AddressSpace {
     this.pages = new PageTable(host.journal, name)
     this.locked = new LockedVm(host, name)
     this.#taskBytes = BigInt(taskBytes)
+    this.#accessBytes = options.taskBytes === undefined ? accessBytes(host.pageShift) : this.#taskBytes
     this.#holders = new Cells(host.journal, keyOf('mm', name), 2)
     this.#owner = host.frames.owner(name)
     this.#records = new MmRecords(host, name)
@@ -127,9 +127,9 @@ export class AddressSpace {
     this.#freed?.(this)
   }
 
-  /** Whether a range lies in user space, mapped or not (access_ok). */
+  /** Whether a range lies in user space, mapped or not (access_ok): with pages of 64 KiB that is more than mmap hands out. */
   reaches(address: bigint, bytes: bigint): boolean {
-    return address + bytes <= this.#taskBytes
+    return address + bytes <= this.#accessBytes
   }
 
   mmap(request: MmapRequest): { readonly place: number; readonly address: bigint } {

@@ -170,7 +170,7 @@ describe('KVM_CREATE_VM', () => {
 
 describe('KVM_SET_USER_MEMORY_REGION', () => {
   const D = KVM_SET_USER_MEMORY_REGION
-  const TOP = 1n << 47n
+  const TOP = 1n << 52n
   const set = (more: Args = {}, world = withVm()) =>
     world.call(D, { fd: world.vm, bytes: PAGE, vaddr: UA, ...more })
   const twice = (first: Args, second: Args) => {

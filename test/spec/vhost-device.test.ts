@@ -16,7 +16,7 @@ import { NOWHERE } from '../support/vfio-rows.ts'
 import { BEHIND_IOTLB, GUEST_BYTES, MODERN, makeVhost, owned, running, withRing } from '../support/vhost.ts'
 import { asChild, cutAt, fdRows, ownerRows } from '../support/vhost-rows.ts'
 
-const OFFERED = 0x3_3d00_8000n
+const OFFERED = 0x103_3d00_8000n
 const readOnly = (world: ReturnType<typeof makeVhost>) => {
   world.qemu.mm.mprotect(UA, 0x1_0000n, { read: true, write: false })
   return UA
@@ -259,8 +259,8 @@ describe('the memory table', () => {
       ].map(([gpa, bytes]) => table(running(), { regions: [0n, 0x1000n, 1n << 60n, gpa!, bytes!, UA] })),
     'not-user-memory': () =>
       [
-        [1n << 47n, 1n],
-        [(1n << 47n) - 0x1000n, 0x1001n],
+        [1n << 52n, 1n],
+        [(1n << 52n) - 0x1000n, 0x1001n],
         // The whole space becomes two halves; the upper one is far outside.
         [0n, 0n],
       ].map(([ua, bytes]) => {

@@ -92,11 +92,11 @@ describe('write', () => {
     },
     'not-user-memory': () =>
       [
-        { ua: (1n << 47n) - 0xfffn },
+        { ua: (1n << 52n) - 0xfffn },
         { ua: U64_END - 0xffen, perm: 0n },
         { ua: U64_END - 0xffen },
-        { ua: 1n << 47n, iova: U64_END, perm: 1n },
-        { ua: 1n << 47n, perm: 2n },
+        { ua: 1n << 52n, iova: U64_END, perm: 1n },
+        { ua: 1n << 52n, perm: 2n },
       ].map((more) => write(behind(), { ...UPDATE, ...more })),
     wraps: () =>
       [

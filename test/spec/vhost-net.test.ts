@@ -136,6 +136,25 @@ describe('a queue that transmits', () => {
     expect(seen()).toEqual([1, 1, 1])
   })
 
+  it('says twice what is wrong in a table: who reads the table, and who reads the ring (run on 6.12.95)', () => {
+    const world = running({ features: MODERN | (1n << 28n) })
+    const { qemu, ring, kick, signals, errFd } = world
+    const failsWith = (descriptor: string) => {
+      qemu.mm.write(UA + BUFFER, Buffer.from(descriptor, 'hex'))
+      kick()
+      return signals(errFd)
+    }
+    ring.add([{ address: BUFFER, bytes: 16, isWritten: false }])
+    ring.publish()
+    // The descriptor of the ring becomes one of a table.
+    qemu.mm.write(BigInt(world.places.descriptors) + 12n, Uint8Array.of(4, 0))
+    expect(failsWith('00000100000000002000000004000000')).toBe(2)
+    expect(failsWith('00000080000000002000000000000000')).toBe(2)
+    qemu.mm.write(BigInt(world.places.descriptors) + 12n, Uint8Array.of(0, 0))
+    qemu.mm.write(BigInt(world.places.descriptors), Uint8Array.of(0, 0, 0, 0x80))
+    expect(failsWith('')).toBe(1)
+  })
+
   it('takes a chain that the device has to write, and gives it back to nobody', () => {
     for (const features of [MODERN, MODERN | (1n << 27n)]) {
       const world = running({ features })
@@ -200,7 +219,8 @@ describe('a queue that transmits', () => {
 })
 
 describe('a queue that receives', () => {
-  const receiving = (features = BEHIND_IOTLB) => running({ queue: 0, features })
+  const receiving = (features = BEHIND_IOTLB, profile = 'intended') =>
+    running({ queue: 0, features, profile })
 
   it('waits for frames and buffers, and puts one into the other', () => {
     const world = receiving()
@@ -214,7 +234,7 @@ describe('a queue that receives', () => {
     expect(world.ring.reap()).toEqual({ head, written: 72 })
     const data = new Uint8Array(72)
     world.qemu.mm.read(UA + BUFFER, data)
-    expect([...data]).toEqual([...new Uint8Array(10), 9, 9, ...FRAME])
+    expect([...data]).toEqual([...new Uint8Array(10), 1, 0, ...FRAME])
     expect(world.signals(world.callFd)).toBe(1)
     // And now that it has one, a frame finds it at once.
     world.offer(BUFFER, 128)
@@ -223,8 +243,20 @@ describe('a queue that receives', () => {
     expect(world.queueOf().ring.usedIndex).toBe(2)
   })
 
+  it('does not count the buffers in kernels before 6.14', () => {
+    const world = receiving(BEHIND_IOTLB, 'vhost-no-buffer-count')
+    world.update(IOVA + BUFFER, PAGE, UA + BUFFER, 2n)
+    world.qemu.mm.write(UA + BUFFER, new Uint8Array(12).fill(9))
+    world.offer(BUFFER, 128)
+    world.kick()
+    deliver(world)
+    const data = new Uint8Array(72)
+    world.qemu.mm.read(UA + BUFFER, data)
+    expect([...data]).toEqual([...new Uint8Array(10), 9, 9, ...FRAME])
+  })
+
   it('counts the buffers where frames may lie in several', () => {
-    const world = receiving(MODERN | (1n << 15n))
+    const world = receiving(MODERN | (1n << 15n), 'vhost-no-buffer-count')
     world.offer(BUFFER, 128)
     world.kick()
     deliver(world)

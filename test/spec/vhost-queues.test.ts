@@ -22,7 +22,7 @@ import { IOVA, MODERN, makeVhost, owned, running, withRing } from '../support/vh
 import { asChild, cutAt, fdRows, queueRows } from '../support/vhost-rows.ts'
 
 const NONE = 0xffff_ffffn
-const OUTSIDE = 1n << 47n
+const OUTSIDE = 1n << 52n
 
 /** A structure in the last bytes that can be read, of which only the index is there; the queue is one that is. */
 const cutBehindIndex = (decl: CallDecl): Answer[] =>
@@ -233,9 +233,12 @@ describe('the backend', () => {
       unmapped.call(VHOST_SET_VRING_ADDR, { fd: unmapped.fd, index: 1n, desc: UA, avail: UA, used: NOWHERE })
       const forbidden = withRing()
       forbidden.update(IOVA, 0x1_0000n, UA, 2n)
-      return [missing, unmapped, forbidden].map((world) => {
+      const nowhere = withRing()
+      nowhere.update(IOVA, 0x1_0000n, NOWHERE)
+      // Memory that is not mapped is no error of the driver's (run on 6.12.95).
+      return [missing, forbidden, unmapped, nowhere].map((world, i) => {
         const answer = world.setBackend()
-        expect([world.queueOf().isActive, world.signals(world.errFd)]).toEqual([false, 1])
+        expect([world.queueOf().isActive, world.signals(world.errFd)]).toEqual([false, i < 2 ? 1 : 0])
         return answer
       })
     },
@@ -322,7 +325,7 @@ describe('ioctls by number', () => {
       { start: 0x1000n, last: 0x2fffn, address: UA },
     ])
     poke([1n << 33n])
-    expect(ask(0x4008_af00n).outputs['features']).toBe(0x3_3d00_8000n)
+    expect(ask(0x4008_af00n).outputs['features']).toBe(0x103_3d00_8000n)
     poke([1n << 32n])
     expect(ask(0x8008_af00n).rule).toBe('done')
     expect(device.features).toBe(1n << 32n)

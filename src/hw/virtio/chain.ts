@@ -36,6 +36,8 @@ export class ChainReader {
   readonly #options: ChainReaderOptions
   readonly #ring: RingPart
   readonly #table: RingPart
+  /** Whether the chain that was read last ended within an indirect table. */
+  endsInTable = false
   /** Descriptors of tables that this chain had. */
   #tabled = 0
 
@@ -52,6 +54,7 @@ export class ChainReader {
     chain.readable.clear()
     chain.writable.clear()
     this.#tabled = 0
+    this.endsInTable = false
     let at = head
     for (let found = 1; ; found++) {
       if (at >= entries) return RING['next-outside']
@@ -62,7 +65,10 @@ export class ChainReader {
       const isTable = (flags & DESCRIPTOR.INDIRECT) !== 0
       if (isTable && (flags & DESCRIPTOR.NEXT) !== 0 && !asLinuxVhost) return RING['indirect-with-next']
       const answer = isTable ? this.#readTable(chain) : this.#addBuffer(ring, chain)
-      if (answer !== RING.taken) return answer
+      if (answer !== RING.taken) {
+        this.endsInTable = isTable
+        return answer
+      }
       if ((flags & DESCRIPTOR.NEXT) === 0) return RING.taken
       at = next
     }

@@ -150,6 +150,11 @@ export class SplitRing {
     return this.#cells.get(LAST_USED)
   }
 
+  /** Whether the chain that `next` refused last was refused within an indirect table. */
+  get endsInTable(): boolean {
+    return this.#chains.endsInTable
+  }
+
   /** Available index as it was seen last. */
   get seenAvailable(): number {
     return this.#cells.get(AVAIL)
@@ -179,6 +184,7 @@ export class SplitRing {
    * Answers `RING.taken`, `pending` or `ring-refused`.
    */
   begin(): number {
+    this.#chains.endsInTable = false
     const entries = this.#cells.get(ENTRIES)
     if (entries === 0) return RING['ring-refused']
     const hasEventIndex = this.#cells.get(EVENT_INDEX) === 1
@@ -209,6 +215,7 @@ export class SplitRing {
 
   /** The next chain, in `chain`. Any answer but `RING.taken` leaves the ring where it was. */
   next(chain: Chain): number {
+    this.#chains.endsInTable = false
     const cells = this.#cells
     const entries = cells.get(ENTRIES)
     const last = cells.get(LAST_AVAIL)

@@ -8,6 +8,8 @@ import type { SplitRing } from './split-ring.ts'
 
 /** The header in front of a frame, both ways, where buffers are not merged (virtio 1.2, Network Device). */
 export const NET_HEADER_BYTES = 12
+/** Where the header says in how many buffers a frame lies. */
+const BUFFER_COUNT_OFFSET = 10
 
 const READABLE = deviceFault('net-receive-readable')
 const WRITABLE = deviceFault('net-transmit-writable')
@@ -58,12 +60,12 @@ export class NetReceiver {
   constructor(ring: SplitRing) {
     this.ring = ring
     this.#chain = ring.newChain()
-    this.#header[10] = 1
+    this.#header[BUFFER_COUNT_OFFSET] = 1
   }
 
   /**
-   * @param countsBuffers whether to write the number of buffers, the last 2 bytes of the header: a tap behind vhost
-   *   leaves them as they were unless frames may lie in several (as seen on Linux 6.1.192)
+   * @param countsBuffers whether to write the number of buffers, the last 2 bytes of the header: a tap behind the vhost
+   *   of some kernels leaves them as they were (as seen on Linux 6.1.192 and 6.12.95)
    */
   receive(frame: Uint8Array, countsBuffers = true): ReceiveEnd {
     this.wantsCall = false
@@ -91,7 +93,7 @@ export class NetReceiver {
       if (readable.bytes > 0) return this.#fail(faultOf(READABLE))
       return writable.bytes < NET_HEADER_BYTES ? this.#fail(faultOf(SHORT)) : 'too-long'
     }
-    writable.write(0, this.#header, 0, NET_HEADER_BYTES - (countsBuffers ? 0 : 2))
+    writable.write(0, this.#header, 0, countsBuffers ? NET_HEADER_BYTES : BUFFER_COUNT_OFFSET)
     writable.write(NET_HEADER_BYTES, frame, 0, frame.length)
     ring.use(head, bytes)
     ring.publish()

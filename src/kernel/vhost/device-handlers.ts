@@ -19,7 +19,7 @@ import type { MemoryRegion } from './device-tables.ts'
 import { REGION_BYTES, REGION_WORDS, STRUCTS } from './structs.ts'
 import type { Vhost } from './vhost.ts'
 import { deviceOf, isFound, vhostHandler } from './vhost-call.ts'
-import { NET_BACKEND_FEATURES, NET_F, NET_FEATURES, type VhostNet } from './vhost-net.ts'
+import { NET_BACKEND_FEATURES, NET_F, offeredFeatures, type VhostNet } from './vhost-net.ts'
 
 /** Module parameter max_mem_regions. */
 const REGIONS_MAX = 64n
@@ -36,7 +36,7 @@ function setFeatures(
 ): Outcome<RuleOf<typeof VHOST_SET_FEATURES>> {
   if (!call.struct.copyIn(STRUCTS.features.bytes)) return 'bad-pointer'
   const features = call.struct.get('features')
-  if ((features & ~NET_FEATURES) !== 0n) return 'features-unknown'
+  if ((features & ~offeredFeatures(vhost.errata)) !== 0n) return 'features-unknown'
   if (hasFeature(features, NET_F.LOG_ALL)) return unknown('a log of the pages that vhost writes')
   if (hasFeature(features, VIRTIO_F.NOTIFY_ON_EMPTY))
     return unknown('interrupts of vhost for rings that are empty')
@@ -139,7 +139,7 @@ export function deviceHandlers(vhost: Vhost): CallHandler[] {
     )
   const { features, memory } = STRUCTS
   return [
-    ofDevice(VHOST_GET_FEATURES, features, (_, call) => getFeatures(call, NET_FEATURES)),
+    ofDevice(VHOST_GET_FEATURES, features, (_, call) => getFeatures(call, offeredFeatures(vhost.errata))),
     ofDevice(VHOST_SET_FEATURES, features, (device, call) => setFeatures(vhost, device, call)),
     ofDevice(VHOST_GET_BACKEND_FEATURES, features, (_, call) => getFeatures(call, NET_BACKEND_FEATURES)),
     ofDevice(VHOST_SET_BACKEND_FEATURES, features, (device, call) => setBackendFeatures(device, call)),

@@ -90,6 +90,33 @@ export const VHOST_ERRATA = declareErrata([
     evidence: 'source',
     scenario: 'scenarios/errata/vhost-keeps-messages.yaml',
   },
+  {
+    id: 'vhost-no-ring-reset',
+    title: 'vhost-net does not offer VIRTIO_F_RING_RESET',
+    kind: 'change',
+    family: 'linux',
+    versions: [{ since: '4.8', until: '6.2' }],
+    wrong: 'Bit 40 is not offered, and features with it are refused.',
+    right: 'Bit 40 is offered; nothing else comes of it.',
+    source:
+      'Linux v6.1.192 and v6.12.95 drivers/vhost/net.c, VHOST_NET_FEATURES; since 313389be06ff (v6.2); answers of Linux 6.12.95 (recordings/kernel-vhost)',
+    evidence: 'run',
+    scenario: 'scenarios/errata/vhost-no-ring-reset.yaml',
+  },
+  {
+    id: 'vhost-no-buffer-count',
+    title: 'a received frame does not say how many buffers it has',
+    kind: 'defect',
+    family: 'linux',
+    versions: [{ since: '4.8', until: '6.14' }],
+    wrong:
+      'Without VIRTIO_NET_F_MRG_RXBUF num_buffers stays what the driver has left there, also with VIRTIO_F_VERSION_1.',
+    right: 'num_buffers is 1, as virtio 1.0 has it.',
+    source:
+      'Linux v6.12.95 drivers/vhost/net.c, handle_rx; fixed by "vhost/net: Set num_buffers for virtio 1.0" (v6.14); answers of Linux 6.12.95 (recordings/kernel-vhost)',
+    evidence: 'run',
+    scenario: 'scenarios/errata/vhost-no-buffer-count.yaml',
+  },
 ])
 
 /** The errata of a profile, each read once. */
@@ -99,6 +126,8 @@ export interface VhostErrata {
   readonly takesEmptyUpdate: boolean
   readonly refusesEmptyInvalidate: boolean
   readonly keepsMessages: boolean
+  readonly lacksRingReset: boolean
+  readonly leavesBufferCount: boolean
 }
 
 export const vhostErrata = (profile: Profile): VhostErrata => ({
@@ -107,4 +136,6 @@ export const vhostErrata = (profile: Profile): VhostErrata => ({
   takesEmptyUpdate: profile.has('vhost-empty-update'),
   refusesEmptyInvalidate: profile.has('vhost-empty-invalidate'),
   keepsMessages: profile.has('vhost-keeps-messages'),
+  lacksRingReset: profile.has('vhost-no-ring-reset'),
+  leavesBufferCount: profile.has('vhost-no-buffer-count'),
 })

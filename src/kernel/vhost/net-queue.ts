@@ -34,6 +34,8 @@ export interface NetFeatures {
   readonly isMergeable: boolean
   /** VHOST_NET_F_VIRTIO_NET_HDR: the device itself deals with the header in front of a frame, not the tap. */
   readonly ownsHeader: boolean
+  /** Whether a received frame says in its header in how many buffers it lies. */
+  readonly countsBuffers: boolean
   /** Bytes of that header. */
   readonly headerBytes: number
 }
@@ -144,7 +146,8 @@ export class NetQueue implements ChainServer {
     const before = this.#files.value.backend
     if (file === before) return true
     if (file !== null && this.ring.start() !== RING.taken) {
-      this.#error()
+      // Only a translation that fails is an error to the kernel, not memory that nobody has mapped.
+      if (this.memory.hasIotlb && this.memory.lastErrno !== EFAULT) this.#error()
       return false
     }
     file?.hold()
@@ -241,7 +244,7 @@ export class NetQueue implements ChainServer {
     this.ring.disableNotify()
     this.#poll(false)
     const receiver = this.#receiver
-    const { isMergeable } = this.#parts.features()
+    const { isMergeable, countsBuffers } = this.#parts.features()
     let wantsCall = false
     for (;;) {
       const frame = tap.next
@@ -249,7 +252,7 @@ export class NetQueue implements ChainServer {
         this.#poll(true)
         break
       }
-      const end = receiver.receive(frame, isMergeable)
+      const end = receiver.receive(frame, countsBuffers)
       if (end === 'delivered') wantsCall ||= receiver.wantsCall
       else if (end !== 'too-long' || isMergeable) {
         this.#stopReceiving(end)
@@ -278,6 +281,8 @@ export class NetQueue implements ChainServer {
     this.states.become('failed', code)
     // A ring that a map does not allow is no error to the kernel: it asks for nothing, and says nothing.
     if (fault !== 'ring-refused' || code !== EPERM) this.#error()
+    // Who reads a table says so, and who reads the ring says it again.
+    if (this.ring.endsInTable) this.#error()
   }
 
   #call(): void {

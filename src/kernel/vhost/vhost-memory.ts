@@ -80,6 +80,10 @@ export class VhostMemory implements RingMemory {
     this.#remembered = new Held(parts.tables.journal, `${parts.name} rings`, NOTHING, hashOf)
   }
 
+  get hasIotlb(): boolean {
+    return this.#parts.tables.iotlb !== null
+  }
+
   /** What is remembered of the rings goes. */
   forget(): void {
     if (this.#remembered.value !== NOTHING) this.#remembered.set(NOTHING)

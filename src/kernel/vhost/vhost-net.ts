@@ -16,13 +16,13 @@ import { NetQueue } from './net-queue.ts'
 import { VhostMemory } from './vhost-memory.ts'
 
 /** Bits that vhost-net has beside those of every virtio device. (Linux v6.1 include/uapi/linux/vhost.h, virtio_net.h) */
-export const NET_F = { MRG_RXBUF: 15, LOG_ALL: 26, VIRTIO_NET_HDR: 27 } as const
+export const NET_F = { MRG_RXBUF: 15, LOG_ALL: 26, VIRTIO_NET_HDR: 27, RING_RESET: 40 } as const
 
 const bitsOf = (...bits: readonly number[]): bigint =>
   bits.reduce((word, bit) => word | (1n << BigInt(bit)), 0n)
 
-/** What vhost-net offers. (Linux v6.1 drivers/vhost/vhost.h, VHOST_FEATURES; net.c, VHOST_NET_FEATURES) */
-export const NET_FEATURES = bitsOf(
+/** What vhost-net of every kernel offers. (Linux v6.1 drivers/vhost/vhost.h, VHOST_FEATURES; net.c, VHOST_NET_FEATURES) */
+const NET_FEATURES = bitsOf(
   NET_F.MRG_RXBUF,
   VIRTIO_F.NOTIFY_ON_EMPTY,
   NET_F.LOG_ALL,
@@ -32,6 +32,10 @@ export const NET_FEATURES = bitsOf(
   VIRTIO_F.VERSION_1,
   VIRTIO_F.ACCESS_PLATFORM,
 )
+/** What vhost-net of a kernel offers. */
+export const offeredFeatures = ({ lacksRingReset }: VhostErrata): bigint =>
+  lacksRingReset ? NET_FEATURES : NET_FEATURES | bitsOf(NET_F.RING_RESET)
+
 /** VHOST_BACKEND_F_IOTLB_MSG_V2: a number of a bit, as all of its kind. */
 const IOTLB_MSG_V2 = 1
 export const NET_BACKEND_FEATURES = bitsOf(IOTLB_MSG_V2)
@@ -299,6 +303,7 @@ export class VhostNet implements FileTarget {
     return {
       isMergeable,
       ownsHeader: hasFeature(features, NET_F.VIRTIO_NET_HDR),
+      countsBuffers: isMergeable || (isLong && !this.#parts.errata.leavesBufferCount),
       headerBytes: isLong ? LONG_HEADER_BYTES : HEADER_BYTES,
     }
   }
