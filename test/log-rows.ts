@@ -40,6 +40,9 @@ export const randomAnswers = (): Promise<Uint8Array> => unpacked('kernel-random.
 /** The bytes of the recorded answers to ioctls by number. */
 export const ioctlAnswers = (): Promise<Uint8Array> => unpacked('kernel-ioctls.answers.xz')
 
+/** The bytes of the recorded answers of vhost-net. */
+export const vhostAnswers = (): Promise<Uint8Array> => unpacked('kernel-vhost.answers.xz')
+
 /** The bytes of the recorded answers to random hypercalls. */
 export const pseriesAnswers = (): Promise<Uint8Array> => unpacked('pseries-random.answers.xz')
 

@@ -3,7 +3,8 @@
  *
  * It prepares the host (file systems, modules, devices for VFIO), says who it is, and then takes scripts from the
  * console. Each script runs in a process of its own: one command a line, one answer a line, in the format that
- * src/reader/kernel-answers-format.ts declares: `COMMAND => VALUE [ERRNO] [FIELDS]`. Commands about KVM are in kvm.c.
+ * src/reader/kernel-answers-format.ts declares: `COMMAND => VALUE [ERRNO] [FIELDS]`. Commands about KVM are in kvm.c,
+ * those about vhost in vhost.c.
  *
  *   host to agent:  script NAME, the commands, end     or: poweroff
  *   agent to host:  ORACLE script NAME, the answers, ORACLE script end rc=N
@@ -97,11 +98,10 @@ long done(int fd)
 	return fd < 0 ? -1 : 0;
 }
 
-static bool refuse(const struct call *c)
+static void refuse(const struct call *c)
 {
 	say("%s => ? unknown command", c->line);
 	end_line();
-	return true;
 }
 
 /* ---- containers, groups, devices ---- */
@@ -502,7 +502,34 @@ static const struct command *command_named(const char *name)
 	for (const struct command *c = kvm_commands; c->name; c++)
 		if (!strcmp(c->name, name))
 			return c;
+	for (const struct command *c = vhost_commands; c->name; c++)
+		if (!strcmp(c->name, name))
+			return c;
 	return NULL;
+}
+
+static void run_call(const struct call *c)
+{
+	const struct command *command = command_named(c->text[0]);
+
+	if (!command || c->words - 1 < command->least || c->words - 1 > command->most ||
+	    (command->fits && !command->fits(c)) || (command->run == do_dma && !bar)) {
+		refuse(c);
+		return;
+	}
+	errno = 0;
+	command->run(c);
+}
+
+void run_words(const struct call *c, unsigned from)
+{
+	struct call rest = { .line = "", .words = c->words - from };
+
+	for (unsigned i = 0; i < rest.words; i++) {
+		rest.text[i] = c->text[from + i];
+		rest.number[i] = c->number[from + i];
+	}
+	run_call(&rest);
 }
 
 /* Runs one line; false where it ends the script. */
@@ -510,7 +537,6 @@ static bool run_line(const char *line)
 {
 	char copy[strlen(line) + 1], *rest;
 	struct call c = { .line = line };
-	const struct command *command;
 
 	strcpy(copy, line);
 	for (char *word = strtok_r(copy, " ", &rest); word && c.words < WORDS_MAX; word = strtok_r(NULL, " ", &rest)) {
@@ -524,12 +550,7 @@ static bool run_line(const char *line)
 	}
 	if (!strcmp(c.text[0], "quit"))
 		return false;
-	command = command_named(c.text[0]);
-	if (!command || c.words - 1 < command->least || c.words - 1 > command->most ||
-	    (command->fits && !command->fits(&c)) || (command->run == do_dma && !bar))
-		return refuse(&c);
-	errno = 0;
-	command->run(&c);
+	run_call(&c);
 	return true;
 }
 
@@ -744,6 +765,8 @@ int main(void)
 
 	uname(&system);
 	say(MARK "kernel %s up %.2f\n", system.release, uptime());
+	/* Interfaces of scripts send what a script says, and nothing of their own. */
+	write_text("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
 	for_names("/modules", load_module);
 	for_names("/sys/bus/pci/devices", show_device);
 	for_names("/sys/bus/pci/devices", skip_resets);

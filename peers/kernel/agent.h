@@ -7,7 +7,7 @@
 
 typedef uint64_t u64;
 
-#define WORDS_MAX 12
+#define WORDS_MAX 16
 
 /* One command: its line, and its words as texts and as numbers. */
 struct call {
@@ -26,8 +26,8 @@ struct command {
 	bool (*fits)(const struct call *);
 };
 
-/* Commands about KVM; the last one has no name. */
-extern const struct command kvm_commands[];
+/* Commands about KVM, and about vhost; the last one of each has no name. */
+extern const struct command kvm_commands[], vhost_commands[];
 
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Begins an answer: the command, what a call returned, and the name of errno where that is negative. */
@@ -37,6 +37,8 @@ void end_line(void);
 void plain(const struct call *c, long value);
 /* 0 or -1, for calls whose number is of no interest. */
 long done(int fd);
+/* Runs the command that the words from one on say. */
+void run_words(const struct call *c, unsigned from);
 /* A word that may be left out. */
 u64 word_or(const struct call *c, unsigned at, u64 otherwise);
 /* The file of the container in use; -1 where it is not open. */

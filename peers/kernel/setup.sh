@@ -98,7 +98,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/tree/modules" "$work/tree/dev" "$work/tree/proc" "$work/tree/sys"
 say "compiling the agent"
-powerpc64le-linux-gnu-gcc -std=gnu11 -O1 -Wall -Werror -static -o "$work/tree/init" "$here/agent.c" "$here/kvm.c" ||
+powerpc64le-linux-gnu-gcc -std=gnu11 -O1 -Wall -Werror -static -o "$work/tree/init" "$here/agent.c" "$here/kvm.c" \
+  "$here/vhost.c" ||
   stop "the agent does not compile"
 
 # Modules in the order in which they are loaded, those that others need first; the agent loads them by name.
@@ -119,7 +120,7 @@ add() {
     esac
   done
 }
-for module in vfio-pci vfio_iommu_spapr_tce vfio_spapr_eeh kvm-hv; do add "$module"; done
+for module in vfio-pci vfio_iommu_spapr_tce vfio_spapr_eeh kvm-hv vhost_net; do add "$module"; done
 [ "$order" -gt 0 ] || stop "the kernel has no module of VFIO"
 
 (cd "$work/tree" && find . | LC_ALL=C sort | cpio -o -H newc --quiet | gzip -9n) >"$cache/initrd.gz.new"

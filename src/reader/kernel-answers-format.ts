@@ -1,4 +1,5 @@
 import { type AgentArg, type AgentCommandDecl, agentCommand, answerShape } from './agent-command.ts'
+import { VHOST_COMMANDS } from './kernel-answers-vhost.ts'
 
 const hexArg = (doc: string): { readonly kind: 'hex'; readonly doc: string } => ({ kind: 'hex', doc })
 const decArg = (doc: string): { readonly kind: 'dec'; readonly doc: string } => ({ kind: 'dec', doc })
@@ -412,7 +413,12 @@ const KVM_COMMANDS = {
 } as const
 
 /** Every command of the agent, by name, in the order of the reference. */
-export const AGENT_COMMANDS = { ...CONTAINER_COMMANDS, ...PROCESS_COMMANDS, ...KVM_COMMANDS } as const
+export const AGENT_COMMANDS = {
+  ...CONTAINER_COMMANDS,
+  ...PROCESS_COMMANDS,
+  ...KVM_COMMANDS,
+  ...VHOST_COMMANDS,
+} as const
 export type AgentCommandName = keyof typeof AGENT_COMMANDS
 
 type Args<N extends AgentCommandName> = (typeof AGENT_COMMANDS)[N]['args']

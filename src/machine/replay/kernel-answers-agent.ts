@@ -1,6 +1,7 @@
 import { MMIO_READ, MMIO_WRITE } from '../../hw/edu-calls.ts'
 import { EDU_BAR_BYTES, EDU_BUFFER_START, EDU_REGISTERS } from '../../hw/edu-registers.ts'
 import * as core from '../../kernel/vfio/calls.ts'
+import { PROC_EXIT, PROC_FORK } from '../../memory/proc-calls.ts'
 import type { AgentCommandName } from '../../reader/kernel-answers-format.ts'
 import type { AgentCommand } from '../../reader/kernel-answers-line.ts'
 import type { Machine } from '../machine.ts'
@@ -20,6 +21,7 @@ import {
   unmodelled,
 } from './kernel-answers-said.ts'
 import { spaprRuns } from './kernel-answers-spapr.ts'
+import { forkedRun, vhostRuns } from './kernel-answers-vhost.ts'
 
 const NO_FD = 0xffff_ffffn
 const CONTAINERS = 8n
@@ -51,13 +53,17 @@ export class Agent {
   #bar: string | null | undefined
   #mappings = 0
   #line = 0
+  /** The process that acts: the program, or a child of it. */
+  #actor: string
+  #children = 0
   readonly #call: ProcessCall = ({ verb, name: call }, args) =>
-    this.#machine.perform({ verb, call, args, by: { process: this.process }, line: this.#line })
+    this.#machine.perform({ verb, call, args, by: { process: this.#actor }, line: this.#line })
   readonly #runs: Readonly<Record<AgentCommandName, AgentRun>>
 
   /** @param others devices of the host that the model does not have */
   constructor(machine: Machine, process: string, others: ReadonlySet<string> = new Set()) {
     this.process = process
+    this.#actor = process
     this.#machine = machine
     this.#others = others
     this.#runs = {
@@ -65,6 +71,8 @@ export class Agent {
       ...spaprRuns(this.#call, () => this.#fd),
       ...memoryRuns(this.#call),
       ...kvmRuns(this.#call, { container: () => this.#fd, group: (args) => this.#groupFd(args) }),
+      ...vhostRuns(this.#call),
+      forked: forkedRun((command) => this.#runInChild(command)),
       ...this.#notModelled(),
     }
   }
@@ -204,6 +212,18 @@ export class Agent {
       if (tick === PATIENCE_TICKS) return answered(-1n, { errno: '0', rule: 'engine-runs' })
       this.#call(TICK_ADVANCE, { ticks: 1n })
     }
+  }
+
+  /** A child has the same files, and memory of its own. */
+  #runInChild(command: AgentCommand): AgentSaid {
+    const child = `${this.process}.${++this.#children}`
+    const forked = this.#call(PROC_FORK, { child })
+    if (forked.code !== 'OK') return unmodelled('a child that the modelled host has no room for')
+    this.#actor = child
+    const said = this.run(command, this.#line)
+    this.#call(PROC_EXIT, {})
+    this.#actor = this.process
+    return said
   }
 
   #notModelled() {

@@ -14,6 +14,7 @@ export const TOPICS = {
   memory: 'the contents of memory',
   device: 'the state of the device',
   buffer: 'the buffer of the device',
+  vhost: 'the devices of vhost',
 } as const
 export type Topic = keyof typeof TOPICS
 const ALL = Object.keys(TOPICS) as Topic[]
@@ -31,6 +32,10 @@ export interface Bearing {
 
 const RELEASES: readonly Topic[] = ['files', 'windows', 'regions', 'entries', 'locked']
 const MAPPING: readonly Topic[] = ['windows', 'entries', 'regions', 'locked']
+
+/** Queues run behind most calls of vhost: they read memory and write it. */
+const ON_VHOST: Bearing = { on: ['files', 'vhost', 'ranges', 'memory'], changes: ['vhost', 'memory'] }
+const ASKS_VHOST: Bearing = { on: ['files', 'vhost'], changes: [] }
 
 /** The bearing of every command. What the model does not have says what it may have changed. */
 export const BEARINGS: Readonly<Record<AgentCommandName, Bearing>> = {
@@ -99,6 +104,37 @@ export const BEARINGS: Readonly<Record<AgentCommandName, Bearing>> = {
   vfiodel: { on: ['files', 'held'], changes: ['held', 'attached'] },
   vfiotce: { on: ['files', 'held', 'windows'], changes: ['attached'] },
   hcall: { on: ['files', 'attached', 'regions', 'entries', 'memory'], changes: ['entries', 'regions'] },
+  vhopen: { on: ['files'], changes: ['files', 'vhost'] },
+  eventfd: { on: ['files'], changes: ['files', 'vhost'] },
+  tap: { on: ['files'], changes: ['files', 'vhost'] },
+  deliver: ON_VHOST,
+  collect: ON_VHOST,
+  fileclose: { on: ['files'], changes: ['files', 'vhost'] },
+  evsignal: ON_VHOST,
+  evcount: ON_VHOST,
+  vhfeatures: ASKS_VHOST,
+  vhsetfeatures: ON_VHOST,
+  vhbackendfeatures: ASKS_VHOST,
+  vhsetbackendfeatures: ON_VHOST,
+  vhowner: ON_VHOST,
+  vhreset: ON_VHOST,
+  vhmem: ON_VHOST,
+  vhnum: ON_VHOST,
+  vhaddr: ON_VHOST,
+  vhbase: ON_VHOST,
+  vhgetbase: ASKS_VHOST,
+  vhkick: ON_VHOST,
+  vhcall: ON_VHOST,
+  vherr: ON_VHOST,
+  vhbackend: ON_VHOST,
+  vhioctl: ON_VHOST,
+  vhmsg: ON_VHOST,
+  vhwrite: ON_VHOST,
+  vhfill: ON_VHOST,
+  vhread: ON_VHOST,
+  vhpoll: ASKS_VHOST,
+  bytes: { on: ['ranges'], changes: ['memory'] },
+  forked: ON_VHOST,
 }
 
 /** Why something is not known, and since which line. */
