@@ -110,9 +110,8 @@ export class DeviceMemory implements RingMemory {
       if ((iotlb.perm & access) !== access) return this.#refuse(queue, hi, lo, access, ERRNO_CODES.EPERM)
       const rest = ((iotlb.lastHi >>> 0) - (hi >>> 0)) * TWO_32 + ((iotlb.lastLo >>> 0) - (lo >>> 0)) + 1
       const here = Math.min(left, rest)
-      const inside = ((hi >>> 0) - (iotlb.startHi >>> 0)) * TWO_32 + ((lo >>> 0) - (iotlb.startLo >>> 0))
-      const uaLow = (iotlb.addrLo >>> 0) + (inside % TWO_32)
-      const uaHi = ((iotlb.addrHi >>> 0) + Math.floor(inside / TWO_32) + Math.floor(uaLow / TWO_32)) | 0
+      const uaLow = (iotlb.addrLo >>> 0) + (lo >>> 0) - (iotlb.startLo >>> 0)
+      const uaHi = (iotlb.addrHi + hi - iotlb.startHi + Math.floor(uaLow / TWO_32)) | 0
       const uaLo = uaLow | 0
       if (!this.#regions.addUser(uaHi, uaLo, here, into)) {
         return this.#refuse(queue, hi, lo, access, ERRNO_CODES.EFAULT)
