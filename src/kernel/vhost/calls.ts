@@ -49,7 +49,7 @@ export const VHOST_GET_FEATURES = declareCall({
     {
       rule: 'done',
       code: 'OK',
-      when: 'Bits 15, 24, 26, 27, 28, 29, 32 and 33, and from Linux 6.2 on 40, are offered: anybody may ask.',
+      when: 'Bits 15, 24, 26, 27, 28, 29, 32 and 33, and from Linux 6.3 on 40, are offered: anybody may ask.',
     },
   ],
   source: `${NET}, vhost_net_ioctl; vhost.h, VHOST_FEATURES`,

@@ -95,11 +95,11 @@ export const VHOST_ERRATA = declareErrata([
     title: 'vhost-net does not offer VIRTIO_F_RING_RESET',
     kind: 'change',
     family: 'linux',
-    versions: [{ since: '4.8', until: '6.2' }],
+    versions: [{ since: '4.8', until: '6.3' }],
     wrong: 'Bit 40 is not offered, and features with it are refused.',
     right: 'Bit 40 is offered; nothing else comes of it.',
     source:
-      'Linux v6.1.192 and v6.12.95 drivers/vhost/net.c, VHOST_NET_FEATURES; since 313389be06ff (v6.2); answers of Linux 6.12.95 (recordings/kernel-vhost)',
+      'Linux v6.1.192 and v6.12.95 drivers/vhost/net.c, VHOST_NET_FEATURES; since 313389be06ff (v6.3); answers of Linux 6.12.95 (recordings/kernel-vhost)',
     evidence: 'run',
     scenario: 'scenarios/errata/vhost-no-ring-reset.yaml',
   },
