@@ -9,7 +9,7 @@ import { isAsModelled } from '../../src/machine/lockstep/scenario/result.ts'
 import { findKernelFiles } from '../../src/peer/kernel-files.ts'
 import { KernelPeer } from '../../src/peer/kernel-peer.ts'
 import { formatAgentCommand } from '../../src/reader/kernel-answers-line.ts'
-import { answers } from '../log-rows.ts'
+import { answers, vhostAnswers } from '../log-rows.ts'
 import { GROUPS } from '../support/lockstep.ts'
 import { scenariosOf } from '../support/scenarios.ts'
 
@@ -55,6 +55,13 @@ describe.skipIf(missing !== undefined)('a real kernel', () => {
     }))
     const { commands, equal, unjudged } = await same(scripts)
     expect(equal).toBe(commands - unjudged)
+  })
+
+  it('answers for vhost-net as the model does: ioctls, messages, queues', async () => {
+    const recorded = readAgentScripts(Buffer.from(await vhostAnswers()).toString('latin1'), 'recording')
+    expect(recorded).toHaveLength(32)
+    const { commands, equal, unjudged } = await same(recorded)
+    expect([commands, equal, unjudged]).toEqual([2000, 1999, 1])
   })
 
   it('answers random commands as the model does, and moves the same bytes', async () => {
