@@ -38,6 +38,7 @@ function pagesWith(name: string, text: string): Readonly<Record<string, string>>
 const planted = (text: string): string =>
   text
     .replace(/^(attach \d+) => 0$/m, '$1 => -1 EIO')
+    .replace(/^(vhowner \d+) => 0$/m, '$1 => -1 EIO')
     .replace(/^(hcall 0x20 .*) => 0 r4/m, '$1 => -4 r4')
     .replace(/^((?:\S+ )?spapr_iommu_(?:pci_)?(?:put|stuff|indirect) .*) ret=0$/m, '$1 ret=-7')
 

@@ -1,4 +1,5 @@
 import type { CallDecl } from '../../bits/call.ts'
+import { VHOST_CALLS } from '../../kernel/vhost/calls.ts'
 import { CALLS } from '../../machine/registry.ts'
 import { callAnchors } from '../call-order.ts'
 import { alignedGrid, item, paragraph } from '../markdown.ts'
@@ -12,6 +13,8 @@ import { answersTo, type CallFamily, CONFIRMED, DIFFERS, familyPage, NOT_RUN, st
 
 const HEAD = '<!-- Made by `npm run docs` from the recordings; do not edit. -->\n'
 
+const VHOST: readonly CallDecl[] = VHOST_CALLS
+
 const of = (has: (decl: CallDecl) => boolean): CallDecl[] => CALLS.filter(has)
 
 const FAMILIES: readonly CallFamily[] = [
@@ -20,7 +23,13 @@ const FAMILIES: readonly CallFamily[] = [
     title: 'Recorded answers: VFIO',
     intro:
       'Files, containers, groups and devices of VFIO, and errors of PCI (EEH), as the kernel of a POWER host answers.',
-    calls: of(({ layer }) => layer === 'kernel'),
+    calls: of((decl) => decl.layer === 'kernel' && !VHOST.includes(decl)),
+  },
+  {
+    file: 'real-answers-vhost.md',
+    title: 'Recorded answers: vhost-net',
+    intro: 'Ioctls of vhost-net, the messages of its IOTLB, and the eventfds and taps of its queues.',
+    calls: of((decl) => VHOST.includes(decl)),
   },
   {
     file: 'real-answers-kvm.md',
