@@ -1,4 +1,5 @@
-import { closeSync, openSync, readSync } from 'node:fs'
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
+import { IommulatorError } from '../bits/errors.ts'
 
 const PIECE_BYTES = 1 << 20
 
@@ -8,8 +9,10 @@ export class GrowingFile {
   readonly #piece = new Uint8Array(PIECE_BYTES)
   #fd: number | undefined
 
+  /** @throws IommulatorError ERR_INPUT where it is there, and cannot be read */
   constructor(path: string) {
     this.#path = path
+    this.#fd = opened(path)
   }
 
   /** Hands over what was added since the last call; false where that is nothing. */
@@ -32,9 +35,17 @@ export class GrowingFile {
 }
 
 function opened(path: string): number | undefined {
+  const refused = (why: string, error?: unknown): IommulatorError =>
+    new IommulatorError('ERR_INPUT', `cannot read ${path}: ${why}`, { file: path }, error)
+  let fd: number
   try {
-    return openSync(path, 'r')
-  } catch {
-    return undefined
+    fd = openSync(path, 'r')
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return undefined
+    throw refused(message, error)
   }
+  if (!fstatSync(fd).isDirectory()) return fd
+  closeSync(fd)
+  throw refused('it is a directory')
 }

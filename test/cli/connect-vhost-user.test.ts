@@ -277,6 +277,7 @@ describe('iommulator connect vhost-user', () => {
       [['--disk', '.'], 3, /cannot open the disk|it is no file/],
       [['--disk', 'small.img'], 3, /cannot use .*small\.img as a disk: it has 3 bytes, less than a sector/],
       [['--memory', '1M', '--log', 'nowhere/log'], 4, /cannot write .*log: there is no such folder/],
+      [['--memory', '1M', '--trace', '.'], 3, /cannot read .*: it is a directory/],
       [['--memory', '1M', '--trace', 'none', '--profile', 'bogus'], 2, /bogus/],
     ])('%j is refused', async ([flag = '', name = '', ...more], code, words) => {
       writeFileSync(at('small.img'), 'abc')
