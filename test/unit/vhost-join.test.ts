@@ -3,7 +3,6 @@ import { resolveProfile } from '../../src/bits/errata.ts'
 import { Judge } from '../../src/check/judge.ts'
 import { ERRATA } from '../../src/machine/registry.ts'
 import { isClean, type ReplayResult } from '../../src/machine/replay/result.ts'
-import { deviceTlbRange } from '../../src/machine/replay/vhost/device-tlb-range.ts'
 import { JoinedReplay } from '../../src/machine/replay/vhost/joined-replay.ts'
 import { VhostJoin } from '../../src/machine/replay/vhost/vhost-join.ts'
 import { RecordLog } from '../../src/trace/record-log.ts'
@@ -524,16 +523,5 @@ describe('a live run', () => {
     const crash = messages.findIndex((line) => line.includes('"blk"') && line.includes('0xfffd0000'))
     expect(warned).toBeGreaterThan(0)
     expect(crash - warned).toBeGreaterThan(40)
-  })
-})
-
-describe('words of a device-TLB invalidation', () => {
-  it.each([
-    [0x4020_1000n, 0x4020_1000n, 0x1000n],
-    [0x402f_f001n, 0x4020_0000n, 0x20_0000n],
-    [0x1_2345_f001n, 0x1_2344_0000n, 0x4_0000n],
-    [0x7fff_ffff_ffff_f001n, 0n, 0n],
-  ])('%x', (word, iova, bytes) => {
-    expect(deviceTlbRange(word)).toEqual({ iova, bytes })
   })
 })

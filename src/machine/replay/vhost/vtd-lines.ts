@@ -1,9 +1,9 @@
 import type { Profile } from '../../../bits/errata.ts'
 import { hex, U64_MAX } from '../../../bits/u64.ts'
+import { deviceTlbRange } from '../../../hw/vtd/invalidation.ts'
 import type { LogBatch } from '../../../reader/log-batch.ts'
 import { QEMU_TRACE } from '../../../reader/qemu-trace-format.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
-import { deviceTlbRange } from './device-tlb-range.ts'
 import { DomainPages, type GonePages, HOW, type ShownPage } from './domain-pages.ts'
 import type { MessageTally } from './message-tally.ts'
 import { ToldRanges } from './told-ranges.ts'
@@ -310,7 +310,9 @@ export class VtdLines {
 
   #deviceTlb(hi: bigint, lo: bigint, line: number): void {
     const source = Number((lo >> 32n) & 0xffffn)
-    const { iova, bytes } = deviceTlbRange(hi)
+    const { iova, last } = deviceTlbRange(hi)
+    // 0 for the whole space.
+    const bytes = BigInt.asUintN(64, last - iova + 1n)
     const domain = this.#contexts.get(source)?.domain ?? 0
     const isOurs = this.#hears(undefined) && this.#sid === source && this.#attached?.hasAts === true
     const name = "of a device's TLB"
@@ -323,7 +325,6 @@ export class VtdLines {
         HOW.INFERRED,
       )
     }
-    const last = bytes === 0n ? U64_MAX : iova + bytes - 1n
     if (isOurs) this.#told.expect(iova, last, "a flush of the device's TLB")
   }
 
