@@ -21,7 +21,7 @@ import {
   unmodelled,
 } from './kernel-answers-said.ts'
 import { spaprRuns } from './kernel-answers-spapr.ts'
-import { forkedRun, vhostRuns } from './kernel-answers-vhost.ts'
+import { forkedRun, unlessUnknown, vhostRuns } from './kernel-answers-vhost.ts'
 
 const NO_FD = 0xffff_ffffn
 const CONTAINERS = 8n
@@ -85,7 +85,9 @@ export class Agent {
   /** Does what a command says. What it answers never throws; what is too much for the model does (IommulatorError). */
   run({ name, args }: AgentCommand, line: number): AgentSaid {
     this.#line = line
-    return this.#runs[name](args)
+    const { log } = this.#machine
+    const from = log.length
+    return unlessUnknown(this.#runs[name](args), log, from)
   }
 
   get #fd(): bigint {

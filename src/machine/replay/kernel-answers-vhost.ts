@@ -8,6 +8,7 @@ import { TAP_PATH, VHOST_NET_PATH } from '../../kernel/vhost/vhost.ts'
 import { MEM_WRITE } from '../../memory/mem-calls.ts'
 import type { AgentCommandName } from '../../reader/kernel-answers-format.ts'
 import { type AgentCommand, readAgentCommand } from '../../reader/kernel-answers-line.ts'
+import type { RecordLog } from '../../trace/record-log.ts'
 import {
   type AgentArgs,
   type AgentRun,
@@ -263,4 +264,13 @@ export function forkedRun(inChild: (command: AgentCommand) => AgentSaid): AgentR
     const { answer, rule } = said
     return answered(answer.value, { errno: answer.errno, rule })
   }
+}
+
+/** What a command was answered, unless a queue behind it did something that the model does not have. */
+export function unlessUnknown(said: AgentSaid, log: RecordLog, from: number): AgentSaid {
+  if (said.state !== 'answered') return said
+  for (const { event } of log.records(from)) {
+    if (event.kind === 'unmodelled') return unmodelled(event.what)
+  }
+  return said
 }
