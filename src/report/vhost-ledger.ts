@@ -154,7 +154,7 @@ export class VhostCounter implements RecordSink {
 }
 
 const HEAD = ['device', 'misses', 'filled', 'dropped', 'evicted', 'peak', 'at the end', 'uses', 'bytes']
-const FLUSH_HEAD = ['global', 'domain', 'pages', 'device TLB', 'context', 'waits', 'listeners told']
+const FLUSH_HEAD = ['global', 'domain', 'pages', 'device TLB', 'context', 'waits']
 
 /** Whether nobody saw a flush: it is the one that must have come with an unmap which only a use showed. */
 function isInferred(log: RecordLog, seq: number): boolean {
@@ -174,7 +174,10 @@ export function vhostSections(
     bytesText(d.bytes),
   ])
   const { global, domain, pages, deviceTlb, context, waits, notifications } = flushes
-  const counts = [global, domain, pages, deviceTlb, context, waits, notifications]
+  // A log does not show what QEMU told its listeners.
+  const told = notifications > 0
+  const head = told ? [...FLUSH_HEAD, 'listeners told'] : FLUSH_HEAD
+  const counts = [global, domain, pages, deviceTlb, context, waits, ...(told ? [notifications] : [])]
   return [
     [
       'maps in the IOTLBs of vhost devices',
@@ -186,7 +189,7 @@ export function vhostSections(
       'flushes that software asked for',
       counts.every((n) => n === 0)
         ? []
-        : table([FLUSH_HEAD, counts.map(String)], { indent: 2, right: [0, 1, 2, 3, 4, 5, 6], columns }),
+        : table([head, counts.map(String)], { indent: 2, right: [0, 1, 2, 3, 4, 5, 6], columns }),
     ],
   ]
 }

@@ -43,6 +43,16 @@ describe('the ledger of vhost devices', () => {
     ])
   })
 
+  it('a log does not show what QEMU told: then nothing is said of it', () => {
+    const w = new VhostWorld()
+    w.device('blk0')
+    w.flush(2)
+    expect(sections(w).slice(-2)).toEqual([
+      '  global  domain  pages  device TLB  context  waits',
+      '       0       1      0           0        0      0',
+    ])
+  })
+
   it('a device that begins anew has no maps, and keeps its counts', () => {
     const w = new VhostWorld()
     w.device('blk0')
