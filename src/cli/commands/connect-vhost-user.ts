@@ -122,7 +122,7 @@ class LiveBackEnd {
   #divergences = 0
   #warnings = 0
 
-  constructor(call: Invocation, io: Io) {
+  constructor(call: Invocation, { iotlbLimit }: DiskRequest, io: Io) {
     const { options } = call
     this.#io = io
     const tracePath = options['trace'] as string | undefined
@@ -134,6 +134,7 @@ class LiveBackEnd {
       onLine: messages === undefined ? undefined : (line) => messages.write(line),
       nowUs: () => io.elapsedMs() * 1000,
       profile: tracePath === undefined ? undefined : profile,
+      iotlbLimit,
     })
     if (records !== undefined) {
       this.watch.log.subscribe({
@@ -272,7 +273,7 @@ export async function connectVhostUser(call: Invocation, io: Io): Promise<number
   // What is missing is said before anything is made.
   await loadLibc()
   const store = await storeOf(request)
-  const live = new LiveBackEnd(call, io)
+  const live = new LiveBackEnd(call, request, io)
   let isInterrupted = false
   const errors: unknown[] = []
   try {

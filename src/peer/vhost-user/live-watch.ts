@@ -10,6 +10,7 @@ import { RecordLog } from '../../trace/record-log.ts'
 import type { BackEndResult } from './back-end-report.ts'
 import { MessageLog } from './message-log.ts'
 import { Recorder } from './recorder.ts'
+import { IOTLB_LIMIT } from './session.ts'
 
 /** What records call the device, and its memory's owner. */
 const DEVICE = 'vhost-user-blk'
@@ -30,6 +31,8 @@ export interface LiveWatchOptions {
   readonly nowUs: () => number
   /** The trace of the QEMU that is served is read as well: errata of that QEMU. */
   readonly profile?: string | undefined
+  /** Maps that the IOTLB of the back end keeps. */
+  readonly iotlbLimit?: number | undefined
 }
 
 /**
@@ -51,13 +54,13 @@ export class LiveWatch {
   #isEnded = false
 
   /** @throws IommulatorError ERR_PROFILE */
-  constructor({ onLine, nowUs, profile }: LiveWatchOptions) {
+  constructor({ onLine, nowUs, profile, iotlbLimit = IOTLB_LIMIT }: LiveWatchOptions) {
     const { log } = this
     this.judge.attach(log)
     log.subscribe(this.#counter)
     if (profile !== undefined) {
       const errata = resolveProfile(ERRATA, profile)
-      this.#join = new VhostJoin({ log, profile: errata, device: DEVICE, isLive: true })
+      this.#join = new VhostJoin({ log, profile: errata, device: DEVICE, iotlbLimit, isLive: true })
     }
     log.emit('run.begin', null, { source: DEVICE, profile: profile ?? '' })
     const join = this.#join

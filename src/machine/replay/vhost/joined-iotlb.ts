@@ -3,7 +3,7 @@ import { IOTLB_TYPES } from '../../../reader/vhost-user-format.ts'
 import { VhostIotlb } from '../../../table/vhost-iotlb.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 
-/** How many maps a back end keeps its messages do not tell: so many are believed, whatever a log says. */
+/** How many maps a back end keeps its messages do not tell: so many are believed where nobody else does. */
 const LIMIT = 1 << 20
 const OWNER = 'guest'
 
@@ -47,6 +47,7 @@ const REMEMBERED = 4
 export class JoinedIotlb {
   readonly device: string
   readonly #log: RecordLog
+  readonly #limit: number
   #number = 0
   #maps: VhostIotlb | undefined
   /** Maps of the lives before: numbers go on. */
@@ -59,8 +60,10 @@ export class JoinedIotlb {
   readonly #before = new Map<number, number>()
   #gone: GoneMap[] = []
 
-  constructor(log: RecordLog, device: string) {
+  /** @param limit maps that the back end keeps */
+  constructor(log: RecordLog, device: string, limit = LIMIT) {
     this.#log = log
+    this.#limit = limit
     this.device = device
   }
 
@@ -82,10 +85,10 @@ export class JoinedIotlb {
     if (this.#isFresh && this.#maps !== undefined) return
     this.#madeBefore += this.#made
     this.#made = 0
-    this.#maps = new VhostIotlb({ limit: LIMIT, retire: true })
+    this.#maps = new VhostIotlb({ limit: this.#limit, retire: true })
     this.#isFresh = true
     this.#number++
-    this.#log.emit('iotlb.new', null, { iotlb: this.#number, device: this.device, limit: LIMIT })
+    this.#log.emit('iotlb.new', null, { iotlb: this.#number, device: this.device, limit: this.#limit })
   }
 
   /** Guest memory, instead of all that was there before. */

@@ -20,6 +20,8 @@ interface MessageSideParts {
   readonly log: RecordLog
   readonly tally: MessageTally
   readonly device: string
+  /** Maps that the back end keeps, where it is known. */
+  readonly iotlbLimit: number | undefined
   readonly vtd: VtdLines
   readonly spapr: SpaprLines
 }
@@ -39,12 +41,12 @@ export class MessageSide {
   /** The message log says of each access, not only of requests. */
   #hasUses = false
 
-  constructor({ log, tally, device, vtd, spapr }: MessageSideParts) {
+  constructor({ log, tally, device, iotlbLimit, vtd, spapr }: MessageSideParts) {
     this.#log = log
     this.#tally = tally
     this.#vtd = vtd
     this.#spapr = spapr
-    this.iotlb = new JoinedIotlb(log, device)
+    this.iotlb = new JoinedIotlb(log, device, iotlbLimit)
     this.misses = new MissBook(tally)
   }
 

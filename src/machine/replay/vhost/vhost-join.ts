@@ -27,6 +27,8 @@ export interface VhostJoinOptions {
   readonly profile: Profile
   /** How records call the device of the back end. */
   readonly device?: string
+  /** Maps that the IOTLB of the back end keeps, which no message says; many where it is left out. */
+  readonly iotlbLimit?: number | undefined
   /** Entries are handed over as they happen, and the trace is read while it grows. */
   readonly isLive?: boolean
   readonly onAnswer?: OnAnswer
@@ -61,7 +63,7 @@ export class VhostJoin implements JoinedSink {
   #line = 0
   #events = 0
 
-  constructor({ log, profile, device = 'vhost', isLive = false, onAnswer }: VhostJoinOptions) {
+  constructor({ log, profile, device = 'vhost', iotlbLimit, isLive = false, onAnswer }: VhostJoinOptions) {
     this.#log = log
     this.calls = new QemuReplay(log, profile, onAnswer)
     this.#vtd = new VtdLines({ log, tally: this.tally, device, profile })
@@ -70,7 +72,7 @@ export class VhostJoin implements JoinedSink {
       return window === undefined ? undefined : 1n << BigInt(window.pageShift)
     })
     const { tally } = this
-    this.#side = new MessageSide({ log, tally, device, vtd: this.#vtd, spapr: this.#spapr })
+    this.#side = new MessageSide({ log, tally, device, iotlbLimit, vtd: this.#vtd, spapr: this.#spapr })
     this.#answers = new Answers(tally)
     this.#order = new JoinedOrder(this, { isLive })
     this.#traceReader = new QemuTraceReader(
