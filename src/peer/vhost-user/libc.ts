@@ -43,6 +43,7 @@ export interface Libc {
 export const C = {
   AF_UNIX: 1,
   SOCK_STREAM: 1,
+  SOCK_DGRAM: 2,
   SOCK_NONBLOCK: 0x800,
   SOCK_CLOEXEC: 0x8_0000,
   SOL_SOCKET: 1,

@@ -7,6 +7,14 @@ const PATH_BYTES_MAX = 108
 const EADDRINUSE = 98
 const ECONNREFUSED = 111
 
+/** Why a socket cannot be made at a path, in words. */
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such folder',
+  ENOTDIR: 'there is no such folder',
+  EACCES: 'its permissions do not allow it',
+}
+const why = (result: number): string => REASONS[errnoName(result)] ?? errnoName(result)
+
 function addressOf(path: string): Uint8Array {
   const bytes = new TextEncoder().encode(path)
   if (bytes.length === 0 || bytes.length >= PATH_BYTES_MAX) {
@@ -55,17 +63,18 @@ export class Listener {
     const fd = unixSocket(libc)
     try {
       let result = libc.bind(fd, address)
-      if (result === -EADDRINUSE && isLeftOver(libc, path)) {
-        unlinkSync(path)
-        result = libc.bind(fd, address)
+      let what: string | undefined
+      if (result === -EADDRINUSE) {
+        what = whatIsAt(libc, path)
+        if (what === undefined) {
+          unlinkSync(path)
+          result = libc.bind(fd, address)
+        }
       }
+      if (result >= 0) result = libc.listen(fd, 1)
       if (result < 0) {
-        const why = result === -EADDRINUSE ? 'there is something at this path' : errnoName(result)
-        throw new IommulatorError('ERR_OUTPUT', `cannot listen at ${path}: ${why}`)
+        throw new IommulatorError('ERR_OUTPUT', `cannot listen at ${path}: ${what ?? why(result)}`)
       }
-      const listening = libc.listen(fd, 1)
-      if (listening < 0)
-        throw new IommulatorError('ERR_OUTPUT', `cannot listen at ${path}: ${errnoName(listening)}`)
       return new Listener(libc, path, fd)
     } catch (error) {
       libc.close(fd)
@@ -89,9 +98,15 @@ export class Listener {
   }
 }
 
-function isLeftOver(libc: Libc, path: string): boolean {
-  if (!lstatSync(path).isSocket()) return false
-  const result = connectUnix(libc, path)
-  if (result >= 0) libc.close(result)
-  return result === -ECONNREFUSED
+/**
+ * What stands at a path that is taken; undefined for a socket that nobody holds any more. A socket of another type asks:
+ * the kernel refuses it either way, and whoever listens there does not notice.
+ */
+function whatIsAt(libc: Libc, path: string): string | undefined {
+  if (!lstatSync(path).isSocket()) return 'there is something at this path'
+  const fd = libc.socket(C.AF_UNIX, C.SOCK_DGRAM | C.SOCK_CLOEXEC | C.SOCK_NONBLOCK, 0)
+  if (fd < 0) return errnoName(fd)
+  const result = libc.connect(fd, addressOf(path))
+  libc.close(fd)
+  return result === -ECONNREFUSED ? undefined : 'another process listens there'
 }
