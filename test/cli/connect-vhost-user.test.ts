@@ -53,11 +53,13 @@ describe('iommulator connect vhost-user', () => {
     [['--socket', 's', '--disk', 'd', '--memory', '1M'], /one of the two/],
     [['--socket', 's', '--memory', 'much'], /--memory much: a number from 1 to/],
     [['--socket', 's', '--memory', '4G'], /--memory 4G: a number from 1 to/],
-    [['--socket', 's', '--memory', '1M', '--queues', '0'], /--queues 0: a number from 1 to 64/],
     [
       ['--socket', 's', '--memory', '1M', '--iotlb-entries', '2M'],
       /--iotlb-entries 2M: a number from 1 to 1048576/,
     ],
+    [['--socket', 's', '--memory', '1M', '--queues', '0'], /--queues 0: a number from 1 to 64$/m],
+    [['--socket', 's', '--memory', '1000'], /--memory 1000: whole sectors of 512 bytes/],
+    [['--socket', 's', '--memory', '1M', '--random', '5'], /--random is for other peers, not for vhost-user/],
     [['--socket', 's', '--memory', '1M', 'scenario.yaml'], /takes no files/],
   ])('%j is a wrong use', async (options, words) => {
     const { code, out, err } = await call(...options)
@@ -274,7 +276,7 @@ describe('iommulator connect vhost-user', () => {
 
     it.each([
       [['--disk', 'none.img'], 3, /cannot open the disk .*none\.img: there is no such file/],
-      [['--disk', '.'], 3, /cannot open the disk|it is no file/],
+      [['--disk', '.'], 3, /cannot open the disk .*: it is a directory/],
       [['--disk', 'small.img'], 3, /cannot use .*small\.img as a disk: it has 3 bytes, less than a sector/],
       [['--memory', '1M', '--log', 'nowhere/log'], 4, /cannot write .*log: there is no such folder/],
       [['--memory', '1M', '--trace', '.'], 3, /cannot read .*: it is a directory/],
@@ -298,9 +300,12 @@ describe('iommulator connect vhost-user', () => {
       const first = runLive(['connect', 'vhost-user', '--socket', at('s'), '--memory', '1M'])
       await listening(first)
       const second = await call('--socket', at('s'), '--memory', '1M')
-      expect(second.err).toMatch(/cannot listen at .*: there is something at this path/)
+      expect(second.err).toMatch(/cannot listen at .*: another process listens there/)
       first.interrupt()
       await first.done
+      expect(first.err).not.toContain('a front end is there')
+      const nowhere = await call('--socket', at('nowhere/s'), '--memory', '1M')
+      expect(nowhere.err).toMatch(/cannot listen at .*: there is no such folder/)
     })
   })
 })

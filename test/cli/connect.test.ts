@@ -29,6 +29,7 @@ describe('iommulator connect', () => {
     [['connect', 'qemu-pseries', '--seed', 'x'], /--seed x: a whole number/],
     [['connect', 'kernel', '--random', 'many'], /--random many: a whole number from 1 to 10000000/],
     [['connect', 'kernel', '--random', '0'], /--random 0: a whole number from 1 to 10000000/],
+    [['connect', 'kernel', '--socket', 's'], /--socket is for vhost-user, not for kernel/],
     [['connect', 'qemu-pseries', '--most', '0'], /--most 0: a whole number from 1 to 1000/],
     [['connect', 'kernel', '--profile', 'bogus'], /bogus/],
     [['connect', 'qemu-pseries', '--profile', 'bogus'], /bogus/],

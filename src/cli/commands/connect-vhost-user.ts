@@ -3,6 +3,7 @@ import { resolve } from 'node:path'
 import { IommulatorError } from '../../bits/errors.ts'
 import { Journal } from '../../bits/state.ts'
 import type { Finding } from '../../check/rule.ts'
+import { bytesText } from '../../check/words.ts'
 import { type BlockStore, MemoryBlockStore, SECTOR_BYTES } from '../../hw/virtio/block-store.ts'
 import { DEFAULT_QEMU } from '../../machine/replay/log-source.ts'
 import { readNumber } from '../../machine/schema/number-text.ts'
@@ -38,6 +39,15 @@ const WARNINGS_MAX = 20
 /** How long the trace of a QEMU that has ended must stay as it is. */
 const TRACE_ENDS_MS = 200
 
+/** Options that say nothing to a disk. */
+const OF_OTHERS = [
+  ['random', '--random'],
+  ['seed', '--seed'],
+  ['dmaEvery', '--dma-every'],
+  ['partial', '--partial'],
+  ['most', '--most'],
+] as const
+
 interface DiskRequest {
   readonly socket: string
   readonly file: string | undefined
@@ -55,7 +65,8 @@ function count(options: Invocation['options'], name: string, flag: string, most:
   if (text === undefined) return undefined
   const value = readNumber(text.trim(), true)
   if (value !== undefined && value > 0n && value <= most) return Number(value)
-  throw wrong(`${flag} ${text}: a number from 1 to ${most}, or a size such as 64M`)
+  const size = name === 'memory' ? ', or a size such as 64M' : ''
+  throw wrong(`${flag} ${text}: a number from 1 to ${most}${size}`)
 }
 
 /** Options that name a file. */
@@ -84,10 +95,16 @@ function refuseSameFiles(options: Invocation['options']): void {
 function requestOf({ positionals: [, ...files], options }: Invocation): DiskRequest {
   const [socket, file] = [options['socket'], options['disk']] as (string | undefined)[]
   const memoryBytes = count(options, 'memory', '--memory', MEMORY_BYTES_MAX)
+  for (const [name, flag] of OF_OTHERS) {
+    if (options[name] !== undefined) throw wrong(`${flag} is for other peers, not for vhost-user`)
+  }
   if (files.length > 0) throw wrong('connect vhost-user takes no files: --disk FILE is the disk')
   if (socket === undefined) throw wrong('connect vhost-user needs --socket PATH, where QEMU connects to')
   if ((file === undefined) === (memoryBytes === undefined)) {
     throw wrong('connect vhost-user needs --disk FILE, or --memory SIZE: one of the two')
+  }
+  if ((memoryBytes ?? 0) % SECTOR_BYTES !== 0) {
+    throw wrong(`--memory ${options['memory']}: whole sectors of ${SECTOR_BYTES} bytes`)
   }
   refuseSameFiles(options)
   return {
@@ -103,7 +120,7 @@ function requestOf({ positionals: [, ...files], options }: Invocation): DiskRequ
 
 async function storeOf({ file, memoryBytes, isReadOnly }: DiskRequest): Promise<BlockStore> {
   if (file !== undefined) return FileStore.open(await loadLibc(), file, isReadOnly)
-  return new MemoryBlockStore('memory', Math.max(1, Math.floor(memoryBytes / SECTOR_BYTES)), new Journal())
+  return new MemoryBlockStore('memory', memoryBytes / SECTOR_BYTES, new Journal())
 }
 
 const fileOf = ({ options }: Invocation, name: string): LineFile | undefined => {
@@ -200,7 +217,7 @@ class LiveBackEnd {
   }
 
   result({ socket, file, memoryBytes }: DiskRequest): BackEndResult {
-    const disk = file ?? `${memoryBytes} bytes of memory`
+    const disk = file ?? `${bytesText(memoryBytes)} of memory`
     return { socket, disk, faults: this.faults, ...this.watch.result() }
   }
 }
@@ -283,6 +300,11 @@ export async function connectVhostUser(call: Invocation, io: Io): Promise<number
       server.stop()
     })
     io.err(`listening at ${request.socket}\n`)
+    if (store instanceof FileStore && store.restBytes > 0) {
+      io.err(
+        `the last ${store.restBytes} bytes of ${request.file} are no whole sector: the guest does not see them\n`,
+      )
+    }
     const hide = show(live, io, (error) => {
       errors.push(error)
       server.stop()

@@ -11,6 +11,18 @@ const PEERS = ['kernel', 'qemu-pseries', 'vhost-user'] as const
 const RANDOM_COMMANDS = 1000
 const RANDOM_HYPERCALLS = 100_000
 const DMA_EVERY = 16
+/** Options that only a disk has. */
+const OF_VHOST_USER = [
+  ['socket', '--socket'],
+  ['disk', '--disk'],
+  ['memory', '--memory'],
+  ['readOnly', '--read-only'],
+  ['queues', '--queues'],
+  ['iotlbEntries', '--iotlb-entries'],
+  ['once', '--once'],
+  ['log', '--log'],
+  ['trace', '--trace'],
+] as const
 
 function wholeNumber(
   options: Invocation['options'],
@@ -31,6 +43,10 @@ function requestOf({ positionals: [peer = '', ...files], options }: Invocation):
       'ERR_NUMBER',
       `there is no peer called "${peer}"; there is: ${PEERS.join(', ')}`,
     )
+  }
+  for (const [name, flag] of OF_VHOST_USER) {
+    if (options[name] !== undefined)
+      throw new IommulatorError('ERR_NUMBER', `${flag} is for vhost-user, not for ${peer}`)
   }
   const random = wholeNumber(options, 'random', [1, 10_000_000])
   return {

@@ -6,6 +6,13 @@ import { C, type Libc } from './libc.ts'
 
 type Move = (fd: number, view: Uint8Array, from: number, bytes: number, at: number) => number
 
+const REASONS: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  EISDIR: 'it is a directory',
+  EACCES: 'its permissions do not allow it (--read-only only reads it)',
+  EROFS: 'its file system is read-only (--read-only only reads it)',
+}
+
 /** Zeros for what a hole cannot be made of. */
 const ZEROS = new Uint8Array(65_536)
 
@@ -15,14 +22,17 @@ const ZEROS = new Uint8Array(65_536)
  */
 export class FileStore implements BlockStore {
   readonly sectors: number
+  /** Bytes at the end of the file that are no whole sector: the guest does not see them. */
+  readonly restBytes: number
   readonly #fd: number
 
   readonly #libc: Libc
 
-  private constructor(libc: Libc, fd: number, sectors: number) {
+  private constructor(libc: Libc, fd: number, bytes: number) {
     this.#libc = libc
     this.#fd = fd
-    this.sectors = sectors
+    this.sectors = Math.floor(bytes / SECTOR_BYTES)
+    this.restBytes = bytes % SECTOR_BYTES
   }
 
   /** @throws IommulatorError ERR_INPUT where the file is none that can be a disk */
@@ -32,17 +42,16 @@ export class FileStore implements BlockStore {
       fd = openSync(path, isReadOnly ? constants.O_RDONLY : constants.O_RDWR)
     } catch (error) {
       const { code, message } = error as NodeJS.ErrnoException
-      const why = code === 'ENOENT' ? 'there is no such file' : message
+      const why = REASONS[code ?? ''] ?? message
       throw new IommulatorError('ERR_INPUT', `cannot open the disk ${path}: ${why}`, { file: path }, error)
     }
     const stat = fstatSync(fd)
-    const sectors = Math.floor(stat.size / SECTOR_BYTES)
-    if (!stat.isFile() || sectors === 0) {
+    if (!stat.isFile() || stat.size < SECTOR_BYTES) {
       closeSync(fd)
       const why = stat.isFile() ? `it has ${stat.size} bytes, less than a sector` : 'it is no file'
       throw new IommulatorError('ERR_INPUT', `cannot use ${path} as a disk: ${why}`, { file: path })
     }
-    return new FileStore(libc, fd, sectors)
+    return new FileStore(libc, fd, stat.size)
   }
 
   read(sector: number, sectors: number, segments: Segments): boolean {
