@@ -59,6 +59,7 @@ describe('replay of two logs', () => {
     const { code, out } = await run(['replay', LAZY[0], 'recordings/vtd/vh-x86-cm.vhost.jsonl.xz'])
     expect(code).toBe(1)
     expect(out).toContain('so many have none that the two logs may be of different runs')
+    expect(out).toMatch(/^not clean: .* findings, \d+ messages without a partner$/m)
     const { out: alike } = await run(['replay', ...LAZY])
     expect(alike).not.toContain('different runs')
   })
@@ -70,7 +71,6 @@ describe('replay of two logs', () => {
       [LAZY[0], LAZY[0]],
       'two logs are the trace of QEMU and the message log of a back end of one run',
     ],
-    ['two logs and --from', [...LAZY, '--from', 'qemu'], '--from says what one log is'],
     ['a file that is not there', [LAZY[0], 'nothing'], 'cannot read nothing: there is no such file'],
     [
       'a log of no kind',
@@ -83,9 +83,16 @@ describe('replay of two logs', () => {
     expect(err).toContain(why)
   })
 
+  it('refuses two logs and --from', async () => {
+    const { code, err } = await run(['replay', ...LAZY, '--from', 'qemu'])
+    expect(code).toBe(2)
+    expect(err).toContain('--from says what one log is')
+  })
+
   it('a trace of intel-iommu alone has nothing to judge', async () => {
     const { code, out } = await run(['replay', LAZY[0]])
     expect(code).toBe(0)
     expect(out).toContain('nothing to judge: the log has no hypercall and no translation of a TCE table')
+    expect(out).toContain('give the message log of the back end of the same run as well')
   })
 })

@@ -82,7 +82,7 @@ async function replayPair(
 ): Promise<ReplayResult> {
   if (options['from'] !== undefined)
     throw new IommulatorError(
-      'ERR_LOG_FORMAT',
+      'ERR_NUMBER',
       '--from says what one log is; two are told apart by what they hold',
     )
   const profile = options['profile'] as string | undefined

@@ -59,6 +59,10 @@ function messageRows({ vhost }: ReplayResult): string[][] {
   ]
 }
 
+/** So many messages have no partner that the two logs hardly go together. */
+const isForeign = ({ messages }: NonNullable<ReplayResult['vhost']>): boolean =>
+  messages.unmatched * 4 > messages.total
+
 /** What messages and flushes were, and which have no partner. */
 function messageLines({ vhost }: ReplayResult, paint: Paint): string[] {
   if (vhost === undefined) return []
@@ -67,12 +71,13 @@ function messageLines({ vhost }: ReplayResult, paint: Paint): string[] {
       reasons.map((u) => [`  ${u.why}`, String(u.count), `first in line ${u.firstLine}`]),
       { right: [1] },
     )
-  const { reasons, unmatched, flushes, messages } = vhost
-  const isForeign = messages.unmatched * 4 > messages.total
+  const { reasons, unmatched, flushes } = vhost
   return [
     ...section('messages by what they are', rows(reasons), reasons.length, reasons.length),
     ...section(paint.red('messages without a partner'), rows(unmatched), unmatched.length, unmatched.length),
-    ...(isForeign ? wrapped('  ', 'so many have none that the two logs may be of different runs') : []),
+    ...(isForeign(vhost)
+      ? wrapped('  ', 'so many have none that the two logs may be of different runs, or one of them cut off')
+      : []),
     ...section('flushes of the IOMMU', rows(flushes), flushes.length, flushes.length),
   ]
 }
@@ -181,9 +186,15 @@ const holdsNothing = (r: ReplayResult): boolean =>
 function verdictOf(r: ReplayResult, paint: Paint): string {
   if (!isClean(r)) {
     const findings = counted(r.findings.length + r.findingsDropped, 'finding')
-    return paint.red(`not clean: ${counted(divergencesOf(r), 'divergence')}, ${findings}`)
+    const unmatched = r.vhost?.messages.unmatched ?? 0
+    const alone = unmatched === 0 ? '' : `, ${counted(unmatched, 'message')} without a partner`
+    return paint.red(`not clean: ${counted(divergencesOf(r), 'divergence')}, ${findings}${alone}`)
   }
-  if (holdsNothing(r)) return 'nothing to judge: the log has no hypercall and no translation of a TCE table'
+  if (holdsNothing(r)) {
+    const nothing = 'nothing to judge: the log has no hypercall and no translation of a TCE table'
+    const isOfVhost = r.log.declared.some(({ name }) => name.startsWith('vhost_user_'))
+    return isOfVhost ? `${nothing}\n(give the message log of the back end of the same run as well)` : nothing
+  }
   return paint.green(`clean: ${cleanWords(r)}, and no promise is broken`)
 }
 
