@@ -32,9 +32,12 @@ function textOf(decoded: Decoded, io: Io): string {
   if (decoded.kind === 'call') return `${decoded.calls.map((c) => callLines(c, io)).join('\n\n')}\n`
   if (decoded.kind === 'code') return `${decoded.family} ${decoded.name} = ${decoded.number}\n`
   const rows = decoded.fields.map((f) => [`  ${f.name}`, f.bits, f.access, hex(f.value), f.doc])
+  const head = `${decoded.word} ${hex(decoded.raw)}  `
+  const [title = '', ...more] = wrapped(head, `${decoded.widthBits} bits; ${decoded.source}`)
   const rest = decoded.rest === 0n ? [] : [`  bits that belong to no field: ${hex(decoded.rest)}`]
   return [
-    `${io.paint.bold(decoded.word)} ${hex(decoded.raw)}  ${decoded.widthBits} bits; ${decoded.source}`,
+    title.replace(decoded.word, io.paint.bold(decoded.word)),
+    ...more,
     ...table(rows),
     ...rest,
     '',
