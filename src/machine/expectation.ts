@@ -44,7 +44,8 @@ export function unexpected(answer: Answer, expect: Expectation): string[] {
   for (const [name, want] of Object.entries(expect.outputs ?? {})) {
     const got = answer.outputs[name]
     if (got === undefined) wrong.push(`no output ${name}`)
-    else if (!isSame(got, want)) wrong.push(`${name} ${valueText(got)}, not ${valueText(want)}`)
+    else if (!isSame(got, want))
+      wrong.push(`${name} ${valueText(got) || 'empty'}, not ${valueText(want) || 'empty'}`)
   }
   return wrong
 }
