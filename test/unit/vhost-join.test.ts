@@ -444,6 +444,18 @@ describe('logs that do not go together everywhere', () => {
     expect(r.replay().vhost?.messages.unmatched).toBeGreaterThan(100)
   })
 
+  it('a flush that the back end was told of after its log ends is held against nobody', () => {
+    const r = new VhostRun().start().ring().miss(PAGE).read(PAGE)
+    const { length } = r.messages
+    r.flushPages(PAGE).invalidate(PAGE).wait()
+    r.messages.length = length
+    const result = r.replay()
+    expect(unmatchedIn(result)).toEqual({ 'messages that the message log does not have': 1 })
+    expect(result.divergences).toEqual([])
+    expect(result.findings).toEqual([])
+    expect(result.vhost?.flushes.map((f) => f.why)).toContain('of pages: the back end was told')
+  })
+
   it('a trace that ends early, and a message log that does', () => {
     const short = run()
     short.trace.length = 60

@@ -106,6 +106,18 @@ export class MessageSide {
     matched('set-up and end of the device')
   }
 
+  /** QEMU sent an INVALIDATE that the message log does not have: it is taken to be the one that is due. */
+  unseenInvalidate(): void {
+    const due = this.#vtd.takeUnseen()
+    if (due !== undefined) this.gone(due.iova, due.last)
+    else if (this.isPseries) this.#spapr.takeUnseen()
+  }
+
+  /** Translations are gone of which no entry tells. */
+  gone(iova: bigint, last: bigint): void {
+    this.iotlb.invalidate(iova, last - iova + 1n)
+  }
+
   /** QEMU listens for a device from the start of a driver on, where addresses are translated. */
   #listen(isOn: boolean): void {
     this.#vtd.isListening = isOn && this.iotlb.isOn

@@ -2,6 +2,7 @@ import { hex } from '../../../bits/u64.ts'
 import type { LogBatch } from '../../../reader/log-batch.ts'
 import { QEMU_TRACE } from '../../../reader/qemu-trace-format.ts'
 import type { MessageTally } from './message-tally.ts'
+import type { Range } from './told-ranges.ts'
 
 const N = QEMU_TRACE.number
 const S = QEMU_TRACE.slot
@@ -33,6 +34,8 @@ export class SpaprLines {
   readonly #tally: MessageTally
   readonly #pageBytesOf: PageBytesOf
   #pending: Dropped[] = []
+  /** Messages of the same kind that the message log does not have. */
+  #unseen = 0
   /** Whether the back end's device has a listener: from the start of a driver to its stop. */
   isListening = false
 
@@ -46,9 +49,22 @@ export class SpaprLines {
     if (this.#pending.length < PENDING_MAX) this.#pending.push({ iova, last, line })
   }
 
+  /** The back end is told of a range that the message log does not have. */
+  takeUnseen(): void {
+    this.#unseen++
+  }
+
+  /** What a line clears, where the message log does not have all that the back end was told of it. */
+  unseenBy(batch: LogBatch): Range | undefined {
+    const cleared = this.#unseen === 0 ? undefined : this.#clearedBy(batch)
+    return cleared === undefined ? undefined : { iova: cleared.start, last: cleared.end - 1n }
+  }
+
   row(batch: LogBatch): void {
     const cleared = this.#clearedBy(batch)
     if (cleared === undefined) return
+    const hasUnseen = this.#unseen > 0
+    this.#unseen = 0
     const line = batch.lines[0] as number
     let told = 0n
     for (const dropped of this.#pending) {
@@ -59,7 +75,7 @@ export class SpaprLines {
       } else this.#diverge(dropped)
     }
     this.#pending = []
-    if (this.isListening && told !== cleared.end - cleared.start) {
+    if (this.isListening && !hasUnseen && told !== cleared.end - cleared.start) {
       this.#tally.diverge({
         line,
         call: cleared.text,

@@ -2,7 +2,7 @@
 const MSI_FIRST = 0xfee0_0000n
 const MSI_LAST = 0xfeef_ffffn
 
-interface Range {
+export interface Range {
   readonly iova: bigint
   readonly last: bigint
 }
@@ -47,6 +47,14 @@ export class ToldRanges {
     if (told === undefined) return undefined
     told.left = told.left.flatMap((range) => without(range, { iova, last }))
     return told.why
+  }
+
+  /** The listener is told of something that no line shows: the oldest of what is left. Answers it whole. */
+  takeNext(): Range | undefined {
+    const told = this.#told.find(({ left }) => left.length > 0)
+    if (told === undefined) return undefined
+    told.left = []
+    return told
   }
 
   /** What of [iova, last] nobody has been told of, among what was expected so far. */

@@ -5,6 +5,7 @@ import { QEMU_TRACE } from '../../../reader/qemu-trace-format.ts'
 import { QemuTraceReader } from '../../../reader/qemu-trace-reader.ts'
 import type { VhostEntry } from '../../../reader/vhost-log-format.ts'
 import { VhostLogReader } from '../../../reader/vhost-log-reader.ts'
+import { FRONT_END_REQUESTS } from '../../../reader/vhost-user-format.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 import { QemuReplay } from '../qemu-replay.ts'
 import type { OnAnswer } from '../tally.ts'
@@ -20,6 +21,7 @@ const S = QEMU_TRACE.slot
 const IS_VTD: readonly boolean[] = QEMU_TRACE.events.map(({ name }) => name.startsWith('vtd_'))
 const IS_SPAPR: readonly boolean[] = QEMU_TRACE.events.map(({ name }) => name.startsWith('spapr_'))
 const STEP_BEGIN = 1
+const IOTLB_MSG = FRONT_END_REQUESTS.IOTLB_MSG.nr
 
 export interface VhostJoinOptions {
   readonly log: RecordLog
@@ -152,6 +154,8 @@ export class VhostJoin implements JoinedSink {
       this.#vtd.row(batch)
       return
     }
+    const unseen = IS_SPAPR[event] === true ? this.#spapr.unseenBy(batch) : undefined
+    if (unseen !== undefined) this.#side.gone(unseen.iova, unseen.last)
     this.calls.take(batch)
     if (IS_SPAPR[event] === true) this.#spaprRow(batch, event)
     else if (event === N.vhost_iotlb_miss) this.#miss(batch)
@@ -190,6 +194,8 @@ export class VhostJoin implements JoinedSink {
     this.#answers.sent(request, flags, this.#line)
     this.calls.take(batch)
     this.tally.unmatched.add('messages that the message log does not have', this.#line)
+    // In a miss it is an UPDATE: of what, the message log alone would say.
+    if (request === IOTLB_MSG && !this.#vtd.inMiss) this.#side.unseenInvalidate()
   }
 
   #at(batch: LogBatch): void {

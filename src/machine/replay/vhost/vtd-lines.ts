@@ -6,7 +6,7 @@ import { QEMU_TRACE } from '../../../reader/qemu-trace-format.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 import { DomainPages, type GonePages, HOW, type ShownPage } from './domain-pages.ts'
 import type { MessageTally } from './message-tally.ts'
-import { ToldRanges } from './told-ranges.ts'
+import { type Range, ToldRanges } from './told-ranges.ts'
 
 const N = QEMU_TRACE.number
 const S = QEMU_TRACE.slot
@@ -148,6 +148,13 @@ export class VtdLines {
   take(iova: bigint, last: bigint): string | undefined {
     if (this.#flush !== undefined) this.#flush.told++
     return this.#told.take(iova, last)
+  }
+
+  /** The back end is told of a range that the message log does not have. Answers what of it must go, if that shows. */
+  takeUnseen(): Range | undefined {
+    const range = this.#told.takeNext()
+    if (range !== undefined && this.#flush !== undefined) this.#flush.told++
+    return range
   }
 
   /** The descriptor that was being carried out is over: its record comes behind those of what it took back. */
