@@ -56,7 +56,7 @@ export const VIRTIO_QUEUE = declareCall({
     {
       rule: 'unaligned',
       code: 'EINVAL',
-      when: 'The address in memory or on the bus begins in a page of 4 KiB.',
+      when: 'The address in memory or on the bus begins inside a page of 4 KiB.',
     },
     { rule: 'outside-memory', code: 'EFAULT', when: 'Guest memory ends before the ring does.' },
     {
