@@ -17,7 +17,7 @@ export const QEMU = 'qemu'
 const OPENED = rulesOf(OPEN).done
 
 interface VirtioBelow {
-  /** Whether a device of the machine has vhost. */
+  /** Whether a device of the machine has vhost of the kernel. */
   readonly hasVhost: boolean
   /** Maps that an IOTLB of vhost keeps; as Linux has it if left out. */
   readonly iotlbEntries?: number
@@ -61,6 +61,8 @@ export function createVirtio(
     printed.push(text)
     stage.log.emit('warning', causeOf(), { layer: QEMU, text })
   }
+  const below = { processes, files, profile, ...(iotlbEntries !== undefined && { iotlbEntries }) }
+  const vhost = new Vhost(below)
   const virtio = new VirtioDevices({
     machine,
     profile,
@@ -71,10 +73,10 @@ export function createVirtio(
     ram,
     print,
     takePrinted,
+    vhost,
     onUnknown: (what) => stage.log.emit('unmodelled', causeOf(), { what, line: stage.line }),
   })
-  const below = { processes, files, profile, ...(iotlbEntries !== undefined && { iotlbEntries }) }
-  const vhost = hasVhost ? vhostHandlers(new Vhost(below)) : []
+  const ioctls = hasVhost ? vhostHandlers(vhost) : []
   const drivers = virtioHandlers({
     stage,
     life,
@@ -85,5 +87,5 @@ export function createVirtio(
       return life.isDead ? dead(life.why) : { ...answer, warnings }
     },
   })
-  return { virtio, handlers: [...vhost, ...drivers], print, takePrinted }
+  return { virtio, handlers: [...ioctls, ...drivers], print, takePrinted }
 }

@@ -13,7 +13,10 @@ export interface VirtioDescription {
   readonly slot: number
   /** PCI function number, 0 to 7. */
   readonly function: number
-  /** Whether vhost in the kernel moves its bytes; else QEMU itself does, and asks the IOMMU each time. */
+  /**
+   * Whether vhost moves its bytes: that of the kernel for net, a process beside QEMU (vhost-user) for blk. Else QEMU itself
+   * does, and asks the IOMMU each time.
+   */
   readonly hasVhost: boolean
 }
 
@@ -38,14 +41,10 @@ export function claimVirtio(
   phb: { readonly name: string; readonly virtio: readonly VirtioDescription[] },
   at: readonly (string | number)[],
 ): void {
-  phb.virtio.forEach(({ name, kind, slot, function: fn, hasVhost }, i) => {
+  phb.virtio.forEach(({ name, slot, function: fn }, i) => {
     const who = `device ${name}`
     const path = [...at, 'virtio', i]
     claims.claim(`name ${name}`, who, [...path, 'name'])
     claims.claim(`slot ${slot}.${fn} of ${phb.name}`, who, [...path, 'slot'])
-    if (hasVhost && kind !== 'net') {
-      const message = 'vhost of the kernel has network devices only, no block devices'
-      claims.conflicts.push({ path: [...path, 'vhost'], message })
-    }
   })
 }

@@ -4,15 +4,18 @@ import type { SpaprPhb } from '../hw/spapr-phb.ts'
 import type { DriverMemory } from '../hw/virtio/driver-ring.ts'
 import type { WindowWatcher } from '../hw/window-watcher.ts'
 import type { FileTable } from '../kernel/files.ts'
+import { VirtioBlkDriver } from '../kernel/guest/virtio-blk-driver.ts'
+import type { VirtioDriver, VirtioDriverParts } from '../kernel/guest/virtio-driver.ts'
 import { VirtioNetDriver } from '../kernel/guest/virtio-net-driver.ts'
-import type { HostCalls, VhostLinkPort, VirtioDevicePort } from '../kernel/ports.ts'
+import type { HostCalls, IotlbSink, VhostLinkPort, VirtioDevicePort } from '../kernel/ports.ts'
 import { QemuVhost } from '../kernel/qemu/vhost-device.ts'
-import { VhostDevices } from '../kernel/qemu/vhost-devices.ts'
+import { type VhostBackend, VhostDevices } from '../kernel/qemu/vhost-devices.ts'
 import { QemuVhostNet } from '../kernel/qemu/vhost-net.ts'
 import type { RamRegion } from '../kernel/qemu/vhost-update.ts'
 import { QemuMover, VhostMover, VirtioEngine } from '../kernel/qemu/virtio-engine.ts'
-import { TAP_PATH } from '../kernel/vhost/vhost.ts'
+import { TAP_PATH, type Vhost } from '../kernel/vhost/vhost.ts'
 import { VhostNet } from '../kernel/vhost/vhost-net.ts'
+import { VhostUserBlk } from '../kernel/vhost/vhost-user-blk.ts'
 import type { AddressSpace } from '../memory/address-space.ts'
 import type { Machine } from './machine.ts'
 import type { VirtioDescription } from './virtio-description.ts'
@@ -34,6 +37,8 @@ export interface VirtioHost {
   /** What was printed since it was asked last. */
   readonly takePrinted: () => readonly string[]
   readonly onUnknown: (why: string) => void
+  /** The host's vhost, for the numbers of IOTLBs beside its own. */
+  readonly vhost: Pick<Vhost, 'nextIotlb' | 'nextContainer'>
   /** Where KVM is told of vhost devices. */
   readonly links?: VhostLinkPort
 }
@@ -62,7 +67,7 @@ export class VirtioDevices {
   readonly vhosts: VhostDevices
   readonly masters = new Map<string, BusMaster>()
   /** By the names of devices; null where their rings are not modelled. */
-  readonly drivers = new Map<string, VirtioNetDriver | null>()
+  readonly drivers = new Map<string, VirtioDriver | null>()
   readonly #host: VirtioHost
   readonly #own: OwnVhost[] = []
 
@@ -77,18 +82,20 @@ export class VirtioDevices {
   }
 
   /** A device comes, below its PHB. */
-  add(phb: SpaprPhb, { name, hasVhost }: VirtioDescription): void {
+  add(phb: SpaprPhb, { name, kind, hasVhost }: VirtioDescription): void {
     const { log } = this.#host.machine
     log.emit('device.add', null, { device: name, unit: phb.name, mask: DMA_MASK })
     if (hasVhost) {
       const { profile, ram, print, onUnknown } = this.#host
       const { journal } = this.#host.machine
       const givesBoth = profile.has('iotlb-perm-widening')
-      this.addVhost(phb.name, name, (net) => {
+      const attach = (backend: VhostBackend & IotlbSink): AttachedVhost => {
         const { space } = phb
-        const vhost = new QemuVhost({ name, journal, space, ram, sink: net, givesBoth, print, onUnknown })
-        return { vhost, device: this.vhosts.add(vhost, net) }
-      })
+        const vhost = new QemuVhost({ name, journal, space, ram, sink: backend, givesBoth, print, onUnknown })
+        return { vhost, device: this.vhosts.add(vhost, backend) }
+      }
+      if (kind === 'blk') this.#addUserBlk(phb.name, name, attach)
+      else this.addVhost(phb.name, name, attach)
     } else {
       const mover = new QemuMover(phb.space, log.names.intern(name))
       this.masters.set(name, new VirtioEngine(name, mover, this.#host.takePrinted))
@@ -147,14 +154,48 @@ export class VirtioDevices {
       wait: () => this.elapse(),
     })
     this.masters.set(name, new VirtioEngine(name, mover, this.#host.takePrinted))
-    const driver = new VirtioNetDriver({
-      name,
+    this.drivers.set(name, new VirtioNetDriver(this.#driverParts(name, device)))
+  }
+
+  /** A disk that a process beside QEMU serves comes, below a unit. */
+  #addUserBlk(unit: string, name: string, attach: (backend: VhostUserBlk) => AttachedVhost): void {
+    const { machine, process, mm, ram, onUnknown } = this.#host
+    const { nextIotlb, nextContainer } = this.#host.vhost
+    const { journal, stage } = machine
+    const backend = new VhostUserBlk({
+      stage,
       journal,
+      name: `vhost-user-${name}`,
+      frontEnd: process,
+      mm,
+      ram,
+      nextIotlb,
+      nextContainer,
+      onUnknown,
+    })
+    // Its records have its own name, as those of the kernel's devices have.
+    stage.log.emit('device.add', null, { device: backend.name, unit, mask: DMA_MASK })
+    backend.onReadable = () => this.elapse()
+    const { vhost, device } = attach(backend)
+    const mover = new VhostMover({
+      stage,
+      device: stage.log.names.intern(name),
+      vhost,
+      memory: () => backend.memory,
+      wait: () => this.elapse(),
+    })
+    this.masters.set(name, new VirtioEngine(name, mover, this.#host.takePrinted))
+    this.drivers.set(name, new VirtioBlkDriver(this.#driverParts(name, device)))
+  }
+
+  #driverParts(name: string, device: VirtioDevicePort): VirtioDriverParts {
+    return {
+      name,
+      journal: this.#host.machine.journal,
       memory: this.#memory(),
       hasMemory: (gpa, bytes) => this.#regionOf(gpa, bytes) !== undefined,
       device,
-    })
-    this.drivers.set(name, driver)
+    }
   }
 
   #vhostAt(fd: number): VhostNet | undefined {

@@ -145,7 +145,7 @@ const virtio = fc.oneof(
   fc.record(
     {
       name,
-      kind: fc.constant('net' as const),
+      kind: fc.constantFrom('net' as const, 'blk' as const),
       slot: fc.nat(31),
       function: fc.nat(7),
       hasVhost: fc.boolean(),

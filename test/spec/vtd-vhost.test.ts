@@ -27,6 +27,7 @@ function vhostWorld(options: VhostWorldOptions = {}) {
   const printed: string[] = []
   const misses: IotlbMiss[] = []
   const backend = {
+    queues: 2,
     open: () => undefined,
     start: (queues: readonly unknown[], listen: () => void) => {
       messages.push(`start ${queues.length}`)

@@ -8,6 +8,7 @@ const text = (name: string, ...numbers: (bigint | number)[]): string =>
 
 /** A vhost device of which only the messages and the container of its maps are real. */
 export class FakeVhost implements IotlbSink, VhostBackend {
+  readonly queues = 2
   readonly iotlb = new VhostIotlb({ limit: 2048, retire: true })
   readonly messages: string[] = []
   /** What writes answer from now on. */

@@ -40,11 +40,6 @@ describe('virtio devices of a description', () => {
     ['a name that is taken', phb([net('edu0')]), 'name edu0 is taken by device edu0'],
     ['a slot that is taken', phb([net('a', 0)]), 'slot 0.0 of pci0 is taken by device edu0'],
     [
-      'vhost for a block device',
-      phb([{ name: 'vda', kind: 'blk', hasVhost: true }]),
-      'vhost of the kernel has network devices only',
-    ],
-    [
       'a name of the host',
       { kind: 'powernv', guest: { phbs: [{ virtio: [net('phb0')] }] } } as MachineInput,
       'name phb0 is taken by PHB phb0',

@@ -5,7 +5,10 @@ const NET = 'Linux v6.1 drivers/net/virtio_net.c'
 const ON_DEVICE = { verb: 'virtio', family: 'errno', layer: 'guest' } as const
 
 const device = { type: 'name', doc: 'Name of the virtio device.' } as const
-const queue = { type: 'u16', doc: 'Number of the queue: 0 receives, 1 transmits.' } as const
+const queue = {
+  type: 'u16',
+  doc: 'Number of the queue: of a network device 0 receives and 1 transmits, a disk has 0.',
+} as const
 const iova = { type: 'u64', doc: 'Bus address of the buffer: a header of 12 bytes, and the frame.' } as const
 const bytes = { type: 'u32', doc: 'Bytes of the buffer.' } as const
 const head = { type: 'u16', doc: 'The descriptor that its chain begins with.' } as const
@@ -13,7 +16,7 @@ const head = { type: 'u16', doc: 'The descriptor that its chain begins with.' } 
 const NO_QUEUE = {
   rule: 'no-such-queue',
   code: 'EINVAL',
-  when: 'The device has no queue of this number, or its ring is not laid out.',
+  when: 'The device has no such queue, or its ring is not laid out.',
 } as const
 const NOT_MODELLED = {
   rule: 'no-rings',
@@ -124,6 +127,39 @@ export const VIRTIO_OFFER = declareCall({
   doc: 'The driver puts a buffer that the device writes onto the receive queue.',
 })
 
+/** A disk is to do something. */
+export const VIRTIO_REQUEST = declareCall({
+  name: 'request',
+  ...ON_DEVICE,
+  args: {
+    device,
+    type: { type: 'choice', choices: ['read', 'write', 'flush'], doc: 'What the disk is to do.' },
+    sector: { type: 'u64', optional: true, initial: 0n, doc: 'First sector, of 512 bytes.' },
+    gpa: { type: 'u64', doc: 'Where in guest memory the header lies: 16 bytes, and behind them the status.' },
+    header: { type: 'u64', doc: 'The bus address that this is for the device.' },
+    iova: { type: 'u64', optional: true, initial: 0n, doc: 'Bus address of the data.' },
+    bytes: { type: 'u32', optional: true, initial: 0n, doc: 'Bytes of the data; none if left out.' },
+  },
+  outputs: { head },
+  answers: [
+    NOT_MODELLED,
+    {
+      rule: 'no-such-queue',
+      code: 'EINVAL',
+      when: 'The device is no disk, or its ring is not laid out.',
+    },
+    { rule: 'outside-memory', code: 'EFAULT', when: 'Guest memory ends before header and status do.' },
+    { rule: 'full', code: 'ENOSPC', when: 'There are not enough free descriptors.' },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The device has the request, and was told if it wants to be; the status is 0xff until it answers.',
+    },
+  ],
+  source: `Linux v6.1 drivers/block/virtio_blk.c, virtblk_setup_cmd and virtblk_add_req; ${RING}, virtqueue_add_split`,
+  doc: 'The driver puts a request onto the queue of a disk: header, data, status.',
+})
+
 /** What the device is through with. */
 export const VIRTIO_REAP = declareCall({
   name: 'reap',
@@ -145,12 +181,13 @@ export const VIRTIO_REAP = declareCall({
   doc: 'The driver takes a used buffer back.',
 })
 
-/** What the driver of a virtio network device in a guest does. */
+/** What the driver of a virtio device in a guest does. */
 export const VIRTIO_CALLS = [
   VIRTIO_QUEUE,
   VIRTIO_READY,
   VIRTIO_RESET,
   VIRTIO_SEND,
   VIRTIO_OFFER,
+  VIRTIO_REQUEST,
   VIRTIO_REAP,
 ] as const

@@ -6,22 +6,25 @@ import { hiOf, loOf } from '../../bits/u64.ts'
 import type { Life } from '../../hw/life.ts'
 import type { Stage } from '../../trace/stage.ts'
 import { Args } from './guest-handler.ts'
+import { type BlkRequest, VirtioBlkDriver } from './virtio-blk-driver.ts'
 import {
   VIRTIO_OFFER,
   VIRTIO_QUEUE,
   VIRTIO_READY,
   VIRTIO_REAP,
+  VIRTIO_REQUEST,
   VIRTIO_RESET,
   VIRTIO_SEND,
 } from './virtio-calls.ts'
-import type { VirtioNetDriver } from './virtio-net-driver.ts'
+import type { VirtioDriver } from './virtio-driver.ts'
+import { VirtioNetDriver } from './virtio-net-driver.ts'
 
 interface VirtioParts {
   readonly stage: Stage
   /** QEMU's: a guest is gone with it. */
   readonly life: Life
   /** Drivers by the names of their devices; null for a device whose rings are not modelled. */
-  readonly drivers: ReadonlyMap<string, VirtioNetDriver | null>
+  readonly drivers: ReadonlyMap<string, VirtioDriver | null>
   /** What is answered for a guest that does not run; undefined where it does. */
   readonly absent: () => Answer | undefined
   /** What an answer comes to, seen from outside: with what QEMU has printed on the way. */
@@ -30,13 +33,22 @@ interface VirtioParts {
 
 type Outputs = Readonly<Record<string, Value>>
 
+const requestOf = (args: Args): BlkRequest => ({
+  type: args.text('type') as BlkRequest['type'],
+  sector: args.big('sector'),
+  gpa: args.big('gpa'),
+  header: args.big('header'),
+  iova: args.big('iova'),
+  bytes: args.number('bytes'),
+})
+
 /**
  * What drivers of virtio devices do, as operations (`virtio`).
  *
  * @throws IommulatorError ERR_OPERATION where no virtio device has the name
  */
 export function virtioHandlers({ stage, life, drivers, absent, finish }: VirtioParts): CallHandler[] {
-  const find = (name: string): VirtioNetDriver | null => {
+  const find = (name: string): VirtioDriver | null => {
     const found = drivers.get(name)
     if (found !== undefined) return found
     const known = [...drivers.keys()]
@@ -45,8 +57,8 @@ export function virtioHandlers({ stage, life, drivers, absent, finish }: VirtioP
   }
   const handler = <D extends CallDecl>(
     decl: D,
-    run: (driver: VirtioNetDriver, args: Args) => RuleOf<D>,
-    outputs: (driver: VirtioNetDriver) => Outputs = () => ({}),
+    run: (driver: VirtioDriver, args: Args) => RuleOf<D>,
+    outputs: (driver: VirtioDriver) => Outputs = () => ({}),
   ): CallHandler => {
     const tags = stage.tag(decl)
     const rules = rulesOf(decl) as Readonly<Record<string, number>>
@@ -69,7 +81,7 @@ export function virtioHandlers({ stage, life, drivers, absent, finish }: VirtioP
       },
     }
   }
-  const headOf = (driver: VirtioNetDriver): Outputs => ({ head: BigInt(driver.head) })
+  const headOf = (driver: VirtioDriver): Outputs => ({ head: BigInt(driver.head) })
   return [
     handler(
       VIRTIO_QUEUE,
@@ -82,8 +94,28 @@ export function virtioHandlers({ stage, life, drivers, absent, finish }: VirtioP
       driver.reset()
       return 'done'
     }),
-    handler(VIRTIO_SEND, (driver, args) => driver.send(args.big('iova'), args.number('bytes')), headOf),
-    handler(VIRTIO_OFFER, (driver, args) => driver.offer(args.big('iova'), args.number('bytes')), headOf),
+    handler(
+      VIRTIO_SEND,
+      (driver, args) =>
+        driver instanceof VirtioNetDriver
+          ? driver.send(args.big('iova'), args.number('bytes'))
+          : 'no-such-queue',
+      headOf,
+    ),
+    handler(
+      VIRTIO_OFFER,
+      (driver, args) =>
+        driver instanceof VirtioNetDriver
+          ? driver.offer(args.big('iova'), args.number('bytes'))
+          : 'no-such-queue',
+      headOf,
+    ),
+    handler(
+      VIRTIO_REQUEST,
+      (driver, args) =>
+        driver instanceof VirtioBlkDriver ? driver.request(requestOf(args)) : 'no-such-queue',
+      headOf,
+    ),
     handler(
       VIRTIO_REAP,
       (driver, args) => driver.reap(args.number('queue')),

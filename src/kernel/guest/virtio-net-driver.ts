@@ -1,139 +1,22 @@
 import type { RuleOf } from '../../bits/call.ts'
-import { Held } from '../../bits/held.ts'
-import { type Journal, keyOf } from '../../bits/state.ts'
-import { type DriverMemory, DriverRing, ringPlaces } from '../../hw/virtio/driver-ring.ts'
-import { isRingEntries } from '../../hw/virtio/ring-layout.ts'
-import type { DriverQueue, VirtioDevicePort } from '../ports.ts'
-import type { VIRTIO_OFFER, VIRTIO_QUEUE, VIRTIO_READY, VIRTIO_REAP, VIRTIO_SEND } from './virtio-calls.ts'
+import type { VIRTIO_OFFER, VIRTIO_SEND } from './virtio-calls.ts'
+import { VirtioDriver, type VirtioDriverParts } from './virtio-driver.ts'
 
 const RECEIVE = 0
 const TRANSMIT = 1
 const QUEUES = 2
-/** Descriptors of a queue that QEMU has. */
-const ENTRIES_MAX = 256
-const PAGE_MASK = 0xfffn
-/** Guest addresses are exact numbers below this. */
-const GPA_END = 1n << 53n
 
-interface Ring {
-  readonly ring: DriverRing
-  readonly queue: DriverQueue
-}
-
-type Rings = readonly (Ring | null)[]
-const NO_RINGS: Rings = Array.from({ length: QUEUES }, () => null)
-
-export interface VirtioNetDriverParts {
-  readonly name: string
-  readonly journal: Journal
-  readonly memory: DriverMemory
-  /** Whether guest memory has some bytes. */
-  readonly hasMemory: (gpa: bigint, bytes: bigint) => boolean
-  readonly device: VirtioDevicePort
-}
-
-/**
- * What the driver of a virtio network device does in its guest: it lays out rings, gives buffers to the device and takes
- * them back. Bus addresses are those that it has mapped before, by hypercalls of its own.
- */
-export class VirtioNetDriver {
-  /** The chain that `send` and `offer` made, or `reap` found, and the bytes that the device wrote. */
-  head = 0
-  written = 0
-  readonly #parts: VirtioNetDriverParts
-  readonly #rings: Held<Rings>
-  /** Rings that were laid out: each has a state of its own. */
-  readonly #made: Held<number>
-
-  constructor(parts: VirtioNetDriverParts) {
-    const { journal, name } = parts
-    this.#parts = parts
-    this.#made = new Held(journal, `virtio ${name} made`, 0, (n) => n)
-    this.#rings = new Held<Rings>(journal, `virtio ${name} rings`, NO_RINGS, (rings) =>
-      rings.every((r) => r === null) ? 0 : keyOf(...rings.map((r) => r?.queue.entries ?? 0)),
-    )
+/** The driver of a virtio network device in its guest. */
+export class VirtioNetDriver extends VirtioDriver {
+  constructor(parts: VirtioDriverParts) {
+    super(parts, QUEUES)
   }
 
-  /** Queues that are laid out. */
-  get queues(): readonly DriverQueue[] {
-    return this.#rings.value.flatMap((ring) => (ring === null ? [] : [ring.queue]))
+  send(address: bigint, bytes: number): RuleOf<typeof VIRTIO_SEND> {
+    return this.add(TRANSMIT, [{ address, bytes, isWritten: false }])
   }
 
-  /** The queue that was laid out last, and its length in memory. */
-  last: { readonly queue: DriverQueue; readonly bytes: number } | undefined
-
-  layOut(index: number, entries: number, gpa: bigint, iova: bigint): RuleOf<typeof VIRTIO_QUEUE> {
-    const { device, memory, hasMemory, journal, name } = this.#parts
-    if (index >= QUEUES) return 'no-such-queue'
-    if (device.isStarted) return 'running'
-    if (!isRingEntries(entries) || entries > ENTRIES_MAX) return 'entries-invalid'
-    if (((gpa | iova) & PAGE_MASK) !== 0n) return 'unaligned'
-    const start = Number(BigInt.asUintN(53, gpa))
-    const { bytes, ...places } = ringPlaces(entries, start, false)
-    if (gpa >= GPA_END || !hasMemory(gpa, BigInt(bytes))) return 'outside-memory'
-    const number = this.#made.value
-    this.#made.set(number + 1)
-    const ring = new DriverRing({
-      memory,
-      journal,
-      name: `${name} ring ${number}`,
-      entries,
-      places,
-      hasEventIndex: false,
-    })
-    ring.reset()
-    const busOf = (place: number): bigint => BigInt.asUintN(64, iova + BigInt(place - start))
-    const queue = {
-      index,
-      entries,
-      descriptors: iova,
-      available: busOf(places.available),
-      used: busOf(places.used),
-    }
-    this.#rings.set(this.#rings.value.map((before, i) => (i === index ? { ring, queue } : before)))
-    this.last = { queue, bytes }
-    return 'done'
-  }
-
-  ready(): RuleOf<typeof VIRTIO_READY> {
-    const { device } = this.#parts
-    if (device.isStarted) return 'running'
-    device.start(this.queues)
-    return 'done'
-  }
-
-  reset(): void {
-    const { device } = this.#parts
-    if (device.isStarted) device.stop(this.queues)
-    this.#rings.set(NO_RINGS)
-  }
-
-  send(iova: bigint, bytes: number): RuleOf<typeof VIRTIO_SEND> {
-    return this.#add(TRANSMIT, iova, bytes)
-  }
-
-  offer(iova: bigint, bytes: number): RuleOf<typeof VIRTIO_OFFER> {
-    return this.#add(RECEIVE, iova, bytes)
-  }
-
-  reap(index: number): RuleOf<typeof VIRTIO_REAP> {
-    const ring = this.#rings.value[index]?.ring
-    if (ring === undefined) return 'no-such-queue'
-    const reaped = ring.reap()
-    if (typeof reaped === 'string') return reaped
-    this.head = reaped.head
-    this.written = reaped.written
-    return 'done'
-  }
-
-  #add(index: number, address: bigint, bytes: number): 'no-such-queue' | 'full' | 'done' {
-    const ring = this.#rings.value[index]?.ring
-    if (ring === undefined) return 'no-such-queue'
-    const head = ring.add([{ address, bytes, isWritten: index === RECEIVE }])
-    if (head === -1) return 'full'
-    this.head = head
-    const { device } = this.#parts
-    if (ring.publish() && device.isStarted) device.kick(index)
-    return 'done'
+  offer(address: bigint, bytes: number): RuleOf<typeof VIRTIO_OFFER> {
+    return this.add(RECEIVE, [{ address, bytes, isWritten: true }])
   }
 }

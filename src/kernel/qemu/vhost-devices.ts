@@ -6,11 +6,10 @@ import type { WindowWatcher } from '../../hw/window-watcher.ts'
 import type { DriverQueue, LinkedVhost, VhostLinkPort, VirtioDevicePort } from '../ports.ts'
 import type { QemuVhost } from './vhost-device.ts'
 
-/** Queues of a network device. */
-const QUEUES = [0, 1] as const
-
-/** The device of the kernel that serves a virtio device, as QEMU sets it up. */
+/** Who serves a virtio device beside QEMU, in the kernel or in a process of its own, as QEMU sets it up. */
 export interface VhostBackend {
+  /** Queues of the device. */
+  readonly queues: number
   open(): void
   /** The driver is ready. `listen` has QEMU listen to windows, before vhost learns of memory and queues. */
   start(queues: readonly DriverQueue[], listen: () => void): void
@@ -18,8 +17,10 @@ export interface VhostBackend {
   connect(queues: readonly DriverQueue[]): void
   stop(queues: readonly DriverQueue[], unlisten: () => void): void
   kick(index: number): void
-  /** The kernel has its IOTLB forget a range, without a message. */
+  /** The kernel has its IOTLB forget a range, without a message; nothing where the IOTLB is not in the kernel. */
   forget(iova: bigint, bytes: bigint): void
+  /** QEMU's process is gone; left out where the kernel sees to it. */
+  ended?(): void
 }
 
 interface Member {
@@ -81,13 +82,14 @@ export class VhostDevices {
     for (const { backend } of this.#members) backend.open()
   }
 
-  /** The process is gone: the kernel has closed the devices. */
+  /** The process is gone: the kernel has closed the devices and sockets. */
   ended(): void {
     for (const member of this.#members) {
       if (!member.vhost.isStarted) continue
       this.#unlisten(member)
       member.vhost.stop()
     }
+    for (const { backend } of this.#members) backend.ended?.()
     if (this.#signals.value.length > 0) this.#signals.set([])
   }
 
@@ -118,7 +120,9 @@ export class VhostDevices {
       for (const table of openTables(vhost)) this.#opened(member, table)
     })
     vhost.start()
-    for (const index of QUEUES) vhost.prefill(queues.find((q) => q.index === index)?.used ?? 0n)
+    for (let index = 0; index < backend.queues; index++) {
+      vhost.prefill(queues.find((q) => q.index === index)?.used ?? 0n)
+    }
     backend.connect(queues)
   }
 

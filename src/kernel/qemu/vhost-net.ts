@@ -50,6 +50,7 @@ export interface QemuVhostNetParts {
  * vhost_dev_stop; hw/net/vhost_net.c, vhost_net_start_one; hw/virtio/vhost-backend.c)
  */
 export class QemuVhostNet implements IotlbSink, VhostBackend {
+  readonly queues = QUEUES.length
   readonly #parts: QemuVhostNetParts
   readonly #files: Held<Files | null>
 

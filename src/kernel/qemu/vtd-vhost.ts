@@ -9,8 +9,6 @@ import { sendUpdate, type UpdateParts } from './vhost-update.ts'
 import type { UnmapListener, VtdDevice, VtdNotifier } from './vtd-notifier.ts'
 
 const READ = 1
-/** Queues of a network device. */
-const QUEUES = [0, 1] as const
 /** Interrupts: no translation is asked for there, and no memory answers. */
 const INTERRUPTS_FIRST = 0xfee0_0000n
 const INTERRUPTS_END = 0xfef0_0000n
@@ -52,7 +50,9 @@ export class VtdVhost implements UnmapListener, VirtioDevicePort {
     if (life.isDead) return
     this.#isStarted.set(true)
     // A queue that is not laid out has its rings at 0.
-    for (const index of QUEUES) this.#answer(queues.find((q) => q.index === index)?.used ?? 0n, true)
+    for (let index = 0; index < backend.queues; index++) {
+      this.#answer(queues.find((q) => q.index === index)?.used ?? 0n, true)
+    }
     backend.connect(queues)
   }
 

@@ -79,6 +79,12 @@ export class Vhost {
     return this.#devices.value
   }
 
+  /** The number of the next IOTLB of the run, for a device that is not in the kernel. */
+  readonly nextIotlb = (): number => this.#next('iotlbs')
+
+  /** The number of the next container of maps, likewise. */
+  readonly nextContainer = (): number => this.#next('containers')
+
   createEventFd(count: bigint): EventFd {
     return new EventFd(this.processes.host.journal, this.#next('eventfds'), count)
   }
@@ -91,8 +97,8 @@ export class Vhost {
       name: `vhost-net${this.#next('devices') - 1}`,
       errata: this.errata,
       limit: this.iotlbEntries,
-      nextIotlb: () => this.#next('iotlbs'),
-      nextContainer: () => this.#next('containers'),
+      nextIotlb: this.nextIotlb,
+      nextContainer: this.nextContainer,
       onUnknown: (why) => {
         const { log, cause, line } = stage
         log.append(KIND.unmodelled, cause, log.names.intern(why), line)

@@ -186,7 +186,7 @@ export function createPowernv(description: PowernvDescription, options: MachineO
   const { files } = vfio
   const guest =
     description.guest &&
-    createGuest(machine, description, description.guest, { processes, files, kvm, nextWindow })
+    createGuest(machine, description, description.guest, { processes, files, kvm, vhost, nextWindow })
   const ioctls = [...vfioHandlers(vfio), ...kvmHandlers(kvm), ...vhostHandlers(vhost)]
   const served = [
     ...(guest?.handlers ?? []),

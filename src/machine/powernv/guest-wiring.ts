@@ -19,6 +19,7 @@ import { SpaprRtas } from '../../kernel/qemu/spapr-rtas.ts'
 import { type VfioGroupRef, VfioGroups } from '../../kernel/qemu/vfio-groups.ts'
 import { Vmm } from '../../kernel/qemu/vmm.ts'
 import { absent, hcallExit, vmmHandlers, withOutput } from '../../kernel/qemu/vmm-handlers.ts'
+import type { Vhost } from '../../kernel/vhost/vhost.ts'
 import type { Process, ProcessTable } from '../../memory/process.ts'
 import type { Machine } from '../machine.ts'
 import { ERRATA } from '../registry.ts'
@@ -30,6 +31,7 @@ interface GuestHost {
   readonly processes: ProcessTable
   readonly files: FileTable
   readonly kvm: Kvm
+  readonly vhost: Vhost
   /** The number of the next window's life. */
   readonly nextWindow: () => number
 }
@@ -87,7 +89,7 @@ export function createGuest(
   machine: Machine,
   description: PowernvDescription,
   guest: GuestDescription,
-  { processes, files, kvm, nextWindow }: GuestHost,
+  { processes, files, kvm, vhost, nextWindow }: GuestHost,
 ): Guest {
   const { stage, journal } = machine
   const profile = resolveProfile(ERRATA, guest.profile)
@@ -119,6 +121,7 @@ export function createGuest(
     ram: [{ gpa: 0n, bytes: guest.ramBytes, ua: guest.ua }],
     print: (text) => qemu.print(text),
     takePrinted: () => qemu.takeOutput().printed,
+    vhost,
     onUnknown: (why) => qemu.doNotKnow(why),
     ...(guest.hasKvm && { links: kvm.vhosts.portOf(process.mm) }),
   })

@@ -148,7 +148,7 @@ export function createPseries(description: PseriesDescription, options: MachineO
   const { stage, profile } = machine
   const { processes, guest, ram } = createMemory(machine, description)
   const life = new Life(stage, machine.journal)
-  const hasVhost = description.phbs.some((phb) => phb.virtio.some((d) => d.hasVhost))
+  const hasVhost = description.phbs.some((phb) => phb.virtio.some((d) => d.hasVhost && d.kind === 'net'))
   const { virtio, handlers } = createVirtio(machine, { life, processes, ram, hasVhost })
   const { liobns, clock, devices, phbs } = createBuses(machine, description, guest, life, virtio)
   const hcalls = new SpaprHcalls({ stage, life, profile, liobns, memory: guest })

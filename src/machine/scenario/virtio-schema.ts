@@ -10,7 +10,7 @@ const device = map('a virtio device', {
   function: optional(count('function', 0, 7), 'PCI function number.'),
   vhost: optional(
     flag('vhost'),
-    'Whether vhost of the kernel moves its bytes, with a TLB of its own; else QEMU does. So for net if left out.',
+    'Whether vhost moves its bytes, with a TLB of its own: the kernel for net, a process (vhost-user) for blk; else QEMU does. So for net if left out.',
   ),
 })
 
