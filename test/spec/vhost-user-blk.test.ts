@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest'
+import type { Value } from '../../src/bits/answer.ts'
+import type { Verb } from '../../src/bits/call.ts'
 import { VIRTIO_OFFER, VIRTIO_REQUEST, VIRTIO_SEND } from '../../src/kernel/guest/virtio-calls.ts'
 import { VHOST_REMEDIES, type VhostRemedy } from '../../src/kernel/vhost-remedy.ts'
+import { createMachine } from '../../src/machine/create-machine.ts'
+import { describeMachine } from '../../src/machine/description.ts'
 import { testRules } from '../support/rule-table.ts'
 import { GUEST_UA, vhostGuest } from '../support/vhost-guest.ts'
 import { GUEST_BYTES, makeVmm } from '../support/vmm.ts'
@@ -203,6 +207,41 @@ describe('a vhost-user disk', () => {
     expect(deviceReads(DATA + 16n, 5n, 'vda').outputs['data']).toBe('bytes')
     expect(deviceReads(0x60000n, 5n, 'vda').rule).toBe('iotlb-miss')
     expect(world().deviceReads(DATA, 5n, 'vda').rule).toBe('not-started')
+  })
+
+  it('is set up anew after a reset, with an empty IOTLB', () => {
+    const { disk, layOut, request, reap, messagesOf, during } = ready()
+    request('flush', { bytes: 0n })
+    expect(disk('reset').code).toBe('OK')
+    layOut()
+    expect(during(['iotlb.new'], () => disk('ready'))).toMatchObject([{ iotlb: 2 }])
+    expect(messagesOf(() => request('flush', { bytes: 0n }))[0]).toBe(`MISS 0x${HEADER.toString(16)} 1`)
+    expect(reap().rule).toBe('done')
+  })
+
+  it('drops its maps when QEMU has gone', () => {
+    const { proc, during } = ready()
+    expect(during(['iotlb.drop'], () => proc('exit'))).toMatchObject([
+      { iotlb: 1, last: 2n ** 64n - 1n, maps: 2, why: 'reset' },
+    ])
+  })
+
+  it('on pseries QEMU has the table itself, and takes every map back', () => {
+    const machine = createMachine(
+      describeMachine({ phbs: [{ virtio: [{ name: 'vda', kind: 'blk', hasVhost: true }] }] }),
+    )
+    const run = (verb: Verb, call: string, args: Readonly<Record<string, Value>>) =>
+      machine.perform({ verb, call, args })
+    const put = (ioba: bigint, tce: bigint) => run('hcall', 'H_PUT_TCE', { liobn: 0x8000_0000n, ioba, tce })
+    run('virtio', 'ready', { device: 'vda' })
+    put(DATA, FIRST_PAGE | READ_WRITE)
+    expect(run('dma', 'write', { device: 'vda', iova: DATA, data: 'x' }).code).toBe('MEMTX_OK')
+    put(DATA, 0n)
+    expect(run('dma', 'write', { device: 'vda', iova: DATA, data: 'y' }).rule).toBe('iotlb-miss')
+    const messages = [...machine.log.records()].flatMap(({ event: e }) =>
+      e.kind === 'vhost.message' ? [`${e.from} ${e.type}`] : [],
+    )
+    expect(messages).toEqual(['vhost-user-vda 1', 'qemu 2', 'qemu 3', 'vhost-user-vda 1'])
   })
 
   it('a device of QEMU itself stands beside it', () => {

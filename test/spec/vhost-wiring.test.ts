@@ -17,6 +17,7 @@ describe('vhost on a POWER host', () => {
     'errata/vhost-stale-metadata',
     'errata/vhost-keeps-messages',
     'errata/vhost-no-buffer-count',
+    'vhost/blk-stuff-tce',
   ])('%s: goes back and forth, and is the same again', (name) => {
     const { machine: description, steps } = load(name)
     const operations = steps.map((s) => s.operation)

@@ -246,6 +246,7 @@ export class VhostUserBlk implements IotlbSink {
       this.#go()
       if (this.#state.value.asked.length > 0) this.onReadable()
     }
+    this.#hasWork = false
     this.#isWorking = false
   }
 
