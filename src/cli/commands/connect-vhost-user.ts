@@ -65,8 +65,8 @@ function count(options: Invocation['options'], name: string, flag: string, most:
   if (text === undefined) return undefined
   const value = readNumber(text.trim(), true)
   if (value !== undefined && value > 0n && value <= most) return Number(value)
-  const size = name === 'memory' ? ', or a size such as 64M' : ''
-  throw wrong(`${flag} ${text}: a number from 1 to ${most}${size}`)
+  const sizeHint = name === 'memory' ? ', or a size such as 64M' : ''
+  throw wrong(`${flag} ${text}: a number from 1 to ${most}${sizeHint}`)
 }
 
 /** Options that name a file. */

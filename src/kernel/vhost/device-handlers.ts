@@ -18,7 +18,7 @@ import {
 import type { MemoryRegion } from './device-tables.ts'
 import { REGION_BYTES, REGION_WORDS, STRUCTS } from './structs.ts'
 import type { Vhost } from './vhost.ts'
-import { deviceOf, isFound, vhostHandler } from './vhost-call.ts'
+import { deviceHandler } from './vhost-call.ts'
 import { NET_BACKEND_FEATURES, NET_F, offeredFeatures, type VhostNet } from './vhost-net.ts'
 
 /** Module parameter max_mem_regions. */
@@ -127,16 +127,7 @@ export function deviceHandlers(vhost: Vhost): CallHandler[] {
     decl: D,
     struct: StructDecl | undefined,
     body: (device: VhostNet, call: StructCall) => Outcome<RuleOf<D>>,
-  ): CallHandler =>
-    vhostHandler(
-      vhost,
-      decl,
-      (call) => {
-        const device = deviceOf(vhost, call)
-        return isFound(device) ? body(device, call as StructCall) : (device as Outcome<RuleOf<D>>)
-      },
-      struct,
-    )
+  ): CallHandler => deviceHandler(vhost, decl, body, struct)
   const { features, memory } = STRUCTS
   return [
     ofDevice(VHOST_GET_FEATURES, features, (_, call) => getFeatures(call, offeredFeatures(vhost.errata))),

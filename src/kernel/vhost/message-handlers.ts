@@ -18,7 +18,7 @@ import {
 import { decodeMessage, encodeMessage, MESSAGE_BYTES } from './messages.ts'
 import type { TapFile } from './tap-file.ts'
 import type { Vhost } from './vhost.ts'
-import { deviceOf, isFound, targetOf, vhostHandler } from './vhost-call.ts'
+import { deviceHandler, isFound, targetOf, vhostHandler } from './vhost-call.ts'
 import type { VhostNet } from './vhost-net.ts'
 
 /** EPOLLIN and EPOLLRDNORM. */
@@ -94,11 +94,7 @@ export function messageHandlers(vhost: Vhost): CallHandler[] {
   const ofDevice = <D extends CallDecl>(
     decl: D,
     body: (device: VhostNet, call: ProcessCall) => Outcome<RuleOf<D>>,
-  ): CallHandler =>
-    vhostHandler(vhost, decl, (call) => {
-      const device = deviceOf(vhost, call)
-      return isFound(device) ? body(device, call) : (device as Outcome<RuleOf<D>>)
-    })
+  ): CallHandler => deviceHandler(vhost, decl, body)
   const ofEventFd = <D extends typeof EVENTFD_READ | typeof EVENTFD_WRITE>(
     decl: D,
     body: (eventfd: EventFd, call: ProcessCall) => RuleOf<D>,

@@ -22,7 +22,7 @@ import type { EventFd } from './event-fd.ts'
 import type { NetQueue } from './net-queue.ts'
 import { STRUCTS } from './structs.ts'
 import type { Vhost } from './vhost.ts'
-import { deviceOf, isFound, queueOf, vhostHandler } from './vhost-call.ts'
+import { deviceHandler, queueOf } from './vhost-call.ts'
 import type { VhostNet } from './vhost-net.ts'
 
 /** A descriptor of -1: no file. */
@@ -128,16 +128,7 @@ export function queueHandlers(vhost: Vhost): CallHandler[] {
     decl: D,
     struct: StructDecl,
     body: (device: VhostNet, call: StructCall) => Outcome<RuleOf<D>>,
-  ): CallHandler =>
-    vhostHandler(
-      vhost,
-      decl,
-      (call) => {
-        const device = deviceOf(vhost, call)
-        return isFound(device) ? body(device, call as StructCall) : (device as Outcome<RuleOf<D>>)
-      },
-      struct,
-    )
+  ): CallHandler => deviceHandler(vhost, decl, body, struct)
   const ofQueue = <D extends CallDecl>(
     decl: D,
     struct: StructDecl,

@@ -1,5 +1,5 @@
 import type { CallHandler } from '../../bits/answer.ts'
-import type { CallDecl } from '../../bits/call.ts'
+import type { CallDecl, RuleOf } from '../../bits/call.ts'
 import type { FileKind, FileTarget } from '../files.ts'
 import { type Outcome, unknown } from '../outcome.ts'
 import { type Body, type ProcessCall, processHandler, type StructCall } from '../process-call.ts'
@@ -35,6 +35,23 @@ export const deviceOf = (vhost: Vhost, call: ProcessCall): VhostNet | Outcome<'b
 /** Whether a look-up found a file. */
 export const isFound = <T extends FileTarget>(found: T | Outcome<string>): found is T =>
   typeof found === 'object' && 'kind' in found
+
+/** The handler of a call about the device behind a descriptor, and its structure where it has one. */
+export const deviceHandler = <D extends CallDecl>(
+  vhost: Vhost,
+  decl: D,
+  body: (device: VhostNet, call: StructCall) => Outcome<RuleOf<D>>,
+  struct?: StructDecl,
+): CallHandler =>
+  vhostHandler(
+    vhost,
+    decl,
+    (call) => {
+      const device = deviceOf(vhost, call)
+      return isFound(device) ? body(device, call as StructCall) : (device as Outcome<RuleOf<D>>)
+    },
+    struct,
+  )
 
 type NoQueue = 'not-owner' | 'index-unreadable' | 'no-such-queue'
 
