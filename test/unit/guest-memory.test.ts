@@ -56,10 +56,19 @@ describe('memory slots', () => {
     expect(add(0n, 0x10000n, UA + 0x1000n)).toBe(EINVAL)
     expect(add(0n, 0n)).toBe(EINVAL)
     expect(add(2n ** 52n - 0x10000n, 0x20000n)).toBe(EINVAL)
-    expect(add(0n, 0x20000n, 2n ** 47n - 0x10000n)).toBe(EINVAL)
+    expect(add(0n, 0x20000n, 2n ** 52n - 0x10000n)).toBe(EINVAL)
     expect(add(0n, 2n ** 46n, 0n)).toBe(EINVAL)
     expect(add(0n, 0x10000n, UA, SLOTS_MAX)).toBe(EINVAL)
     expect(add(2n ** 52n - 0x10000n, 0x10000n)).toBe(0)
+  })
+
+  it.each([
+    [12, 47n],
+    [16, 52n],
+  ])('with system pages of 2^%i bytes, end where user addresses end: at 2^%i', (pageShift, bits) => {
+    const { add } = make({ pageShift })
+    expect(add(0n, 0x20000n, 2n ** bits - 0x10000n)).toBe(EINVAL)
+    expect(add(0n, 0x10000n, 2n ** bits - 0x10000n)).toBe(0)
   })
 
   it('are bounded in number, and need a living process', () => {
