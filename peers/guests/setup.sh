@@ -14,20 +14,12 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-# With sudo, $HOME is that of root; the files are for who called it.
-owner=${SUDO_USER:-}
-if [ -n "$owner" ]; then
-  HOME=$(getent passwd "$owner" | cut -d: -f6)
-  [ -d "$HOME/.cache" ] || install -d -o "$owner" -g "$(id -gn "$owner")" "$HOME/.cache"
-fi
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/iommulator/guests-peer
+. "$here/../setup-lib.sh"
+cache_of guests-peer
 suite=${SUITE:-bookworm}
 series=6.1
 # ext4 mounts the file systems that BusyBox makes; it takes its checksums by name, so no list of modules names the module.
 modules="virtio_pci virtio_blk crc32c_generic ext4"
-
-say() { echo "setup: $*"; }
-stop() { echo "setup: $*" >&2; exit 4; }
 
 guests=${*:-amd64 ppc64el}
 for guest in $guests; do
@@ -38,8 +30,6 @@ for guest in $guests; do
 done
 
 # --- programs of this system -------------------------------------------------------------------------------------
-missing=
-want() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
 for guest in $guests; do
   case $guest in
     amd64) want qemu-system-x86_64 qemu-system-x86 ;;
@@ -49,15 +39,7 @@ done
 want cpio cpio
 want xz xz-utils
 want depmod kmod
-if [ -n "$missing" ]; then
-  command -v apt-get >/dev/null 2>&1 || stop "there is no apt-get here; install what provides:$missing"
-  [ "$(id -u)" = 0 ] || stop "not root; first run: sudo apt-get install$missing"
-  say "installing$missing"
-  apt-get -qq update || say "apt-get update failed; going on with the lists that are there"
-  # shellcheck disable=SC2086 # a list of packages
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >/dev/null ||
-    stop "apt-get could not install$missing"
-fi
+install_missing
 PATH=$PATH:/usr/sbin:/sbin
 
 work=$(mktemp -d)
@@ -67,31 +49,10 @@ trap 'rm -rf "$work"' EXIT
 # What is kept of them: the kernel, the modules in the order in which they are loaded, and BusyBox.
 fetch() { # GUEST FLAVOUR
   command -v apt-get >/dev/null 2>&1 || stop "there is no apt-get here, which fetches the packages of the guests"
-  keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-  [ -f "$keyring" ] || stop "$keyring is missing; install debian-archive-keyring"
-  # The mirror that this system takes its own packages from.
-  mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | head -1)}
-  [ -n "$mirror" ] || stop "apt knows no mirror; name one of Debian's: MIRROR=http://... sh peers/guests/setup.sh"
   apt=$work/apt-$1
   root=$work/root-$1
-  mkdir -p "$apt/lists/partial" "$apt/parts" "$apt/cache/archives/partial" "$root"
-  : >"$apt/status"
-  echo "deb [signed-by=$keyring] $mirror $suite main" >"$apt/parts/guest.list"
-  # apt keeps its state here: what the system knows of its own packages is not touched.
-  cat >"$apt/apt.conf" <<CONF
-APT::Architecture "$1";
-APT::Architectures "$1";
-APT::Sandbox::User "$(id -un)";
-Acquire::Languages "none";
-Dir::State::Lists "$apt/lists";
-Dir::State::Status "$apt/status";
-Dir::Etc::SourceList "/dev/null";
-Dir::Etc::SourceParts "$apt/parts";
-Dir::Cache "$apt/cache";
-CONF
-  export APT_CONFIG="$apt/apt.conf"
-  say "reading the package list of $suite for $1"
-  apt-get -qq update || stop "the package list of $suite could not be fetched from $mirror (MIRROR=http://... names another one)"
+  mkdir -p "$root"
+  private_apt "$apt" "$1" "$suite" peers/guests/setup.sh
   kernel=$(apt-cache search --names-only "^linux-image-$series\\.[0-9.]*-[0-9]*-$2\$" | cut -d' ' -f1 | sort -V | tail -1)
   [ -n "$kernel" ] || stop "$suite has no Linux $series for $2; try another one (SUITE=...)"
   for package in "$kernel" busybox-static; do

@@ -12,67 +12,27 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-# With sudo, $HOME is that of root; the files are for who called it.
-owner=${SUDO_USER:-}
-if [ -n "$owner" ]; then
-  HOME=$(getent passwd "$owner" | cut -d: -f6)
-  [ -d "$HOME/.cache" ] || install -d -o "$owner" -g "$(id -gn "$owner")" "$HOME/.cache"
-fi
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/iommulator/kernel-peer
+. "$here/../setup-lib.sh"
+cache_of kernel-peer
 suite=${SUITE:-bookworm-backports}
 flavour=powerpc64le-64k
 series=6.12
 
-say() { echo "setup: $*"; }
-stop() { echo "setup: $*" >&2; exit 4; }
-
 # --- programs of this system -------------------------------------------------------------------------------------
-missing=
-want() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || missing="$missing $2"; }
 want qemu-system-ppc64 qemu-system-ppc
 want powerpc64le-linux-gnu-gcc "gcc-powerpc64le-linux-gnu libc6-dev-ppc64el-cross"
 want cpio cpio
 want xz xz-utils
 want depmod kmod
-if [ -n "$missing" ]; then
-  command -v apt-get >/dev/null 2>&1 || stop "there is no apt-get here; install what provides:$missing"
-  [ "$(id -u)" = 0 ] || stop "not root; first run: sudo apt-get install$missing"
-  say "installing$missing"
-  apt-get -qq update || say "apt-get update failed; going on with the lists that are there"
-  # shellcheck disable=SC2086 # a list of packages
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >/dev/null ||
-    stop "apt-get could not install$missing"
-fi
+install_missing
 command -v apt-get >/dev/null 2>&1 || stop "there is no apt-get here, which fetches the kernel's package"
 
 # --- the kernel, unpacked below the cache ------------------------------------------------------------------------
 mkdir -p "$cache"
 root=$cache/root
 if [ -z "$(ls "$root"/boot/vmlinux-$series.*-$flavour 2>/dev/null)" ]; then
-  keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-  [ -f "$keyring" ] || stop "$keyring is missing; install debian-archive-keyring"
-  # The mirror that this system takes its own packages from.
-  mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | head -1)}
-  [ -n "$mirror" ] || stop "apt knows no mirror; name one of Debian's: MIRROR=http://... sh peers/kernel/setup.sh"
   apt=$cache/apt
-  mkdir -p "$apt/lists/partial" "$apt/parts" "$apt/cache/archives/partial"
-  : >"$apt/status"
-  echo "deb [signed-by=$keyring] $mirror $suite main" >"$apt/parts/kernel.list"
-  # apt keeps its state here: what the system knows of its own packages is not touched.
-  cat >"$apt/apt.conf" <<CONF
-APT::Architecture "ppc64el";
-APT::Architectures "ppc64el";
-APT::Sandbox::User "$(id -un)";
-Acquire::Languages "none";
-Dir::State::Lists "$apt/lists";
-Dir::State::Status "$apt/status";
-Dir::Etc::SourceList "/dev/null";
-Dir::Etc::SourceParts "$apt/parts";
-Dir::Cache "$apt/cache";
-CONF
-  export APT_CONFIG="$apt/apt.conf"
-  say "reading the package list of $suite for ppc64el"
-  apt-get -qq update || stop "the package list of $suite could not be fetched from $mirror (MIRROR=http://... names another one)"
+  private_apt "$apt" ppc64el "$suite" peers/kernel/setup.sh
   package=$(apt-cache search --names-only "^linux-image-$series\\..*-$flavour\$" | cut -d' ' -f1 | sort -V | tail -1)
   [ -n "$package" ] || stop "$suite has no Linux $series for $flavour; try another one: SUITE=trixie"
   say "fetching $package"

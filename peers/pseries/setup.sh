@@ -9,16 +9,8 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-# With sudo, $HOME is that of root; the files are for who called it.
-owner=${SUDO_USER:-}
-if [ -n "$owner" ]; then
-  HOME=$(getent passwd "$owner" | cut -d: -f6)
-  [ -d "$HOME/.cache" ] || install -d -o "$owner" -g "$(id -gn "$owner")" "$HOME/.cache"
-fi
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/iommulator/pseries-peer
-
-say() { echo "setup: $*"; }
-stop() { echo "setup: $*" >&2; exit 4; }
+. "$here/../setup-lib.sh"
+cache_of pseries-peer
 
 # Binutils for either byte order assemble for both.
 tools() {
@@ -27,18 +19,9 @@ tools() {
   done
 }
 
-missing=
-command -v qemu-system-ppc64 >/dev/null 2>&1 || missing="$missing qemu-system-ppc"
+want qemu-system-ppc64 qemu-system-ppc
 [ -n "$(tools)" ] || missing="$missing binutils-powerpc64-linux-gnu"
-if [ -n "$missing" ]; then
-  command -v apt-get >/dev/null 2>&1 || stop "there is no apt-get here; install what provides:$missing"
-  [ "$(id -u)" = 0 ] || stop "not root; first run: sudo apt-get install$missing"
-  say "installing$missing"
-  apt-get -qq update || say "apt-get update failed; going on with the lists that are there"
-  # shellcheck disable=SC2086 # a list of packages
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing >/dev/null ||
-    stop "apt-get could not install$missing"
-fi
+install_missing
 prefix=$(tools)
 [ -n "$prefix" ] || stop "no assembler for 64-bit PowerPC was found"
 

@@ -1,38 +1,32 @@
 import { hex } from '../bits/u64.ts'
 import type { EventFields, EventKind } from '../trace/event.ts'
+import { FLUSH_SCOPE, IOTLB_MESSAGE, NOTIFIER, REMEMBERED } from '../trace/event-codes.ts'
 import { bytesText, counted, directionText } from './words.ts'
 
 type IotlbKind = Extract<EventKind, `iotlb.${string}` | `vhost.${string}` | `domain.${string}`>
 
 const QUEUE_PARTS = ['its buffer', 'descriptors', 'the available ring', 'the used ring'] as const
-/** Added to the part of a use where no map was looked at. */
-export const REMEMBERED = 4
+/** The name of a number of a table. */
+const nameOf = (table: Readonly<Record<string, number>>, number: number): string | undefined =>
+  Object.keys(table).find((name) => table[name] === number)
 
-const MESSAGES: readonly (string | undefined)[] = [
-  undefined,
-  'MISS',
-  'UPDATE',
-  'INVALIDATE',
-  'ACCESS_FAIL',
-  'BATCH_BEGIN',
-  'BATCH_END',
-]
 /** A message of the IOTLB protocol by its number. */
-export const messageText = (type: number): string => MESSAGES[type] ?? `message ${type}`
+export const messageText = (type: number): string => nameOf(IOTLB_MESSAGE, type) ?? `message ${type}`
 
 const rangeText = (iova: bigint, last: bigint): string => `[${hex(iova)}, ${hex(last)}]`
 const spanText = (iova: bigint, bytes: bigint): string =>
   bytes === 0n ? `${hex(iova)} and all behind it` : `${hex(iova)} + ${bytesText(Number(bytes))}`
 const guessText = (how: number): string => (how === 1 ? ' (seen by a translation)' : '')
-const FLAGS: readonly (string | undefined)[] = [undefined, 'UNMAP', 'MAP', undefined, 'DEVIOTLB_UNMAP']
 
 function flushText(e: EventFields<'domain.flush'>): string {
   const who = e.unit || 'the unit'
-  if (e.scope === 1) return `${who} is told to forget all translations`
-  if (e.scope === 2) return `${who} is told to forget domain ${e.domain}`
+  if (e.scope === FLUSH_SCOPE.ALL) return `${who} is told to forget all translations`
+  if (e.scope === FLUSH_SCOPE.DOMAIN) return `${who} is told to forget domain ${e.domain}`
   const pages = spanText(e.iova, e.bytes)
-  if (e.scope === 3) return `${who} is told to forget bus address ${pages} of domain ${e.domain}`
-  if (e.scope === 4) return `the device ${hex(e.source)} is told to forget bus address ${pages}`
+  if (e.scope === FLUSH_SCOPE.PAGES)
+    return `${who} is told to forget bus address ${pages} of domain ${e.domain}`
+  if (e.scope === FLUSH_SCOPE.DEVICE_TLB)
+    return `the device ${hex(e.source)} is told to forget bus address ${pages}`
   return `${who} is told to forget the context entry of ${hex(e.source)}`
 }
 
@@ -61,7 +55,7 @@ export const IOTLB_DESCRIBERS: { readonly [K in IotlbKind]: (e: EventFields<K>) 
   'vhost.message': (e) => {
     const what = messageText(e.type)
     const range = e.bytes === 0n ? hex(e.iova) : spanText(e.iova, e.bytes)
-    const to = e.type === 2 ? ` is user address ${hex(e.ua)}` : ''
+    const to = e.type === IOTLB_MESSAGE.UPDATE ? ` is user address ${hex(e.ua)}` : ''
     const outcome = e.code === 0 ? '' : `: refused with ${e.code}`
     return `${e.from || 'somebody'} sends ${what} ${range}${to} (${e.device || 'a vhost device'})${outcome}`
   },
@@ -77,5 +71,5 @@ export const IOTLB_DESCRIBERS: { readonly [K in IotlbKind]: (e: EventFields<K>) 
   'domain.flush': flushText,
   'domain.wait': (e) => `${e.unit || 'the unit'} says that all flushes before are done`,
   'domain.notify': (e) =>
-    `QEMU tells the listener of ${e.device || 'a device'}: ${FLAGS[e.flag] ?? `flag ${e.flag}`} ${rangeText(e.iova, e.last)}`,
+    `QEMU tells the listener of ${e.device || 'a device'}: ${nameOf(NOTIFIER, e.flag) ?? `flag ${e.flag}`} ${rangeText(e.iova, e.last)}`,
 }

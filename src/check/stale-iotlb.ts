@@ -1,5 +1,6 @@
 import { hex } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
+import { FLUSH_SCOPE } from '../trace/event-codes.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { because } from './evidence.ts'
 import { IotlbFills } from './iotlb-fills.ts'
@@ -20,7 +21,6 @@ const FLUSH = slotMap('domain.flush')
 const DOMAIN_MAP = slotMap('domain.map')
 const DOMAIN_UNMAP = slotMap('domain.unmap')
 const ENTER = slotMap('call.enter')
-const SCOPE = { ALL: 1, DOMAIN: 2, PAGES: 3, DEVICE_TLB: 4, CONTEXT: 5 } as const
 const HOW_UNKNOWN = 2
 
 interface ChangedMap {
@@ -243,19 +243,19 @@ export class StaleIotlb extends ListedChecker {
     const scope = log.slot(seq, FLUSH.scope)
     const source = log.slot(seq, FLUSH.source) >>> 0
     // The translations of a context entry outlive it: software flushes them as well.
-    if (scope === SCOPE.CONTEXT) return
-    const hasPages = scope === SCOPE.PAGES || scope === SCOPE.DEVICE_TLB
+    if (scope === FLUSH_SCOPE.CONTEXT) return
+    const hasPages = scope === FLUSH_SCOPE.PAGES || scope === FLUSH_SCOPE.DEVICE_TLB
     const { firstPage, pages } = hasPages
       ? busPages(log, seq, FLUSH)
       : { firstPage: 0, pages: Number.POSITIVE_INFINITY }
-    const isOfDomain = scope === SCOPE.DOMAIN || scope === SCOPE.PAGES
+    const isOfDomain = scope === FLUSH_SCOPE.DOMAIN || scope === FLUSH_SCOPE.PAGES
     const targets = isOfDomain
       ? this.#vhost.ofDomain(log.slot(seq, FLUSH.domain) >>> 0)
       : this.#vhost.ofAllDomains()
     for (const target of targets) {
-      if (scope === SCOPE.DEVICE_TLB && target.source !== source) continue
+      if (scope === FLUSH_SCOPE.DEVICE_TLB && target.source !== source) continue
       // What a device remembers in a TLB of its own only a flush of that one takes away.
-      if (target.hasAts !== (scope === SCOPE.DEVICE_TLB)) continue
+      if (target.hasAts !== (scope === FLUSH_SCOPE.DEVICE_TLB)) continue
       for (const map of target.iotlb.maps.values()) {
         if (map.state !== MAP.CHANGED) continue
         if (map.lastPage < firstPage || map.firstPage >= firstPage + pages) continue

@@ -1,4 +1,5 @@
 import { IommulatorError } from '../bits/errors.ts'
+import { IOTLB_MESSAGE, type IotlbMessageName } from '../trace/event-codes.ts'
 
 /**
  * The vhost-user protocol as data: requests, payloads, feature bits. One declaration feeds the back end's codec, its
@@ -289,18 +290,6 @@ export const BACK_END_REQUESTS = declareRequests({
   VRING_ERR: { nr: 5, ...UNSERVED, doc: 'An error as a message.' },
 })
 
-/** Types of an IOTLB message. (Linux include/uapi/linux/vhost_types.h; 5 and 6 are for vdpa only) */
-export const IOTLB_TYPES = {
-  MISS: 1,
-  UPDATE: 2,
-  INVALIDATE: 3,
-  ACCESS_FAIL: 4,
-  BATCH_BEGIN: 5,
-  BATCH_END: 6,
-} as const
-
-export type IotlbType = keyof typeof IOTLB_TYPES
-
 const NAMES: readonly (FrontEndRequest | undefined)[] = (() => {
   const names: (FrontEndRequest | undefined)[] = []
   for (const [name, { nr }] of Object.entries(FRONT_END_REQUESTS)) names[nr] = name as FrontEndRequest
@@ -310,7 +299,7 @@ const NAMES: readonly (FrontEndRequest | undefined)[] = (() => {
 /** The request of a number, if there is one. */
 export const frontEndRequest = (nr: number): FrontEndRequest | undefined => NAMES[nr]
 
-const IOTLB_NAMES = Object.keys(IOTLB_TYPES) as IotlbType[]
+const IOTLB_NAMES = Object.keys(IOTLB_MESSAGE) as IotlbMessageName[]
 
 /** The type of an IOTLB message by its number, if there is one. */
-export const iotlbType = (nr: number): IotlbType | undefined => IOTLB_NAMES[nr - 1]
+export const iotlbType = (nr: number): IotlbMessageName | undefined => IOTLB_NAMES[nr - 1]

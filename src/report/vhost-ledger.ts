@@ -1,6 +1,7 @@
 import { numberOf } from '../bits/u64.ts'
 import { bytesText } from '../check/words.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
+import { REMEMBERED } from '../trace/event-codes.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
 import { table } from './layout.ts'
 
@@ -47,7 +48,6 @@ type Row = { -readonly [K in keyof Omit<IotlbLedger, 'device'>]: IotlbLedger[K] 
   readonly device: number
 }
 
-const REMEMBERED = 4
 const IOTLB_USE = KIND['iotlb.use']
 const IOTLB_FILL = KIND['iotlb.fill']
 const IOTLB_MISS = KIND['iotlb.miss']

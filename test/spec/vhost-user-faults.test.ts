@@ -3,7 +3,8 @@ import { payloadOf, wordPayload } from '../../src/peer/vhost-user/codec.ts'
 import { FAULTS, Fault, type FaultRule } from '../../src/peer/vhost-user/faults.ts'
 import { headerFault } from '../../src/peer/vhost-user/message-stream.ts'
 import type { Taken } from '../../src/peer/vhost-user/session.ts'
-import { HEADER_FLAGS, IOTLB_TYPES, PAYLOAD_BYTES_MAX } from '../../src/reader/vhost-user-format.ts'
+import { HEADER_FLAGS, PAYLOAD_BYTES_MAX } from '../../src/reader/vhost-user-format.ts'
+import { IOTLB_MESSAGE } from '../../src/trace/event-codes.ts'
 import { NOTHING, PLAIN, RAM_BYTES, RAM_UA, replyWord, TestSession } from '../support/vhost-session.ts'
 
 const { VERSION, NEED_REPLY, REPLY } = HEADER_FLAGS
@@ -33,7 +34,14 @@ const addresses = (
 ) => payloadOf('vringAddr', { desc: 0x1000, avail: 0x1800, used: 0x2000, ...given })
 
 const iotlb = (given: Partial<Record<'iova' | 'bytes' | 'ua' | 'perm' | 'type', bigint | number>>) =>
-  payloadOf('iotlb', { iova: 0x1000, bytes: 0x1000, ua: RAM_UA, perm: 3, type: IOTLB_TYPES.UPDATE, ...given })
+  payloadOf('iotlb', {
+    iova: 0x1000,
+    bytes: 0x1000,
+    ua: RAM_UA,
+    perm: 3,
+    type: IOTLB_MESSAGE.UPDATE,
+    ...given,
+  })
 
 /** A queue that runs, with its ring in zeros; `break` puts something wrong there. */
 function ringBroken(spoil: (t: TestSession) => void): Fault | undefined {
@@ -248,7 +256,7 @@ const CASES: Record<
     () =>
       begun(PLAIN).ask(
         'IOTLB_MSG',
-        iotlb({ type: IOTLB_TYPES.INVALIDATE, bytes: 1n << 63n, iova: 1n << 63n }),
+        iotlb({ type: IOTLB_MESSAGE.INVALIDATE, bytes: 1n << 63n, iova: 1n << 63n }),
       ),
   ],
   'iotlb-type': [0, 1, 4, 5, 6, 255].map((type) => () => begun().ask('IOTLB_MSG', iotlb({ type, bytes: 0 }))),
@@ -256,7 +264,7 @@ const CASES: Record<
     () => begun().ask('IOTLB_MSG', iotlb({ bytes: 0 })),
     () => begun().ask('IOTLB_MSG', iotlb({ iova: 0xffff_ffff_ffff_f001n })),
     () => begun().ask('IOTLB_MSG', iotlb({ ua: 0xffff_ffff_ffff_f001n })),
-    () => begun().ask('IOTLB_MSG', iotlb({ iova: 0xffff_ffff_ffff_f001n, type: IOTLB_TYPES.INVALIDATE })),
+    () => begun().ask('IOTLB_MSG', iotlb({ iova: 0xffff_ffff_ffff_f001n, type: IOTLB_MESSAGE.INVALIDATE })),
   ],
   'config-range': [
     () => begun().send('GET_CONFIG', payloadOf('config', { offset: 0, configBytes: 0 })),

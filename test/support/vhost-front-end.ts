@@ -10,9 +10,9 @@ import {
   FRONT_END_REQUESTS,
   type FrontEndRequest,
   HEADER_FLAGS,
-  IOTLB_TYPES,
   REPLY_FLAGS,
 } from '../../src/reader/vhost-user-format.ts'
+import { IOTLB_MESSAGE } from '../../src/trace/event-codes.ts'
 
 /** Sends bytes with descriptors. */
 export function sendWith(libc: Libc, fd: number, bytes: Uint8Array, fds: readonly number[]): number {
@@ -171,11 +171,11 @@ export class FrontEnd {
   }
 
   update(iova: bigint, bytes: bigint, ua: bigint, perm = 3): Promise<bigint> {
-    return this.done('IOTLB_MSG', payloadOf('iotlb', { iova, bytes, ua, perm, type: IOTLB_TYPES.UPDATE }))
+    return this.done('IOTLB_MSG', payloadOf('iotlb', { iova, bytes, ua, perm, type: IOTLB_MESSAGE.UPDATE }))
   }
 
   invalidate(iova: bigint, bytes: bigint): Promise<bigint> {
-    return this.done('IOTLB_MSG', payloadOf('iotlb', { iova, bytes, type: IOTLB_TYPES.INVALIDATE }))
+    return this.done('IOTLB_MSG', payloadOf('iotlb', { iova, bytes, type: IOTLB_MESSAGE.INVALIDATE }))
   }
 
   /** The socket for what the back end asks: answers what the request is answered with. */

@@ -15,11 +15,11 @@ import {
   frontEndRequest,
   HEADER_BYTES,
   HEADER_FLAGS,
-  IOTLB_TYPES,
   iotlbType,
   PAYLOADS,
   type PayloadName,
 } from '../../src/reader/vhost-user-format.ts'
+import { IOTLB_MESSAGE } from '../../src/trace/event-codes.ts'
 
 const hex = (text: string): string => text.replaceAll(' ', '')
 const { VERSION, NEED_REPLY } = HEADER_FLAGS
@@ -39,7 +39,7 @@ describe('vhost-user messages', () => {
     expect(hexDigits(replyOf(FRONT_END_REQUESTS.IOTLB_MSG.nr, wordPayload(0)))).toBe(
       hex('16000000 05000000 08000000 0000000000000000'),
     )
-    const miss = payloadOf('iotlb', { iova: 0x2000, perm: 2, type: IOTLB_TYPES.MISS })
+    const miss = payloadOf('iotlb', { iova: 0x2000, perm: 2, type: IOTLB_MESSAGE.MISS })
     expect(hexDigits(messageOf(BACK_END_REQUESTS.IOTLB_MSG.nr, VERSION | NEED_REPLY, miss))).toBe(
       hex('01000000 09000000 20000000 0020000000000000 0000000000000000 0000000000000000 0201000000000000'),
     )
@@ -100,7 +100,7 @@ describe('vhost-user messages', () => {
       undefined,
       undefined,
     ])
-    for (const [name, nr] of Object.entries(IOTLB_TYPES)) expect(iotlbType(nr)).toBe(name)
+    for (const [name, nr] of Object.entries(IOTLB_MESSAGE)) expect(iotlbType(nr)).toBe(name)
     expect([iotlbType(0), iotlbType(7), iotlbType(255)]).toEqual([undefined, undefined, undefined])
   })
 })

@@ -1,6 +1,7 @@
 import { Cells, type Journal, keyOf } from '../../bits/state.ts'
 import { hiOf, hiOfNumber, loOf, loOfNumber, numberOf, pageOf, wordOf } from '../../bits/u64.ts'
 import type { BusMemory } from '../../memory/ports.ts'
+import { FLUSH_SCOPE } from '../../trace/event-codes.ts'
 import type { Stage } from '../../trace/stage.ts'
 import type { Life } from '../life.ts'
 import { ContextTables, TRANSLATION_TYPE } from './context-tables.ts'
@@ -19,7 +20,6 @@ const DESCRIPTOR_BYTES = 16
 const QUEUE_PAGE_BYTES = 4096
 const WAIT_BYTES = 4
 /** Scopes of `domain.flush`. */
-const SCOPE = { ALL: 1, DOMAIN: 2, PAGES: 3, DEVICE_TLB: 4, CONTEXT: 5 } as const
 
 /** What a unit is made as. */
 export interface VtdOptions {
@@ -236,15 +236,19 @@ const bytesOf = ({ iova, last }: IovaRange): bigint => BigInt.asUintN(64, last -
 function flushOf(what: Flush) {
   if (what.what === 'device-tlb') {
     const { source, range } = what
-    return { scope: SCOPE.DEVICE_TLB, source, iova: range.iova, bytes: bytesOf(range) }
+    return { scope: FLUSH_SCOPE.DEVICE_TLB, source, iova: range.iova, bytes: bytesOf(range) }
   }
   if (what.what === 'context') {
     const domain = what.scope === 'all' ? 0 : what.domain
-    return { scope: SCOPE.CONTEXT, domain, source: what.scope === 'device' ? what.source : EVERY_SOURCE }
+    return {
+      scope: FLUSH_SCOPE.CONTEXT,
+      domain,
+      source: what.scope === 'device' ? what.source : EVERY_SOURCE,
+    }
   }
-  if (what.scope === 'all') return { scope: SCOPE.ALL }
-  if (what.scope === 'domain') return { scope: SCOPE.DOMAIN, domain: what.domain }
+  if (what.scope === 'all') return { scope: FLUSH_SCOPE.ALL }
+  if (what.scope === 'domain') return { scope: FLUSH_SCOPE.DOMAIN, domain: what.domain }
   const bytes = 1n << (PAGE_SHIFT + BigInt(what.addressMask))
   const iova = what.address & ~(bytes - 1n)
-  return { scope: SCOPE.PAGES, domain: what.domain, iova, bytes }
+  return { scope: FLUSH_SCOPE.PAGES, domain: what.domain, iova, bytes }
 }

@@ -2,19 +2,19 @@ import type { Answer } from '../../bits/answer.ts'
 import { answerNumber } from '../../bits/answer.ts'
 import { Held } from '../../bits/held.ts'
 import type { Journal } from '../../bits/state.ts'
+import { featureBits, VIRTIO_F } from '../../hw/virtio/features.ts'
+import { IOTLB_MESSAGE } from '../../trace/event-codes.ts'
 import type { DriverQueue, HostCalls, IotlbMiss, IotlbSink } from '../ports.ts'
 import { isOk } from './qemu-process.ts'
 import type { VhostBackend } from './vhost-devices.ts'
 import type { RamRegion } from './vhost-update.ts'
 
 const DEVICE_PATH = '/dev/vhost-net'
-/** VIRTIO_F_VERSION_1 and VIRTIO_F_ACCESS_PLATFORM: the driver of a device behind an IOMMU has both. */
-const DRIVER_FEATURES = (1n << 32n) | (1n << 33n)
+/** The driver of a device behind an IOMMU has both of these. */
+const DRIVER_FEATURES = featureBits(VIRTIO_F.VERSION_1, VIRTIO_F.ACCESS_PLATFORM)
 /** VHOST_BACKEND_F_IOTLB_MSG_V2 */
 const BACKEND_FEATURES = 1n << 1n
 const NO_FILE = 0xffff_ffffn
-/** Types of messages of the IOTLB. (Linux v6.1 include/uapi/linux/vhost_types.h) */
-const [UPDATE, INVALIDATE] = [2n, 3n]
 /** Queue 0 receives, queue 1 transmits. */
 const QUEUES = [0n, 1n] as const
 
@@ -128,11 +128,11 @@ export class QemuVhostNet implements IotlbSink, VhostBackend {
   }
 
   update(iova: bigint, bytes: bigint, ua: bigint, perm: number): number {
-    return this.#write({ type: UPDATE, iova, bytes, ua, perm: BigInt(perm) })
+    return this.#write({ type: BigInt(IOTLB_MESSAGE.UPDATE), iova, bytes, ua, perm: BigInt(perm) })
   }
 
   invalidate(iova: bigint, bytes: bigint): number {
-    return this.#write({ type: INVALIDATE, iova, bytes })
+    return this.#write({ type: BigInt(IOTLB_MESSAGE.INVALIDATE), iova, bytes })
   }
 
   nextMiss(): IotlbMiss | undefined {

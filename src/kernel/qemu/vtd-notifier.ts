@@ -6,13 +6,12 @@ import type { Life } from '../../hw/life.ts'
 import { TRANSLATION_TYPE } from '../../hw/vtd/context-tables.ts'
 import { VTD_FAULT } from '../../hw/vtd/faults.ts'
 import { type Flush, type InvalidationWatcher, VTD_PAGE_SHIFT, type VtdUnit } from '../../hw/vtd/vtd-unit.ts'
+import { NOTIFIER } from '../../trace/event-codes.ts'
 import type { Stage } from '../../trace/stage.ts'
 import { IovaTree } from './iova-tree.ts'
 
 const PAGE_SHIFT = BigInt(VTD_PAGE_SHIFT)
 
-/** What a notifier hears, and what an event is: bits, as QEMU numbers them. */
-export const NOTIFIER = { UNMAP: 1, MAP: 2, DEVIOTLB_UNMAP: 4 } as const
 type NotifierFlag = (typeof NOTIFIER)[keyof typeof NOTIFIER]
 
 /** Part of a device's bus addresses that is one region of the IOMMU; `last` is inclusive. */

@@ -1,26 +1,18 @@
 import { Held } from '../../bits/held.ts'
 import type { Journal } from '../../bits/state.ts'
 import type { FileTarget, IoctlRefusal } from '../files.ts'
-
-/** Who does something when an eventfd is signalled. */
-export interface EventWaiter {
-  signalled(): void
-}
+import { Waiters } from './waiters.ts'
 
 /** An eventfd: a counter that files of processes and queues of vhost share. (Linux v6.1 fs/eventfd.c) */
 export class EventFd implements FileTarget {
   readonly kind = 'eventfd'
   readonly #count: Held<bigint>
-  readonly #waiters: Held<readonly EventWaiter[]>
+  /** Who waits for it. */
+  readonly waiters: Waiters
 
   constructor(journal: Journal, number: number, count: bigint) {
     this.#count = new Held(journal, `eventfd ${number}`, count, (n) => Number(BigInt.asUintN(32, n)))
-    this.#waiters = new Held<readonly EventWaiter[]>(
-      journal,
-      `eventfd ${number} waiters`,
-      [],
-      (w) => w.length,
-    )
+    this.waiters = new Waiters(journal, `eventfd ${number}`)
   }
 
   get count(): bigint {
@@ -30,7 +22,7 @@ export class EventFd implements FileTarget {
   /** Adds 1, and lets those run who wait. */
   signal(): void {
     this.#count.set(this.count + 1n)
-    for (const waiter of this.#waiters.value) waiter.signalled()
+    this.waiters.signal()
   }
 
   /** The counter, which is 0 then. */
@@ -38,14 +30,6 @@ export class EventFd implements FileTarget {
     const { count } = this
     this.#count.set(0n)
     return count
-  }
-
-  watch(waiter: EventWaiter): void {
-    this.#waiters.set([...this.#waiters.value, waiter])
-  }
-
-  unwatch(waiter: EventWaiter): void {
-    this.#waiters.set(this.#waiters.value.filter((w) => w !== waiter))
   }
 
   released(): void {}

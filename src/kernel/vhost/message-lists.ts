@@ -1,7 +1,8 @@
 import { Held } from '../../bits/held.ts'
 import { type Journal, keyOf } from '../../bits/state.ts'
 import { hiOf, loOf } from '../../bits/u64.ts'
-import { IOTLB_MESSAGE, type IotlbMessage } from './messages.ts'
+import { IOTLB_MESSAGE } from '../../trace/event-codes.ts'
+import type { IotlbMessage } from './messages.ts'
 
 /** A message that the kernel has for user space, and the queue that waits for the answer. */
 export interface MessageNode {

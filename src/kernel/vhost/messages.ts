@@ -27,16 +27,6 @@ const TYPE_BYTES = 4
 /** The version of a message: its member `type`. */
 export const MESSAGE_VERSIONS: readonly number[] = [1, 2]
 
-/** What an IOTLB message is about: its member `type` inside. */
-export const IOTLB_MESSAGE = {
-  MISS: 1,
-  UPDATE: 2,
-  INVALIDATE: 3,
-  ACCESS_FAIL: 4,
-  BATCH_BEGIN: 5,
-  BATCH_END: 6,
-} as const
-
 /** Permissions of a map, and what an access needs. */
 export const PERM = { RO: 1, WO: 2, RW: 3 } as const
 

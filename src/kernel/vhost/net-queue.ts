@@ -9,10 +9,11 @@ import { SplitRing } from '../../hw/virtio/split-ring.ts'
 import { NET_HEADER_BYTES, NetReceiver, type ReceiveEnd } from '../../hw/virtio/virtio-net.ts'
 import type { Stage } from '../../trace/stage.ts'
 import type { OpenFile } from '../files.ts'
-import type { EventFd, EventWaiter } from './event-fd.ts'
+import type { EventFd } from './event-fd.ts'
 import { QueueStates } from './queue-states.ts'
 import type { TapFile } from './tap-file.ts'
 import type { VhostMemory } from './vhost-memory.ts'
+import type { EventWaiter } from './waiters.ts'
 
 const { EAGAIN, EPERM, EFAULT } = ERRNO_CODES
 
@@ -122,11 +123,11 @@ export class NetQueue implements ChainServer {
     const before = this.#files.value.kick
     if (file === before) return
     file?.hold()
-    ;(before?.target as EventFd | undefined)?.unwatch(this.#kicked)
+    ;(before?.target as EventFd | undefined)?.waiters.remove(this.#kicked)
     this.#files.set({ ...this.#files.value, kick: file })
     before?.drop()
     const eventfd = file?.target as EventFd | undefined
-    eventfd?.watch(this.#kicked)
+    eventfd?.waiters.add(this.#kicked)
     if (eventfd !== undefined && eventfd.count > 0n) this.#parts.onWork()
   }
 
@@ -151,7 +152,7 @@ export class NetQueue implements ChainServer {
       return false
     }
     file?.hold()
-    ;(before?.target as TapFile | undefined)?.unwatch(this.#framed)
+    ;(before?.target as TapFile | undefined)?.waiters.remove(this.#framed)
     const pollsTap = file !== null && this.number === RECEIVE_QUEUE
     this.#files.set({ ...this.#files.value, backend: file, pollsTap })
     before?.drop()
@@ -161,7 +162,7 @@ export class NetQueue implements ChainServer {
     }
     this.states.become('runs')
     const tap = file.target as TapFile
-    tap.watch(this.#framed)
+    tap.waiters.add(this.#framed)
     if (this.number !== RECEIVE_QUEUE || tap.next !== undefined) this.#parts.onWork()
     return true
   }

@@ -1,7 +1,7 @@
 import { Held } from '../../bits/held.ts'
 import type { Journal } from '../../bits/state.ts'
 import type { FileTarget, IoctlRefusal } from '../files.ts'
-import type { EventWaiter } from './event-fd.ts'
+import { Waiters } from './waiters.ts'
 
 /** Frames that wait at a tap at most. (Linux v6.1 include/linux/if_tun.h, TUN_READQ_SIZE) */
 export const TAP_FRAMES_MAX = 500
@@ -17,12 +17,13 @@ export class TapFile implements FileTarget {
   readonly kind = 'tap'
   readonly #waiting: Held<Frames>
   readonly #sent: Held<Frames>
-  readonly #waiters: Held<readonly EventWaiter[]>
+  /** Who waits for frames of the network. */
+  readonly waiters: Waiters
 
   constructor(journal: Journal, number: number) {
     this.#waiting = new Held<Frames>(journal, `tap ${number} waiting`, [], hashOf)
     this.#sent = new Held<Frames>(journal, `tap ${number} sent`, [], hashOf)
-    this.#waiters = new Held<readonly EventWaiter[]>(journal, `tap ${number} waiters`, [], (w) => w.length)
+    this.waiters = new Waiters(journal, `tap ${number}`)
   }
 
   /** The frame that waits longest. */
@@ -35,7 +36,7 @@ export class TapFile implements FileTarget {
     const waiting = this.#waiting.value
     if (waiting.length >= TAP_FRAMES_MAX) return false
     this.#waiting.set([...waiting, frame])
-    for (const waiter of this.#waiters.value) waiter.signalled()
+    this.waiters.signal()
     return true
   }
 
@@ -55,14 +56,6 @@ export class TapFile implements FileTarget {
     if (frame === undefined) return undefined
     this.#sent.set(rest)
     return { frame, left: rest.length }
-  }
-
-  watch(waiter: EventWaiter): void {
-    this.#waiters.set([...this.#waiters.value, waiter])
-  }
-
-  unwatch(waiter: EventWaiter): void {
-    this.#waiters.set(this.#waiters.value.filter((w) => w !== waiter))
   }
 
   released(): void {}

@@ -12,6 +12,8 @@ import {
 } from '../../hw/virtio/ring-memory.ts'
 import type { Segments } from '../../hw/virtio/segments.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
+import { IotlbPiece } from '../../table/iotlb-piece.ts'
+import { REMEMBERED } from '../../trace/event-codes.ts'
 import type { Stage } from '../../trace/stage.ts'
 import type { DeviceTables } from './device-tables.ts'
 import { IotlbRecords } from './iotlb-records.ts'
@@ -20,8 +22,6 @@ const { EAGAIN, EFAULT, EPERM, ENOBUFS } = ERRNO_CODES
 const TWO_32 = 2 ** 32
 /** User addresses are exact numbers below this. */
 const PLACE_END_HI = 2 ** 21
-/** `part` of a use through a pointer that was remembered. */
-const REMEMBERED = 4
 /** Bytes of a ring that are looked at when a queue gets a backend; no whole ring is so short. */
 const START_BYTES = 4
 
@@ -68,8 +68,7 @@ export class VhostMemory implements RingMemory {
   lastPart: RingPartNumber = RING_PART.BUFFER
   lastErrno = 0
   /** Lanes of the address that `#reachable` and `#locate` have found. */
-  #uaHi = 0
-  #uaLo = 0
+  readonly #piece = new IotlbPiece()
   readonly #parts: VhostMemoryParts
   readonly #records: IotlbRecords
   readonly #remembered: Held<Remembered>
@@ -137,10 +136,11 @@ export class VhostMemory implements RingMemory {
     if (tables.iotlb === null) return this.#take(hi, lo, bytes, access, part, into)
     const remembered = this.#remembered.value[part - 1] ?? null
     if (remembered !== null) {
-      this.#locate(hi, lo, remembered.startHi, remembered.startLo, remembered.addrHi, remembered.addrLo)
+      this.#piece.locate(hi, lo, remembered.startHi, remembered.startLo, remembered.addrHi, remembered.addrLo)
       const { map } = remembered
-      this.#records.use(tables.number, map, hi, lo, this.#uaHi, this.#uaLo, bytes, access, part + REMEMBERED)
-      return this.#take(this.#uaHi, this.#uaLo, bytes, access, part, into)
+      const { uaHi, uaLo } = this.#piece
+      this.#records.use(tables.number, map, hi, lo, uaHi, uaLo, bytes, access, part + REMEMBERED)
+      return this.#take(uaHi, uaLo, bytes, access, part, into)
     }
     // The kernel looks for a map to read from, also where it is about to write.
     const isStart = part === RING_PART.USED && bytes === START_BYTES
@@ -184,8 +184,8 @@ export class VhostMemory implements RingMemory {
       const room = bytesToEnd(maps.lastHi, maps.lastLo, atHi, atLo)
       if (room === 0) return this.#endless(part)
       const piece = Math.min(left, room)
-      this.#locate(atHi, atLo, maps.startHi, maps.startLo, maps.addrHi, maps.addrLo)
-      const [uaHi, uaLo] = [this.#uaHi, this.#uaLo]
+      this.#piece.locate(atHi, atLo, maps.startHi, maps.startLo, maps.addrHi, maps.addrLo)
+      const [uaHi, uaLo] = [this.#piece.uaHi, this.#piece.uaLo]
       if (isIotlb) {
         const map = tables.mapNumber(maps.mapNumber)
         this.#records.use(tables.number, map, atHi, atLo, uaHi, uaLo, piece, access, part)
@@ -220,20 +220,6 @@ export class VhostMemory implements RingMemory {
     if (part === RING_PART.BUFFER) return ENOBUFS
     this.#parts.onSpin()
     return EFAULT
-  }
-
-  /** Where an address is: addr + (at - start), all mod 2^64. */
-  #locate(
-    atHi: number,
-    atLo: number,
-    startHi: number,
-    startLo: number,
-    addrHi: number,
-    addrLo: number,
-  ): void {
-    const low = (addrLo >>> 0) + (atLo >>> 0) - (startLo >>> 0)
-    this.#uaLo = low | 0
-    this.#uaHi = (addrHi + atHi - startHi + Math.floor(low / TWO_32)) | 0
   }
 
   /** User memory [hi:lo, + bytes) joins the list: 0, or -EFAULT where the owner has not mapped it so. */

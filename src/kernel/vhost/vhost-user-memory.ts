@@ -3,12 +3,12 @@ import { numberOf } from '../../bits/u64.ts'
 import type { AccessNumber, Reach, RingMemory, RingPartNumber } from '../../hw/virtio/ring-memory.ts'
 import type { Segments } from '../../hw/virtio/segments.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
+import { endsBehindSpace, IotlbPiece } from '../../table/iotlb-piece.ts'
 import type { Stage } from '../../trace/stage.ts'
 import type { DeviceTables, MemoryRegion } from './device-tables.ts'
 import { IotlbRecords } from './iotlb-records.ts'
 
 const { EFAULT, EPERM } = ERRNO_CODES
-const TWO_32 = 2 ** 32
 /** User addresses are exact numbers below this. */
 const PLACE_END_HI = 2 ** 21
 
@@ -41,6 +41,7 @@ export class VhostUserMemory implements RingMemory {
   readonly #parts: VhostUserMemoryParts
   readonly #records: IotlbRecords
   readonly #places: readonly Place[]
+  readonly #piece = new IotlbPiece()
 
   constructor(parts: VhostUserMemoryParts) {
     this.#parts = parts
@@ -59,6 +60,7 @@ export class VhostUserMemory implements RingMemory {
   ): Reach {
     const { tables, miss } = this.#parts
     const { iotlb } = tables
+    const piece = this.#piece
     if (bytes === 0) return 'ok'
     if (iotlb === null || endsBehindSpace(hi, lo, bytes)) return this.#refuse(queue, hi, lo, access, EFAULT)
     for (let left = bytes; ; ) {
@@ -68,18 +70,16 @@ export class VhostUserMemory implements RingMemory {
         return 'pending'
       }
       if ((iotlb.perm & access) !== access) return this.#refuse(queue, hi, lo, access, EPERM)
-      const here = Math.min(left, distance(iotlb.lastHi, iotlb.lastLo, hi, lo) + 1)
-      const low = (iotlb.addrLo >>> 0) + (lo >>> 0) - (iotlb.startLo >>> 0)
-      const uaLo = low | 0
-      const uaHi = (iotlb.addrHi + hi - iotlb.startHi + Math.floor(low / TWO_32)) | 0
+      piece.take(iotlb, hi, lo, left)
+      const { uaHi, uaLo, bytes: here } = piece
       if (!this.#isGiven(uaHi, uaLo, here)) return this.#refuse(queue, hi, lo, access, EFAULT)
       const map = tables.mapNumber(iotlb.mapNumber)
       this.#records.use(tables.number, map, hi, lo, uaHi, uaLo, here, access, part)
       into.addPlace(numberOf(uaHi, uaLo), here)
       left -= here
       if (left === 0) return 'ok'
-      hi = (hi + Math.floor(((lo >>> 0) + here) / TWO_32)) | 0
-      lo = (lo + here) | 0
+      hi = piece.nextHi
+      lo = piece.nextLo
     }
   }
 
@@ -109,13 +109,4 @@ export class VhostUserMemory implements RingMemory {
     this.#records.refuse(this.#parts.tables.number, queue, hi, lo, access, code)
     return 'refused'
   }
-}
-
-/** Bytes from an address to a later one. */
-const distance = (lastHi: number, lastLo: number, hi: number, lo: number): number =>
-  ((lastHi >>> 0) - (hi >>> 0)) * TWO_32 + (lastLo >>> 0) - (lo >>> 0)
-
-/** Whether [hi:lo, + bytes) goes on behind the last address of 64 bits. */
-function endsBehindSpace(hi: number, lo: number, bytes: number): boolean {
-  return distance(-1, -1, hi, lo) + 1 < bytes
 }

@@ -3,11 +3,12 @@ import type { CallDecl } from '../../bits/call.ts'
 import { CLOSE, OPEN, RAW_IOCTL } from '../../kernel/vfio/calls.ts'
 import * as vhost from '../../kernel/vhost/calls.ts'
 import * as onFiles from '../../kernel/vhost/message-calls.ts'
-import { encodeMessage, IOTLB_MESSAGE, MESSAGE_LAYOUT, PERM } from '../../kernel/vhost/messages.ts'
+import { encodeMessage, MESSAGE_LAYOUT, PERM } from '../../kernel/vhost/messages.ts'
 import { TAP_PATH, VHOST_NET_PATH } from '../../kernel/vhost/vhost.ts'
 import { MEM_WRITE } from '../../memory/mem-calls.ts'
 import type { AgentCommandName } from '../../reader/kernel-answers-format.ts'
 import { type AgentCommand, readAgentCommand } from '../../reader/kernel-answers-line.ts'
+import { IOTLB_MESSAGE } from '../../trace/event-codes.ts'
 import type { RecordLog } from '../../trace/record-log.ts'
 import {
   type AgentArgs,

@@ -1,6 +1,7 @@
 import { ERRNO_CODES } from '../../bits/codes.ts'
 import type { AccessNumber, Reach, RingMemory, RingPartNumber } from '../../hw/virtio/ring-memory.ts'
 import type { Segments } from '../../hw/virtio/segments.ts'
+import { endsBehindSpace, IotlbPiece } from '../../table/iotlb-piece.ts'
 import type { VhostIotlb } from '../../table/vhost-iotlb.ts'
 import type { GuestRegions } from './guest-regions.ts'
 
@@ -9,13 +10,6 @@ const TWO_32 = 0x1_0000_0000
 const PAGE_BYTES = 4096
 /** Pages that are asked for at once: an access is done when it has all of them. */
 const ASKED_MAX = 32
-
-/** Whether [hi:lo, + bytes) goes on behind the last address of 64 bits. */
-function endsBehindSpace(hi: number, lo: number, bytes: number): boolean {
-  const low = (lo >>> 0) + bytes
-  const high = (hi >>> 0) + Math.floor(low / TWO_32)
-  return high > TWO_32 || (high === TWO_32 && low % TWO_32 !== 0)
-}
 
 /** Is told what a device does with addresses; words in lanes. */
 export interface MemoryWatcher {
@@ -58,6 +52,7 @@ export class DeviceMemory implements RingMemory {
   iotlb: VhostIotlb | undefined
   readonly #regions: GuestRegions
   readonly #watcher: MemoryWatcher
+  readonly #piece = new IotlbPiece()
 
   constructor(regions: GuestRegions, watcher: MemoryWatcher) {
     this.#regions = regions
@@ -101,6 +96,7 @@ export class DeviceMemory implements RingMemory {
     part: RingPartNumber,
     into: Segments,
   ): Reach {
+    const piece = this.#piece
     for (let left = bytes; ; ) {
       if (into.isFull) return 'ok'
       if (!iotlb.at(hi, lo)) {
@@ -108,20 +104,16 @@ export class DeviceMemory implements RingMemory {
         return 'pending'
       }
       if ((iotlb.perm & access) !== access) return this.#refuse(queue, hi, lo, access, ERRNO_CODES.EPERM)
-      const rest = ((iotlb.lastHi >>> 0) - (hi >>> 0)) * TWO_32 + ((iotlb.lastLo >>> 0) - (lo >>> 0)) + 1
-      const here = Math.min(left, rest)
-      const uaLow = (iotlb.addrLo >>> 0) + (lo >>> 0) - (iotlb.startLo >>> 0)
-      const uaHi = (iotlb.addrHi + hi - iotlb.startHi + Math.floor(uaLow / TWO_32)) | 0
-      const uaLo = uaLow | 0
+      piece.take(iotlb, hi, lo, left)
+      const { uaHi, uaLo, bytes: here } = piece
       if (!this.#regions.addUser(uaHi, uaLo, here, into)) {
         return this.#refuse(queue, hi, lo, access, ERRNO_CODES.EFAULT)
       }
       this.#watcher.onUse(iotlb.mapNumber, hi, lo, uaHi, uaLo, here, access, part)
       left -= here
       if (left === 0) return 'ok'
-      const low = (lo >>> 0) + (here % TWO_32)
-      hi = ((hi >>> 0) + Math.floor(here / TWO_32) + Math.floor(low / TWO_32)) | 0
-      lo = low | 0
+      hi = piece.nextHi
+      lo = piece.nextLo
     }
   }
 

@@ -1,8 +1,8 @@
 import { assert } from '../../bits/errors.ts'
 import { wordOf } from '../../bits/u64.ts'
 import { RING_PART, type RingPartNumber } from '../../hw/virtio/ring-memory.ts'
-import { IOTLB_TYPES } from '../../reader/vhost-user-format.ts'
 import { VhostIotlb } from '../../table/vhost-iotlb.ts'
+import { IOTLB_MESSAGE } from '../../trace/event-codes.ts'
 import { readField, readNumber } from './codec.ts'
 import type { DescriptorPort, Message } from './descriptors.ts'
 import type { DeviceMemory } from './device-memory.ts'
@@ -85,7 +85,7 @@ export class IotlbSide {
     const { iova, bytes, ua, perm } = message
     // As Linux: INVALIDATE of 0 bytes at 0 is one of everything.
     const last = BigInt.asUintN(64, iova + bytes - 1n)
-    if (message.type === IOTLB_TYPES.INVALIDATE) {
+    if (message.type === IOTLB_MESSAGE.INVALIDATE) {
       watcher.onIotlb(message, undefined, iotlb, iotlb.delete(iova, last))
       return undefined
     }
@@ -159,7 +159,7 @@ function iotlbFault(
   { type, iova, bytes, ua }: IotlbMessage,
   iotlb: VhostIotlb | undefined,
 ): Fault | undefined {
-  const { UPDATE, INVALIDATE } = IOTLB_TYPES
+  const { UPDATE, INVALIDATE } = IOTLB_MESSAGE
   if (type !== UPDATE && type !== INVALIDATE) return new Fault('iotlb-type', String(type))
   if (iotlb === undefined) return new Fault('iotlb-off')
   const isWrong = iova + bytes > TWO_64 || (type === UPDATE && (bytes === 0n || ua + bytes > TWO_64))

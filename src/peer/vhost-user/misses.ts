@@ -1,4 +1,5 @@
-import { BACK_END_REQUESTS, HEADER_FLAGS, IOTLB_TYPES, PAYLOADS } from '../../reader/vhost-user-format.ts'
+import { BACK_END_REQUESTS, HEADER_FLAGS, PAYLOADS } from '../../reader/vhost-user-format.ts'
+import { IOTLB_MESSAGE } from '../../trace/event-codes.ts'
 import { messageOf, payloadOf, readField } from './codec.ts'
 import type { Channel, Message } from './descriptors.ts'
 import { Fault } from './faults.ts'
@@ -45,7 +46,7 @@ export class Misses {
     if (this.#asked.some((a) => a.access === access && a.iova >> PAGE_SHIFT === iova >> PAGE_SHIFT))
       return 'known'
     if (this.#asked.length >= UNDER_WAY_MAX) return 'lost'
-    const payload = payloadOf('iotlb', { iova, perm: access, type: IOTLB_TYPES.MISS })
+    const payload = payloadOf('iotlb', { iova, perm: access, type: IOTLB_MESSAGE.MISS })
     const flags = HEADER_FLAGS.VERSION | (needsAnswer ? HEADER_FLAGS.NEED_REPLY : 0)
     if (!this.#channel.send(messageOf(BACK_END_REQUESTS.IOTLB_MSG.nr, flags, payload))) return 'lost'
     if (needsAnswer) this.#asked.push({ iova, access })

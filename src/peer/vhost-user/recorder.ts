@@ -3,9 +3,10 @@ import { wordOf } from '../../bits/u64.ts'
 import { BLK_HEADER_BYTES, BLK_TYPE } from '../../hw/virtio/blk-format.ts'
 import { ACCESS, type AccessNumber, RING_PART, type RingPartNumber } from '../../hw/virtio/ring-memory.ts'
 import type { VirtioBlk } from '../../hw/virtio/virtio-blk.ts'
-import { type FrontEndRequest, IOTLB_TYPES } from '../../reader/vhost-user-format.ts'
+import type { FrontEndRequest } from '../../reader/vhost-user-format.ts'
 import type { VhostIotlb } from '../../table/vhost-iotlb.ts'
 import { KIND } from '../../trace/event.ts'
+import { IOTLB_MESSAGE } from '../../trace/event-codes.ts'
 import type { RecordLog } from '../../trace/record-log.ts'
 import type { DiskWatcher } from './blk-device.ts'
 import { BackEndCounts } from './counts.ts'
@@ -107,7 +108,7 @@ export class Recorder implements SessionWatcher, DiskWatcher {
     const from = 'the front end'
     const cause = this.#log.emit('vhost.message', null, { device, from, type, iova, bytes, ua, perm, code })
     if (fault !== undefined || iotlb === undefined) return
-    if (type === IOTLB_TYPES.UPDATE) {
+    if (type === IOTLB_MESSAGE.UPDATE) {
       this.counts.updates++
       for (let part = 0; part < iotlb.addedMaps; part++) this.#filled(iotlb, part, cause)
     } else {
@@ -142,7 +143,7 @@ export class Recorder implements SessionWatcher, DiskWatcher {
     const cause = this.#log.emit('iotlb.miss', null, { iotlb: this.#iotlb, queue, iova, access, line })
     if (!isAsked) return
     const { device } = this.#options
-    const type = IOTLB_TYPES.MISS
+    const type = IOTLB_MESSAGE.MISS
     const fields = { device, from: device, type, iova, bytes: 0n, ua: 0n, perm: access, code: 0 }
     this.#log.emit('vhost.message', cause, fields)
   }

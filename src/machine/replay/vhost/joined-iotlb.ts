@@ -1,6 +1,6 @@
 import type { VhostRegion } from '../../../reader/vhost-log-format.ts'
-import { IOTLB_TYPES } from '../../../reader/vhost-user-format.ts'
 import { VhostIotlb } from '../../../table/vhost-iotlb.ts'
+import { IOTLB_MESSAGE } from '../../../trace/event-codes.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 
 /** How many maps a back end keeps its messages do not tell: so many are believed where nobody else does. */
@@ -123,7 +123,7 @@ export class JoinedIotlb {
 
   /** A message went by. @param isOfQemu who sent it @param code 0 where it was taken */
   message(m: {
-    type: keyof typeof IOTLB_TYPES
+    type: keyof typeof IOTLB_MESSAGE
     iova: bigint
     bytes: bigint
     uaddr: bigint
@@ -134,7 +134,7 @@ export class JoinedIotlb {
     this.#log.emit('vhost.message', null, {
       device: this.device,
       from: m.isOfQemu ? 'QEMU' : this.device,
-      type: IOTLB_TYPES[m.type],
+      type: IOTLB_MESSAGE[m.type],
       iova: m.iova,
       bytes: m.bytes,
       ua: m.uaddr,

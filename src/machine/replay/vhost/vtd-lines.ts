@@ -3,6 +3,7 @@ import { hex, U64_MAX } from '../../../bits/u64.ts'
 import { deviceTlbRange } from '../../../hw/vtd/invalidation.ts'
 import type { LogBatch } from '../../../reader/log-batch.ts'
 import { QEMU_TRACE } from '../../../reader/qemu-trace-format.ts'
+import { FLUSH_SCOPE as SCOPE } from '../../../trace/event-codes.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 import { DomainPages, type GonePages, HOW, type ShownPage } from './domain-pages.ts'
 import type { MessageTally } from './message-tally.ts'
@@ -11,7 +12,6 @@ import { type Range, ToldRanges } from './told-ranges.ts'
 const N = QEMU_TRACE.number
 const S = QEMU_TRACE.slot
 const UNIT = 'vt-d'
-const SCOPE = { ALL: 1, DOMAIN: 2, PAGES: 3, DEVICE_TLB: 4, CONTEXT: 5 } as const
 /** Translation type of a context entry: through page tables, and the device has a TLB of its own. */
 const WITH_DEVICE_TLB = 1
 const PAGE_SHIFT = 12n

@@ -1,0 +1,21 @@
+/** Numbers that fields of records carry: whoever makes the records and whoever reads them share them. */
+
+/** `type` of a `vhost.message`. (Linux v6.1 include/uapi/linux/vhost_types.h; 5 and 6 are for vdpa only) */
+export const IOTLB_MESSAGE = {
+  MISS: 1,
+  UPDATE: 2,
+  INVALIDATE: 3,
+  ACCESS_FAIL: 4,
+  BATCH_BEGIN: 5,
+  BATCH_END: 6,
+} as const
+export type IotlbMessageName = keyof typeof IOTLB_MESSAGE
+
+/** Added to the `part` of an `iotlb.use` where a remembered pointer was used, and no map looked at. */
+export const REMEMBERED = 4
+
+/** `scope` of a `domain.flush`. */
+export const FLUSH_SCOPE = { ALL: 1, DOMAIN: 2, PAGES: 3, DEVICE_TLB: 4, CONTEXT: 5 } as const
+
+/** `flag` of a `domain.notify`: what a notifier hears, and what an event is. (QEMU 7.2 include/exec/memory.h) */
+export const NOTIFIER = { UNMAP: 1, MAP: 2, DEVIOTLB_UNMAP: 4 } as const
