@@ -55,6 +55,19 @@ const VTD: readonly EventKind[] = [
   'domain.flush',
   'domain.wait',
   'domain.notify',
+  'vtd.register',
+  'vtd.root',
+  'vtd.context',
+  'vtd.pasid',
+  'vtd.walk',
+  'vtd.fill',
+  'vtd.translate',
+  'vtd.fault',
+  'vtd.event',
+  'vtd.page-request',
+  'vtd.response',
+  'vtd.word',
+  'vtd.table',
 ]
 
 /** A guest below QEMU: nobody pins or registers memory for it, and no PHB walks tables of a host. */

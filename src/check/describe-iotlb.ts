@@ -1,6 +1,7 @@
 import { hex } from '../bits/u64.ts'
 import type { EventFields, EventKind } from '../trace/event.ts'
 import { FLUSH_SCOPE, IOTLB_MESSAGE, NOTIFIER, REMEMBERED } from '../trace/event-codes.ts'
+import { pasidFlushText } from './describe-vtd.ts'
 import { bytesText, counted, directionText } from './words.ts'
 
 type IotlbKind = Extract<EventKind, `iotlb.${string}` | `vhost.${string}` | `domain.${string}`>
@@ -27,7 +28,7 @@ function flushText(e: EventFields<'domain.flush'>): string {
     return `${who} is told to forget bus address ${pages} of domain ${e.domain}`
   if (e.scope === FLUSH_SCOPE.DEVICE_TLB)
     return `the device ${hex(e.source)} is told to forget bus address ${pages}`
-  return `${who} is told to forget the context entry of ${hex(e.source)}`
+  return pasidFlushText(e) ?? `${who} is told to forget the context entry of ${hex(e.source)}`
 }
 
 /** Words for the records of vhost and of what QEMU's vIOMMU tells it. */

@@ -2,6 +2,7 @@ import { hex } from '../bits/u64.ts'
 import type { EventFields, EventKind, TraceRecord } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { IOTLB_DESCRIBERS } from './describe-iotlb.ts'
+import { VTD_DESCRIBERS } from './describe-vtd.ts'
 import { bytesText, counted, directionText } from './words.ts'
 
 /** What words for a record need to know of a window. */
@@ -227,6 +228,7 @@ const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
     return `${what} of ${regionText(e)} ${e.delta > 0 ? `come${end.slice(1)}` : `go${end}`}${countsText(e)}`
   },
   ...IOTLB_DESCRIBERS,
+  ...VTD_DESCRIBERS,
   'device.add': (e) => `${e.device} appears below ${e.unit}, DMA mask ${hex(e.mask)}`,
   'device.remove': (e) => `the driver of ${e.device} ended`,
   warning: (e) => `${e.layer} warns: ${e.text}`,

@@ -15,7 +15,34 @@ export type IotlbMessageName = keyof typeof IOTLB_MESSAGE
 export const REMEMBERED = 4
 
 /** `scope` of a `domain.flush`. */
-export const FLUSH_SCOPE = { ALL: 1, DOMAIN: 2, PAGES: 3, DEVICE_TLB: 4, CONTEXT: 5 } as const
+export const FLUSH_SCOPE = {
+  ALL: 1,
+  DOMAIN: 2,
+  PAGES: 3,
+  DEVICE_TLB: 4,
+  CONTEXT: 5,
+  PASID_CACHE: 6,
+  PASID_PAGES: 7,
+  PASID: 8,
+  PASID_DEVICE_TLB: 9,
+  INTERRUPT_ENTRY: 10,
+} as const
+
+/** `cache` of a `vtd.fill`. */
+export const VTD_CACHE = { IOTLB: 1, DEVICE_TLB: 2, PAGING_STRUCTURE: 3 } as const
+
+/** Flags of a `vtd.page-request`. */
+export const PAGE_REQUEST = {
+  PRIVILEGED: 1,
+  EXECUTE: 2,
+  WRITE: 4,
+  READ: 8,
+  LAST: 16,
+  PRIVATE_DATA: 32,
+} as const
+
+/** Stands for "no PASID", and for "more than one", in records. */
+export const NONE = 0xffff_ffff
 
 /** `flag` of a `domain.notify`: what a notifier hears, and what an event is. (QEMU 7.2 include/exec/memory.h) */
 export const NOTIFIER = { UNMAP: 1, MAP: 2, DEVIOTLB_UNMAP: 4 } as const

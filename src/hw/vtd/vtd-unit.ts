@@ -1,7 +1,7 @@
 import { Cells, type Journal, keyOf } from '../../bits/state.ts'
 import { hiOf, hiOfNumber, loOf, loOfNumber, numberOf, pageOf, wordOf } from '../../bits/u64.ts'
 import type { BusMemory } from '../../memory/ports.ts'
-import { FLUSH_SCOPE } from '../../trace/event-codes.ts'
+import { FLUSH_SCOPE, NONE } from '../../trace/event-codes.ts'
 import type { Stage } from '../../trace/stage.ts'
 import type { Life } from '../life.ts'
 import { ContextTables, TRANSLATION_TYPE } from './context-tables.ts'
@@ -225,7 +225,16 @@ export class VtdUnit {
   #recordFlush(what: Flush): void {
     const { log, cause, line } = this.#stage
     if (!log.on) return
-    const record = { unit: this.options.name, domain: 0, source: 0, iova: 0n, bytes: 0n, line }
+    const record = {
+      unit: this.options.name,
+      domain: 0,
+      source: 0,
+      pasid: NONE,
+      iova: 0n,
+      bytes: 0n,
+      hint: 0,
+      line,
+    }
     this.#stage.cause = log.emit('domain.flush', cause < 0 ? null : cause, { ...record, ...flushOf(what) })
   }
 }

@@ -1,4 +1,5 @@
 import { wordOf } from '../../bits/u64.ts'
+import { NONE } from '../../trace/event-codes.ts'
 import type { RecordLog } from '../../trace/record-log.ts'
 import { GivenBack } from './given-back.ts'
 import type { RegionSetup } from './guest-regions.ts'
@@ -59,7 +60,11 @@ export class SilentUnmaps {
     if (!this.#givenBack.reach(hi, lo, bytes)) return
     const pages = { domain: DOMAIN, iova: wordOf(hi, lo), bytes: BigInt(bytes) }
     const cause = this.#log.emit('domain.unmap', null, { ...pages, how: INFERRED })
-    this.#log.emit('domain.flush', cause, { unit: UNIT, scope: SCOPE_PAGES, source: 0, ...pages, line })
+    this.#log.emit('domain.flush', cause, {
+      ...{ unit: UNIT, scope: SCOPE_PAGES, source: 0, pasid: NONE, hint: 0 },
+      ...pages,
+      line,
+    })
     this.#log.emit('domain.wait', cause, { unit: UNIT, line })
   }
 

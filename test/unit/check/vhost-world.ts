@@ -1,3 +1,4 @@
+import { NONE } from '../../../src/trace/event-codes.ts'
 import { World } from './world.ts'
 
 export const UA = 0x7f00_0000_0000n
@@ -73,7 +74,17 @@ export class VhostWorld extends World {
 
   flush(scope: number, options: { domain?: number; source?: number; iova?: bigint; bytes?: bigint } = {}) {
     const { domain = 5, source = 0x100, iova = 0n, bytes = 0n } = options
-    return this.log.emit('domain.flush', null, { unit: 'vtd', scope, domain, source, iova, bytes, line: 0 })
+    return this.log.emit('domain.flush', null, {
+      unit: 'vtd',
+      scope,
+      domain,
+      source,
+      pasid: NONE,
+      iova,
+      bytes,
+      hint: 0,
+      line: 0,
+    })
   }
 
   wait() {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { bytesText, counted, directionText } from '../../../src/check/words.ts'
 import { Narrator } from '../../../src/report/narrator.ts'
 import { EVENT_KINDS, EVENTS, type EventKind } from '../../../src/trace/event.ts'
+import { NONE } from '../../../src/trace/event-codes.ts'
 import { RecordLog } from '../../../src/trace/record-log.ts'
 import { World } from '../check/world.ts'
 
@@ -228,13 +229,86 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       'domain 5 unmaps bus address 0x1000 + 4 KiB',
     ],
     'domain.flush': [
-      { unit: 'vtd', scope: 2, domain: 5, source: 0, iova: 0n, bytes: 0n, line: 0 },
+      { unit: 'vtd', scope: 2, domain: 5, source: 0, pasid: NONE, iova: 0n, bytes: 0n, hint: 0, line: 0 },
       'vtd is told to forget domain 5',
     ],
     'domain.wait': [{ unit: 'vtd', line: 0 }, 'vtd says that all flushes before are done'],
     'domain.notify': [
       { device: 'net', flag: 4, iova: 0n, last: 0xfedf_ffffn, ua: 0n, perm: 0 },
       'QEMU tells the listener of net: DEVIOTLB_UNMAP [0x0, 0xfedfffff]',
+    ],
+    'vtd.register': [
+      { unit: 'vtd0', offset: 0x18, bytes: 4, value: 0x8000_0000n, write: 1, line: 0 },
+      'software writes 0x80000000 to register 0x18 of vtd0',
+    ],
+    'vtd.root': [
+      { unit: 'vtd0', address: 0x10000n, mode: 1, enabled: 1, line: 0 },
+      'vtd0 has its root table at 0x10000 (scalable), translation is on',
+    ],
+    'vtd.context': [
+      {
+        ...{ unit: 'vtd0', source: 0x18, rootAddress: 0x10000n, address: 0x11180n },
+        ...{ lo: 0x12001n, domain: 5, fault: 0 },
+      },
+      'vtd0 reads the context entry of 00:03.0 at 0x11180: 0x12001, domain 5',
+    ],
+    'vtd.pasid': [
+      {
+        ...{ unit: 'vtd0', source: 0x18, pasid: 7, directory: 0x20000n, address: 0x21140n },
+        ...{ lo: 0x30084n, domain: 5, fault: 0x59 },
+      },
+      'vtd0 reads the entry of PASID 0x7 of 00:03.0 at 0x21140: 0x30084, domain 5: fault 0x59',
+    ],
+    'vtd.walk': [
+      {
+        ...{ unit: 'vtd0', source: 0x18, pasid: NONE, stage: 2, iova: 0x4020_1000n },
+        ...{ t1: 0x14, t2: 0x13, t3: 0x12, t4: 0, t5: 0, fault: 0 },
+      },
+      'vtd0 walks the second-level tables for 0x40201000 of 00:03.0: levels 3 at 0x12000, 2 at 0x13000, 1 at 0x14000',
+    ],
+    'vtd.fill': [
+      {
+        ...{ unit: 'vtd0', cache: 1, entry: 9, source: 0x18, domain: 5, pasid: NONE },
+        ...{ iova: 0x4020_1000n, shift: 12, target: 0xabc_d000n, perm: 3 },
+      },
+      'the IOTLB keeps 0x40201000 + 4 KiB of domain 5 as 0xabcd000 (entry 9)',
+    ],
+    'vtd.translate': [
+      {
+        ...{ unit: 'vtd0', source: 0x18, pasid: 7, iova: 0x4020_1234n, target: 0xabc_d234n },
+        ...{ perm: 3, need: 1, fault: 0, entry: 9, line: 0 },
+      },
+      'a request of 00:03.0 with PASID 0x7 at 0x40201234, to read, reaches memory 0xabcd234 (entry 9)',
+    ],
+    'vtd.fault': [
+      {
+        ...{ unit: 'vtd0', source: 0x18, pasid: NONE, reason: 6, iova: 0x1000n },
+        ...{ access: 2, record: NONE, why: 'overflow', line: 0 },
+      },
+      'fault 0x6 of 00:03.0, read at 0x1000, is not recorded (overflow)',
+    ],
+    'vtd.event': [
+      { unit: 'vtd0', event: 'fault', address: 0xfee0_0000n, data: 0x31, sent: 1 },
+      'vtd0 sends the fault interrupt (0x31 to 0xfee00000)',
+    ],
+    'vtd.page-request': [
+      {
+        ...{ unit: 'vtd0', source: 0x310, pasid: 5, iova: 0x7f00_0000n },
+        ...{ flags: 28, group: 7, result: 'queued', line: 0 },
+      },
+      '03:02.0 requests the page of 0x7f000000 with PASID 0x5 (read, write, last of its group; group 7): queued',
+    ],
+    'vtd.response': [
+      { unit: 'vtd0', source: 0x310, pasid: 5, group: 7, code: 1, line: 0 },
+      'software answers group 7 of 03:02.0 with PASID 0x5: invalid request',
+    ],
+    'vtd.word': [
+      { unit: 'vtd0', address: 0x14008n, before: 0xabc_d003n, after: 0n, line: 0 },
+      'the word at 0x14008, which vtd0 has read, changes from 0xabcd003 to 0x0',
+    ],
+    'vtd.table': [
+      { unit: 'vtd0', page: 0x14, state: 0, domain: 5 },
+      'the page at 0x14000 is no table of domain 5 any more',
     ],
     'device.add': [
       { device: 'nic', unit: 'phb0', mask: 0xffff_ffffn },

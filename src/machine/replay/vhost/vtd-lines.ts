@@ -3,7 +3,7 @@ import { hex, U64_MAX } from '../../../bits/u64.ts'
 import { deviceTlbRange } from '../../../hw/vtd/invalidation.ts'
 import type { LogBatch } from '../../../reader/log-batch.ts'
 import { QEMU_TRACE } from '../../../reader/qemu-trace-format.ts'
-import { FLUSH_SCOPE as SCOPE } from '../../../trace/event-codes.ts'
+import { NONE, FLUSH_SCOPE as SCOPE } from '../../../trace/event-codes.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 import { DomainPages, type GonePages, HOW, type ShownPage } from './domain-pages.ts'
 import type { MessageTally } from './message-tally.ts'
@@ -12,6 +12,7 @@ import { type Range, ToldRanges } from './told-ranges.ts'
 const N = QEMU_TRACE.number
 const S = QEMU_TRACE.slot
 const UNIT = 'vt-d'
+const NO_PASID_FLUSH = { unit: UNIT, pasid: NONE, hint: 0 } as const
 /** Translation type of a context entry: through page tables, and the device has a TLB of its own. */
 const WITH_DEVICE_TLB = 1
 const PAGE_SHIFT = 12n
@@ -179,7 +180,7 @@ export class VtdLines {
         ? 'the back end was told'
         : 'the back end was told nothing'
     this.#tally.flushes.add(`${name}: ${outcome}`, line)
-    this.#log.emit('domain.flush', null, { unit: UNIT, scope, domain, source, iova, bytes, line })
+    this.#log.emit('domain.flush', null, { ...NO_PASID_FLUSH, scope, domain, source, iova, bytes, line })
   }
 
   #descriptor(batch: LogBatch, event: number, line: number): void {
