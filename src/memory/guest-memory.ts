@@ -10,7 +10,7 @@ import type { Host } from './host.ts'
 import { type HostMemory, PAGE_4K_SHIFT } from './host-memory.ts'
 import { SLOT_PAGES_MAX, SLOTS_MAX } from './limits.ts'
 import { frameOfPte, LEAF_PTES, LEAF_SHIFT, PTE_READ, PTE_WRITE } from './page-table.ts'
-import type { BusMemory } from './ports.ts'
+import type { BusMemory, WriteWatcher } from './ports.ts'
 
 const { OK, EINVAL, EEXIST, ENOENT, ENOSPC, ENOMEM, ESRCH } = ERRNO_CODES
 
@@ -20,6 +20,8 @@ const BUS_END = 1n << 52n
 /** What `#hostPage` answers where there is no memory, and where there is memory that was never written. */
 const NOWHERE = -1
 const UNTOUCHED = -2
+
+const WORD_BYTES = 8
 
 /** What `uaPageOf` answers outside the slots. */
 export const NO_UA = -1
@@ -69,6 +71,8 @@ const nothing = { first: 0, pages: 0 } as const
 export class GuestMemory implements BusMemory {
   wordHi = 0
   wordLo = 0
+  /** Told of writes to pages that it watches. What a machine that goes back takes back is not told. */
+  watcher: WriteWatcher | undefined
   // Results of `focus`.
   slotFirst = 0
   slotPages = 0
@@ -226,8 +230,13 @@ export class GuestMemory implements BusMemory {
   }
 
   storeU64be(page: number, offset: number, hi: number, lo: number): boolean {
+    const { watcher } = this
+    const isWatched = watcher?.watches(page) === true
+    if (isWatched) watcher.willWrite(page, offset, WORD_BYTES)
     const at = this.#hostPage(page, PTE_WRITE)
-    return at >= 0 && this.#memory.storeU64be(at, offset, hi, lo)
+    const isDone = at >= 0 && this.#memory.storeU64be(at, offset, hi, lo)
+    if (isWatched && isDone) watcher.wrote(page, offset, WORD_BYTES)
+    return isDone
   }
 
   readPage(page: number, offset: number, into: Uint8Array, at: number, bytes: number): boolean {
@@ -238,8 +247,13 @@ export class GuestMemory implements BusMemory {
   }
 
   writePage(page: number, offset: number, from: Uint8Array, at: number, bytes: number): boolean {
+    const { watcher } = this
+    const isWatched = watcher?.watches(page) === true
+    if (isWatched) watcher.willWrite(page, offset, bytes)
     const to = this.#hostPage(page, PTE_WRITE)
-    return to >= 0 && this.#memory.writePage(to, offset, from, at, bytes)
+    const isDone = to >= 0 && this.#memory.writePage(to, offset, from, at, bytes)
+    if (isWatched && isDone) watcher.wrote(page, offset, bytes)
+    return isDone
   }
 
   /** The 4 KiB page of host memory behind one of the guest, made ready for the access; or NOWHERE, UNTOUCHED. */

@@ -21,3 +21,16 @@ export interface BusMemory {
   /** Copies bytes into one page; false, and nothing happens, where there is no memory. */
   writePage(page: number, offset: number, from: Uint8Array, at: number, bytes: number): boolean
 }
+
+/**
+ * Told of writes through a `BusMemory` to pages that somebody watches. Software and devices do not write otherwise where
+ * tables lie; what a process does to the memory behind (its user addresses) is not told.
+ */
+export interface WriteWatcher {
+  /** Whether a 4 KiB page is watched: asked at every write, so it is quick. */
+  watches(page: number): boolean
+  /** `bytes` bytes from `offset` of the page on are about to change. */
+  willWrite(page: number, offset: number, bytes: number): void
+  /** They are there now. A write that finds no memory does not come so far. */
+  wrote(page: number, offset: number, bytes: number): void
+}

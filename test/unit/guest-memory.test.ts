@@ -216,3 +216,51 @@ describe('guest memory', () => {
     expect([add(0x5000n, 0x1000n), guest.loadU64be(5, 0), guest.wordLo]).toEqual([0, true, 0])
   })
 })
+
+describe('who watches pages', () => {
+  /** A watcher of page 2 that notes the word at the start of the page before and after. */
+  function watched() {
+    const made = make()
+    const { guest, add } = made
+    add(0n, 0x4000n)
+    const told: (string | number)[][] = []
+    const word = () => (guest.loadU64be(2, 0) ? guest.wordLo : -1)
+    guest.watcher = {
+      watches: (page) => page === 2 || page === 9,
+      willWrite: (...where) => told.push(['before', ...where, word()]),
+      wrote: (...where) => told.push(['after', ...where, word()]),
+    }
+    return { ...made, told }
+  }
+
+  it('hears of each write there, before and after, and of no other', () => {
+    const { guest, told } = watched()
+    guest.storeU64be(1, 0, 0, 5)
+    guest.storeU64be(2, 0, 0, 7)
+    guest.writePage(3, 0, Uint8Array.of(1), 0, 1)
+    guest.writePage(2, 6, Uint8Array.of(0, 1, 2, 3), 1, 3)
+    expect(told).toEqual([
+      ['before', 2, 0, 8, 0],
+      ['after', 2, 0, 8, 7],
+      ['before', 2, 6, 3, 7],
+      ['after', 2, 6, 3, 0x102],
+    ])
+  })
+
+  it('hears of no write that finds no memory', () => {
+    const { guest, told } = watched()
+    expect([guest.storeU64be(9, 0, 0, 7), guest.writePage(9, 0, Uint8Array.of(1), 0, 1)]).toEqual([
+      false,
+      false,
+    ])
+    expect(told.map(([when]) => when)).toEqual(['before', 'before'])
+  })
+
+  it('hears nothing of reads', () => {
+    const { guest, told } = watched()
+    guest.loadU64be(2, 0)
+    guest.readPage(2, 0, new Uint8Array(4), 0, 4)
+    guest.loadWords(2, 1, new Int32Array(2))
+    expect(told).toEqual([])
+  })
+})

@@ -309,14 +309,7 @@ export interface PageRequest {
   readonly privateData: bigint | undefined
 }
 
-/** Told of writes of software and devices to pages that somebody watches, after the bytes are there. */
-export interface WriteWatcher {
-  /** Whether a 4 KiB page is watched: asked at every write, so it is quick. */
-  watches(page: number): boolean
-  /** `bytes` bytes from `offset` of the page on are about to change. */
-  willWrite(page: number, offset: number, bytes: number): void
-  wrote(page: number, offset: number, bytes: number): void
-}
+export type { WriteWatcher } from '../../memory/ports.ts'
 
 /** The address of a word in memory, from its page and its place. */
 export function addressOf(page: number, offset: number): number {
