@@ -59,7 +59,7 @@ export interface Translation {
   page: number
   /** log2 of the bytes of the page that maps it: 12, 21 or 30. */
   shift: number
-  /** Bits of `PERM` that all levels together allow. */
+  /** Bits of `PERM` that all levels together allow a request of this privilege. */
   perm: number
   domain: number
   /** The PASID that was translated through: RID_PASID for requests without one, in scalable mode. */
@@ -96,9 +96,10 @@ export interface ContextEntry {
   /** Where its first word is, and that of the root entry: two lanes each are too many, memory ends below 2^52. */
   address: number
   rootAddress: number
-  /** Its first word, in lanes. */
+  /** Its first word, in lanes, and the lower lane of its second. */
   hi: number
   lo: number
+  secondLo: number
   /** T (legacy, extended). */
   type: number
   /** Requests of a device-TLB are allowed (T, or DTE). */
@@ -124,6 +125,7 @@ export const newContextEntry = (): ContextEntry => ({
   rootAddress: 0,
   hi: 0,
   lo: 0,
+  secondLo: 0,
   type: 0,
   hasDeviceTlb: false,
   hasPasid: false,
@@ -154,7 +156,7 @@ export interface PasidEntry {
   /** First level: the same. */
   firstLevels: number
   firstRoot: number
-  /** SRE, ERE, WPE, NXE, SMEP, EAFE, SLADE. */
+  /** SRE, ERE, WPE, NXE, SMEP, EAFE, SLADE, SLEE, PWSNP. */
   hasSupervisor: boolean
   hasExecute: boolean
   hasWriteProtect: boolean
@@ -162,6 +164,8 @@ export interface PasidEntry {
   hasSmep: boolean
   hasExtendedAccessed: boolean
   hasSecondAccessedDirty: boolean
+  hasSecondExecute: boolean
+  hasWalkSnoop: boolean
 }
 
 export const newPasidEntry = (): PasidEntry => ({
@@ -184,6 +188,8 @@ export const newPasidEntry = (): PasidEntry => ({
   hasSmep: false,
   hasExtendedAccessed: false,
   hasSecondAccessedDirty: false,
+  hasSecondExecute: false,
+  hasWalkSnoop: false,
 })
 
 /** Which page tables: of the first or the second level. */
