@@ -3,19 +3,20 @@ import { maskOf } from '../../src/bits/word.ts'
 import { featuresOf, PRESETS, type VtdPresetName } from '../../src/hw/vtd/capabilities.ts'
 import { VTD_REGISTERS } from '../../src/hw/vtd/register-format.ts'
 
-const of = (name: VtdPresetName) => featuresOf(PRESETS[name].cap, PRESETS[name].ecap)
+const of = (name: VtdPresetName) =>
+  featuresOf(PRESETS[name].cap, PRESETS[name].ecap, PRESETS[name].hostAddressBits)
 
 describe('what CAP and ECAP say', () => {
   it('V1: of QEMU in caching mode', () => {
-    expect(featuresOf(0x00d2_008c_2226_0286n, 0n)).toMatchObject({
+    expect(featuresOf(0x00d2_008c_2226_0286n, 0n, 39)).toMatchObject({
       domains: 65536,
       isCachingMode: true,
-      levelMask: 2,
-      addressBits: 39,
+      sagaw: 2,
+      maxAddressBits: 39,
       faultOffset: 0x220,
       faultRecords: 1,
-      has2M: true,
-      has1G: true,
+      hasSecond2M: true,
+      hasSecond1G: true,
       hasPageSelective: true,
       maxOrder: 18,
       drainsWrites: true,
@@ -24,7 +25,7 @@ describe('what CAP and ECAP say', () => {
   })
 
   it('V2: of QEMU with all of legacy mode', () => {
-    expect(featuresOf(0n, 0xf0_0f5en)).toMatchObject({
+    expect(featuresOf(0n, 0xf0_0f5en, 39)).toMatchObject({
       hasQueue: true,
       hasDeviceTlb: true,
       hasInterruptRemapping: true,
@@ -39,37 +40,43 @@ describe('what CAP and ECAP say', () => {
 
   /** What stands out of each unit: a bit of its words that is wrong shows here. */
   const LOOKS: Record<VtdPresetName, Partial<ReturnType<typeof featuresOf>>> = {
-    qemu: { addressBits: 39, isCachingMode: false, hasInterruptRemapping: true, hasScalable: false },
-    'qemu-caching-mode': { addressBits: 39, isCachingMode: true },
-    'qemu-48': { addressBits: 48, levelMask: 6, isCachingMode: false },
-    'qemu-48-caching-mode': { addressBits: 48, levelMask: 6, isCachingMode: true },
+    qemu: { maxAddressBits: 39, isCachingMode: false, hasInterruptRemapping: true, hasScalableMode: false },
+    'qemu-caching-mode': { maxAddressBits: 39, isCachingMode: true },
+    'qemu-48': { maxAddressBits: 48, sagaw: 6, isCachingMode: false },
+    'qemu-48-caching-mode': { maxAddressBits: 48, sagaw: 6, isCachingMode: true },
     'qemu-device-iotlb': { hasDeviceTlb: true, hasExtendedInterrupts: false },
     'qemu-eim-device-iotlb': { hasDeviceTlb: true, hasExtendedInterrupts: true },
     'qemu-no-intremap': { hasInterruptRemapping: false, hasQueue: true, maxHandleMask: 0 },
-    'qemu-scalable': { hasScalable: true, hasSecondLevel: true, hasFirstLevel: false, hasPasid: false },
-    'qemu-scalable-pasid': { hasScalable: true, hasPasid: true, pasidBits: 1 },
-    'qemu-first-level': { hasFirstLevel: true, hasSecondLevel: false, hasFirstLevel1G: true },
+    'qemu-scalable': { hasScalableMode: true, hasSecondLevel: true, hasFirstLevel: false, hasPasid: false },
+    'qemu-scalable-pasid': { hasScalableMode: true, hasPasid: true, pasidBits: 1 },
+    'qemu-first-level': { hasFirstLevel: true, hasSecondLevel: false, hasFirst1G: true },
     'qemu-11-first-level': { hasFirstLevel: true, dropsCachesAtRoot: true, hasPasid: false },
     'qemu-11-pasid': { hasPasid: true, pasidBits: 20, hasPageRequests: false },
     'qemu-11-svm': { hasPasid: true, pasidBits: 20, hasPageRequests: true, hasDeviceTlb: true },
-    'intel-4-series': { hasQueue: false, domains: 16, addressBits: 36, iotlbOffset: 0x100, maxOrder: 9 },
-    skylake: { hasQueue: true, addressBits: 39, faultOffset: 0x400, iotlbOffset: 0x500, hasExtended: false },
+    'intel-4-series': { hasQueue: false, domains: 16, maxAddressBits: 36, iotlbOffset: 0x100, maxOrder: 9 },
+    skylake: {
+      hasQueue: true,
+      maxAddressBits: 39,
+      faultOffset: 0x400,
+      iotlbOffset: 0x500,
+      hasExtendedContext: false,
+    },
     'skylake-graphics': {
-      hasExtended: true,
+      hasExtendedContext: true,
       hasPasid: true,
       pasidBits: 20,
       hasPageRequests: true,
       hasDeferred: true,
-      hasScalable: false,
+      hasScalableMode: false,
       hasPageSelective: false,
     },
     'sapphire-rapids': {
-      hasScalable: true,
-      hasNested: true,
+      hasScalableMode: true,
+      hasNesting: true,
       hasFirstLevel: true,
-      hasFirstLevel5: true,
-      levelMask: 12,
-      addressBits: 57,
+      hasFirst5: true,
+      sagaw: 12,
+      maxAddressBits: 57,
       maxOrder: 45,
       hasPasid: false,
     },

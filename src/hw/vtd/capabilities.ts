@@ -1,75 +1,66 @@
 import { get } from '../../bits/word.ts'
 import { CAP, ECAP } from './register-format.ts'
+import type { TableFeatures } from './tables/features.ts'
 
 /** What a unit can do, as CAP and ECAP say it. */
-export interface VtdFeatures {
+export interface VtdFeatures extends TableFeatures {
   readonly cap: bigint
   readonly ecap: bigint
-  /** Domain-ids (ND). */
+  /** CAP.ND: domain-ids. */
   readonly domains: number
-  /** RWBF, PLMR or PHMR, CM, ZLR, AFL, ESRTPS, ESIRTPS. */
+  /** CAP.RWBF. */
   readonly needsWriteBufferFlush: boolean
+  /** CAP.PLMR or PHMR. */
   readonly hasProtectedRegions: boolean
+  /** CAP.CM. */
   readonly isCachingMode: boolean
-  readonly hasZeroLengthReads: boolean
+  /** CAP.AFL. */
   readonly hasFaultLog: boolean
+  /** CAP.ESRTPS, ESIRTPS. */
   readonly dropsCachesAtRoot: boolean
   readonly dropsInterruptCache: boolean
-  /** Bit n: second-level tables of n + 2 levels (SAGAW). */
-  readonly levelMask: number
-  /** Bits of the addresses of devices (MGAW). */
-  readonly addressBits: number
-  /** Second-level pages of 2 MiB and 1 GiB (SLLPS). */
-  readonly has2M: boolean
-  readonly has1G: boolean
-  /** PSI and MAMV. */
+  /** CAP.PSI, MAMV. */
   readonly hasPageSelective: boolean
   readonly maxOrder: number
-  /** DWD, DRD. */
+  /** CAP.DWD, DRD. */
   readonly drainsWrites: boolean
   readonly drainsReads: boolean
-  /** FL1GP, FL5LP. */
-  readonly hasFirstLevel1G: boolean
-  readonly hasFirstLevel5: boolean
-  /** Fault recording registers, and byte offsets of theirs and of the IOTLB registers. */
+  /** CAP.NFR: fault recording registers. */
   readonly faultRecords: number
+  /** Byte offsets of the fault recording registers (CAP.FRO) and of IVA (ECAP.IRO). */
   readonly faultOffset: number
   readonly iotlbOffset: number
-  /** C: walks snoop; SMPWCS: they can be told to in scalable mode. */
+  /** ECAP.C: walks snoop the caches of the processor. */
   readonly isCoherent: boolean
+  /** ECAP.SMPWCS: they can be told to in scalable mode. */
   readonly hasWalkSnoop: boolean
+  /** ECAP.QI. */
   readonly hasQueue: boolean
-  readonly hasDeviceTlb: boolean
+  /** ECAP.IR, EIM, MHMV. */
   readonly hasInterruptRemapping: boolean
   readonly hasExtendedInterrupts: boolean
-  readonly hasPassThrough: boolean
-  readonly hasSnoopControl: boolean
   readonly maxHandleMask: number
-  /** ECS: extended root and context entries of revisions 2.x. */
-  readonly hasExtended: boolean
-  /** MTS. */
+  /** ECAP.MTS. */
   readonly hasMemoryTypes: boolean
-  readonly hasNested: boolean
+  /** ECAP.DIS: deferred invalidation of revisions 2.x. */
   readonly hasDeferred: boolean
-  readonly hasPageRequests: boolean
+  /** ECAP.ERS, SRS. */
   readonly hasExecute: boolean
   readonly hasSupervisor: boolean
+  /** ECAP.NWFS. */
   readonly hasNoWrite: boolean
+  /** ECAP.EAFS. */
   readonly hasExtendedAccessed: boolean
-  readonly hasPasid: boolean
-  /** PSS + 1. */
+  /** ECAP.PSS + 1. */
   readonly pasidBits: number
+  /** ECAP.DIT. */
   readonly hasThrottling: boolean
+  /** ECAP.PDS. */
   readonly hasPageDrain: boolean
-  readonly hasScalable: boolean
+  /** ECAP.VCS. */
   readonly hasVirtualCommands: boolean
-  /** SLADS: accessed and dirty bits of the second level. */
+  /** ECAP.SLADS: accessed and dirty bits of the second level. */
   readonly hasSecondAccessedDirty: boolean
-  readonly hasSecondLevel: boolean
-  readonly hasFirstLevel: boolean
-  readonly hasRidPasid: boolean
-  readonly hasRidPrivilege: boolean
-  readonly hasAbortMode: boolean
 }
 
 const OFFSET_SHIFT = 4
@@ -77,15 +68,18 @@ const OFFSET_SHIFT = 4
 /**
  * What the capability registers of a unit say.
  *
- * @example featuresOf(0x00d2_008c_2226_0206n, 0xf0_0f4an).addressBits // 39
+ * @param hostAddressBits width of the addresses in its tables (HAW), which no register tells
+ *
+ * @example featuresOf(0x00d2_008c_2226_0206n, 0xf0_0f4an, 39).maxAddressBits // 39
  */
-export function featuresOf(cap: bigint, ecap: bigint): VtdFeatures {
+export function featuresOf(cap: bigint, ecap: bigint, hostAddressBits: number): VtdFeatures {
   const c = (field: keyof typeof CAP.fields) => Number(get(CAP, cap, field))
   const e = (field: keyof typeof ECAP.fields) => Number(get(ECAP, ecap, field))
   const has = (field: keyof typeof ECAP.fields) => e(field) === 1
   return Object.freeze({
     cap,
     ecap,
+    hostAddressBits,
     domains: 2 ** (4 + 2 * c('ND')),
     needsWriteBufferFlush: c('RWBF') === 1,
     hasProtectedRegions: c('PLMR') === 1 || c('PHMR') === 1,
@@ -94,16 +88,16 @@ export function featuresOf(cap: bigint, ecap: bigint): VtdFeatures {
     hasFaultLog: c('AFL') === 1,
     dropsCachesAtRoot: c('ESRTPS') === 1,
     dropsInterruptCache: c('ESIRTPS') === 1,
-    levelMask: c('SAGAW'),
-    addressBits: c('MGAW') + 1,
-    has2M: (c('SLLPS') & 1) !== 0,
-    has1G: (c('SLLPS') & 2) !== 0,
+    sagaw: c('SAGAW'),
+    maxAddressBits: c('MGAW') + 1,
+    hasSecond2M: (c('SLLPS') & 1) !== 0,
+    hasSecond1G: (c('SLLPS') & 2) !== 0,
     hasPageSelective: c('PSI') === 1,
     maxOrder: c('MAMV'),
     drainsWrites: c('DWD') === 1,
     drainsReads: c('DRD') === 1,
-    hasFirstLevel1G: c('FL1GP') === 1,
-    hasFirstLevel5: c('FL5LP') === 1,
+    hasFirst1G: c('FL1GP') === 1,
+    hasFirst5: c('FL5LP') === 1,
     faultRecords: c('NFR') + 1,
     faultOffset: c('FRO') << OFFSET_SHIFT,
     iotlbOffset: e('IRO') << OFFSET_SHIFT,
@@ -116,9 +110,9 @@ export function featuresOf(cap: bigint, ecap: bigint): VtdFeatures {
     hasPassThrough: has('PT'),
     hasSnoopControl: has('SC'),
     maxHandleMask: e('MHMV'),
-    hasExtended: has('ECS'),
+    hasExtendedContext: has('ECS'),
     hasMemoryTypes: has('MTS'),
-    hasNested: has('NEST'),
+    hasNesting: has('NEST'),
     hasDeferred: has('DIS'),
     hasPageRequests: has('PRS'),
     hasExecute: has('ERS'),
@@ -129,7 +123,7 @@ export function featuresOf(cap: bigint, ecap: bigint): VtdFeatures {
     pasidBits: e('PSS') + 1,
     hasThrottling: has('DIT'),
     hasPageDrain: has('PDS'),
-    hasScalable: has('SMTS'),
+    hasScalableMode: has('SMTS'),
     hasVirtualCommands: has('VCS'),
     hasSecondAccessedDirty: has('SLADS'),
     hasSecondLevel: has('SLTS'),
