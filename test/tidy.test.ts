@@ -3,7 +3,7 @@ import { type SourceFile, sourcesBelow } from './floors.ts'
 
 const LINES_MAX = 400
 const DECLARATION_LINES_MAX = 700
-const DECLARATIONS = /(^|[/-])(calls|errata|rules|event|registers|format)\.ts$/
+const DECLARATIONS = /(^|[/-])(calls|errata|rules|event|registers|reasons|format)\.ts$/
 
 /** Banned in comments as well. */
 const UNFINISHED = /\b(TODO|FIXME|XXX)\b/

@@ -1,49 +1,9 @@
 import { bit, bits, type Word, word } from '../../bits/word.ts'
+import { VTD_TABLE_WORDS } from './tables/format.ts'
 
 const VTD = 'Intel Virtualization Technology for Directed I/O, rev. 4.1'
-const TABLES = `${VTD}, Translation Structure Formats`
 const DESCRIPTORS = `${VTD}, Queued Invalidation Interface`
 const TYPE_DOC = (type: number) => `Type of the descriptor: ${type}.`
-
-/** Legacy root entry: one for each bus. Its upper word is reserved. */
-export const ROOT_ENTRY = word('VTD_ROOT_ENTRY', 64, `${TABLES}, Root Entry`, {
-  CTP: bits(63, 12, 'rw', 'Context-table pointer, in units of 4 KiB.'),
-  RSVD: bits(11, 1, 'rsvd', 'Reserved.'),
-  P: bit(0, 'rw', 'Present.'),
-})
-
-/** Lower word of a legacy context entry: one for each device and function of a bus. */
-export const CONTEXT_ENTRY_LO = word('VTD_CONTEXT_ENTRY_LO', 64, `${TABLES}, Context Entry`, {
-  SLPTPTR: bits(63, 12, 'rw', 'Second-level page-table pointer, in units of 4 KiB.'),
-  RSVD: bits(11, 4, 'rsvd', 'Reserved.'),
-  T: bits(
-    3,
-    2,
-    'rw',
-    'Translation type: 0 untranslated requests through the second level, 1 requests of a device-TLB too, 2 pass-through, 3 reserved.',
-  ),
-  FPD: bit(1, 'rw', 'Fault processing disable.'),
-  P: bit(0, 'rw', 'Present.'),
-})
-
-/** Upper word of a legacy context entry. */
-export const CONTEXT_ENTRY_HI = word('VTD_CONTEXT_ENTRY_HI', 64, `${TABLES}, Context Entry`, {
-  RSVD: bits(63, 24, 'rsvd', 'Reserved.'),
-  DID: bits(23, 8, 'rw', 'Domain identifier.'),
-  RSVD_7: bit(7, 'rsvd', 'Reserved.'),
-  IGN: bits(6, 3, 'rw', 'Ignored: software may use it.'),
-  AW: bits(2, 0, 'rw', 'Address width: 1 for 39 bits and 3 levels, 2 for 48 bits and 4 levels.'),
-})
-
-/** Second-level paging entry, of any level. */
-export const SL_ENTRY = word('VTD_SL_ENTRY', 64, `${TABLES}, Second-Level Paging Entries`, {
-  TM: bit(62, 'rw', 'Transient mapping, in an entry that maps a page; reserved without a device-TLB.'),
-  ADDR: bits(51, 12, 'rw', 'The page, or the table of the next level, in units of 4 KiB.'),
-  SNP: bit(11, 'rw', 'Snoop, in an entry that maps a page; reserved without snoop control.'),
-  PS: bit(7, 'rw', 'Page size: the entry maps 2 MiB (level 2) or 1 GiB (level 3).'),
-  W: bit(1, 'rw', 'Write.'),
-  R: bit(0, 'rw', 'Read.'),
-})
 
 /** Context-cache invalidate descriptor; its upper word is 0. */
 export const CC_INV_DSC = word('VTD_CC_INV_DSC', 64, `${DESCRIPTORS}, Context-cache Invalidate Descriptor`, {
@@ -148,10 +108,7 @@ export const INV_WAIT_DSC_HI = word(
 
 /** Every word of the unit that is declared. */
 export const VTD_WORDS: readonly Word[] = [
-  ROOT_ENTRY,
-  CONTEXT_ENTRY_LO,
-  CONTEXT_ENTRY_HI,
-  SL_ENTRY,
+  ...VTD_TABLE_WORDS,
   CC_INV_DSC,
   IOTLB_INV_DSC_LO,
   IOTLB_INV_DSC_HI,
