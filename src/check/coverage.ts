@@ -66,6 +66,7 @@ const VTD: readonly EventKind[] = [
   'vtd.event',
   'vtd.page-request',
   'vtd.response',
+  'vtd.refuse',
   'vtd.word',
   'vtd.table',
 ]

@@ -13,6 +13,16 @@ const CACHES: Readonly<Record<number, string>> = {
   [VTD_CACHE.DEVICE_TLB]: 'the TLB of the device',
   [VTD_CACHE.PAGING_STRUCTURE]: 'a paging-structure cache',
 }
+/** IQERCD.IQEI. */
+const REFUSALS: Readonly<Record<number, string>> = {
+  1: 'a bad tail',
+  2: 'a descriptor that cannot be read',
+  3: 'a descriptor of a bad type',
+  4: 'a descriptor with a reserved field',
+  5: 'a descriptor of the wrong width',
+  6: 'a tail that is not aligned',
+  7: 'tables of a bad kind',
+}
 
 /** A source-id as bus, device and function. */
 const sourceText = (source: number): string => {
@@ -92,6 +102,9 @@ export const VTD_DESCRIBERS: { readonly [K in VtdKind]: (e: EventFields<K>) => s
     `${sourceText(e.source)} requests the page of ${hex(e.iova)}${pasidText(e.pasid)} (${requestText(e)}; group ${e.group}): ${e.result}`,
   'vtd.response': (e) =>
     `software answers group ${e.group} of ${sourceText(e.source)}${pasidText(e.pasid)}: ${CODES[e.code] ?? e.code}`,
+  'vtd.refuse': (e) =>
+    `the invalidation queue of ${unitText(e.unit)} stops at ${hex(e.offset)}: ${REFUSALS[e.reason] ?? `error ${e.reason}`}` +
+    (e.lo === 0n && e.hi === 0n ? '' : ` (${hex(e.lo)} ${hex(e.hi)})`),
   'vtd.word': (e) =>
     `the word at ${hex(e.address)}, which ${unitText(e.unit)} has read, changes from ${hex(e.before)} to ${hex(e.after)}`,
   'vtd.table': (e) =>

@@ -518,6 +518,10 @@ export const EVENTS = declareEvents({
     doc: 'Software answers a group of page requests: 0 success, 1 invalid request, 15 failure.',
     fields: { unit: 'name', source: 'u32', pasid: 'u32', group: 'u32', code: 'u32', line: 'u32' },
   },
+  'vtd.refuse': {
+    doc: 'The invalidation queue of a VT-d unit stops (IQE) at a descriptor or a tail that it refuses: `reason` is 1 for a bad tail, 2 a descriptor that cannot be read, 3 a bad type, 4 a reserved field, 5 the width, 6 a tail that is not aligned, 7 the kind of tables. `lo` and `hi` are the first two words of the descriptor, 0 where none was read; `offset` is where it is in the queue.',
+    fields: { unit: 'name', reason: 'u32', offset: 'u32', lo: 'u64', hi: 'u64', line: 'u32' },
+  },
   'vtd.word': {
     doc: 'A word in memory that a VT-d unit has read as an entry of a table changed.',
     fields: { unit: 'name', address: 'u64', before: 'u64', after: 'u64', line: 'u32' },

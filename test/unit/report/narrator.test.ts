@@ -302,6 +302,10 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       { unit: 'vtd0', source: 0x310, pasid: 5, group: 7, code: 1, line: 0 },
       'software answers group 7 of 03:02.0 with PASID 0x5: invalid request',
     ],
+    'vtd.refuse': [
+      { unit: 'vtd', reason: 4, offset: 0x30, lo: 0x500e2n, hi: 0x80n, line: 0 },
+      'the invalidation queue of vtd stops at 0x30: a descriptor with a reserved field (0x500e2 0x80)',
+    ],
     'vtd.word': [
       { unit: 'vtd0', address: 0x14008n, before: 0xabc_d003n, after: 0n, line: 0 },
       'the word at 0x14008, which vtd0 has read, changes from 0xabcd003 to 0x0',
