@@ -10,6 +10,7 @@ import { TVE } from '../hw/ioda-tve.ts'
 import { KILL_WORDS } from '../hw/tce-kills.ts'
 import { VIRTIO_BLK_FEATURES } from '../hw/virtio/features.ts'
 import { VIRTQ_DESC } from '../hw/virtio/ring-layout.ts'
+import { VTD_DESCRIPTOR_WORDS } from '../hw/vtd/descriptor-format.ts'
 import { VTD_REGISTER_WORDS } from '../hw/vtd/register-format.ts'
 import { VTD_WORDS } from '../hw/vtd/words.ts'
 import { EEH_CALLS } from '../kernel/eeh/calls.ts'
@@ -74,6 +75,7 @@ export const WORDS: readonly Word[] = [
   ...KILL_WORDS,
   ...EDU_WORDS,
   ...VTD_REGISTER_WORDS,
+  ...VTD_DESCRIPTOR_WORDS,
   ...VTD_WORDS,
   VIRTQ_DESC,
   VIRTIO_BLK_FEATURES,
