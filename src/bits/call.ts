@@ -44,6 +44,8 @@ export type Verb =
   | 'vhost'
   | 'iommu'
   | 'virtio'
+  | 'ats'
+  | 'pri'
   | 'tick'
 export const VERBS: readonly Verb[] = [
   'hcall',
@@ -58,6 +60,8 @@ export const VERBS: readonly Verb[] = [
   'vhost',
   'iommu',
   'virtio',
+  'ats',
+  'pri',
   'tick',
 ]
 

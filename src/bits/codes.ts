@@ -95,6 +95,19 @@ export const VMM_CODES = {
   EXIT_1: 1,
 } as const
 
+/** How a transaction of ATS or PRI ends for a PCI Express function. (PCI Express Base Specification, Address Translation Services) */
+export const ATS_CODES = {
+  SUCCESS: 0,
+  /** Unsupported Request or Completer Abort, or a response that says failure. */
+  UNSUCCESSFUL: -1,
+  /** Nothing comes of it: the unit has lost it. */
+  DROPPED: -2,
+  /** The function sends nothing. */
+  NOT_SENT: -3,
+  /** The function does not have the capability. */
+  NO_CAPABILITY: -4,
+} as const
+
 /** Answers that no interface gives: the model says them of itself. */
 export const MODEL_CODES = {
   /** The model does not know what the real machine would answer. */
@@ -111,6 +124,7 @@ export const CODE_FAMILIES = {
   dma: DMA_CODES,
   driver: { ...DRIVER_CODES, ...ERRNO_CODES },
   vmm: VMM_CODES,
+  ats: ATS_CODES,
   model: MODEL_CODES,
 } as const
 

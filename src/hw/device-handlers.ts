@@ -3,11 +3,11 @@ import { type Iova, iova as iovaFrom } from '../bits/brand.ts'
 import { bytesOf, bytesText } from '../bits/byte-text.ts'
 import { type CallDecl, rulesOf } from '../bits/call.ts'
 import { IommulatorError } from '../bits/errors.ts'
-import { didYouMean } from '../bits/suggest.ts'
 import { hex, hiOf, loOf } from '../bits/u64.ts'
 import type { Stage } from '../trace/stage.ts'
 import type { BusMaster } from './bus-master.ts'
-import { Edu } from './edu.ts'
+import { named } from './device-name.ts'
+import type { RequestTags } from './dma-request.ts'
 import { DMA_READ, DMA_WRITE, MMIO_READ, MMIO_WRITE } from './edu-calls.ts'
 import type { Life } from './life.ts'
 
@@ -15,15 +15,31 @@ type Args = Readonly<Record<string, Value>>
 
 const DMA = rulesOf(DMA_READ)
 
-/** Bytes that a request moved; the device still has the count of an earlier one where it did not start. */
+/** Rules of requests that do not start: the device still has the count of an earlier one. */
+const NOT_STARTED: readonly number[] = [DMA['handle-unknown'], DMA['tags-off'], DMA['engine-busy']]
 const movedBy = (device: BusMaster, rule: number): bigint =>
-  rule === DMA['handle-unknown'] || rule === DMA['engine-busy'] ? 0n : BigInt(device.moved)
+  NOT_STARTED.includes(rule) ? 0n : BigInt(device.moved)
 
 const numberIn = (args: Args, name: string): number => Number(args[name] ?? 0n)
+
+/** Registers that software reads and writes: the places of rules are those of `MMIO_READ` and `MMIO_WRITE`. */
+export interface RegisterFile {
+  readonly name: string
+  /** What it said during the last call. */
+  warnings: string[]
+  /** What the last read brought. */
+  readonly value: bigint
+  read(offset: number, widthBytes: number): number
+  write(offset: number, widthBytes: number, value: bigint): number
+}
+
+const hasRegisters = (device: BusMaster | RegisterFile): device is RegisterFile => 'read' in device
 
 /** What handlers of device calls need: the devices by name, and the process that emulates them. */
 export interface DeviceParts {
   readonly devices: ReadonlyMap<string, BusMaster>
+  /** Registers that belong to no device. */
+  readonly units?: ReadonlyMap<string, RegisterFile>
   readonly stage: Stage
   readonly life: Life
   /** Bus address that the driver of a named buffer got last, where drivers are modelled. */
@@ -38,17 +54,19 @@ export interface DeviceParts {
  * @throws IommulatorError ERR_OPERATION where no device has the name, or it has no registers, a value does not fit its width, a
  * request names neither or both of a bus address and a buffer, or a write neither its bytes nor how many
  */
-export function deviceHandlers({ devices, stage, life, handleOf, onAllOnes }: DeviceParts): CallHandler[] {
-  const handler = (
+export function deviceHandlers(parts: DeviceParts): CallHandler[] {
+  const { devices, units = new Map<string, RegisterFile>(), stage, life, handleOf, onAllOnes } = parts
+  const handler = <T extends { warnings: string[] }>(
     decl: CallDecl,
+    find: (name: string) => T,
     shown: (args: Args) => readonly bigint[],
-    call: (device: BusMaster, args: Args) => { rule: number; outputs: Record<string, Value> },
+    call: (device: T, args: Args) => { rule: number; outputs: Record<string, Value> },
   ): CallHandler => {
     const tags = stage.tag(decl)
     return {
       decl,
       run(args): Answer {
-        const device = deviceOf(devices, args['device'] as string)
+        const device = find(args['device'] as string)
         if (life.isDead) return dead(life.why)
         const [a0 = 0n, a1 = 0n, a2 = 0n] = shown(args)
         const before = stage.enter(tags, loOf(a0), hiOf(a0), loOf(a1), hiOf(a1), loOf(a2), hiOf(a2))
@@ -78,30 +96,43 @@ export function deviceHandlers({ devices, stage, life, handleOf, onAllOnes }: De
   const transfer = (device: BusMaster, args: Args, isWrite: boolean, data?: Uint8Array): number => {
     const iova = iovaOf(args)
     if (iova === undefined) return DMA['handle-unknown']
-    return device.transfer(iova, Number(lengthOf(args)), isWrite, numberIn(args, 'at'), data)
+    const tags = tagsOf(args)
+    if (tags !== undefined && device.hasTags !== true) return DMA['tags-off']
+    return device.transfer(iova, Number(lengthOf(args)), isWrite, numberIn(args, 'at'), data, tags)
+  }
+  const masterOf = (name: string): BusMaster => named(name, devices)
+  const registersOf = (name: string): RegisterFile => {
+    const found = named(name, new Map<string, BusMaster | RegisterFile>([...devices, ...units]))
+    if (hasRegisters(found)) return found
+    const what = `the registers of ${name} are not modelled`
+    throw new IommulatorError('ERR_OPERATION', what, { field: 'device' })
+  }
+  const moved = (device: BusMaster, rule: number): Record<string, Value> => {
+    const { reason = 0 } = device
+    const blocked = rule === DMA['translation-fault'] ? { reason: BigInt(reason) } : {}
+    return { moved: movedBy(device, rule), ...blocked }
   }
   return [
-    handler(MMIO_READ, mmioShown, (master, args) => {
-      const device = withRegisters(master)
+    handler(MMIO_READ, registersOf, mmioShown, (device, args) => {
       const bytes = numberIn(args, 'bytes')
       const rule = device.read(numberIn(args, 'offset'), bytes)
       const { value } = device
       if (value === BigInt.asUintN(bytes * 8, -1n)) onAllOnes?.(device.name)
       return { rule, outputs: { value } }
     }),
-    handler(MMIO_WRITE, mmioShown, (device, args) => ({
-      rule: withRegisters(device).write(numberIn(args, 'offset'), numberIn(args, 'bytes'), valueIn(args)),
+    handler(MMIO_WRITE, registersOf, mmioShown, (device, args) => ({
+      rule: device.write(numberIn(args, 'offset'), numberIn(args, 'bytes'), valueIn(args)),
       outputs: {},
     })),
-    handler(DMA_READ, dmaShown, (device, args) => {
+    handler(DMA_READ, masterOf, dmaShown, (device, args) => {
       const rule = transfer(device, args, false)
       const data = bytesText(device.bufferAt(numberIn(args, 'at'), numberIn(args, 'bytes')))
-      return { rule, outputs: { data, moved: movedBy(device, rule) } }
+      return { rule, outputs: { data, ...moved(device, rule) } }
     }),
-    handler(DMA_WRITE, dmaShown, (device, args) => {
+    handler(DMA_WRITE, masterOf, dmaShown, (device, args) => {
       const data = args['data'] === undefined ? undefined : bytesOf(args['data'] as string)
       const rule = transfer(device, args, true, data)
-      return { rule, outputs: { moved: movedBy(device, rule) } }
+      return { rule, outputs: moved(device, rule) }
     }),
   ]
 }
@@ -130,19 +161,11 @@ function valueIn(args: Args): bigint {
   return value
 }
 
-function withRegisters(device: BusMaster): Edu {
-  if (device instanceof Edu) return device
-  const what = `the registers of ${device.name} are not modelled`
-  throw new IommulatorError('ERR_OPERATION', what, { field: 'device' })
-}
-
-function deviceOf(devices: ReadonlyMap<string, BusMaster>, name: string): BusMaster {
-  const device = devices.get(name)
-  if (device !== undefined) return device
-  const known = [...devices.keys()]
-  throw new IommulatorError(
-    'ERR_OPERATION',
-    `no device is called "${name}"${didYouMean(name, known)}; known: ${known.join(', ') || 'none'}`,
-    { field: 'device' },
-  )
+/** What a request carries beside its address; undefined where that is nothing. */
+function tagsOf(args: Args): RequestTags | undefined {
+  const pasid = args['pasid'] === undefined ? undefined : numberIn(args, 'pasid')
+  const isPrivileged = args['privileged'] === true
+  const isExecute = args['execute'] === true
+  if (pasid === undefined && !isPrivileged && !isExecute) return undefined
+  return { pasid, isPrivileged, isExecute }
 }

@@ -4,6 +4,15 @@ import type { Stage } from '../trace/stage.ts'
 const REQUEST = KIND['dma.request']
 const DONE = KIND['dma.done']
 
+/** What a request carries beside its address, where it goes to an IOMMU that has PASIDs. */
+export interface RequestTags {
+  /** Undefined: it has none. */
+  readonly pasid: number | undefined
+  readonly isPrivileged: boolean
+  /** A read of instructions. */
+  readonly isExecute: boolean
+}
+
 /** One request of a device, addresses in lanes; `at` is where its bytes are in `buffer`. */
 export interface DmaRequest {
   /** Interned name of the device. */
@@ -14,6 +23,7 @@ export interface DmaRequest {
   readonly at: number
   readonly bytes: number
   readonly isWrite: boolean
+  readonly tags?: RequestTags | undefined
 }
 
 /** A request begins: its record is the cause of all that follow, until `recordDone`. */

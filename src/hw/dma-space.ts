@@ -13,7 +13,7 @@ import type { IommuListener } from './iommu-listener.ts'
 import type { SpaprTceTable } from './spapr-tce-table.ts'
 
 /** Why the first byte of a request that did not get through stayed behind. */
-export const DMA_FAULT = { NONE: 0, OUTSIDE: 1, REFUSED: 2, NO_MEMORY: 3, FROZEN: 4 } as const
+export const DMA_FAULT = { NONE: 0, OUTSIDE: 1, REFUSED: 2, NO_MEMORY: 3, FROZEN: 4, BLOCKED: 5 } as const
 
 const TRANSLATE = KIND['dma.translate']
 

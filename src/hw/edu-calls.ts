@@ -23,7 +23,7 @@ const FROZEN_WRITE = {
 const ACCESS_REFUSED = {
   rule: 'access-refused',
   code: 'MEMTX_DECODE_ERROR',
-  when: 'The access has neither 4 nor 8 bytes, is not aligned to them, or leaves the BAR.',
+  when: 'The access has neither 4 nor 8 bytes, is not aligned to them, or leaves the registers.',
 } as const
 const NARROW = {
   rule: 'register-narrow',
@@ -103,12 +103,30 @@ const at: ArgDecl = {
   initial: 0n,
 }
 const moved: ArgDecl = { type: 'count', doc: 'Bytes that reached their goal.' }
+const reason: ArgDecl = {
+  type: 'u8',
+  doc: 'Fault reason of the VT-d unit that blocks the first byte that did not get through.',
+}
+const tags = {
+  pasid: { type: 'u32', doc: 'PASID of the request; none if left out.', optional: true },
+  privileged: {
+    type: 'flag',
+    doc: 'Whether the request has privilege.',
+    optional: true,
+    initial: false,
+  },
+} as const satisfies Record<string, ArgDecl>
 
 const DMA_ANSWERS = [
   {
     rule: 'handle-unknown',
     code: 'MEMTX_ERROR',
     when: 'No buffer has that name and a bus address: the driver does not start the device.',
+  },
+  {
+    rule: 'tags-off',
+    code: 'MEMTX_ERROR',
+    when: 'The request names a PASID, privilege or execution, and the device has none of it, or it is off: nothing is moved.',
   },
   { rule: 'engine-busy', code: 'MEMTX_ERROR', when: 'An earlier request has not run yet: nothing is moved.' },
   {
@@ -129,12 +147,32 @@ const DMA_ANSWERS = [
   {
     rule: 'refused',
     code: 'MEMTX_DECODE_ERROR',
-    when: 'The TCE for the first byte that did not get through lacks the permission, or a level of its table is missing.',
+    when: 'The TCE for the first byte that did not get through lacks the permission, or a level of its table is missing. Of a VT-d unit: what it has cached lacks the permission, or an interrupt is none.',
+  },
+  {
+    rule: 'translation-fault',
+    code: 'MEMTX_DECODE_ERROR',
+    when: 'A VT-d unit blocks the first byte that did not get through, for a reason.',
+  },
+  {
+    rule: 'translation-refused',
+    code: 'MEMTX_DECODE_ERROR',
+    when: 'A device with a TLB has asked for a translation of the first byte that did not get through, and what it got lacks the permission.',
+  },
+  {
+    rule: 'page-requested',
+    code: 'MEMTX_ERROR',
+    when: 'The same, of a device that may request pages: it has requested those that are missing. Nothing is moved; it tries again when software answers.',
+  },
+  {
+    rule: 'page-request-lost',
+    code: 'MEMTX_DECODE_ERROR',
+    when: 'The same, and the request has found no place, or the unit has refused it: nothing is moved.',
   },
   {
     rule: 'no-memory',
     code: 'MEMTX_DECODE_ERROR',
-    when: 'The TCE for the first byte that did not get through leads to where no memory is.',
+    when: 'The translation of the first byte that did not get through leads to where no memory is.',
   },
   {
     rule: 'not-started',
@@ -162,8 +200,22 @@ export const DMA_READ = declareCall({
   layer: 'device',
   doc: 'The device reads memory into its buffer: programs the engine and runs it at once. Bytes that do not get through read as zeros.',
   source: EDU,
-  args: { device, iova, buffer, offset, bytes: { type: 'count', doc: 'How many bytes.' }, at },
-  outputs: { data: { type: 'bytes', doc: 'What the buffer then holds there.' }, moved },
+  args: {
+    device,
+    iova,
+    buffer,
+    offset,
+    bytes: { type: 'count', doc: 'How many bytes.' },
+    at,
+    ...tags,
+    execute: {
+      type: 'flag',
+      doc: 'Whether instructions are read.',
+      optional: true,
+      initial: false,
+    },
+  },
+  outputs: { data: { type: 'bytes', doc: 'What the buffer then holds there.' }, moved, reason },
   answers: DMA_ANSWERS,
 })
 
@@ -183,8 +235,9 @@ export const DMA_WRITE = declareCall({
     data: { type: 'bytes', doc: 'What the buffer is made to hold first.', optional: true },
     bytes: { type: 'count', doc: 'How many bytes; those of `data` where it is left out.', optional: true },
     at,
+    ...tags,
   },
-  outputs: { moved },
+  outputs: { moved, reason },
   answers: DMA_ANSWERS,
 })
 

@@ -8,6 +8,7 @@ import { hex, hiOf, loOf } from '../bits/u64.ts'
 import { get, put } from '../bits/word.ts'
 import type { Stage } from '../trace/stage.ts'
 import type { BusMaster } from './bus-master.ts'
+import { DeviceBuffer } from './device-buffer.ts'
 import type { DmaPort } from './dma-port.ts'
 import { DMA_FAULT } from './dma-space.ts'
 import { DMA_READ, MMIO_READ, MMIO_WRITE } from './edu-calls.ts'
@@ -34,6 +35,7 @@ export const DMA_RULE_OF_FAULT: Readonly<Record<number, number>> = {
   [DMA_FAULT.REFUSED]: DMA.refused,
   [DMA_FAULT.NO_MEMORY]: DMA['no-memory'],
   [DMA_FAULT.FROZEN]: DMA['pe-frozen'],
+  [DMA_FAULT.BLOCKED]: DMA['translation-fault'],
 }
 
 const IRQ_FACTORIAL = 0x1n
@@ -78,9 +80,7 @@ export class Edu implements BusMaster {
   readonly #delayTicks: number
   readonly #device: number
   readonly #parts: EduParts
-  readonly #buffer: Cells
-  /** Bytes of the buffer: read through this, write through `#store`. */
-  readonly #bytes: Uint8Array
+  readonly #buffer: DeviceBuffer
   readonly #scratch = new Uint8Array(EDU_BUFFER_BYTES)
   /** Tick at which the engine runs. */
   readonly #due: Cells
@@ -96,8 +96,7 @@ export class Edu implements BusMaster {
     this.#device = stage.log.names.intern(name)
     this.#parts = parts
     this.registers = new RegisterBank(EDU_REGISTERS, new Cells(journal, keyOf('edu', name)))
-    this.#buffer = new Cells(journal, keyOf('edu-buffer', name), EDU_BUFFER_BYTES / 4)
-    this.#bytes = new Uint8Array(this.#buffer.data.buffer)
+    this.#buffer = new DeviceBuffer(journal, keyOf('edu-buffer', name), EDU_BUFFER_BYTES)
     this.#due = new Cells(journal, keyOf('edu-due', name), 1)
     this.#keepsLastByte = profile.has('Q11')
     this.#diesOfOverrun = profile.has('Q12')
@@ -158,7 +157,8 @@ export class Edu implements BusMaster {
     if (this.isRunning) return DMA['engine-busy']
     const { registers } = this
     const inBuffer = BUFFER_START + BigInt(at)
-    if (data !== undefined && this.#fits(inBuffer, BigInt(data.length))) this.#store(at, data, data.length)
+    if (data !== undefined && this.#fits(inBuffer, BigInt(data.length)))
+      this.#buffer.store(at, data, data.length)
     registers.poke(isWrite ? 'DMA_SRC' : 'DMA_DST', inBuffer)
     registers.poke(isWrite ? 'DMA_DST' : 'DMA_SRC', iova)
     registers.poke('DMA_COUNT', BigInt(bytes))
@@ -172,9 +172,13 @@ export class Edu implements BusMaster {
     return this.space.moved
   }
 
+  get reason(): number {
+    return this.space.reason ?? 0
+  }
+
   /** A copy of bytes of the buffer. */
   bufferAt(at: number, bytes: number): Uint8Array {
-    return this.#bytes.slice(at, at + bytes)
+    return this.#buffer.slice(at, bytes)
   }
 
   get #isComputing(): boolean {
@@ -232,7 +236,7 @@ export class Edu implements BusMaster {
 
   #move(iova: bigint, bytes: number, isWrite: boolean, at: number): number {
     const scratch = this.#scratch
-    if (isWrite) scratch.set(this.#bytes.subarray(at, at + bytes))
+    if (isWrite) this.#buffer.load(at, bytes, scratch)
     this.space.request({
       device: this.#device,
       hi: hiOf(iova),
@@ -242,7 +246,7 @@ export class Edu implements BusMaster {
       bytes,
       isWrite,
     })
-    if (!isWrite) this.#store(at, scratch, bytes)
+    if (!isWrite) this.#buffer.store(at, scratch, bytes)
     return DMA_RULE_OF_FAULT[this.space.fault] as number
   }
 
@@ -262,17 +266,6 @@ export class Edu implements BusMaster {
       log.emit('warning', cause < 0 ? null : cause, { layer: 'qemu', text })
     }
     return clamped
-  }
-
-  /** Bytes into the buffer, through the cells. */
-  #store(at: number, from: Uint8Array, bytes: number): void {
-    const first = at >> 2
-    const end = (at + bytes + 3) >> 2
-    const words = new Uint8Array((end - first) * 4)
-    words.set(this.#bytes.subarray(first * 4, end * 4))
-    words.set(from.subarray(0, bytes), at - first * 4)
-    const view = new Int32Array(words.buffer)
-    for (let i = first; i < end; i++) this.#buffer.set(i, view[i - first] as number)
   }
 }
 

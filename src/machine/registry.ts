@@ -13,6 +13,7 @@ import { VIRTQ_DESC } from '../hw/virtio/ring-layout.ts'
 import { VTD_DESCRIPTOR_WORDS } from '../hw/vtd/descriptor-format.ts'
 import { VTD_REGISTER_WORDS } from '../hw/vtd/register-format.ts'
 import { VTD_WORDS } from '../hw/vtd/words.ts'
+import { ENDPOINT_CALLS } from '../hw/vtd-devices/endpoint-calls.ts'
 import { EEH_CALLS } from '../kernel/eeh/calls.ts'
 import { EEH_ERRATA } from '../kernel/eeh/errata.ts'
 import { GUEST_CALLS } from '../kernel/guest/calls.ts'
@@ -91,6 +92,7 @@ export const CALLS: readonly CallDecl[] = [
   ...KVM_CALLS,
   ...VHOST_CALLS,
   ...DEVICE_CALLS,
+  ...ENDPOINT_CALLS,
   ...MEM_CALLS,
   ...PROC_CALLS,
   ...IOMMU_CALLS,

@@ -17,7 +17,18 @@ export interface CallTags {
 }
 
 /** Verbs whose calls have names that mean little alone: records name them with their verb. */
-const NAMED_WITH_VERB: readonly Verb[] = ['dma', 'iommu', 'mem', 'mmio', 'tick', 'vhost', 'virtio', 'vmm']
+const NAMED_WITH_VERB: readonly Verb[] = [
+  'ats',
+  'dma',
+  'iommu',
+  'mem',
+  'mmio',
+  'pri',
+  'tick',
+  'vhost',
+  'virtio',
+  'vmm',
+]
 
 /** A call as records and reports name it: `H_PUT_TCE`, `dma read`. */
 export const callName = ({ verb, name }: CallDecl): string =>

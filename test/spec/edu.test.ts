@@ -1,15 +1,17 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { Answer, Value } from '../../src/bits/answer.ts'
 import { iova } from '../../src/bits/brand.ts'
-import type { RuleOf, Verb } from '../../src/bits/call.ts'
+import type { CallDecl, RuleOf, Verb } from '../../src/bits/call.ts'
 import { resolveProfile } from '../../src/bits/errata.ts'
 import { Edu } from '../../src/hw/edu.ts'
 import { DMA_READ, DMA_WRITE, MMIO_READ, MMIO_WRITE } from '../../src/hw/edu-calls.ts'
+import { ATS_ENABLE, PRI_ENABLE } from '../../src/hw/vtd-devices/endpoint-calls.ts'
 import { QEMU_ERRATA } from '../../src/kernel/qemu/errata.ts'
 import { createMachine } from '../../src/machine/create-machine.ts'
 import { describeMachine } from '../../src/machine/description.ts'
 import { makeEdu } from '../support/ioda.ts'
 import { calls, LIOBN, type Pseries, pseries, RAM } from '../support/pseries.ts'
+import { deviceWorld } from '../support/vtd-devices.ts'
 
 const ALL_ONES = 0xffff_ffffn
 const BUFFER = 0x4_0000n
@@ -238,10 +240,22 @@ describe('DMA of edu in one go', () => {
       run('hcall', 'H_PUT_TCE', { liobn: LIOBN, ioba, tce })
     return ['read', 'write'].map((call) => run('dma', call, { device: 'net0', iova, bytes }))
   }
+  const ofUnit = (...first: (CallDecl | 'dropped')[]): Answer[] => {
+    const { run, unit } = deviceWorld()
+    for (const call of first) {
+      if (call === 'dropped') unit.end = call
+      else run(call)
+    }
+    return [run(DMA_READ, { iova: 0x1000n, bytes: 17n }), run(DMA_WRITE, { iova: 0x1000n, data: 'x' })]
+  }
   const cases: Record<RuleOf<typeof DMA_READ> & RuleOf<typeof DMA_WRITE>, () => Answer[]> = {
     'handle-unknown': () => [
       qemu.run('dma', 'read', { device: 'edu0', buffer: 'nobody', bytes: 4n }),
       qemu.run('dma', 'write', { device: 'edu0', buffer: 'nobody', data: 'x' }),
+    ],
+    'tags-off': () => [
+      qemu.run('dma', 'read', { device: 'edu0', iova: 0x1000n, bytes: 9999n, pasid: 0n }),
+      qemu.run('dma', 'write', { device: 'edu0', iova: 0x1000n, data: 'x', privileged: true }),
     ],
     'engine-busy': () => {
       program(0x1000n, BUFFER, 4n, 1n)
@@ -263,6 +277,11 @@ describe('DMA of edu in one go', () => {
       ...both(qemu, 0x5000n, 1n),
       calls(intended).dmaRead(0x3000n, 4096n),
     ],
+    // These are of devices behind a VT-d unit, where nothing is mapped.
+    'translation-fault': () => ofUnit(),
+    'translation-refused': () => ofUnit(ATS_ENABLE),
+    'page-requested': () => ofUnit(ATS_ENABLE, PRI_ENABLE),
+    'page-request-lost': () => ofUnit(ATS_ENABLE, PRI_ENABLE, 'dropped'),
     'no-memory': () => both(qemu, 0x4000n, 17n),
     // These are of virtio devices: an address outside of all windows would be another rule elsewhere.
     'not-started': () => ofVhost(false, 1n << 60n, 17n),
