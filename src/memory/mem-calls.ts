@@ -48,7 +48,7 @@ export const MEM_READ = declareCall({
   doc: 'Software of the guest or of a process reads memory.',
 })
 
-/** Software writes memory: bytes, or big-endian 64-bit words as TCE lists hold them. */
+/** Software writes memory: bytes, or 64-bit words as TCE lists and tables of VT-d hold them. */
 export const MEM_WRITE = declareCall({
   name: 'write',
   verb: 'mem',
@@ -62,7 +62,14 @@ export const MEM_WRITE = declareCall({
     words: {
       type: 'words',
       optional: true,
-      doc: '64-bit words to write, each big-endian, in place of `data`.',
+      doc: '64-bit words to write, in place of `data`.',
+    },
+    order: {
+      type: 'choice',
+      choices: ['big', 'little'],
+      optional: true,
+      initial: 'big',
+      doc: 'Which byte of a word comes first: the most significant (TCE lists), or the least (tables of VT-d).',
     },
   },
   outputs: { moved },

@@ -2,7 +2,6 @@ import type { CallHandler } from '../bits/answer.ts'
 import { bytesOf, bytesText } from '../bits/byte-text.ts'
 import { rulesOf } from '../bits/call.ts'
 import { ERRNO_CODES } from '../bits/codes.ts'
-import { hiOf, loOf } from '../bits/u64.ts'
 import type { Access } from './address-space.ts'
 import { type Args, type Decision, handlerOf } from './handler.ts'
 import { PAGE_4K_BYTES, PAGE_4K_SHIFT } from './host-memory.ts'
@@ -15,12 +14,11 @@ const READ = rulesOf(MEM_READ)
 const WRITE = rulesOf(MEM_WRITE)
 const { EFAULT, ENOMEM } = ERRNO_CODES
 
-/** 64-bit words as they lie in big-endian memory. */
-function bytesOfWords(words: readonly bigint[]): Uint8Array {
+/** 64-bit words as they lie in memory. */
+function bytesOfWords(words: readonly bigint[], isLittle: boolean): Uint8Array {
   const view = new DataView(new ArrayBuffer(words.length * 8))
   words.forEach((word, i) => {
-    view.setInt32(i * 8, hiOf(word))
-    view.setInt32(i * 8 + 4, loOf(word))
+    view.setBigUint64(i * 8, word, isLittle)
   })
   return new Uint8Array(view.buffer)
 }
@@ -78,7 +76,10 @@ export function memHandlers(processes: ProcessTable, guest: BusMemory | undefine
     }
     const { data, words } = args
     if ((data === undefined) === (words === undefined)) return { place: WRITE['data-and-words'] }
-    const bytes = data === undefined ? bytesOfWords(words as readonly bigint[]) : bytesOf(data as string)
+    const bytes =
+      data === undefined
+        ? bytesOfWords(words as readonly bigint[], args['order'] === 'little')
+        : bytesOf(data as string)
     if (bytes.length > MEM_BYTES_MAX) return { place: WRITE['too-long'] }
     const { moved, code } = move(args, bytes, true) ?? { moved: 0, code: EFAULT }
     if (moved > 0) {

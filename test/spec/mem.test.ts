@@ -103,6 +103,14 @@ describe('mem write', () => {
     for (const got of cases[rule]()) expect(got).toMatchObject({ rule, code })
   })
 
+  it('writes words least significant byte first where that is asked for', () => {
+    const m = make()
+    write({ address: 0x10n, words: [0x0102_0304_0506_0708n, 2n ** 63n], order: 'little' }, m)
+    expect(read({ address: 0x10n, bytes: 16n }, m).outputs).toMatchObject({
+      data: 'hex:08070605040302010000000000000080',
+    })
+  })
+
   it('writes words as big-endian memory holds them', () => {
     const m = make()
     write({ address: 0x10n, words: [0x0102_0304_0506_0708n, 2n ** 64n - 1n] }, m)
