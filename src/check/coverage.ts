@@ -26,6 +26,21 @@ export const QEMU_TRACE: Coverage = new Set<EventKind>([
   'unmodelled',
 ])
 
+/** Of a machine with a VT-d unit it shows caches, translations, faults and invalidations, and no table in memory. */
+export const QEMU_VTD_TRACE: Coverage = new Set<EventKind>([
+  'run.begin',
+  'run.end',
+  'unmodelled',
+  'domain.attach',
+  'domain.flush',
+  'domain.wait',
+  'vtd.root',
+  'vtd.context',
+  'vtd.fill',
+  'vtd.translate',
+  'vtd.fault',
+])
+
 /** The same with what a vhost-user back end saw of the run. */
 export const QEMU_TRACE_AND_MESSAGES: Coverage = new Set<EventKind>([
   ...QEMU_TRACE,

@@ -59,6 +59,30 @@ const INVALIDATION = [
     doc: 'The IOTLB forgets a PASID of a domain. Declared in QEMU 7.2 and never printed by it.',
     example: 'vtd_inv_desc_iotlb_pasid iotlb invalidate domain 0x5 pasid 0x1',
   }),
+  logEvent('vtd_inv_desc_pasid_cache_gsi', '', {
+    doc: 'All PASID entries are forgotten. Printed since QEMU 11.',
+    example: 'vtd_inv_desc_pasid_cache_gsi ',
+  }),
+  logEvent('vtd_inv_desc_pasid_cache_dsi', 'Domain selective PC invalidation domain 0x{domain:x32}', {
+    doc: 'PASID entries of a domain are forgotten. Printed since QEMU 11.',
+    example: 'vtd_inv_desc_pasid_cache_dsi Domain selective PC invalidation domain 0x1',
+  }),
+  logEvent(
+    'vtd_inv_desc_pasid_cache_psi',
+    'PASID selective PC invalidation domain 0x{domain:x32} pasid 0x{pasid:x32}',
+    {
+      doc: 'The entry of a PASID of a domain is forgotten. Printed since QEMU 11.',
+      example: 'vtd_inv_desc_pasid_cache_psi PASID selective PC invalidation domain 0x1 pasid 0x5',
+    },
+  ),
+  logEvent('vtd_pasid_cache_reset', '', {
+    doc: 'What the unit remembers of PASID entries for devices of the host is dropped. Printed since QEMU 11.',
+    example: 'vtd_pasid_cache_reset ',
+  }),
+  logEvent('vtd_pasid_cache_devsi', `Dev selective PC invalidation dev: ${DEVICE}`, {
+    doc: 'The same for one device. Printed since QEMU 11.',
+    example: 'vtd_pasid_cache_devsi Dev selective PC invalidation dev: 00:04.00',
+  }),
   logEvent('vtd_inv_desc_wait_sw', 'wait invalidate status write addr 0x{address:x64} data 0x{data:x32}', {
     doc: 'All descriptors before this wait are done; the status is written next. Listeners have been told by then.',
     example: 'vtd_inv_desc_wait_sw wait invalidate status write addr 0x11c64c4 data 0x2',
@@ -134,7 +158,7 @@ const TRANSLATION = [
   ),
   logEvent('vtd_iotlb_reset', 'IOTLB reset (reason: {message:text})', {
     doc: 'The IOTLB was full and is emptied.',
-    example: 'vtd_iotlb_reset IOTLB reset (reason: size limit exceeded)',
+    example: 'vtd_iotlb_reset IOTLB reset (reason: iotlb exceeds size limit)',
   }),
   logEvent('vtd_fault_disabled', 'Fault processing disabled for context entry', {
     doc: 'A fault is not reported: the context entry says so (FPD).',
@@ -327,7 +351,7 @@ const UNIT = [
   }),
 ] as const
 
-/** What QEMU 7.2 prints of its intel-iommu device (hw/i386/trace-events). */
+/** What QEMU prints of its intel-iommu device (hw/i386/trace-events): 7.2 and 10.0 the same, 11.1 a few events more. */
 export const VTD_EVENTS = [...INVALIDATION, ...TRANSLATION, ...UNIT] as const
 
 /** What the fields of these events mean, as far as no other event has them. */

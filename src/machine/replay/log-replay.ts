@@ -1,5 +1,5 @@
 import { resolveProfile } from '../../bits/errata.ts'
-import { QEMU_TRACE } from '../../check/coverage.ts'
+import { QEMU_TRACE, QEMU_VTD_TRACE } from '../../check/coverage.ts'
 import { Judge } from '../../check/judge.ts'
 import type { BatchSink } from '../../reader/log-batch.ts'
 import { QemuTraceReader } from '../../reader/qemu-trace-reader.ts'
@@ -9,7 +9,8 @@ import { ERRATA } from '../registry.ts'
 import { KernelAnswersReplay } from './kernel-answers-replay.ts'
 import { DEFAULT_QEMU, KEEP_RECORDS, type LogReplay, type ReplayOptions } from './log-source.ts'
 import { QemuReplay } from './qemu-replay.ts'
-import type { ReplayResult } from './result.ts'
+import type { Divergence, ReplayResult } from './result.ts'
+import { VtdReplay } from './vtd/vtd-replay.ts'
 
 class QemuLogReplay implements LogReplay {
   readonly log: RecordLog
@@ -17,6 +18,7 @@ class QemuLogReplay implements LogReplay {
   readonly #judge: Judge | undefined
   readonly #counter: LedgerCounter
   readonly #replay: QemuReplay
+  readonly #vtd: VtdReplay
   readonly #reader: QemuTraceReader
   #events = 0
 
@@ -34,10 +36,12 @@ class QemuLogReplay implements LogReplay {
     const profile = resolveProfile(ERRATA, this.#options.profile ?? DEFAULT_QEMU)
     this.log.emit('run.begin', null, { source: options.source, profile: profile.name })
     this.#replay = new QemuReplay(this.log, profile, options.onAnswer)
+    this.#vtd = new VtdReplay(this.log)
     const sink: BatchSink = {
       take: (batch) => {
         this.#events += batch.count
         this.#replay.take(batch)
+        this.#vtd.take(batch)
       },
     }
     this.#reader = new QemuTraceReader(sink, { markDamaged: true })
@@ -54,11 +58,14 @@ class QemuLogReplay implements LogReplay {
   end(): ReplayResult {
     const summary = this.#reader.end()
     this.#replay.end()
+    this.#vtd.end()
     // A log that stops does not say that the drivers have ended: what is still mapped is no leak.
     this.log.emit('run.end', null, { settled: 0 })
     const judge = this.#judge
     judge?.finish()
     const { tally } = this.#replay
+    const vtd = this.#vtd.tally
+    const isVtd = vtd.lines > 0
     return {
       source: this.#options.source,
       from: this.#options.from,
@@ -69,14 +76,17 @@ class QemuLogReplay implements LogReplay {
       translations: tally.translations,
       entries: tally.entries,
       assumptions: tally.assumptions,
-      divergences: tally.divergences,
+      divergences: isVtd ? [...tally.divergences, ...vtd.divergences].sort(byLine) : tally.divergences,
       findings: judge?.findings ?? [],
       findingsDropped: judge?.dropped ?? 0,
-      verdicts: judge?.verdicts(QEMU_TRACE) ?? [],
+      verdicts: judge?.verdicts(isVtd ? QEMU_VTD_TRACE : QEMU_TRACE) ?? [],
       ledger: this.#counter.ledger(),
+      ...(isVtd && { vtd: vtd.result() }),
     }
   }
 }
+
+const byLine = (a: Divergence, b: Divergence): number => a.line - b.line
 
 /**
  * Replays a log whose bytes are pushed piece by piece.

@@ -4,8 +4,8 @@ import { judgedLines } from '../../report/judged-text.ts'
 import { table, wrapped } from '../../report/layout.ts'
 import type { Paint } from '../../report/text.ts'
 import { knownErrata } from '../known-errata.ts'
-import { isClean, type ReplayResult } from './result.ts'
-import type { ReasonCount } from './vhost/message-tally.ts'
+import type { ReasonCount } from './reasons.ts'
+import { isClean, type ReplayResult, wrongOfVtd } from './result.ts'
 
 /** Divergences, damaged lines and assumptions that the text shows; the JSON has all that were kept. */
 const SHOWN_MAX = 10
@@ -41,6 +41,25 @@ function logRow({ log, from }: ReplayResult): string[] {
   return ['log', `${counted(log.lines, 'line')}: ${kinds.join(', ')}${cut}`]
 }
 
+/** Counts of a VT-d unit. */
+function vtdRows({ vtd }: ReplayResult): string[][] {
+  if (vtd === undefined) return []
+  const { translations: t, faults: f, flushes } = vtd
+  const left = [
+    ...some(t.learned, `${t.learned} showed what was not known`),
+    ...some(t.unjudged, `${t.unjudged} without the lines that explain them`),
+  ]
+  const parts = [`${t.total}: ${t.explained} explained`, `${t.unexplained} unexplained`, ...left]
+  const likely = some(f.inferred, `${f.inferred} of tables that the log does not show`)
+  const faults = [`${f.total}: ${f.explained} explained`, ...likely, `${f.unexplained} unexplained`]
+  const count = flushes.reduce((n, flush) => n + flush.count, 0)
+  return [
+    ['translations', parts.join(', ')],
+    ['faults', `${faults.join(', ')}; ${f.recorded} recorded`],
+    ['invalidations', String(count)],
+  ]
+}
+
 function messageRows({ vhost }: ReplayResult): string[][] {
   if (vhost === undefined) return []
   const { messages: m, log, requests, bytes, maps, overtaken } = vhost
@@ -63,22 +82,34 @@ function messageRows({ vhost }: ReplayResult): string[][] {
 const isForeign = ({ messages }: NonNullable<ReplayResult['vhost']>): boolean =>
   messages.unmatched * 4 > messages.total
 
+/** A list of reasons with its title. */
+function reasonLines(title: string, reasons: readonly ReasonCount[]): string[] {
+  const rows = reasons.map((u) => [`  ${u.why}`, String(u.count), `first in line ${u.firstLine}`])
+  return section(title, table(rows, { right: [1] }), reasons.length, reasons.length)
+}
+
 /** What messages and flushes were, and which have no partner. */
 function messageLines({ vhost }: ReplayResult, paint: Paint): string[] {
   if (vhost === undefined) return []
-  const rows = (reasons: readonly ReasonCount[]) =>
-    table(
-      reasons.map((u) => [`  ${u.why}`, String(u.count), `first in line ${u.firstLine}`]),
-      { right: [1] },
-    )
   const { reasons, unmatched, flushes } = vhost
   return [
-    ...section('messages by what they are', rows(reasons), reasons.length, reasons.length),
-    ...section(paint.red('messages without a partner'), rows(unmatched), unmatched.length, unmatched.length),
+    ...reasonLines('messages by what they are', reasons),
+    ...reasonLines(paint.red('messages without a partner'), unmatched),
     ...(isForeign(vhost)
       ? wrapped('  ', 'so many have none that the two logs may be of different runs, or one of them cut off')
       : []),
-    ...section('flushes of the IOMMU', rows(flushes), flushes.length, flushes.length),
+    ...reasonLines('flushes of the IOMMU', flushes),
+  ]
+}
+
+/** What explains translations and faults of a VT-d unit, and what it was told to forget. */
+function vtdLines({ vtd }: ReplayResult): string[] {
+  if (vtd === undefined) return []
+  return [
+    ...reasonLines('translations by what explains them', vtd.reasons),
+    ...reasonLines('faults by what leads to them', vtd.faultReasons),
+    ...reasonLines('faults by what became of them', vtd.faultEnds),
+    ...reasonLines('invalidations by what they name', vtd.flushes),
   ]
 }
 
@@ -94,10 +125,11 @@ function answersRow({ answers: a, from }: ReplayResult): string[] {
 
 function countLines(r: ReplayResult): string[] {
   const { translations: t, entries: e } = r
-  const rows = [logRow(r), ...messageRows(r), answersRow(r)]
+  const rows = [logRow(r), ...messageRows(r), ...vtdRows(r), answersRow(r)]
   if (r.from === 'kernel-answers') return table(rows)
   // A machine without TCE tables has no answers and no translations of them.
-  if (r.vhost !== undefined && r.answers.total + t.total === 0) return table(rows.slice(0, -1))
+  const hasOther = r.vhost !== undefined || r.vtd !== undefined
+  if (hasOther && r.answers.total + t.total === 0) return table(rows.slice(0, -1))
   return table([
     ...rows,
     [
@@ -169,19 +201,26 @@ const assumptionLines = (r: ReplayResult): string[] =>
   )
 
 const divergencesOf = (r: ReplayResult): number =>
-  r.answers.diverged + r.translations.unexplained + (r.vhost?.diverged ?? 0)
+  r.answers.diverged +
+  r.translations.unexplained +
+  (r.vhost?.diverged ?? 0) +
+  (r.vtd === undefined ? 0 : wrongOfVtd(r.vtd))
 
 function cleanWords(r: ReplayResult): string {
   if (r.vhost !== undefined) return 'every message is explained'
+  if (r.vtd !== undefined) return 'every translation is explained, and every fault expected'
   if (r.from !== 'kernel-answers') return 'every answer and every translation is explained'
   return r.answers.unjudged === 0
     ? 'every answer is explained'
     : 'every answer that can be judged is explained'
 }
 
-/** A trace may hold lines that are known and no call: one of intel-iommu says something beside a message log only. */
+/** A trace may hold lines that are known, but of no call and no IOMMU. */
 const holdsNothing = (r: ReplayResult): boolean =>
-  r.vhost === undefined && r.from !== 'kernel-answers' && r.answers.total + r.translations.total === 0
+  r.vhost === undefined &&
+  r.vtd === undefined &&
+  r.from !== 'kernel-answers' &&
+  r.answers.total + r.translations.total === 0
 
 function verdictOf(r: ReplayResult, paint: Paint): string {
   if (!isClean(r)) {
@@ -190,24 +229,28 @@ function verdictOf(r: ReplayResult, paint: Paint): string {
     const alone = unmatched === 0 ? '' : `, ${counted(unmatched, 'message')} without a partner`
     return paint.red(`not clean: ${counted(divergencesOf(r), 'divergence')}, ${findings}${alone}`)
   }
-  if (holdsNothing(r)) {
-    const nothing = 'nothing to judge: the log has no hypercall and no translation of a TCE table'
-    const isOfVhost = r.log.declared.some(({ name }) => name.startsWith('vhost_user_'))
-    return isOfVhost ? `${nothing}\n(give the message log of the back end of the same run as well)` : nothing
-  }
-  return paint.green(`clean: ${cleanWords(r)}, and no promise is broken`)
+  const more = isHalf(r) ? '\n(give the message log of the back end of the same run as well)' : ''
+  if (holdsNothing(r))
+    return `nothing to judge: the log has no hypercall and no translation of an IOMMU${more}`
+  return paint.green(`clean: ${cleanWords(r)}, and no promise is broken`) + more
 }
+
+/** The trace is of a run with a vhost-user back end, whose own log is not there. */
+const isHalf = (r: ReplayResult): boolean =>
+  r.vhost === undefined && r.log.declared.some(({ name }) => name.startsWith('vhost_user_'))
 
 /** The report of a replay as text of at most 100 columns. */
 export function replayText(r: ReplayResult, paint: Paint): string {
   // A guest of sPAPR cannot do without hypercalls.
-  const platform = r.vhost !== undefined && r.answers.total === 0 ? 'x86' : 'power'
+  const isX86 = r.vtd !== undefined || r.vhost !== undefined
+  const platform = isX86 && r.answers.total === 0 ? 'x86' : 'power'
   const options = { paint, dropped: r.findingsDropped, errataOf: knownErrata(r.profile, undefined, platform) }
   return [
     `${paint.bold(r.source)} replayed as ${r.profile}`,
     '',
     ...countLines(r),
     ...messageLines(r, paint),
+    ...vtdLines(r),
     ...problemLines(r, paint),
     ...assumptionLines(r),
     ...judgedLines(r, options),
@@ -268,6 +311,7 @@ export function replayJson(r: ReplayResult): object {
     findingsDropped: dropped,
     verdicts: r.verdicts,
     ledger: ledgerJson(r.ledger),
+    ...(r.vtd !== undefined && { vtd: r.vtd }),
     ...(r.vhost !== undefined && { vhost: vhostJson(r.vhost) }),
   }
 }

@@ -5,12 +5,13 @@ import type { Ledger } from '../../report/ledger.ts'
 import type { KnowledgeCounts } from './knowledge.ts'
 import type { LogSource } from './log-source.ts'
 import type { VhostResult } from './vhost/message-tally.ts'
+import type { VtdResult } from './vtd/vtd-tally.ts'
 
 /** A line whose answer or translation the model does not give. */
 export interface Divergence {
   readonly line: number
-  /** `answer`, `translation`, or `message` of a vhost device. */
-  readonly what: 'answer' | 'translation' | 'message'
+  /** `answer`, `translation`, `fault` or `record` of a VT-d unit, or `message` of a vhost device. */
+  readonly what: 'answer' | 'translation' | 'fault' | 'record' | 'message'
   /** The call or event, with its arguments, as the log has it. */
   readonly call: string
   readonly log: string
@@ -72,13 +73,20 @@ export interface ReplayResult {
   readonly findingsDropped: number
   readonly verdicts: readonly Verdict[]
   readonly ledger: Ledger
+  /** What the lines of a VT-d unit gave, where the log has such. */
+  readonly vtd?: VtdResult
   /** Where the message log of a back end was joined with the trace: what came of it, and what that log held. */
   readonly vhost?: VhostResult & { readonly log: LogSummary }
 }
+
+/** Lines of a VT-d unit that nothing explains. */
+export const wrongOfVtd = ({ translations, faults, diverged }: VtdResult): number =>
+  translations.unexplained + faults.unexplained + diverged
 
 /** Whether something is wrong: what the exit code 1 stands for. */
 export const isClean = (r: ReplayResult): boolean =>
   r.answers.diverged === 0 &&
   r.translations.unexplained === 0 &&
+  (r.vtd === undefined || wrongOfVtd(r.vtd) === 0) &&
   (r.vhost === undefined || (r.vhost.diverged === 0 && r.vhost.messages.unmatched === 0)) &&
   r.findings.length === 0

@@ -1,12 +1,6 @@
+import { type ReasonCount, Reasons } from '../reasons.ts'
 import type { Divergence } from '../result.ts'
 import { KEPT_MAX } from '../tally.ts'
-
-/** How many messages, or events of one kind, and the line of the trace (of the message log, where the trace has none) of the first. */
-export interface ReasonCount {
-  readonly why: string
-  readonly count: number
-  readonly firstLine: number
-}
 
 /** What joining the message log of a back end with the trace of its run gave. Plain data. */
 export interface VhostResult {
@@ -27,26 +21,6 @@ export interface VhostResult {
   readonly maps: number
   /** Messages that contradict the trace. */
   readonly diverged: number
-}
-
-class Reasons {
-  readonly #byWhy = new Map<string, { count: number; firstLine: number }>()
-
-  add(why: string, line: number): void {
-    const counted = this.#byWhy.get(why)
-    if (counted === undefined) this.#byWhy.set(why, { count: 1, firstLine: line })
-    else counted.count++
-  }
-
-  get total(): number {
-    let total = 0
-    for (const { count } of this.#byWhy.values()) total += count
-    return total
-  }
-
-  all(): ReasonCount[] {
-    return [...this.#byWhy].map(([why, counted]) => ({ why, ...counted }))
-  }
 }
 
 /** Counts messages as they are matched, or not. */
