@@ -2,11 +2,13 @@ import { hiOf, loOf } from '../../src/bits/u64.ts'
 import { encode } from '../../src/bits/word.ts'
 import { faultNameOf } from '../../src/hw/vtd/fault-reasons.ts'
 import {
+  type ContextEntry,
   NO_CACHES,
   NO_PASID,
   newRequest,
   newTranslation,
   PERM,
+  type StructureCaches,
   TABLE_MODE,
   type VtdRequest,
 } from '../../src/hw/vtd/ports.ts'
@@ -68,6 +70,8 @@ export interface TableWorldOptions {
   readonly base?: TableFeatures
   readonly errata?: readonly string[]
   readonly bytes?: number
+  /** Context entries are remembered for ever. */
+  readonly keepsContexts?: boolean
 }
 
 /** Where the tables of the worlds are. */
@@ -85,13 +89,29 @@ export const AT = {
 /** Bus 0, device 3. */
 export const SOURCE = 0x18
 
+function contextCache(): StructureCaches {
+  const kept = new Map<number, ContextEntry>()
+  return {
+    ...NO_CACHES,
+    loadContext: (source, into) => {
+      const entry = kept.get(source)
+      if (entry !== undefined) Object.assign(into, entry)
+      return entry !== undefined
+    },
+    keepContext: (source, entry) => {
+      if (entry.fault === 0) kept.set(source, { ...entry })
+    },
+  }
+}
+
 /** An engine with tables in a small memory. */
 export function tableWorld(options: TableWorldOptions = {}) {
   const memory = new FlatMemory(options.bytes ?? 1 << 21)
   const view = new DataView(memory.bytes.buffer)
   const features = { ...(options.base ?? ALL_FEATURES), ...options.features }
   const has = (id: string) => options.errata?.includes(id) === true
-  const engine = new TranslationEngine({ memory, features, caches: NO_CACHES, has })
+  const caches = options.keepsContexts === true ? contextCache() : NO_CACHES
+  const engine = new TranslationEngine({ memory, features, caches, has })
   let mode: number = TABLE_MODE.LEGACY
   let root: number = AT.ROOT
   const word = (address: number, value: bigint) => view.setBigUint64(address, BigInt.asUintN(64, value), true)
@@ -191,3 +211,42 @@ export function withSecondLevel(world: TableWorld): TableWorld {
 }
 
 export { NO_PASID, PERM }
+
+/** P, PGTT 1, AW 2; domain 1, PWSNP; tables at FL, with SRE, ERE and NXE. */
+export const FIRST_ENTRY: PasidWords = {
+  first: 0x49n,
+  second: 0x80_0001n,
+  third: BigInt(AT.FL) | 0x23n,
+}
+/** The same nested: second level of three levels at IDENTITY. */
+export const NESTED_ENTRY: PasidWords = {
+  ...FIRST_ENTRY,
+  first: BigInt(AT.IDENTITY) | 0xc5n,
+}
+
+/** Entries of the first level, from the top down: for 0x40201234 with four levels. */
+export const FL_PATH = [AT.FL, AT.FL + 0x1008, AT.FL + 0x2008, AT.FL + 0x3008] as const
+
+/** Four levels at FL: 0x40201000 is the page 0xabcd; A is set nowhere. */
+export function withFirstLevel(world: TableWorld): TableWorld {
+  const [top, third, second, leaf] = FL_PATH
+  world.word(top, BigInt(AT.FL) + 0x1007n)
+  world.word(third, BigInt(AT.FL) + 0x2007n)
+  world.word(second, BigInt(AT.FL) + 0x3007n)
+  world.word(leaf, 0xabc_d007n)
+  return world
+}
+
+/** Leaves of the second level of the nested worlds: of page 0 on, and the one for the page 0xabcd. */
+export const SL_LEAVES = AT.IDENTITY + 0x2000
+
+/** Second-level tables that lead the pages 0 to 511 to themselves, and the page 0xabcd to 0xbcde. */
+export function withIdentity(world: TableWorld): TableWorld {
+  const base = BigInt(AT.IDENTITY)
+  world.word(AT.IDENTITY, base + 0x1007n)
+  world.word(AT.IDENTITY + 0x1000, base + 0x2007n)
+  for (let page = 0n; page < 512n; page++) world.word(SL_LEAVES + Number(page) * 8, (page << 12n) | 7n)
+  world.word(AT.IDENTITY + 0x1000 + 0x55 * 8, base + 0x3007n)
+  world.word(AT.IDENTITY + 0x3000 + 0x1cd * 8, 0xbcd_e007n)
+  return world
+}
