@@ -32,6 +32,7 @@ export const QEMU_VTD_TRACE: Coverage = new Set<EventKind>([
   'run.end',
   'unmodelled',
   'domain.attach',
+  'domain.map',
   'domain.flush',
   'domain.wait',
   'vtd.root',

@@ -50,6 +50,8 @@ export class InvalidationLines {
   readonly #parts: InvalidationParts
   /** A descriptor whose line is still to come. */
   #open: { readonly lo: bigint; readonly hi: bigint; readonly line: number } | undefined
+  /** The line is about a descriptor: one about registers means that it is done. */
+  #isQueued = false
   /** The line about all contexts that comes next belongs to a flush that is told already. */
   #isTold = false
 
@@ -78,6 +80,7 @@ export class InvalidationLines {
     this.#tell('the IOTLB: everything', { scope: SCOPE.ALL, line })
     this.#parts.iotlb.clear(line)
     this.#parts.pages.flushed(line)
+    this.#done(line)
   }
 
   domain(domain: number, line: number): void {
@@ -85,6 +88,7 @@ export class InvalidationLines {
     this.#tell('the IOTLB: a domain', { scope: SCOPE.DOMAIN, domain, line })
     this.#parts.iotlb.flushDomain(domain, line)
     this.#parts.pages.flushedDomain(domain, line)
+    this.#done(line)
   }
 
   pages(domain: number, address: bigint, order: number, line: number): void {
@@ -95,6 +99,7 @@ export class InvalidationLines {
     const [first, count] = [Number(iova >> PAGE_SHIFT), 2 ** order]
     this.#parts.iotlb.flushPages(domain, first, count, line)
     this.#parts.pages.flushedPages(domain, first, count, line)
+    this.#done(line)
   }
 
   allContexts(line: number): void {
@@ -105,11 +110,13 @@ export class InvalidationLines {
     }
     this.#check({ type: TYPE.CONTEXT, by: BY.ALL, domain: 0, source: 0, iova: 0n, order: 0 }, line)
     this.#tell('contexts: all', { scope: SCOPE.CONTEXT, source: NONE, domain: NONE, line })
+    this.#done(line)
   }
 
   contextsOf(domain: number, line: number): void {
     this.#check({ type: TYPE.CONTEXT, by: BY.DOMAIN, domain, source: 0, iova: 0n, order: 0 }, line)
     this.#tell('contexts: a domain', { scope: SCOPE.CONTEXT, source: NONE, domain, line })
+    this.#done(line)
     this.#isTold = true
   }
 
@@ -118,6 +125,7 @@ export class InvalidationLines {
     this.#check({ type: TYPE.CONTEXT, by: BY.FINE, domain: 0, source, iova: 0n, order: 0 }, line)
     const domain = open === undefined ? NONE : Number((open.lo >> 16n) & 0xffffn)
     this.#tell('contexts: a device', { scope: SCOPE.CONTEXT, source, domain, hint: functionMask, line })
+    this.#done(line)
   }
 
   /** QEMU forgets the context entry of a device that it knows. */
@@ -185,10 +193,16 @@ export class InvalidationLines {
     this.#parts.records.flush(flush)
   }
 
+  /** What a register asks for is done before software goes on. */
+  #done(line: number): void {
+    if (!this.#isQueued) this.#parts.records.wait(line)
+  }
+
   /** A line says what is forgotten: it must be what the descriptor before it says. */
   #check(done: Done, line: number): void {
     const open = this.#open
     this.#open = undefined
+    this.#isQueued = open !== undefined
     if (open === undefined) return
     const { hi, lo } = open
     const type = Number(lo & 0xfn)

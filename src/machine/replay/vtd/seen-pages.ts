@@ -5,6 +5,8 @@ const LARGE = [0x200, 0x4_0000] as const
 /** A page that a walk has shown mapped. */
 export interface SeenPage {
   readonly pages: number
+  /** 4 KiB page of memory. */
+  readonly target: number
   /** 1 read, 2 write. */
   readonly perm: number
   /** Line of the walk. */
@@ -31,13 +33,17 @@ export class SeenPages {
   #kept = 0
   #flushLine = 0
 
-  walked(domain: number, page: number, seen: SeenPage): void {
+  /** A walk shows a page. Whether that is news. */
+  walked(domain: number, page: number, seen: SeenPage): boolean {
     if (this.#kept >= KEPT_MAX) this.clear()
     const of = this.#of(domain)
     const before = of.pages.size
+    const known = of.pages.get(page)
     of.pages.set(page, seen)
     this.#kept += of.pages.size - before
     of.flushed.delete(page)
+    const { pages, target, perm } = seen
+    return known?.target !== target || known.pages !== pages || known.perm !== perm
   }
 
   storyOf(domain: number, page: number): PageStory | undefined {

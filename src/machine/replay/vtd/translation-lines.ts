@@ -185,9 +185,11 @@ export class TranslationLines {
   #measure(entry: SeenEntry, pages: number, line: number): void {
     const { iotlb, records } = this.#parts
     iotlb.measure(entry, pages)
+    const { domain, page, slpteHi, slpteLo } = entry
+    const mapped = pageOf(slpteHi & ADDRESS_HI, slpteLo, PAGE_SHIFT)
+    const seen = { pages, target: mapped - (mapped % pages), perm: slpteLo & 3, line }
+    if (this.#parts.pages.walked(domain, page, seen)) records.map(domain, page, seen)
     records.fill(entry, line)
-    const { domain, page, slpteLo } = entry
-    this.#parts.pages.walked(domain, page, { pages, perm: slpteLo & 3, line })
   }
 
   #wrongHit(shown: ShownEntry, page: number, held: SeenEntry | undefined): void {

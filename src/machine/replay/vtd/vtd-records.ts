@@ -3,6 +3,7 @@ import { KIND, slotMap } from '../../../trace/event.ts'
 import { NONE, VTD_CACHE } from '../../../trace/event-codes.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 import type { SeenEntry } from './seen-iotlb.ts'
+import type { SeenPage } from './seen-pages.ts'
 import type { ShownTranslation } from './translation-lines.ts'
 
 /** How records of a replay call the unit of the log. */
@@ -11,7 +12,11 @@ const TRANSLATE = KIND['vtd.translate']
 const FILL = KIND['vtd.fill']
 const T = slotMap('vtd.translate')
 const F = slotMap('vtd.fill')
+const MAP = KIND['domain.map']
+const M = slotMap('domain.map')
 const NO_CAUSE = -1
+/** `how` of a `domain.map`: a translation shows it. */
+const SHOWN_BY_WALK = 1
 const PAGE_SHIFT = 12
 
 /** What a flush names; what it does not name is left out. */
@@ -66,6 +71,25 @@ export class VtdRecords {
     lanes[at + F.target + 1] = entry.slpteHi & 0xf_ffff
     lanes[at + F.perm] = entry.slpteLo & 3
     log.commit(FILL)
+  }
+
+  /** A walk shows what a domain maps. */
+  map(domain: number, page: number, { pages, target, perm, line }: SeenPage): void {
+    const log = this.#log
+    if (!log.on) return
+    log.line = line
+    const at = log.begin(MAP, NO_CAUSE)
+    const { lanes } = log
+    lanes[at + M.domain] = domain
+    lanes[at + M.iova] = loOfPage(page, PAGE_SHIFT)
+    lanes[at + M.iova + 1] = hiOfPage(page, PAGE_SHIFT)
+    lanes[at + M.bytes] = pages << PAGE_SHIFT
+    lanes[at + M.bytes + 1] = 0
+    lanes[at + M.gpa] = loOfPage(target, PAGE_SHIFT)
+    lanes[at + M.gpa + 1] = hiOfPage(target, PAGE_SHIFT)
+    lanes[at + M.perm] = perm
+    lanes[at + M.how] = SHOWN_BY_WALK
+    log.commit(MAP)
   }
 
   /** A request was translated. @param entry number of the cached translation, 0 for none */
