@@ -1,4 +1,4 @@
-import { hex, wordOf } from '../../../bits/u64.ts'
+import { hex, pageOf, wordOf } from '../../../bits/u64.ts'
 import { deviceTlbRange } from '../../../hw/vtd/invalidation.ts'
 import { NONE, FLUSH_SCOPE as SCOPE } from '../../../trace/event-codes.ts'
 import type { SeenContexts } from './seen-contexts.ts'
@@ -7,7 +7,10 @@ import type { SeenPages } from './seen-pages.ts'
 import type { ShownFlush, VtdRecords } from './vtd-records.ts'
 import type { VtdTally } from './vtd-tally.ts'
 
-const PAGE_SHIFT = 12n
+const PAGE_SHIFT = 12
+/** Of the second word of a page descriptor: the address, and AM. */
+const ADDRESS = -(2 ** PAGE_SHIFT)
+const AM = 0x3f
 /** Types of descriptors. (VT-d manual, Invalidation Queue) */
 const TYPE = {
   CONTEXT: 1,
@@ -32,14 +35,12 @@ interface InvalidationParts {
   readonly pages: SeenPages
 }
 
-/** What a line says that the unit forgets. */
-interface Done {
-  readonly type: number
-  readonly by: number
-  readonly domain: number
-  readonly source: number
-  readonly iova: bigint
-  readonly order: number
+/** A descriptor, its words in lanes. One object is used again. */
+interface Descriptor {
+  hiHi: number
+  hiLo: number
+  loHi: number
+  loLo: number
 }
 
 /**
@@ -48,8 +49,9 @@ interface Done {
  */
 export class InvalidationLines {
   readonly #parts: InvalidationParts
-  /** A descriptor whose line is still to come. */
-  #open: { readonly lo: bigint; readonly hi: bigint; readonly line: number } | undefined
+  /** A descriptor, and whether the line that says what it means is still to come. */
+  readonly #descriptor: Descriptor = { hiHi: 0, hiLo: 0, loHi: 0, loLo: 0 }
+  #isOpen = false
   /** The line is about a descriptor: one about registers means that it is done. */
   #isQueued = false
   /** The line about all contexts that comes next belongs to a flush that is told already. */
@@ -64,19 +66,24 @@ export class InvalidationLines {
     this.settle()
     const type = (loLo & 0xf) | ((loLo >>> 5) & 0x70)
     if (type === TYPE.WAIT) return
-    const [hi, lo] = [wordOf(hiHi, hiLo), wordOf(loHi, loLo)]
-    if (type === TYPE.CONTEXT || type === TYPE.IOTLB) this.#open = { hi, lo, line }
-    else this.#alone(type, hi, lo, line)
+    if (type === TYPE.CONTEXT || type === TYPE.IOTLB) {
+      const d = this.#descriptor
+      d.hiHi = hiHi
+      d.hiLo = hiLo
+      d.loHi = loHi
+      d.loLo = loLo
+      this.#isOpen = true
+    } else this.#alone(type, wordOf(hiHi, hiLo), wordOf(loHi, loLo), line)
   }
 
   /** Nothing more comes for the descriptor before: QEMU refused it, or the log has no such lines. */
   settle(): void {
-    this.#open = undefined
+    this.#isOpen = false
     this.#isTold = false
   }
 
   all(line: number): void {
-    this.#check({ type: TYPE.IOTLB, by: BY.ALL, domain: 0, source: 0, iova: 0n, order: 0 }, line)
+    this.#check(this.#is(TYPE.IOTLB, BY.ALL), line)
     this.#tell('the IOTLB: everything', { scope: SCOPE.ALL, line })
     this.#parts.iotlb.clear(line)
     this.#parts.pages.flushed(line)
@@ -84,19 +91,23 @@ export class InvalidationLines {
   }
 
   domain(domain: number, line: number): void {
-    this.#check({ type: TYPE.IOTLB, by: BY.DOMAIN, domain, source: 0, iova: 0n, order: 0 }, line)
+    this.#check(this.#is(TYPE.IOTLB, BY.DOMAIN) && this.#domain === domain, line)
     this.#tell('the IOTLB: a domain', { scope: SCOPE.DOMAIN, domain, line })
     this.#parts.iotlb.flushDomain(domain, line)
     this.#parts.pages.flushedDomain(domain, line)
     this.#done(line)
   }
 
-  pages(domain: number, address: bigint, order: number, line: number): void {
-    this.#check({ type: TYPE.IOTLB, by: BY.FINE, domain, source: 0, iova: address, order }, line)
-    const bytes = BigInt.asUintN(64, 0x1000n << BigInt(order & 63))
-    const iova = bytes === 0n ? 0n : address & ~(bytes - 1n)
-    this.#tell('the IOTLB: pages', { scope: SCOPE.PAGES, domain, iova, bytes, line })
-    const [first, count] = [Number(iova >> PAGE_SHIFT), 2 ** order]
+  /** @param order log2 of the pages; the address, in lanes, is as given: it is aligned down */
+  pages(domain: number, hi: number, lo: number, order: number, line: number): void {
+    const d = this.#descriptor
+    const isSame = d.hiHi === hi && (d.hiLo & ADDRESS) === (lo & ADDRESS) && (d.hiLo & AM) === order
+    this.#check(this.#is(TYPE.IOTLB, BY.FINE) && this.#domain === domain && isSame, line)
+    const count = 2 ** order
+    const page = pageOf(hi, lo, PAGE_SHIFT)
+    const first = page - (page % count)
+    this.#parts.tally.flushes.add('the IOTLB: pages', line)
+    this.#parts.records.flushPages(domain, first, order, line)
     this.#parts.iotlb.flushPages(domain, first, count, line)
     this.#parts.pages.flushedPages(domain, first, count, line)
     this.#done(line)
@@ -108,22 +119,21 @@ export class InvalidationLines {
       this.#isTold = false
       return
     }
-    this.#check({ type: TYPE.CONTEXT, by: BY.ALL, domain: 0, source: 0, iova: 0n, order: 0 }, line)
+    this.#check(this.#is(TYPE.CONTEXT, BY.ALL), line)
     this.#tell('contexts: all', { scope: SCOPE.CONTEXT, source: NONE, domain: NONE, line })
     this.#done(line)
   }
 
   contextsOf(domain: number, line: number): void {
-    this.#check({ type: TYPE.CONTEXT, by: BY.DOMAIN, domain, source: 0, iova: 0n, order: 0 }, line)
+    this.#check(this.#is(TYPE.CONTEXT, BY.DOMAIN) && this.#domain === domain, line)
     this.#tell('contexts: a domain', { scope: SCOPE.CONTEXT, source: NONE, domain, line })
     this.#done(line)
     this.#isTold = true
   }
 
   contextOf(source: number, functionMask: number, line: number): void {
-    const open = this.#open
-    this.#check({ type: TYPE.CONTEXT, by: BY.FINE, domain: 0, source, iova: 0n, order: 0 }, line)
-    const domain = open === undefined ? NONE : Number((open.lo >> 16n) & 0xffffn)
+    const domain = this.#isOpen ? this.#domain : NONE
+    this.#check(this.#is(TYPE.CONTEXT, BY.FINE) && (this.#descriptor.loHi & 0xffff) === source, line)
     this.#tell('contexts: a device', { scope: SCOPE.CONTEXT, source, domain, hint: functionMask, line })
     this.#done(line)
   }
@@ -198,30 +208,27 @@ export class InvalidationLines {
     if (!this.#isQueued) this.#parts.records.wait(line)
   }
 
-  /** A line says what is forgotten: it must be what the descriptor before it says. */
-  #check(done: Done, line: number): void {
-    const open = this.#open
-    this.#open = undefined
-    this.#isQueued = open !== undefined
-    if (open === undefined) return
-    const { hi, lo } = open
-    const type = Number(lo & 0xfn)
-    const by = Number((lo >> 4n) & 3n)
-    const isDomain = by !== BY.ALL && (type === TYPE.IOTLB || by === BY.DOMAIN)
-    const isSame =
-      done.type === type &&
-      done.by === by &&
-      (!isDomain || done.domain === Number((lo >> 16n) & 0xffffn)) &&
-      (type !== TYPE.CONTEXT || by !== BY.FINE || done.source === Number((lo >> 32n) & 0xffffn)) &&
-      (type !== TYPE.IOTLB ||
-        by !== BY.FINE ||
-        (done.iova === (hi & ~0xfffn) && done.order === Number(hi & 0x3fn)))
-    if (isSame) return
+  /** Whether the descriptor has a type and a granularity. */
+  #is(type: number, by: number): boolean {
+    const { loLo } = this.#descriptor
+    return (loLo & 0xf) === type && ((loLo >>> 4) & 3) === by
+  }
+
+  get #domain(): number {
+    return this.#descriptor.loLo >>> 16
+  }
+
+  /** A line says what is forgotten: it must be what the descriptor before it says, if one is open. */
+  #check(isSame: boolean, line: number): void {
+    this.#isQueued = this.#isOpen
+    this.#isOpen = false
+    if (!this.#isQueued || isSame) return
+    const { hiHi, hiLo, loHi, loLo } = this.#descriptor
     this.#parts.tally.diverge({
       line,
       what: 'record',
-      call: `descriptor high ${hex(hi)} low ${hex(lo)}`,
-      log: `the unit does something else (line ${line})`,
+      call: `descriptor high ${hex(wordOf(hiHi, hiLo))} low ${hex(wordOf(loHi, loLo))}`,
+      log: 'the unit does something else',
       model: 'what the descriptor says',
       rule: 'descriptor-differs',
     })

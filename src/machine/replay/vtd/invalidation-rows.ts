@@ -17,7 +17,9 @@ export function flushRow(flushes: InvalidationLines, batch: LogBatch, row: numbe
   switch (batch.events[row]) {
     case N.vtd_inv_desc_iotlb_pages: {
       const s = S.vtd_inv_desc_iotlb_pages
-      flushes.pages(u32(s.domain), batch.u64(row, s.iova), u32(s.order), line)
+      const iova = at + s.iova
+      const [hi, lo] = [batch.lanes[iova + 1] as number, batch.lanes[iova] as number]
+      flushes.pages(u32(s.domain), hi, lo, u32(s.order) & 0x3f, line)
       return true
     }
     case N.vtd_inv_desc_wait_sw:

@@ -1,6 +1,6 @@
 import { hiOfPage, loOfPage } from '../../../bits/u64.ts'
 import { KIND, slotMap } from '../../../trace/event.ts'
-import { NONE, VTD_CACHE } from '../../../trace/event-codes.ts'
+import { FLUSH_SCOPE, NONE, VTD_CACHE } from '../../../trace/event-codes.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 import type { SeenEntry } from './seen-iotlb.ts'
 import type { SeenPage } from './seen-pages.ts'
@@ -14,6 +14,10 @@ const T = slotMap('vtd.translate')
 const F = slotMap('vtd.fill')
 const MAP = KIND['domain.map']
 const M = slotMap('domain.map')
+const FLUSH = KIND['domain.flush']
+const L = slotMap('domain.flush')
+const WAIT = KIND['domain.wait']
+const W = slotMap('domain.wait')
 const NO_CAUSE = -1
 /** `how` of a `domain.map`: a translation shows it. */
 const SHOWN_BY_WALK = 1
@@ -143,9 +147,36 @@ export class VtdRecords {
     })
   }
 
+  /** 2^order pages of a domain are forgotten, from a page on that is a multiple of that. */
+  flushPages(domain: number, first: number, order: number, line: number): void {
+    const log = this.#log
+    if (!log.on) return
+    const at = log.begin(FLUSH, NO_CAUSE)
+    const { lanes } = log
+    const shift = PAGE_SHIFT + order
+    lanes[at + L.unit] = this.#unit
+    lanes[at + L.scope] = FLUSH_SCOPE.PAGES
+    lanes[at + L.domain] = domain
+    lanes[at + L.source] = 0
+    lanes[at + L.pasid] = NONE | 0
+    lanes[at + L.iova] = loOfPage(first, PAGE_SHIFT)
+    lanes[at + L.iova + 1] = hiOfPage(first, PAGE_SHIFT)
+    // 2^64 bytes and more are 0: the whole space.
+    lanes[at + L.bytes] = shift < 32 ? 1 << shift : 0
+    lanes[at + L.bytes + 1] = shift >= 32 && shift < 64 ? 1 << (shift - 32) : 0
+    lanes[at + L.hint] = 0
+    lanes[at + L.line] = line | 0
+    log.commit(FLUSH)
+  }
+
   /** A wait completed: flushes before it are done. */
   wait(line: number): void {
-    this.#log.emit('domain.wait', null, { unit: UNIT, line })
+    const log = this.#log
+    if (!log.on) return
+    const at = log.begin(WAIT, NO_CAUSE)
+    log.lanes[at + W.unit] = this.#unit
+    log.lanes[at + W.line] = line | 0
+    log.commit(WAIT)
   }
 
   root(address: bigint, isScalable: boolean, isEnabled: boolean, line: number): void {
