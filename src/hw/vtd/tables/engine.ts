@@ -1,6 +1,7 @@
 import { assert } from '../../../bits/errors.ts'
 import { hiOfPage, loOfPage } from '../../../bits/u64.ts'
 import type { BusMemory } from '../../../memory/ports.ts'
+import { NOT_KEPT, type PageCache } from '../caches/engine.ts'
 import { FAULT } from '../fault-reasons.ts'
 import {
   ADDRESS_TYPE,
@@ -39,6 +40,8 @@ export interface EngineOptions {
   readonly features: TableFeatures
   /** Asked before something is read, and told after. */
   readonly caches: StructureCaches
+  /** Asked for a translation when context and PASID entry are known, before page tables are walked. */
+  readonly pages?: PageCache
   /** Whether the unit has an erratum (`profile.has`). */
   readonly has: (erratum: string) => boolean
 }
@@ -311,6 +314,8 @@ export class TranslationEngine {
   }
 
   #secondLevel(request: VtdRequest, most: number, into: Translation): number {
+    const kept = this.#options.pages?.loadPage(request, into) ?? NOT_KEPT
+    if (kept !== NOT_KEPT) return kept
     const second = this.#second
     second.isLenient = request.addressType === ADDRESS_TYPE.TRANSLATION_REQUEST
     const fault = second.walk(request.hi, request.lo, this.#needOf(request))
@@ -322,6 +327,8 @@ export class TranslationEngine {
   }
 
   #firstLevel(request: VtdRequest, isSupervisor: boolean, into: Translation): number {
+    const kept = this.#options.pages?.loadPage(request, into) ?? NOT_KEPT
+    if (kept !== NOT_KEPT) return kept
     const first = this.#first
     const { pasid } = this
     const isLenient = request.addressType === ADDRESS_TYPE.TRANSLATION_REQUEST
