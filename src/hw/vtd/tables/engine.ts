@@ -152,7 +152,10 @@ export class TranslationEngine {
     const fault = this.#translate(root, this.modeOf(ttm), request, into)
     const code = fault === 0 ? 0 : this.#reasons.codeOf(fault)
     into.fault = code
-    if (code === 0) return
+    if (code === 0) {
+      if (request.isNoWrite) into.perm &= ~WRITE
+      return
+    }
     into.isSilent &&= this.#reasons.isSilenced(code)
     into.page = 0
     into.perm = 0
@@ -323,7 +326,7 @@ export class TranslationEngine {
     into.page = second.page
     into.shift = second.shift
     into.perm = second.perm & most
-    return this.#guard(second.first, request, into)
+    return this.#guard(second.first, into)
   }
 
   #firstLevel(request: VtdRequest, isSupervisor: boolean, into: Translation): number {
@@ -342,7 +345,7 @@ export class TranslationEngine {
     into.page = first.page
     into.shift = first.shift
     into.perm = first.perm
-    if (!isNested) return this.#guard(first.first, request, into)
+    if (!isNested) return this.#guard(first.first, into)
     return this.#nested(request, need, into)
   }
 
@@ -360,17 +363,17 @@ export class TranslationEngine {
     into.page = second.page
     into.shift = Math.min(into.shift, second.shift)
     into.perm &= second.perm
-    return this.#guard(second.first, request, into)
+    return this.#guard(second.first, into)
   }
 
-  /** A read of no bytes needs no permission in a unit that has such reads. */
-  #needOf({ need, isZeroLength }: VtdRequest): number {
-    return isZeroLength && this.#options.features.hasZeroLengthReads ? need & ~READ : need
+  /** A read of no bytes needs no permission in a unit that has such reads; with NW nothing is to be written. */
+  #needOf({ need, isZeroLength, isNoWrite }: VtdRequest): number {
+    const wanted = isNoWrite ? need & ~WRITE : need
+    return isZeroLength && this.#options.features.hasZeroLengthReads ? wanted & ~READ : wanted
   }
 
   /** No page table may lead to the interrupt range. `first` is the page as the entry names it. */
-  #guard(first: number, request: VtdRequest, into: Translation): number {
-    if (request.isNoWrite) into.perm &= ~WRITE
+  #guard(first: number, into: Translation): number {
     const pages = 2 ** (into.shift - PAGE_SHIFT)
     const start = this.#hasLegacyCodes ? first : into.page - (into.page % pages)
     if (start > INTERRUPT_LAST || start + pages <= INTERRUPT_FIRST) return 0
