@@ -243,9 +243,11 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     } else if (isOrdinary && (need & ~perm) !== 0 && !this.#ignoresPermissions) {
       if (!this.#keepsFaults || !place.isSecondLevel || request.isZeroLength) return false
       fault = permissionFault(need & ~perm, this.#mode)
-    } else if (!iotlb.isDirty(entry) && this.#writes(request, perm)) return false
+      // The first write has the dirty bit set.
+    } else if (!iotlb.isDirty(entry) && (need & perm & PERM.WRITE) !== 0) return false
     else if (iotlb.isDirect(entry) && this.#isBeyond(hi)) return false
     iotlb.load(entry, hi, lo, result)
+    if (request.isNoWrite && !result.isDirect) result.perm &= ~PERM.WRITE
     result.fault = fault
     result.pasid = place.pasid
     result.isSilent = fault !== 0 && this.#isSilent(request.source)
@@ -275,7 +277,8 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     }
     if (result.fault !== 0) {
       if (this.#keepsFaults && this.#place.isSecondLevel) this.#keepRefusal(space, request)
-    } else if (result.perm !== 0) this.#keep(space, request, 0)
+      // What a device does not want to write may be writable all the same.
+    } else if (result.perm !== 0 && !request.isNoWrite) this.#keep(space, request, 0)
   }
 
   /** A device that is passed through: one entry of the IOTLB stands for all addresses, or QEMU decides anew. */
@@ -298,7 +301,10 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     kept.isPrivileged = place.isPrivileged
     kept.isFirstLevel = !place.isSecondLevel && !result.isDirect
     kept.isDirty =
-      this.#ignoresDirty || !place.hasDirty || result.isDirect || this.#writes(request, result.perm)
+      this.#ignoresDirty ||
+      !place.hasDirty ||
+      result.isDirect ||
+      (request.need & result.perm & PERM.WRITE) !== 0
     kept.refused = refused
     this.#number = this.numbers.next()
     this.caches.iotlb.keep(space, hi, lo, result, kept, this.#number)
@@ -379,12 +385,6 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     result.shift = PAGE_SHIFT
     result.isGlobal = false
     result.isDirect = false
-  }
-
-  /** Whether a request is one that has the dirty bit of its page set. */
-  #writes({ addressType, need, isNoWrite }: VtdRequest, perm: number): boolean {
-    if (addressType === ADDRESS_TYPE.UNTRANSLATED) return (need & PERM.WRITE) !== 0
-    return !isNoWrite && (perm & PERM.WRITE) !== 0
   }
 
   /** FPD of the entries that a request goes through, as the caches have them. */

@@ -136,8 +136,8 @@ export class RequestSpace {
     return this.isSecondLevel ? iotlb.space(domain, NO_PASID, false) : iotlb.space(domain, this.pasid, true)
   }
 
-  /** QEMU looks into the IOTLB before anything else: in legacy mode, from 11.1 on always. */
+  /** QEMU looks into the IOTLB before anything else, unless it needs RID_PASID for that; from 11.1 on always. */
   #isIotlbFirst(mode: TableMode, pasid: number): boolean {
-    return this.#looksInIotlbFirst || (mode === TABLE_MODE.LEGACY && pasid === NO_PASID)
+    return this.#looksInIotlbFirst || (mode === TABLE_MODE.SCALABLE) !== (pasid === NO_PASID)
   }
 }

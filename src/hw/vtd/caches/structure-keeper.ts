@@ -42,7 +42,6 @@ export class StructureKeeper implements StructureCaches {
   readonly #tables: readonly Fill[] = Array.from({ length: TABLES_MAX }, newFill)
   #tableCount = 0
   #source = 0
-  #hasNewContext = false
 
   constructor(parts: StructureKeeperParts) {
     this.#parts = parts
@@ -51,7 +50,6 @@ export class StructureKeeper implements StructureCaches {
   begin(source: number): void {
     this.#source = source
     this.#tableCount = 0
-    this.#hasNewContext = false
   }
 
   /** Records the tables that were kept since `begin`. */
@@ -70,9 +68,7 @@ export class StructureKeeper implements StructureCaches {
   keepContext(source: number, entry: ContextEntry): void {
     const { caches, log, records, keepsFaults } = this.#parts
     if (log.on) records.context(source, entry)
-    if (entry.fault !== 0 && !keepsFaults) return
-    caches.contexts.keep(source, this.mode, entry)
-    this.#hasNewContext = true
+    if (entry.fault === 0 || keepsFaults) caches.contexts.keep(source, this.mode, entry)
   }
 
   loadPasid(source: number, _context: ContextEntry, pasid: number, into: PasidEntry): boolean {
@@ -86,11 +82,7 @@ export class StructureKeeper implements StructureCaches {
   keepPasid(source: number, _context: ContextEntry, pasid: number, entry: PasidEntry): void {
     const { caches, log, records, keepsFaults, hasNoPasidCache } = this.#parts
     if (log.on) records.pasid(source, pasid, entry)
-    if (hasNoPasidCache) {
-      // QEMU keeps a context entry only where the PASID entry behind it is good as well.
-      const row = caches.contexts.find(source)
-      if (entry.fault !== 0 && this.#hasNewContext && row !== 0) caches.contexts.drop(row)
-    } else if (entry.fault === 0 || keepsFaults) caches.pasids.keep(source, pasid, entry)
+    if (!hasNoPasidCache && (entry.fault === 0 || keepsFaults)) caches.pasids.keep(source, pasid, entry)
   }
 
   loadTable(
