@@ -1,49 +1,80 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { Journal } from '../../src/bits/state.ts'
-import { readDescriptor } from '../../src/hw/vtd/invalidation.ts'
+import { NO_PASID } from '../../src/hw/vtd/ports.ts'
+import { type DescriptorRules, readDescriptor } from '../../src/hw/vtd/queue/descriptors.ts'
 import {
   contextDescriptor,
+  type Descriptor,
   deviceTlbDescriptor,
-  domainDescriptor,
-  pagesDescriptor,
+  GRANULARITY,
+  iotlbDescriptor,
+  pageMask,
+  pasidCacheDescriptor,
+  pasidDeviceTlbDescriptor,
+  pasidIotlbDescriptor,
   waitDescriptor,
 } from '../../src/kernel/intel-iommu/descriptors.ts'
 import { IovaTree } from '../../src/kernel/qemu/iova-tree.ts'
 
 const u16 = fc.nat(0xffff)
+const pasids = fc.nat(0xf_ffff)
+const RULES: DescriptorRules = {
+  width: 4,
+  layout: 'scalable',
+  hasDeviceTlb: true,
+  hasInterruptRemapping: true,
+  hasPageRequests: true,
+  hasPageDrain: true,
+  hasThrottling: true,
+  hasPageSelective: true,
+  maxOrder: 63,
+}
+/** What a unit reads in a descriptor of the driver. */
+const read = (descriptor: Descriptor) => readDescriptor([...descriptor, 0n, 0n].slice(0, 4), RULES)
+const what = (descriptor: Descriptor) => {
+  const is = read(descriptor)
+  return typeof is === 'object' && is.kind === 'invalidate' ? is.what : is
+}
+const target = (source: number, depth = 4) => ({ source, physical: 0, depth })
+const drains = { reads: true, writes: true }
 
 it('descriptors say what they were made of', () => {
   fc.assert(
-    fc.property(u16, u16, fc.bigInt(0n, (1n << 62n) - 1n), (domain, source, word) => {
-      expect(readDescriptor(...contextDescriptor(domain, source))).toEqual({
-        what: 'context',
-        scope: 'device',
-        domain,
-        source,
-        functionMask: 0,
+    fc.property(u16, u16, pasids, fc.bigInt(0n, (1n << 62n) - 1n), (domain, source, pasid, word) => {
+      expect(what(contextDescriptor(domain, source, GRANULARITY.FINE))).toMatchObject({
+        ...{ what: 'context', scope: 'fine', domain, source, functionMask: 0 },
       })
-      expect(readDescriptor(...domainDescriptor(domain))).toEqual({ what: 'iotlb', scope: 'domain', domain })
-      expect(readDescriptor(...waitDescriptor(word << 2n))).toEqual({
-        what: 'wait',
-        address: word << 2n,
-        data: 2,
+      expect(what(iotlbDescriptor({ domain, g: GRANULARITY.DOMAIN }, drains))).toMatchObject({
+        ...{ what: 'iotlb', scope: 'domain', domain },
+      })
+      expect(what(pasidCacheDescriptor(domain, pasid, 'pasid'))).toMatchObject({
+        ...{ what: 'pasid-cache', scope: 'fine', domain, pasid },
+      })
+      expect(what(pasidCacheDescriptor(domain, 0, 'domain'))).toMatchObject({
+        ...{ what: 'pasid-cache', scope: 'domain', domain, pasid: NO_PASID },
+      })
+      expect(what(pasidCacheDescriptor(0, 0, 'all'))).toMatchObject({ what: 'pasid-cache', scope: 'all' })
+      expect(what(pasidIotlbDescriptor(domain, pasid))).toMatchObject({
+        ...{ what: 'pasid-iotlb', scope: 'pasid', domain, pasid },
+      })
+      expect(read(waitDescriptor(word << 2n, true))).toMatchObject({
+        ...{ kind: 'wait', address: word << 2n, data: 2, writesStatus: true, drainsPages: true },
       })
     }),
   )
+  expect(what(contextDescriptor(0, 0, GRANULARITY.GLOBAL))).toMatchObject({ scope: 'all' })
 })
 
 it('a flush of a device-TLB covers its block, and nothing else', () => {
   fc.assert(
-    fc.property(u16, fc.nat(51), fc.bigInt(0n, (1n << 52n) - 1n), (source, order, page) => {
+    fc.property(u16, pasids, fc.nat(51), fc.bigInt(0n, (1n << 52n) - 1n), (source, pasid, order, page) => {
       const pages = 1n << BigInt(order)
-      const iova = (page - (page % pages)) << 12n
-      const read = readDescriptor(...deviceTlbDescriptor(source, iova, order))
-      expect(read).toEqual({
-        what: 'device-tlb',
-        source,
-        range: { iova, last: iova + (pages << 12n) - 1n },
-      })
+      const address = (page - (page % pages)) << 12n
+      const block = { source, address, order }
+      expect(what(deviceTlbDescriptor(target(source), address, order))).toMatchObject(block)
+      const ofPasid = what(pasidDeviceTlbDescriptor(target(source), pasid, address, order))
+      expect(ofPasid).toMatchObject({ ...block, pasid })
     }),
   )
 })
@@ -52,23 +83,22 @@ it('a flush of pages is the smallest aligned block that holds them', () => {
   const page = fc.nat(2 ** 36 - 2 ** 20)
   fc.assert(
     fc.property(u16, page, fc.integer({ min: 1, max: 2 ** 19 }), (domain, first, count) => {
-      const made = pagesDescriptor(domain, first, first + count)
+      const order = pageMask(first, count)
       const holds = (mask: number) =>
         Math.floor(first / 2 ** mask) === Math.floor((first + count - 1) / 2 ** mask)
-      if (made === undefined) {
-        expect(holds(18)).toBe(false)
-        return
+      expect(holds(order)).toBe(true)
+      expect(order === 0 || 2 ** (order - 1) < count || !holds(order - 1)).toBe(true)
+      const address = BigInt(first) << 12n
+      const made = iotlbDescriptor({ domain, g: GRANULARITY.FINE, address, order }, drains)
+      expect(what(made)).toMatchObject({ what: 'iotlb', scope: 'fine', domain, address, order })
+      // The same block in TLBs of devices, from the address as it is.
+      const last = BigInt(first + count - 1) << 12n
+      const inDevice = what(deviceTlbDescriptor(target(1), address, order)) as {
+        address: bigint
+        order: number
       }
-      const read = readDescriptor(...made)
-      expect(read).toMatchObject({
-        what: 'iotlb',
-        scope: 'pages',
-        domain,
-        address: BigInt(first) << 12n,
-      })
-      const mask = (read as { addressMask: number }).addressMask
-      expect(holds(mask)).toBe(true)
-      if (mask > 0) expect(holds(mask - 1)).toBe(false)
+      expect(inDevice.address <= address).toBe(true)
+      expect(last < inDevice.address + (4096n << BigInt(inDevice.order))).toBe(true)
     }),
   )
 })

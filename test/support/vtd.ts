@@ -2,6 +2,7 @@ import { resolveProfile } from '../../src/bits/errata.ts'
 import { Journal } from '../../src/bits/state.ts'
 import { Life } from '../../src/hw/life.ts'
 import { VtdUnit } from '../../src/hw/vtd/vtd-unit.ts'
+import { CpuStores } from '../../src/kernel/intel-iommu/cpu-stores.ts'
 import { DomainTables } from '../../src/kernel/intel-iommu/domain-tables.ts'
 import { VTD_ERRATA } from '../../src/kernel/qemu/vtd-errata.ts'
 import { VtdNotifier } from '../../src/kernel/qemu/vtd-notifier.ts'
@@ -71,8 +72,16 @@ export function vtdWorld(options: VtdWorldOptions = {}) {
     },
   }
   let next = FIRST_TABLE
-  const pages = { memory, take: () => next++, give: () => undefined }
-  const tables = new DomainTables(pages, next++, addressBits === 39 ? 3 : 4)
+  const pages = { stores: new CpuStores(memory, journal), take: () => next++, give: () => undefined }
+  const tables = new DomainTables(pages, next++, {
+    domain: DOMAIN,
+    isFirstLevel: false,
+    levels: addressBits === 39 ? 3 : 4,
+    largestLevel: 3,
+    isSnooped: true,
+    flushesLines: () => true,
+    tableGone: () => undefined,
+  })
   storeWord(memory, ROOT_TABLE * 4096 + (SOURCE >> 8) * 16, (BigInt(CONTEXT_TABLE) << 12n) | 1n)
   /** The context entry of the device. */
   const attach = (domain = DOMAIN, type = 0) => {

@@ -1,7 +1,9 @@
 import { declareCall } from '../../bits/call.ts'
+import { DUTIES } from './duties.ts'
 
 const LINUX = 'Linux v6.1 drivers/iommu/intel/iommu.c'
 const QUEUE = 'Linux v6.1 drivers/iommu/intel/dmar.c'
+const PASIDS = 'Linux v6.1 drivers/iommu/intel/pasid.c'
 const IOMMU = { verb: 'iommu', family: 'errno', layer: 'guest' } as const
 
 const device = { type: 'name', doc: 'The device.' } as const
@@ -36,11 +38,123 @@ const NOT_ATTACHED = {
   code: 'ENOENT',
   when: 'The device is attached to no domain.',
 } as const
+const OFF = {
+  rule: 'off',
+  code: 'EBUSY',
+  when: 'The driver has not started the unit, or it is asleep.',
+} as const
+const pasid = { type: 'u32', doc: 'The PASID.' } as const
 const FLUSHED = {
   rule: 'done',
   code: 'OK',
   when: 'The unit has carried it out, and has written the status of the wait behind it.',
 } as const
+
+export const IOMMU_START = declareCall({
+  name: 'start',
+  ...IOMMU,
+  args: {},
+  answers: [
+    { rule: 'on', code: 'EBUSY', when: 'The driver has started the unit.' },
+    { rule: 'no-unit', code: 'EINVAL', when: 'The capability registers are all ones: there is no unit.' },
+    {
+      rule: 'ignored',
+      code: 'OK',
+      when: 'The unit has no tables that Linux can make: it is left alone, and DMA is not translated.',
+    },
+    {
+      rule: 'no-table-page',
+      code: 'ENOMEM',
+      when: 'No page is left for the root table, the queue, its statuses, or the page request queue.',
+    },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The queue is on where the unit has one, the root table is set and empty, faults interrupt, and DMA is translated.',
+    },
+  ],
+  source: `${QUEUE}, alloc_iommu, dmar_enable_qi; iommu.c, init_dmars, iommu_set_root_entry`,
+  doc: 'The driver starts the unit, as at boot. Every device is blocked until it is attached.',
+})
+
+export const IOMMU_STOP = declareCall({
+  name: 'stop',
+  ...IOMMU,
+  args: {},
+  answers: [OFF, { rule: 'done', code: 'OK', when: 'DMA is not translated any more; the queue stays on.' }],
+  source: `${LINUX}, intel_iommu_shutdown`,
+  doc: 'The driver stops the unit, as before the machine restarts. What starts it next knows nothing of this.',
+})
+
+export const IOMMU_SUSPEND = declareCall({
+  name: 'suspend',
+  ...IOMMU,
+  args: {},
+  answers: [
+    OFF,
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'All caches are flushed, DMA is not translated, the fault event is kept.',
+    },
+  ],
+  source: `${LINUX}, iommu_suspend`,
+  doc: 'The driver has the unit sleep.',
+})
+
+export const IOMMU_RESUME = declareCall({
+  name: 'resume',
+  ...IOMMU,
+  args: {},
+  answers: [
+    { rule: 'not-asleep', code: 'EBUSY', when: 'The unit is not asleep.' },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The queue begins anew, the root table is set as before, DMA is translated, the fault event is as it was.',
+    },
+  ],
+  source: `${LINUX}, iommu_resume, init_iommu_hw; ${QUEUE}, dmar_reenable_qi`,
+  doc: 'The driver wakes the unit.',
+})
+
+export const IOMMU_FORGET = declareCall({
+  name: 'forget',
+  ...IOMMU,
+  args: {
+    duty: { type: 'choice', choices: Object.keys(DUTIES), doc: 'What it leaves out.' },
+    on: {
+      type: 'flag',
+      optional: true,
+      initial: true,
+      doc: 'Whether it leaves it out from now on, or does it again.',
+    },
+  },
+  answers: [{ rule: 'done', code: 'OK', when: 'Always.' }],
+  source: 'the model: no kernel has such a switch',
+  doc: `The driver leaves a duty out, so that a scenario shows what it is for. ${Object.entries(DUTIES)
+    .map(([name, what]) => `\`${name}\`: ${what}`)
+    .join(' ')}`,
+})
+
+export const IOMMU_FAULTS = declareCall({
+  name: 'faults',
+  ...IOMMU,
+  args: {},
+  outputs: {
+    records: { type: 'words', doc: 'Fault records as they were read: lower and upper word of each.' },
+  },
+  answers: [
+    {
+      rule: 'none',
+      code: 'OK',
+      when: 'No fault recording register holds a fault (FSTS.PPF): nothing is cleared.',
+    },
+    { rule: 'done', code: 'OK', when: 'All records from FSTS.FRI on are read and cleared, then FSTS.' },
+  ],
+  source: `${QUEUE}, dmar_fault`,
+  doc: 'The fault handler runs.',
+})
 
 export const IOMMU_ATTACH = declareCall({
   name: 'attach',
@@ -54,6 +168,13 @@ export const IOMMU_ATTACH = declareCall({
       initial: true,
       doc: 'Whether the guest uses ATS where unit and device have it.',
     },
+    kind: {
+      type: 'choice',
+      choices: ['dma', 'unmanaged', 'identity'],
+      optional: true,
+      initial: 'dma',
+      doc: 'What the domain is for, where it is new: DMA of drivers, a user of its own, or memory as it is. In scalable mode DMA goes through the first level where the unit has it, a user through the second.',
+    },
   },
   outputs: { ats: { type: 'flag', doc: 'Whether ATS is on in the device.' } },
   answers: [
@@ -61,17 +182,18 @@ export const IOMMU_ATTACH = declareCall({
     {
       rule: 'domain-reserved',
       code: 'EINVAL',
-      when: 'Domain 0: a caching unit has it for what is not present, and the driver never uses it.',
+      when: 'Domain 0: a caching unit has it for what is not present, and the driver never uses it. Domain 1 in scalable mode: PASIDs that pass through have it.',
     },
+    { rule: 'beyond-domains', code: 'ENOSPC', when: 'The unit has no such domain-id (CAP.ND).' },
     { rule: 'attached', code: 'EBUSY', when: 'The device is attached to a domain.' },
     NO_TABLE,
     {
       rule: 'done',
       code: 'OK',
-      when: 'The context entry of the device leads to the tables of the domain. A caching unit is made to look again; then ATS is switched on.',
+      when: 'The entries of the device lead to the tables of the domain. A caching unit is made to look again; then PASIDs, page requests and ATS are switched on, in this order.',
     },
   ],
-  source: `${LINUX}, domain_context_mapping_one, iommu_enable_dev_iotlb`,
+  source: `${LINUX}, domain_context_mapping_one, iommu_enable_dev_iotlb; ${PASIDS}, intel_pasid_setup_second_level`,
   doc: 'Puts a device behind the page tables of a domain, which begins empty.',
 })
 
@@ -85,11 +207,62 @@ export const IOMMU_DETACH = declareCall({
     {
       rule: 'done',
       code: 'OK',
-      when: 'ATS is switched off, the context entry is clear, and the entry and the domain are flushed.',
+      when: 'Its PASID entries are clear and flushed, ATS is switched off, the context entry is clear, and the entry and the domain are flushed.',
     },
   ],
-  source: `${LINUX}, __dmar_remove_one_dev_info, domain_context_clear_one`,
+  source: `${LINUX}, dmar_remove_one_dev_info, domain_context_clear_one; ${PASIDS}, intel_pasid_tear_down_entry`,
   doc: 'Takes a device away from its domain.',
+})
+
+export const IOMMU_ATTACH_PASID = declareCall({
+  name: 'attach_pasid',
+  ...IOMMU,
+  args: { device, pasid, domain },
+  answers: [
+    NO_DEVICE,
+    NOT_ATTACHED,
+    NO_DOMAIN,
+    {
+      rule: 'no-pasids',
+      code: 'EINVAL',
+      when: 'PASIDs are not on in the device: it has none, or the unit is not in scalable mode.',
+    },
+    {
+      rule: 'no-entry',
+      code: 'ENODEV',
+      when: 'The PASID is beyond the directory of the device, or no page is left for its table.',
+    },
+    { rule: 'present', code: 'EBUSY', when: 'The PASID has an entry; PASID 0 is for requests without one.' },
+    { rule: 'done', code: 'OK', when: 'The entry is written. A caching unit is made to look again.' },
+  ],
+  source: `${PASIDS}, intel_pasid_get_entry, intel_pasid_setup_first_level, intel_pasid_setup_second_level`,
+  doc: 'Puts a PASID of an attached device behind the page tables of a domain that has them.',
+})
+
+export const IOMMU_DETACH_PASID = declareCall({
+  name: 'detach_pasid',
+  ...IOMMU,
+  args: {
+    device,
+    pasid,
+    silent: {
+      type: 'flag',
+      optional: true,
+      doc: 'Whether faults of the PASID are not reported from then on (FPD), as when a process ends.',
+    },
+  },
+  answers: [
+    NO_DEVICE,
+    NOT_ATTACHED,
+    { rule: 'not-present', code: 'OK', when: 'The PASID has no entry: nothing happens.' },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The entry is clear, it and its translations are flushed, and page requests of the PASID are drained.',
+    },
+  ],
+  source: `${PASIDS}, intel_pasid_tear_down_entry; svm.c, intel_svm_drain_prq`,
+  doc: 'Takes a PASID of a device back.',
 })
 
 export const IOMMU_MAP = declareCall({
@@ -105,7 +278,7 @@ export const IOMMU_MAP = declareCall({
       choices: ['read', 'write', 'both'],
       optional: true,
       initial: 'both',
-      doc: 'What the device may do.',
+      doc: 'What the device may do. Who may write may read too, as Linux has it since 5.12.',
     },
     owner: owner('Whom the memory belongs to from then on.'),
   },
@@ -128,7 +301,19 @@ export const IOMMU_MAP = declareCall({
 export const IOMMU_UNMAP = declareCall({
   name: 'unmap',
   ...IOMMU,
-  args: { domain, iova, bytes, owner: owner('Whom the memory belongs to from then on; free for nobody.') },
+  args: {
+    domain,
+    iova,
+    bytes,
+    owner: owner('Whom the memory belongs to from then on; free for nobody.'),
+    flush: {
+      type: 'choice',
+      choices: ['none', 'strict', 'lazy'],
+      optional: true,
+      initial: 'none',
+      doc: 'How caches are told: not at all, before the call returns, or with others when 255 wait or `flush_queue` comes.',
+    },
+  },
   answers: [
     NO_DOMAIN,
     UNALIGNED,
@@ -137,11 +322,11 @@ export const IOMMU_UNMAP = declareCall({
     {
       rule: 'done',
       code: 'OK',
-      when: 'The entries of the range are clear. Nothing is flushed.',
+      when: 'The entries of the range are clear. Only a strict one is flushed by now: the IOTLB first, then TLBs of devices.',
     },
   ],
-  source: `${LINUX}, domain_unmap, dma_pte_clear_level`,
-  doc: 'Takes bus addresses of a domain back. What remembers them is not told: that is what the flushes are for.',
+  source: `${LINUX}, domain_unmap, dma_pte_clear_level, intel_iommu_tlb_sync; dma-iommu.c, queue_iova`,
+  doc: 'Takes bus addresses of a domain back. What remembers them is told as `flush` says; else that is what the flushes are for.',
 })
 
 export const IOMMU_FLUSH_PAGES = declareCall({
@@ -170,6 +355,23 @@ export const IOMMU_FLUSH_DOMAIN = declareCall({
   answers: [NO_DOMAIN, FLUSHED],
   source: `${LINUX}, intel_flush_iotlb_all; ${QUEUE}, qi_flush_iotlb`,
   doc: 'Flushes all of a domain, as lazy mode does for all that was unmapped since.',
+})
+
+export const IOMMU_FLUSH_QUEUE = declareCall({
+  name: 'flush_queue',
+  ...IOMMU,
+  args: { domain },
+  answers: [
+    NO_DOMAIN,
+    { rule: 'empty', code: 'OK', when: 'No lazy unmapping waits.' },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'All of the domain is flushed, and without caching mode the TLBs of its devices.',
+    },
+  ],
+  source: `Linux v6.1 drivers/iommu/dma-iommu.c, fq_flush_timeout; ${LINUX}, intel_flush_iotlb_all`,
+  doc: 'The timer of a flush queue: 10 ms after a lazy unmapping all that wait are flushed.',
 })
 
 export const IOMMU_FLUSH_ALL = declareCall({
@@ -239,12 +441,21 @@ export const IOMMU_SUBMIT = declareCall({
 
 /** What a guest does with its VT-d unit. */
 export const IOMMU_CALLS = [
+  IOMMU_START,
+  IOMMU_STOP,
+  IOMMU_SUSPEND,
+  IOMMU_RESUME,
+  IOMMU_FORGET,
+  IOMMU_FAULTS,
   IOMMU_ATTACH,
   IOMMU_DETACH,
+  IOMMU_ATTACH_PASID,
+  IOMMU_DETACH_PASID,
   IOMMU_MAP,
   IOMMU_UNMAP,
   IOMMU_FLUSH_PAGES,
   IOMMU_FLUSH_DOMAIN,
+  IOMMU_FLUSH_QUEUE,
   IOMMU_FLUSH_ALL,
   IOMMU_FLUSH_DEVICE_TLB,
   IOMMU_FLUSH_CONTEXT,

@@ -8,8 +8,9 @@ import { U64_MAX } from '../../bits/u64.ts'
 import { deviceHandlers } from '../../hw/device-handlers.ts'
 import { Life } from '../../hw/life.ts'
 import { VtdUnit } from '../../hw/vtd/vtd-unit.ts'
-import { type GuestDevice, GuestIommu } from '../../kernel/intel-iommu/guest-iommu.ts'
+import type { GuestDevice } from '../../kernel/intel-iommu/guest-device.ts'
 import { iommuHandlers } from '../../kernel/intel-iommu/handlers.ts'
+import { VtdDriver } from '../../kernel/intel-iommu/vtd-driver.ts'
 import { VtdNotifier } from '../../kernel/qemu/vtd-notifier.ts'
 import { VtdVhost } from '../../kernel/qemu/vtd-vhost.ts'
 import { GuestMemory } from '../../memory/guest-memory.ts'
@@ -22,6 +23,7 @@ import { createVirtio, QEMU } from '../qemu-virtio.ts'
 import { ERRATA } from '../registry.ts'
 import { tickHandler } from '../tick-handler.ts'
 import { Q35_DEFAULTS, type Q35Description, ramSlots, sourceOf } from './description.ts'
+import { UnitRegistersPort } from './old-unit-port.ts'
 
 const HOST_PAGE_SHIFT = 12
 /** Physical memory of the host behind a machine, beside its guest's: what is never written costs nothing. */
@@ -84,6 +86,22 @@ function createUnit(machine: Machine, { iommu }: Q35Description, memory: GuestMe
   return { unit, notifier: new VtdNotifier(unit, { stage, journal, life, profile }) }
 }
 
+/** The guest's driver of the unit, which it has started. */
+function startDriver(
+  { stage, journal, profile }: Machine,
+  { iommu, tables }: Q35Description,
+  unit: VtdUnit,
+  devices: readonly GuestDevice[],
+): VtdDriver {
+  const area = { first: Number(tables.gpa >> 12n), pages: Number(tables.bytes >> 12n) }
+  const port = new UnitRegistersPort(unit, iommu.cachingMode, journal)
+  const life = new Life(stage, journal, 'guest')
+  const options = { port, hostAddressBits: iommu.awBits, area, wantsScalable: false }
+  const driver = new VtdDriver(options, { stage, journal, profile, life }, devices)
+  driver.start()
+  return driver
+}
+
 /** A call whose answer has what QEMU printed on the way. */
 const withPrinted = ({ decl, run }: CallHandler, takePrinted: () => readonly string[]): CallHandler => ({
   decl,
@@ -137,12 +155,10 @@ export function createQ35(description: Q35Description, options: MachineOptions =
     const setAts = (on: boolean) => notifier.setAts(device, on)
     return { name, otherNames, source, offersAts: d.hasAts, setAts }
   })
-  const { tables } = description
-  const area = { first: Number(tables.gpa >> 12n), pages: Number(tables.bytes >> 12n) }
-  const isCaching = description.iommu.cachingMode
-  const driver = new GuestIommu({ unit, isCaching, area, devices }, { stage, journal })
+  const driver = startDriver(machine, description, unit, devices)
+  const lives = [life, driver.core.life]
   machine.register([
-    ...iommuHandlers(driver, { stage, life }).map((handler) => withPrinted(handler, takePrinted)),
+    ...iommuHandlers(driver, { stage, lives }).map((handler) => withPrinted(handler, takePrinted)),
     ...handlers,
     ...deviceHandlers({ devices: virtio.masters, stage, life }),
     ...memHandlers(processes, guest),
