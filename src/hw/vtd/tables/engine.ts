@@ -1,6 +1,7 @@
 import { assert } from '../../../bits/errors.ts'
 import { hiOfPage, loOfPage } from '../../../bits/u64.ts'
 import type { BusMemory } from '../../../memory/ports.ts'
+import { NOT_KEPT, type PageCache } from '../caches/engine.ts'
 import { FAULT } from '../fault-reasons.ts'
 import {
   ADDRESS_TYPE,
@@ -39,6 +40,8 @@ export interface EngineOptions {
   readonly features: TableFeatures
   /** Asked before something is read, and told after. */
   readonly caches: StructureCaches
+  /** Asked for a translation when context and PASID entry are known, before page tables are walked. */
+  readonly pages?: PageCache
   /** Whether the unit has an erratum (`profile.has`). */
   readonly has: (erratum: string) => boolean
 }
@@ -149,7 +152,10 @@ export class TranslationEngine {
     const fault = this.#translate(root, this.modeOf(ttm), request, into)
     const code = fault === 0 ? 0 : this.#reasons.codeOf(fault)
     into.fault = code
-    if (code === 0) return
+    if (code === 0) {
+      if (request.isNoWrite) into.perm &= ~WRITE
+      return
+    }
     into.isSilent &&= this.#reasons.isSilenced(code)
     into.page = 0
     into.perm = 0
@@ -311,6 +317,8 @@ export class TranslationEngine {
   }
 
   #secondLevel(request: VtdRequest, most: number, into: Translation): number {
+    const kept = this.#options.pages?.loadPage(request, into) ?? NOT_KEPT
+    if (kept !== NOT_KEPT) return kept
     const second = this.#second
     second.isLenient = request.addressType === ADDRESS_TYPE.TRANSLATION_REQUEST
     const fault = second.walk(request.hi, request.lo, this.#needOf(request))
@@ -318,10 +326,12 @@ export class TranslationEngine {
     into.page = second.page
     into.shift = second.shift
     into.perm = second.perm & most
-    return this.#guard(second.first, request, into)
+    return this.#guard(second.first, into)
   }
 
   #firstLevel(request: VtdRequest, isSupervisor: boolean, into: Translation): number {
+    const kept = this.#options.pages?.loadPage(request, into) ?? NOT_KEPT
+    if (kept !== NOT_KEPT) return kept
     const first = this.#first
     const { pasid } = this
     const isLenient = request.addressType === ADDRESS_TYPE.TRANSLATION_REQUEST
@@ -335,7 +345,7 @@ export class TranslationEngine {
     into.page = first.page
     into.shift = first.shift
     into.perm = first.perm
-    if (!isNested) return this.#guard(first.first, request, into)
+    if (!isNested) return this.#guard(first.first, into)
     return this.#nested(request, need, into)
   }
 
@@ -353,17 +363,17 @@ export class TranslationEngine {
     into.page = second.page
     into.shift = Math.min(into.shift, second.shift)
     into.perm &= second.perm
-    return this.#guard(second.first, request, into)
+    return this.#guard(second.first, into)
   }
 
-  /** A read of no bytes needs no permission in a unit that has such reads. */
-  #needOf({ need, isZeroLength }: VtdRequest): number {
-    return isZeroLength && this.#options.features.hasZeroLengthReads ? need & ~READ : need
+  /** A read of no bytes needs no permission in a unit that has such reads; with NW nothing is to be written. */
+  #needOf({ need, isZeroLength, isNoWrite }: VtdRequest): number {
+    const wanted = isNoWrite ? need & ~WRITE : need
+    return isZeroLength && this.#options.features.hasZeroLengthReads ? wanted & ~READ : wanted
   }
 
   /** No page table may lead to the interrupt range. `first` is the page as the entry names it. */
-  #guard(first: number, request: VtdRequest, into: Translation): number {
-    if (request.isNoWrite) into.perm &= ~WRITE
+  #guard(first: number, into: Translation): number {
     const pages = 2 ** (into.shift - PAGE_SHIFT)
     const start = this.#hasLegacyCodes ? first : into.page - (into.page % pages)
     if (start > INTERRUPT_LAST || start + pages <= INTERRUPT_FIRST) return 0

@@ -1,0 +1,400 @@
+import type { Profile } from '../../bits/errata.ts'
+import { Cells, type Journal, keyOf } from '../../bits/state.ts'
+import { hiOfNumber, loOfNumber, numberOf, pageOf } from '../../bits/u64.ts'
+import type { Stage } from '../../trace/stage.ts'
+import { type Engine, type EnginePorts, NOT_KEPT, type PageCache } from './caches/engine.ts'
+import { EntryNumbers } from './caches/entry-numbers.ts'
+import { NO_PAGES, PassThroughHold } from './caches/pass-through-hold.ts'
+import { EVERYTHING, permissionFault, refusedBy } from './caches/refusals.ts'
+import { RequestSpace } from './caches/request-space.ts'
+import { StructureKeeper } from './caches/structure-keeper.ts'
+import { newFill, TranslationRecords } from './caches/translation-records.ts'
+import { UnitCaches } from './caches/unit-caches.ts'
+import { FAULT } from './fault-reasons.ts'
+import {
+  ADDRESS_TYPE,
+  type ContextEntry,
+  NO_CACHES,
+  NO_PASID,
+  newTranslation,
+  type PasidEntry,
+  PERM,
+  TABLE_MODE,
+  type TableMode,
+  type Translation,
+  type VtdInvalidation,
+  type VtdRequest,
+} from './ports.ts'
+
+const PAGE_SHIFT = 12
+/** log2 of the bytes that there are addresses for. */
+const ALL_SHIFT = 64
+/** The upper 12 bits of addresses below 4 GiB that are interrupts. */
+const INTERRUPTS = 0xfee
+
+/** Cells of the root: translation is on, TTM and what it stands for, the 4 KiB page of the root table. */
+const ENABLED = 0
+const TTM = 1
+const MODE = 2
+const ROOT_HI = 3
+const ROOT_LO = 4
+const ROOT_CELLS = 5
+
+/** Where a root table is, and whether requests are translated by it. */
+export interface RootTable {
+  /** Its 4 KiB page. */
+  readonly page: number
+  /** TTM: bits 11:10 of the root table address. */
+  readonly mode: number
+  readonly isEnabled: boolean
+}
+
+export interface CachedTranslatorOptions<E extends Engine = Engine> {
+  /** Name of the unit. */
+  readonly name: string
+  /** Makes what reads memory; asked twice where a unit holds pass-through (D28). */
+  readonly engine: (ports: EnginePorts) => E
+  readonly stage: Stage
+  readonly journal: Journal
+  readonly profile: Profile
+  /** CAP.CM: what is not present, or not valid, is remembered, too. */
+  readonly isCaching: boolean
+  /** Addresses below 2^this pass a device that is passed through: the smaller of MGAW and the width of memory. */
+  readonly addressBits: number
+  /** Shared with whatever else fills caches of the machine. */
+  readonly numbers?: EntryNumbers
+  /** Entries that the IOTLB holds; no bound where it is left out. */
+  readonly iotlbEntries?: number
+  /** Whether tables are remembered beside translations. */
+  readonly keepsTables?: boolean
+}
+
+/** Whether an address is one of interrupts. */
+const isInterrupt = ({ hi, lo }: VtdRequest): boolean => hi === 0 && lo >>> 20 === INTERRUPTS
+
+/**
+ * The way of a request through the caches of a VT-d unit: context cache, PASID cache, IOTLB. What they do not hold is
+ * asked of the engine, which reads memory, and is kept. An entry stays until software has it forgotten, whatever
+ * memory holds by then.
+ *
+ * A cached translation that does not allow what is asked is looked up in memory again, as is one whose dirty bit is
+ * not set at the first write. In caching mode the second level is not: software has to say that more is allowed.
+ *
+ * `translate` leaves everything in `result`; nothing on the way allocates.
+ */
+export class CachedTranslator<E extends Engine = Engine> implements PageCache {
+  /** What the last `translate` found. */
+  readonly result: Translation = newTranslation()
+  readonly engine: E
+  readonly caches: UnitCaches
+  readonly numbers: EntryNumbers
+  readonly #stage: Stage
+  readonly #records: TranslationRecords
+  readonly #keeper: StructureKeeper
+  readonly #place: RequestSpace
+  readonly #hold: PassThroughHold | undefined
+  readonly #root: Cells
+  readonly #addressBits: number
+  readonly #keepsFaults: boolean
+  /** Errata D4 and D29. */
+  readonly #ignoresPermissions: boolean
+  readonly #ignoresDirty: boolean
+  readonly #fill = newFill()
+  readonly #kept = { isPrivileged: false, isFirstLevel: false, isDirty: false, refused: 0 }
+  /** Of the request that goes on: the number of the entry that answers, the space that was looked in, the one to keep in. */
+  #number = 0
+  #looked = 0
+  #space = 0
+  #isOfPages = false
+
+  constructor(options: CachedTranslatorOptions<E>) {
+    const { name, stage, journal, profile, isCaching } = options
+    this.#stage = stage
+    this.#records = new TranslationRecords(stage, name)
+    this.#addressBits = options.addressBits
+    this.numbers = options.numbers ?? new EntryNumbers(journal)
+    this.#root = new Cells(journal, keyOf('vtd-root', name), ROOT_CELLS)
+    this.caches = new UnitCaches(options)
+    this.#keepsFaults = isCaching && !profile.has('D60')
+    this.#ignoresPermissions = profile.has('D4')
+    this.#ignoresDirty = profile.has('D29')
+    this.#keeper = new StructureKeeper({
+      ...{ caches: this.caches, numbers: this.numbers, records: this.#records, log: stage.log },
+      keepsFaults: this.#keepsFaults,
+      hasNoPasidCache: profile.has('D27'),
+    })
+    this.engine = options.engine({ caches: this.#keeper, pages: this })
+    this.#place = new RequestSpace(this.caches, this.engine, profile.has('D35'))
+    this.#hold = profile.has('D28') ? this.#holdWith(options) : undefined
+  }
+
+  /** The last fault came from page tables: context and PASID entries were in order. */
+  get isWalkFault(): boolean {
+    return this.#isOfPages && this.result.fault !== 0
+  }
+
+  get isEnabled(): boolean {
+    return this.#root.data[ENABLED] !== 0
+  }
+
+  /** The entries that the last request was translated by, or that were found last. */
+  get context(): ContextEntry {
+    return this.engine.context
+  }
+
+  get pasid(): PasidEntry {
+    return this.engine.pasid
+  }
+
+  /** Translation is switched on or off, or another root table is taken. Nothing is forgotten with it. */
+  setRoot({ page, mode, isEnabled }: RootTable): void {
+    this.#root.set(ENABLED, isEnabled ? 1 : 0)
+    this.#root.set(TTM, mode)
+    this.#root.set(MODE, this.engine.modeOf(mode) ?? TABLE_MODE.ABORT)
+    this.#root.set(ROOT_HI, hiOfNumber(page))
+    this.#root.set(ROOT_LO, loOfNumber(page))
+    this.#hold?.decideAll()
+  }
+
+  /** Finds the context entry of a source-id, and leaves it in `context`. Answers 0, or the fault. */
+  findContext(source: number): number {
+    if (this.engine.modeOf(this.#root.get(TTM)) === undefined || this.#mode === TABLE_MODE.ABORT) {
+      return FAULT.TABLE_MODE
+    }
+    this.#begin(source)
+    return this.engine.findContext(this.#rootPage, this.#mode, source)
+  }
+
+  /** Finds an entry of a PASID below the context that was found last, and leaves it in `pasid`. */
+  findPasid(source: number, pasid: number): number {
+    return this.engine.findPasid(source, this.#mode, pasid)
+  }
+
+  /** A device is behind the unit. Only a unit that holds pass-through (D28) wants to know. */
+  addSource(source: number): void {
+    this.#hold?.decide(source)
+  }
+
+  /** Forgets what an invalidation names. Its record is the caller's. */
+  invalidate(what: VtdInvalidation): void {
+    this.caches.invalidate(what, this.#mode)
+    if (what.what === 'context') this.#hold?.decideCovered(what)
+  }
+
+  /** Forgets everything. */
+  dropAll(): void {
+    this.caches.dropAll()
+  }
+
+  /** One request. Where translation is off, it goes to memory as it is. */
+  translate(request: VtdRequest): Translation {
+    const { result } = this
+    this.#number = 0
+    this.#isOfPages = false
+    this.#place.mode = this.#mode
+    if (!this.isEnabled || isInterrupt(request)) return this.#unordinary(request)
+    if (this.#hold === undefined || !this.#isHeld(this.#hold, request)) {
+      const space = this.#place.ofCaches(request)
+      if (space === 0 || !this.#isHit(space, request)) this.#miss(request, space)
+    }
+    if (this.#stage.log.on) this.#records.translate(request, result, this.#number)
+    return result
+  }
+
+  /** For the engine, which knows the entries of the request by now. */
+  loadPage(request: VtdRequest): number {
+    this.#isOfPages = true
+    this.#space = this.#place.ofEngine(request)
+    if (this.#space !== this.#looked && this.#isHit(this.#space, request)) {
+      this.#space = 0
+      return this.result.fault
+    }
+    return NOT_KEPT
+  }
+
+  #begin(source: number): void {
+    this.#keeper.mode = this.#mode
+    this.#keeper.begin(source)
+  }
+
+  get #rootPage(): number {
+    return numberOf(this.#root.get(ROOT_HI), this.#root.get(ROOT_LO))
+  }
+
+  get #mode(): TableMode {
+    return this.#root.data[MODE] as TableMode
+  }
+
+  /** Whether the IOTLB answers. */
+  #isHit(space: number, request: VtdRequest): boolean {
+    const { iotlb } = this.caches
+    const place = this.#place
+    const { hi, lo, need } = request
+    const { result } = this
+    const entry = place.isDirect ? iotlb.findDirect(space) : iotlb.find(space, hi, lo, place.isPrivileged)
+    if (entry === 0) return false
+    const isOrdinary = request.addressType === ADDRESS_TYPE.UNTRANSLATED
+    const refused = iotlb.refusedBy(entry)
+    const perm = iotlb.permOf(entry)
+    let fault = 0
+    if (refused !== 0) {
+      if (!isOrdinary || (need & refused) === 0) return false
+      fault = refused === EVERYTHING ? iotlb.faultOf(entry) : permissionFault(need & refused, this.#mode)
+    } else if (isOrdinary && (need & ~perm) !== 0 && !this.#ignoresPermissions) {
+      if (!this.#keepsFaults || !place.isSecondLevel || request.isZeroLength) return false
+      fault = permissionFault(need & ~perm, this.#mode)
+      // The first write has the dirty bit set.
+    } else if (!iotlb.isDirty(entry) && (need & perm & PERM.WRITE) !== 0) return false
+    else if (iotlb.isDirect(entry) && this.#isBeyond(hi)) return false
+    iotlb.load(entry, hi, lo, result)
+    if (request.isNoWrite && !result.isDirect) result.perm &= ~PERM.WRITE
+    result.fault = fault
+    result.pasid = place.pasid
+    result.isSilent = fault !== 0 && this.#isSilent(request.source)
+    if (fault !== 0) this.#clear()
+    this.#number = iotlb.numberOf(entry)
+    this.#isOfPages = true
+    return true
+  }
+
+  /** What the caches do not answer: the engine reads memory, and what it finds is kept. */
+  #miss(request: VtdRequest, looked: number): void {
+    const { result, engine } = this
+    const { log } = this.#stage
+    this.#looked = looked
+    this.#space = 0
+    this.#begin(request.source)
+    engine.trail.on = log.on
+    engine.translate(this.#rootPage, this.#root.get(TTM), request, result)
+    // Interrupts apart, what comes back without a walk is final, and was kept before or is not to be.
+    const space = this.#space
+    if (result.fault !== 0) this.#clear()
+    else if (result.isDirect && space === 0 && this.#number === 0) this.#meetDirect(request)
+    if (space === 0) return
+    if (log.on) {
+      this.#records.walks(request.source, this.#place.pasid, engine.trail)
+      this.#keeper.record()
+    }
+    if (result.fault !== 0) {
+      if (this.#keepsFaults && this.#place.isSecondLevel) this.#keepRefusal(space, request)
+      // What a device does not want to write may be writable all the same.
+    } else if (result.perm !== 0 && !request.isNoWrite) this.#keep(space, request, 0)
+  }
+
+  /** A device that is passed through: one entry of the IOTLB stands for all addresses, or QEMU decides anew. */
+  #meetDirect(request: VtdRequest): void {
+    if (this.#hold !== undefined) this.#hold.decide(request.source)
+    else if (request.addressType !== ADDRESS_TYPE.TRANSLATED) {
+      const space = this.#place.ofEngine(request)
+      const known = this.caches.iotlb.findDirect(space)
+      if (known === 0) this.#keep(space, request, 0)
+      else this.#number = this.caches.iotlb.numberOf(known)
+    }
+  }
+
+  /** Keeps what `result` says of the address; `refused` where it is a fault. */
+  #keep(space: number, request: VtdRequest, refused: number): void {
+    const { result } = this
+    const { hi, lo } = request
+    const kept = this.#kept
+    const place = this.#place
+    kept.isPrivileged = place.isPrivileged
+    kept.isFirstLevel = !place.isSecondLevel && !result.isDirect
+    kept.isDirty =
+      this.#ignoresDirty ||
+      !place.hasDirty ||
+      result.isDirect ||
+      (request.need & result.perm & PERM.WRITE) !== 0
+    kept.refused = refused
+    this.#number = this.numbers.next()
+    this.caches.iotlb.keep(space, hi, lo, result, kept, this.#number)
+    if (!this.#stage.log.on) return
+    const fill = this.#fill
+    const isWhole = result.isDirect
+    fill.entry = this.#number
+    fill.source = request.source
+    fill.domain = result.domain
+    fill.pasid = place.pasid
+    fill.perm = result.perm
+    fill.shift = isWhole ? ALL_SHIFT : result.shift
+    fill.hi = isWhole ? 0 : hi
+    fill.lo = isWhole ? 0 : lo & (-1 << result.shift)
+    fill.page = isWhole ? 0 : result.page - (result.page & ((1 << (result.shift - PAGE_SHIFT)) - 1))
+    this.#records.fill(fill)
+  }
+
+  /** Caching mode: that a page is not mapped, or not for this, is remembered, too. What was refused before stays so. */
+  #keepRefusal(space: number, request: VtdRequest): void {
+    const { iotlb } = this.caches
+    const refused = refusedBy(this.result.fault, request.need)
+    if (refused === 0) return
+    const known = iotlb.find(space, request.hi, request.lo, false)
+    const before = known === 0 ? 0 : iotlb.refusedBy(known)
+    if (known === 0 || before !== 0) this.#keep(space, request, refused | before)
+  }
+
+  /** Translation is off, or the request is an interrupt. */
+  #unordinary(request: VtdRequest): Translation {
+    const { result } = this
+    if (this.isEnabled) {
+      this.#miss(request, 0)
+      if (this.#stage.log.on && !result.isInterrupt) this.#records.translate(request, result, this.#number)
+    } else this.#passThrough(request)
+    return result
+  }
+
+  /** A device that QEMU has decided to pass through. */
+  #isHeld(hold: PassThroughHold, request: VtdRequest): boolean {
+    if (!hold.isKnown(request.source)) hold.decide(request.source)
+    if (!hold.isDirect(request.source)) return false
+    this.#passThrough(request)
+    return true
+  }
+
+  #passThrough(request: VtdRequest): void {
+    const { result } = this
+    this.#clear()
+    result.fault = 0
+    result.isSilent = false
+    result.isInterrupt =
+      isInterrupt(request) && request.pasid === NO_PASID && request.addressType !== ADDRESS_TYPE.TRANSLATED
+    result.isDirect = !result.isInterrupt
+    result.page = pageOf(request.hi, request.lo, PAGE_SHIFT)
+    result.perm = (request.need & PERM.EXECUTE) !== 0 ? EVERYTHING : PERM.READ | PERM.WRITE
+    result.domain = 0
+    result.pasid = NO_PASID
+  }
+
+  #holdWith({ engine, journal, name }: CachedTranslatorOptions<E>): PassThroughHold {
+    const reader = engine({ caches: NO_CACHES, pages: NO_PAGES })
+    return new PassThroughHold(
+      (request, into) => {
+        into.isDirect = false
+        if (this.isEnabled) reader.translate(this.#rootPage, this.#root.get(TTM), request, into)
+      },
+      journal,
+      name,
+    )
+  }
+
+  /** Of a fault nothing else counts. */
+  #clear(): void {
+    const { result } = this
+    result.page = 0
+    result.perm = 0
+    result.shift = PAGE_SHIFT
+    result.isGlobal = false
+    result.isDirect = false
+  }
+
+  /** FPD of the entries that a request goes through, as the caches have them. */
+  #isSilent(source: number): boolean {
+    const { contexts, pasids } = this.caches
+    const { pasid } = this.#place
+    return contexts.isSilent(source) || (pasid !== NO_PASID && pasids.isSilent(source, pasid))
+  }
+
+  #isBeyond(hi: number): boolean {
+    return this.#addressBits < 64 && hi >>> Math.max(0, this.#addressBits - 32) !== 0
+  }
+}
