@@ -122,6 +122,33 @@ describe('words of tables', () => {
     expect(changes()).toEqual([[0x14000n, 2n, 3n]])
   })
 
+  it('that one write changes are told in the order of entries: what is present goes first and comes last', () => {
+    const { log, store, changes } = make()
+    const entry = { ...BASE, lo: 0n, domain: 5, rootAddress: 0x1_0000n, address: 0x1_1180n }
+    log.emit('vtd.context', null, entry)
+    store(0x11180, 0x12001n, 0x501n)
+    store(0x11180, 0n, 0n)
+    expect(changes()).toEqual([
+      [0x11188n, 0n, 0x501n],
+      [0x11180n, 0n, 0x12001n],
+      [0x11180n, 0x12001n, 0n],
+      [0x11188n, 0x501n, 0n],
+    ])
+  })
+
+  it('of a table that a word comes to lead to are recorded, and of one below it', () => {
+    const { log, store, changes } = make()
+    log.emit('vtd.walk', null, { ...WALK, iova: 0n, t3: 0x12, fault: 6 })
+    store(0x12000, 0x1_3003n)
+    store(0x13008, 0x1_4003n)
+    store(0x14010, 0x5003n)
+    // What maps a page leads to no table.
+    store(0x13010, 0x20_0083n)
+    store(0x20_0000, 1n)
+    store(0x5000, 1n)
+    expect(changes().map(([address]) => address)).toEqual([0x12000n, 0x13008n, 0x14010n, 0x13010n])
+  })
+
   it('in pages far behind are watched too', () => {
     const { log, watch } = make()
     const far = 2 ** 27 + 5

@@ -16,6 +16,10 @@ const WORDS = 512
 const LANES = WORDS / 32
 const LEVELS = 5
 const LEVEL_BITS = 9
+/** P, or R and W; PS; what of the upper lane is an address. */
+const PRESENT = 3
+const PAGE_SIZE = 1 << 7
+const ADDRESS_HI = 0xf_ffff
 /** Stands for all words of a page. */
 const ALL = -1
 /** Pages up to here (512 GiB) have a bit of their own for a quick answer. */
@@ -29,6 +33,8 @@ export interface TableWatchParts {
 
 /** Words of pages that one unit has read. */
 interface WatchedUnit {
+  /** Level of the tables that walks have read, by their pages; 0 for the others. */
+  readonly levels: Map<number, number>
   /** Its name, and the number that records have for it. */
   readonly name: string
   readonly number: number
@@ -38,7 +44,8 @@ interface WatchedUnit {
 /**
  * Watches the words that VT-d units have read as entries of tables, and records each change there (`vtd.word`): checkers
  * learn from it what caches may still hold. Of root, context and PASID tables the whole page is watched, so that entries
- * can be seen to be written in order; of page tables the words that walks have read.
+ * can be seen to be written in order; of page tables the words that walks have read, and tables that such words come to
+ * lead to: what is written there may be what a unit in caching mode remembers as absent.
  *
  * It learns what units read from their records: it is a sink of the log, and the watcher of the memory. A word that a
  * unit changes itself (accessed and dirty bits) is recorded as well.
@@ -96,23 +103,60 @@ export class TableWatch implements RecordSink, WriteWatcher {
     const from = offset & ~7
     const end = (offset + bytes + 7) & ~7
     this.#memory.readPage(page, from, this.#after, from, end - from)
-    for (const { number, pages } of this.#units) {
-      const words = pages.get(page)
+    for (const unit of this.#units) {
+      const words = unit.pages.get(page)
       if (words === undefined) continue
-      for (let at = from; at < end; at += 8) {
-        const word = at >>> 3
-        if (((words[word >>> 5] as number) & (1 << (word & 31))) !== 0) this.#changed(number, page, at)
-      }
+      // One write changes all at once: told as if in order, a word that becomes absent first, one that becomes present last.
+      for (let at = from; at < end; at += 8)
+        if (this.#isWatched(words, at) && this.#goes(at)) this.#changed(unit, page, at)
+      for (let at = end - 8; at >= from; at -= 8)
+        if (this.#isWatched(words, at) && !this.#goes(at)) this.#changed(unit, page, at)
     }
   }
 
-  #changed(unit: number, page: number, at: number): void {
+  #isWatched(words: Int32Array, at: number): boolean {
+    return ((words[at >>> 8] as number) & (1 << ((at >>> 3) & 31))) !== 0
+  }
+
+  #goes(at: number): boolean {
+    return (this.#old.getInt32(at, true) & ~this.#new.getInt32(at, true) & 1) !== 0
+  }
+
+  #changed(unit: WatchedUnit, page: number, at: number): void {
     const [oldLo, oldHi] = [this.#old.getInt32(at, true), this.#old.getInt32(at + 4, true)]
     const [lo, hi] = [this.#new.getInt32(at, true), this.#new.getInt32(at + 4, true)]
     if (oldLo === lo && oldHi === hi) return
+    this.#link(unit, page, hi, lo)
     const { log, cause, line } = this.#stage
     const address = page * PAGE_BYTES + at
-    log.append(WORD, cause, unit, address | 0, Math.floor(address / 2 ** 32), oldLo, oldHi, lo, hi, line)
+    log.append(
+      WORD,
+      cause,
+      unit.number,
+      address | 0,
+      Math.floor(address / 2 ** 32),
+      oldLo,
+      oldHi,
+      lo,
+      hi,
+      line,
+    )
+  }
+
+  /** An entry of a page table comes to lead to another table: it is watched as well. */
+  #link(unit: WatchedUnit, page: number, hi: number, lo: number): void {
+    const level = unit.levels.get(page) ?? 0
+    if (level < 2 || (lo & PRESENT) === 0 || (lo & PAGE_SIZE) !== 0) return
+    const table = Math.floor(numberOf(hi & ADDRESS_HI, lo) / PAGE_BYTES)
+    this.#watch(unit, table, ALL)
+    this.#setLevel(unit, table, level - 1)
+  }
+
+  #setLevel({ name, levels }: WatchedUnit, page: number, level: number): void {
+    const before = levels.get(page) ?? 0
+    if (before === level) return
+    levels.set(page, level)
+    this.#journal.change(keyOf('table-watch', name, page), before, level, () => levels.set(page, before))
   }
 
   #read(unit: WatchedUnit, log: RecordLog, seq: number, slot: number): void {
@@ -126,7 +170,9 @@ export class TableWatch implements RecordSink, WriteWatcher {
     const lo = log.slot(seq, WALK.iova)
     for (let level = 1; level <= LEVELS; level++) {
       const page = log.slot(seq, WALK.t1 + level - 1) >>> 0
-      if (page !== 0) this.#watch(unit, page, indexAt(hi, lo, level))
+      if (page === 0) continue
+      this.#watch(unit, page, indexAt(hi, lo, level))
+      this.#setLevel(unit, page, level)
     }
   }
 
@@ -135,7 +181,7 @@ export class TableWatch implements RecordSink, WriteWatcher {
       const unit = this.#units[i] as WatchedUnit
       if (unit.number === number) return unit
     }
-    const unit: WatchedUnit = { name: log.names.word(number), number, pages: new Map() }
+    const unit: WatchedUnit = { name: log.names.word(number), number, levels: new Map(), pages: new Map() }
     this.#units.push(unit)
     return unit
   }
