@@ -1,7 +1,9 @@
 import { openInput } from '../src/cli/input.ts'
+import { FtraceReader } from '../src/reader/ftrace-reader.ts'
 import type { LogBatch, LogRow } from '../src/reader/log-batch.ts'
 import type { LogSummary } from '../src/reader/log-summary.ts'
 import { QemuTraceReader, type QemuTraceReaderOptions } from '../src/reader/qemu-trace-reader.ts'
+import type { TraceLogReaderOptions } from '../src/reader/trace-log-reader.ts'
 
 export interface ReadLog {
   readonly rows: readonly LogRow[]
@@ -25,8 +27,37 @@ export function readLog(
   return { rows, summary: reader.end() }
 }
 
+/** Reads what Linux traced, given in pieces, every row as an object. */
+export function readFtrace(
+  pieces: Iterable<Uint8Array | string>,
+  options: Partial<TraceLogReaderOptions> = {},
+): ReadLog {
+  const rows: LogRow[] = []
+  const take = (batch: LogBatch) => {
+    for (let row = 0; row < batch.count; row++) rows.push(batch.read(row))
+  }
+  const reader = new FtraceReader({ take }, options)
+  for (const piece of pieces) reader.push(typeof piece === 'string' ? bytesOf(piece) : piece)
+  return { rows, summary: reader.end() }
+}
+
+/** What stands before events of Linux: with and without flags and thread group, odd tasks, and a clock that counts. */
+export const FTRACE_PREFIXES = [
+  '          <idle>-0       [000] d.h2.     2.024434: ',
+  '    kworker/0:1H-37      [000] d..1.     2.022369: ',
+  '           <...>-103     [000] .....     2.003023: ',
+  '     Web Content-12345   (  12340) [127] d.h21  1234.567890: ',
+  '            init-1       (-------) [001] .... 99999.000001: ',
+  '      a [b] c: d-7       [003]     2.000001: ',
+  '              dd-186     [000] d..5. 123456789012: ',
+  '              dd-186     [1023] d..5.     3.480547123: ',
+] as const
+
 /** The bytes of a recorded trace, unpacked. */
 export const recording = (name: string): Promise<Uint8Array> => unpacked(`${name}.trace.xz`)
+
+/** The bytes of what the kernel of a recorded guest traced, unpacked. */
+export const ftraceOf = (name: string): Promise<Uint8Array> => unpacked(`${name}.ftrace.xz`)
 
 /** The bytes of what a back end saw of a recorded run, unpacked. */
 export const messageLog = (name: string): Promise<Uint8Array> => unpacked(`${name}.vhost.jsonl.xz`)

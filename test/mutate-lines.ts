@@ -49,13 +49,14 @@ export class ByteText {
  */
 export class LineMutator {
   readonly #prng: Prng
-  readonly #good = GOOD.map((line) => Buffer.from(line, 'latin1'))
+  readonly #good: readonly Buffer[]
   readonly #line = new Uint8Array(8192)
   readonly #longLines: boolean
   #length = 0
 
-  constructor(prng: Prng, options: { readonly longLines: boolean }) {
+  constructor(prng: Prng, options: { readonly longLines: boolean; readonly good?: readonly string[] }) {
     this.#prng = prng
+    this.#good = (options.good ?? GOOD).map((line) => Buffer.from(line, 'latin1'))
     this.#longLines = options.longLines
   }
 

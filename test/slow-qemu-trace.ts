@@ -1,4 +1,4 @@
-import type { LogEvent, LogField } from '../src/reader/log-format.ts'
+import { ACCESS_LETTERS, type LogEvent, type LogField } from '../src/reader/log-format.ts'
 import { QEMU_TRACE } from '../src/reader/qemu-trace-format.ts'
 
 /**
@@ -26,6 +26,8 @@ const PATTERNS: Record<LogField['kind'], string> = {
   u32: DECIMAL,
   pointer: '(\\(nil\\)|0x(?:0|[1-9a-f][0-9a-f]{0,15}))',
   text: '([ -~]{0,200})',
+  x64z: '([0-9a-f]{16})',
+  rwxpl: '([r-][w-][x-][p-][l-])',
 }
 const RANGES: Partial<Record<LogField['kind'], readonly [bigint, bigint]>> = {
   d64: [-(1n << 63n), (1n << 63n) - 1n],
@@ -47,8 +49,10 @@ const TEMPLATES = new Map(
 function valueIn(kind: LogField['kind'], text: string): bigint | number | string | undefined {
   if (kind === 'text') return text
   if (kind === 'pointer') return text === '(nil)' ? 0n : BigInt(text)
-  if (kind === 'x64') return BigInt(`0x${text}`)
+  if (kind === 'x64' || kind === 'x64z') return BigInt(`0x${text}`)
   if (kind === 'x32' || kind === 'x8') return Number.parseInt(text, 16)
+  if (kind === 'rwxpl')
+    return ACCESS_LETTERS.reduce((bits, [l, bit]) => (text.includes(l) ? bits | bit : bits), 0)
   const value = BigInt(text)
   const [least, most] = RANGES[kind]!
   if (value < least || value > most) return undefined

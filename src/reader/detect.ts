@@ -1,4 +1,6 @@
 import { IommulatorError } from '../bits/errors.ts'
+import { FTRACE } from './ftrace-format.ts'
+import { FtraceReader } from './ftrace-reader.ts'
 import { KERNEL_ANSWERS } from './kernel-answers-format.ts'
 import { KernelAnswersReader } from './kernel-answers-reader.ts'
 import type { LogFormat } from './log-format.ts'
@@ -11,7 +13,7 @@ import { VhostLogReader } from './vhost-log-reader.ts'
 export const DETECT_BYTES = 256 * 1024
 
 /** Log formats whose lines are events. A transcript of kernel answers is one of commands (`AGENT_COMMANDS`). */
-export const LOG_FORMATS = [QEMU_TRACE] as const
+export const LOG_FORMATS = [QEMU_TRACE, FTRACE] as const
 
 export interface Detection {
   /** A format that is known; whether a log of it can be replayed is another question. */
@@ -58,6 +60,17 @@ function tryVhostMessages(head: Uint8Array): Trial {
   return { against: `none of the first ${lines} lines is a message` }
 }
 
+function tryFtrace(head: Uint8Array): Trial {
+  const reader = new FtraceReader({ take: () => undefined }, { damagedKept: 1 })
+  reader.push(head)
+  const { lines, declared } = reader.end()
+  const first = declared[0]
+  if (first !== undefined) return { certain: `line ${first.firstLine} is a ${first.name}` }
+  return {
+    against: `none of the first ${lines} lines has an event that it knows behind a task, CPU and time`,
+  }
+}
+
 function tryQemuTrace(head: Uint8Array): Trial {
   const reader = new QemuTraceReader({ take: () => undefined }, { damagedKept: 1 })
   reader.push(head)
@@ -87,6 +100,8 @@ export function detectLogFormat(head: Uint8Array): Detection {
   if (binary !== undefined) throw new IommulatorError('ERR_LOG_FORMAT', binary[1])
   const qemu = tryQemuTrace(head)
   if (qemu.certain !== undefined) return { format: QEMU_TRACE, reason: qemu.certain }
+  const kernel = tryFtrace(head)
+  if (kernel.certain !== undefined) return { format: FTRACE, reason: kernel.certain }
   const answers = tryKernelAnswers(head)
   if (answers.certain !== undefined) return { format: KERNEL_ANSWERS, reason: answers.certain }
   const messages = tryVhostMessages(head)
@@ -95,6 +110,6 @@ export function detectLogFormat(head: Uint8Array): Detection {
   throw new IommulatorError(
     'ERR_LOG_FORMAT',
     `no known log format; tried ${QEMU_TRACE.title}: ${qemu.against}; tried ${KERNEL_ANSWERS.title}: ${answers.against}; ` +
-      `tried ${VHOST_LOG.title}: ${messages.against}`,
+      `tried ${FTRACE.title}: ${kernel.against}; tried ${VHOST_LOG.title}: ${messages.against}`,
   )
 }

@@ -90,6 +90,16 @@ function readLowDigits(view: DataView, at: number, lanes: Int32Array, slot: numb
   return at + digits
 }
 
+/** Sixteen hexadecimal digits, whatever the first ones are. */
+export function readHex64z(view: DataView, at: number, lanes: Int32Array, slot: number): number {
+  const [a, b] = [view.getInt32(at, true), view.getInt32(at + 4, true)]
+  const [c, d] = [view.getInt32(at + 8, true), view.getInt32(at + 12, true)]
+  if ((notHex(a) | notHex(b) | notHex(c) | notHex(d)) !== 0) return NO_NUMBER
+  lanes[slot] = (hexValue(c) << 16) | hexValue(d)
+  lanes[slot + 1] = (hexValue(a) << 16) | hexValue(b)
+  return at + 16
+}
+
 /** An unsigned decimal number of 32 bits. */
 export function readU32(view: DataView, at: number, lanes: Int32Array, slot: number): number {
   const end = readShort(view, at, lanes, slot)

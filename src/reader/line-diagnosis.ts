@@ -37,7 +37,7 @@ export function whyDamaged(event: LogEvent, line: string): string {
   let before = 'the event name'
   const parts = event.parts.length === 0 ? [{ literal: '', field: undefined }] : event.parts
   for (const [i, { literal, field }] of parts.entries()) {
-    const text = i === 0 ? `${event.name} ${literal}` : literal
+    const text = i === 0 ? event.head + literal : literal
     if (!line.startsWith(text, at)) {
       return text.startsWith(line.slice(at))
         ? `the line is cut after ${before}`
@@ -72,6 +72,13 @@ function numberAt(line: string, at: number, field: LogField): number | string {
   if (field.kind === 'x8') {
     const digits = /^[0-9a-f]*/.exec(line.slice(at))?.[0] ?? ''
     return digits.length === 2 ? at + 2 : `no two digits stand for ${field.name}`
+  }
+  if (field.kind === 'x64z') {
+    const digits = /^[0-9a-f]*/.exec(line.slice(at))?.[0] ?? ''
+    return digits.length === 16 ? at + 16 : `no sixteen digits stand for ${field.name}`
+  }
+  if (field.kind === 'rwxpl') {
+    return /^[r-][w-][x-][p-][l-]/.test(line.slice(at)) ? at + 5 : `no five letters stand for ${field.name}`
   }
   const hexadecimal = field.kind === 'x64' || field.kind === 'x32' || field.kind === 'pointer'
   const pattern = hexadecimal ? HEX_DIGITS : DECIMAL_DIGITS

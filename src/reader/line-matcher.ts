@@ -1,7 +1,13 @@
 import { latin1Bytes } from '../bits/byte-text.ts'
 import { assert } from '../bits/errors.ts'
-import { NO_NUMBER, readD32, readD64, readHex8, readHex32, readHex64, readU32 } from './digits.ts'
-import { type FieldKind, type LogEvent, type LogFormat, TEXT_BYTES_MAX } from './log-format.ts'
+import { NO_NUMBER, readD32, readD64, readHex8, readHex32, readHex64, readHex64z, readU32 } from './digits.ts'
+import {
+  ACCESS_LETTERS,
+  type FieldKind,
+  type LogEvent,
+  type LogFormat,
+  TEXT_BYTES_MAX,
+} from './log-format.ts'
 import type { WordTable } from './word-table.ts'
 
 /** What `match` answers for a line that is no declared event, or does not fit its template. */
@@ -24,6 +30,8 @@ const OP: Readonly<Record<FieldKind, number>> = {
   pointer: 6,
   text: 7,
   x8: 8,
+  x64z: 9,
+  rwxpl: 10,
 }
 const OP_END = 0
 
@@ -34,6 +42,8 @@ const D32 = OP.d32
 const U32 = OP.u32
 const POINTER = OP.pointer
 const X8 = OP.x8
+const X64Z = OP.x64z
+const RWXPL = OP.rwxpl
 
 /** Four bytes of a text as a little-endian int32; bytes past its end are 0. */
 const wordAt = (text: string, at: number): number =>
@@ -46,14 +56,16 @@ const wordAt = (text: string, at: number): number =>
 const PREFIX_0X = wordAt('0x', 0)
 const NIL = wordAt('(nil)', 0)
 const CLOSING = 0x29
+const DASH = 0x2d
 
 /** The bits that the first `bytes` bytes of a word have; all for four or more. */
 const maskFor = (bytes: number): number => (bytes >= 4 ? -1 : bytes <= 0 ? 0 : (1 << (bytes * 8)) - 1)
 
 const mix = (hash: number, word: number): number => Math.imul(hash ^ word, 0x9e37_79b1)
 
-/** The hash of an event name that `#eventAt` computes from the bytes of a line. */
-function nameHash(name: string): number {
+/** The hash of what stands before the space of a head, which `#eventAt` computes from the bytes of a line. */
+function headHash(head: string): number {
+  const name = head.slice(0, head.indexOf(' '))
   let hash = 0
   let at = 0
   for (; at + 4 <= name.length; at += 4) hash = mix(hash, wordAt(name, at))
@@ -63,14 +75,14 @@ function nameHash(name: string): number {
 /**
  * One event as numbers. For each part: how many whole pairs of words its literal has, these, then the 0 to 8
  * bytes that are left over: their count, and mask and value of either word; then what field follows and its
- * slot. The event's name counts to its first literal.
+ * slot. The event's head counts to its first literal.
  */
-function programOf({ name, parts }: LogEvent): number[] {
+function programOf({ head, parts }: LogEvent): number[] {
   const program: number[] = []
   const steps = parts.at(-1)?.field === undefined ? [...parts] : [...parts, { literal: '', field: undefined }]
   if (steps.length === 0) steps.push({ literal: '', field: undefined })
   steps.forEach(({ literal, field }, step) => {
-    const text = step === 0 ? `${name} ${literal}` : literal
+    const text = step === 0 ? head + literal : literal
     const pairs = Math.max(0, text.length - 1) >> 3
     program.push(pairs)
     for (let i = 0; i < pairs * 2; i++) program.push(wordAt(text, i * 4))
@@ -97,6 +109,8 @@ export class LineMatcher {
   readonly #hashes: Int32Array
   /** Of each event: the one that came after it last, tried first because logs repeat themselves. */
   readonly #next = new Uint8Array(256)
+  /** Of each event: number of the next one that begins alike + 1; 0 for none. */
+  readonly #alike = new Uint8Array(256)
   /** Of each event: the literal behind its text field, if it has one. */
   readonly #afterText: readonly Uint8Array[]
 
@@ -104,7 +118,7 @@ export class LineMatcher {
     assert(format.events.length < 255, 'event numbers fit a byte')
     this.#texts = texts
     this.#places = new Uint8Array(1024)
-    this.#hashes = Int32Array.from(format.events, (e) => nameHash(e.name))
+    this.#hashes = Int32Array.from(format.events, (e) => headHash(e.head))
     const program: number[] = []
     this.#starts = Int32Array.from(format.events, (event) => {
       const start = program.length
@@ -115,6 +129,9 @@ export class LineMatcher {
     this.#afterText = format.events.map(({ parts }) =>
       latin1Bytes(parts[parts.findIndex((part) => part.field?.kind === 'text') + 1]?.literal ?? ''),
     )
+    format.events.forEach(({ head }, event) => {
+      this.#alike[event] = 1 + format.events.findIndex((other, i) => i > event && other.head === head)
+    })
     this.#hashes.forEach((hash, event) => {
       let place = this.#placeOf(hash)
       while (this.#places[place] !== 0) place = (place + 1) & 1023
@@ -136,11 +153,14 @@ export class LineMatcher {
     this.event = guess
     const end = this.#run(bytes, view, at, lanes, base)
     if (end >= 0) return end
-    const event = this.#eventAt(view, at)
-    if (event < 0 || event === guess) return NO_MATCH
-    this.#next[before] = event
-    this.event = event
-    return this.#run(bytes, view, at, lanes, base)
+    for (let event = this.#eventAt(view, at); event >= 0; event = (this.#alike[event] as number) - 1) {
+      if (event === guess) continue
+      this.#next[before] = event
+      this.event = event
+      const next = this.#run(bytes, view, at, lanes, base)
+      if (next >= 0) return next
+    }
+    return NO_MATCH
   }
 
   /** Reads a line as `this.event`. */
@@ -169,6 +189,8 @@ export class LineMatcher {
       else if (op === D32) p = readD32(view, p, lanes, slot)
       else if (op === POINTER) p = readPointer(view, p, lanes, slot)
       else if (op === X8) p = readHex8(view, p, lanes, slot)
+      else if (op === X64Z) p = readHex64z(view, p, lanes, slot)
+      else if (op === RWXPL) p = readLetters(view, p, lanes, slot)
       else p = this.#text(bytes, p, lanes, slot)
       if (p < 0) return NO_MATCH
     }
@@ -218,6 +240,19 @@ export class LineMatcher {
     lanes[slot] = this.#texts.intern(bytes, at, end)
     return end
   }
+}
+
+/** Letters, each of which may be a `-` instead. */
+function readLetters(view: DataView, at: number, lanes: Int32Array, slot: number): number {
+  let bits = 0
+  let p = at
+  for (const [letter, bit] of ACCESS_LETTERS) {
+    const byte = view.getUint8(p++)
+    if (byte === letter.charCodeAt(0)) bits |= bit
+    else if (byte !== DASH) return NO_NUMBER
+  }
+  lanes[slot] = bits
+  return p
 }
 
 /** An address as %p prints it. */

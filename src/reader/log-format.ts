@@ -1,5 +1,6 @@
 import { assert, IommulatorError } from '../bits/errors.ts'
 import { hex } from '../bits/u64.ts'
+import { PAGE_REQUEST } from '../trace/event-codes.ts'
 
 /**
  * How a field of a log line is printed (in the words of C's printf) and kept.
@@ -9,6 +10,11 @@ export const FIELD_KINDS = {
   x64: { lanes: 2, doc: 'Hexadecimal, 64 bits, no prefix of its own (PRIx64).' },
   x32: { lanes: 1, doc: 'Hexadecimal, 32 bits, no prefix of its own (%x).' },
   x8: { lanes: 1, doc: 'Hexadecimal, 8 bits, always two digits (%02x).' },
+  x64z: { lanes: 2, doc: 'Hexadecimal, 64 bits, always sixteen digits (%016llx).' },
+  rwxpl: {
+    lanes: 1,
+    doc: 'Five letters, or `-` for each that is not so: r read (8), w write (4), x execute (2), p privileged (1), l last (16).',
+  },
   d64: { lanes: 2, doc: 'Decimal, 64 bits, signed (PRId64).' },
   d32: { lanes: 1, doc: 'Decimal, 32 bits, signed (%d).' },
   u32: { lanes: 1, doc: 'Decimal, 32 bits, unsigned (%u).' },
@@ -22,6 +28,8 @@ interface KindValues {
   x64: bigint
   x32: number
   x8: number
+  x64z: bigint
+  rwxpl: number
   d64: bigint
   d32: number
   u32: number
@@ -47,9 +55,11 @@ interface LogPart {
   readonly field: LogField | undefined
 }
 
-/** One kind of line: the event's name, a space, and the text that the template describes. */
+/** One kind of line: its head with the event's name, and the text that the template describes. */
 export interface LogEvent<N extends string = string, T extends string = string> {
   readonly name: N
+  /** What the line begins with: the name, and what stands behind it. Two events may begin alike. */
+  readonly head: string
   /** Literal text with `{field:kind}` where values stand. */
   readonly template: T
   /** What happened when this line was printed, and what of it is easily misread. */
@@ -91,6 +101,15 @@ export interface LogFormat<E extends readonly LogEvent[] = readonly LogEvent[]> 
   readonly slot: { readonly [V in E[number] as V['name']]: SlotsOf<V> }
 }
 
+/** Letters of a `rwxpl` field, in their order, and the bit of each. */
+export const ACCESS_LETTERS = [
+  ['r', PAGE_REQUEST.READ],
+  ['w', PAGE_REQUEST.WRITE],
+  ['x', PAGE_REQUEST.EXECUTE],
+  ['p', PAGE_REQUEST.PRIVILEGED],
+  ['l', PAGE_REQUEST.LAST],
+] as const
+
 const NAME = /^[a-z][a-z0-9_]+$/
 const PRINTABLE = /^[\x20-\x7e]*$/
 /** What cannot follow a field at once: no end of the field would show. */
@@ -100,6 +119,8 @@ const CONTINUES: Readonly<Record<FieldKind, RegExp>> = {
   x64: HEX_GOES_ON,
   x32: HEX_GOES_ON,
   x8: HEX_GOES_ON,
+  x64z: HEX_GOES_ON,
+  rwxpl: /^$/,
   pointer: HEX_GOES_ON,
   d64: DECIMAL_GOES_ON,
   d32: DECIMAL_GOES_ON,
@@ -151,7 +172,7 @@ function checkParts(name: string, parts: readonly LogPart[]): void {
 }
 
 /**
- * Declares one kind of line. A template whose fields cannot be told apart does not load.
+ * Declares one kind of line: `head` is left out where it is the name and a space. A template whose fields cannot be told apart does not load.
  *
  * @throws IommulatorError ERR_DECLARATION
  * @example
@@ -160,13 +181,13 @@ function checkParts(name: string, parts: readonly LogPart[]): void {
 export function logEvent<const N extends string, const T extends string>(
   name: N,
   template: T,
-  about: { readonly doc: string; readonly example: string },
+  about: { readonly doc: string; readonly example: string; readonly head?: string },
 ): LogEvent<N, T> {
   if (!NAME.test(name)) throw wrong(name, 'this is no event name')
   const parts = partsOf(name, template)
   checkParts(name, parts)
   const fields = parts.flatMap(({ field }) => (field === undefined ? [] : [field]))
-  return Object.freeze({ name, template, parts, fields, ...about })
+  return Object.freeze({ name, head: `${name} `, template, parts, fields, ...about })
 }
 
 /** Gathers the events of a format; every field name needs its meaning. @throws IommulatorError ERR_DECLARATION */
@@ -198,6 +219,12 @@ function printed(kind: FieldKind, value: bigint | number | string): string {
       return BigInt.asUintN(64, value as bigint).toString(16)
     case 'x32':
       return ((value as number) >>> 0).toString(16)
+    case 'x64z':
+      return BigInt.asUintN(64, value as bigint)
+        .toString(16)
+        .padStart(16, '0')
+    case 'rwxpl':
+      return ACCESS_LETTERS.map(([letter, bit]) => (((value as number) & bit) !== 0 ? letter : '-')).join('')
     case 'x8':
       return ((value as number) & 0xff).toString(16).padStart(2, '0')
     case 'pointer':
@@ -213,7 +240,7 @@ function printed(kind: FieldKind, value: bigint | number | string): string {
  * @example formatLine(TICK, { count: 1, address: 0xffn }) // 'tick n=1 at 0xff'
  */
 export function formatLine<E extends LogEvent>(event: E, values: FieldValues<E>): string {
-  let line = `${event.name} `
+  let line = event.head
   for (const { literal, field } of event.parts) {
     line += literal
     if (field === undefined) continue

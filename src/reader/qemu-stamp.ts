@@ -1,4 +1,7 @@
+import type { LinePrefix } from './line-prefix.ts'
+
 const ZERO = 0x30
+const NINE = 0x39
 const AT = 0x40
 const DOT = 0x2e
 const COLON = 0x3a
@@ -29,10 +32,26 @@ function daysTo(year: number, month: number, day: number): number {
  * `pid@seconds.microseconds:` (QEMU 7.2 scripts/tracetool/backend/log.py), or a UTC time in ISO 8601 and a
  * space (later QEMU, util/log.c).
  */
-export class QemuStamp {
+export class QemuStamp implements LinePrefix {
   /** Microseconds since 1970 of the stamp that was read last. */
   timeUs = -1
+  readonly nameEnd = SPACE
   #value = 0
+
+  begins(first: number): boolean {
+    return first <= NINE && first >= ZERO
+  }
+
+  isComment(): boolean {
+    return false
+  }
+
+  whyNone(bytes: Uint8Array, _at: number, from: number): string {
+    if (from < 0) return 'it begins with a digit, but with no time stamp'
+    return bytes[from] === 0
+      ? 'NUL bytes stand where an event should begin'
+      : 'no event name stands at its start'
+  }
 
   /** Reads the stamp at `at`, where a digit stands. Answers where the event begins, or -1 if this is no stamp. */
   skip(bytes: Uint8Array, at: number): number {

@@ -107,7 +107,11 @@ const erratumSection = (e: Erratum): string =>
 
 const logSection = (format: LogFormat): string => {
   const rows = format.events.map((e) => [`\`${e.name}\``, `\`${e.template}\``, e.doc])
-  return `## ${format.title}\nSource: ${format.source}.\n\n${grid(['event', 'text', 'meaning'], rows)}\n`
+  const colon = format.events.some((e) => e.head.endsWith(': '))
+  const lead = colon
+    ? 'Before each event stand the task, the CPU and the time; a colon ends its name.\n\n'
+    : ''
+  return `## ${format.title}\nSource: ${format.source}.\n\n${lead}${grid(['event', 'text', 'meaning'], rows)}\n`
 }
 
 const agentArgText = ([name, { kind, optional, initial, doc }]: [string, AgentArg]): string => {

@@ -1,8 +1,9 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { FTRACE } from '../../src/reader/ftrace-format.ts'
 import { type FieldKind, formatLine, type LogEvent } from '../../src/reader/log-format.ts'
 import { QEMU_TRACE } from '../../src/reader/qemu-trace-format.ts'
-import { readLog } from '../log-rows.ts'
+import { FTRACE_PREFIXES, readFtrace, readLog } from '../log-rows.ts'
 
 /** Any value below 2^`bits`, short ones and those at the edges as often as long ones. */
 const unsigned = (bits: number): fc.Arbitrary<bigint> =>
@@ -19,6 +20,8 @@ const VALUES: Record<FieldKind, fc.Arbitrary<bigint | number | string>> = {
   pointer: unsigned(64),
   x32: unsigned(32).map(Number),
   x8: unsigned(8).map(Number),
+  x64z: unsigned(64),
+  rwxpl: unsigned(5).map(Number),
   u32: unsigned(32).map(Number),
   d32: signed(32).map(Number),
   text: fc.string({
@@ -28,6 +31,19 @@ const VALUES: Record<FieldKind, fc.Arbitrary<bigint | number | string>> = {
 }
 
 describe('what is printed is read back', () => {
+  it.each(FTRACE.events.map((event: LogEvent) => [event.name, event] as const))('%s', (name, event) => {
+    const fields = fc.record(Object.fromEntries(event.fields.map((f) => [f.name, VALUES[f.kind]])))
+    const prefix = fc.constantFrom(...FTRACE_PREFIXES)
+    fc.assert(
+      fc.property(fields, prefix, (values, before) => {
+        const { rows, summary } = readFtrace([`${before}${formatLine(event, values as never)}\n`])
+        expect(summary.damaged.first).toEqual([])
+        expect(rows.map((row) => [row.name, row.fields])).toEqual([[name, values]])
+      }),
+      { numRuns: 60, seed: 8 },
+    )
+  })
+
   it.each(QEMU_TRACE.events.map((event: LogEvent) => [event.name, event] as const))('%s', (name, event) => {
     const fields = fc.record(Object.fromEntries(event.fields.map((f) => [f.name, VALUES[f.kind]])))
     const lineEnd = fc.constantFrom('\n', '\r\n', '')
