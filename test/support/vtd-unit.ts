@@ -68,6 +68,8 @@ export interface UnitWorldOptions {
   readonly ecap?: bigint
   readonly version?: number
   readonly errata?: readonly string[]
+  /** It reads tables in memory, instead of asking the fake. */
+  readonly hasTables?: boolean
 }
 
 export const QUEUE = 0x2_0000
@@ -82,7 +84,7 @@ export const GCMD = {
   CFI: 0x0080_0000n,
 } as const
 
-/** A unit over a fake translator, with the registers by name. */
+/** A unit over a fake translator or over tables in memory, with the registers by name. */
 export function unitWorld(options: UnitWorldOptions = {}) {
   const preset = PRESETS[options.preset ?? 'qemu']
   const journal = new Journal()
@@ -102,9 +104,9 @@ export function unitWorld(options: UnitWorldOptions = {}) {
       ecap: options.ecap ?? preset.ecap,
       version: options.version ?? preset.version,
       hostAddressBits: preset.hostAddressBits,
+      ...(options.hasTables === true ? {} : { translator: () => translator }),
     },
     { stage, journal, life, profile },
-    () => translator,
   )
   const messages: [address: bigint, data: number][] = []
   unit.msi = { send: (address, data) => messages.push([address, data]) }

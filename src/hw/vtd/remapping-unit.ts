@@ -27,6 +27,7 @@ import {
   UnitControl,
 } from './unit-control.ts'
 import { UnitCore, type UnitParts } from './unit-core.ts'
+import { UnitTables, type UnitTablesOptions } from './unit-tables.ts'
 import type { UnitTranslator } from './unit-translator.ts'
 import { VirtualCommands } from './virtual-commands.ts'
 
@@ -40,10 +41,11 @@ export interface RemappingUnitOptions {
   readonly ecap: bigint
   /** Width of the addresses in its tables. */
   readonly hostAddressBits: number
+  /** What it remembers of its tables. */
+  readonly tables?: UnitTablesOptions
+  /** What it translates with, where that is not tables behind caches. */
+  readonly translator?: (core: UnitCore) => UnitTranslator
 }
-
-/** Makes what a unit translates with. */
-export type TranslatorFactory = (core: UnitCore) => UnitTranslator
 
 /** EPM of PMEN. */
 const EPM = 0x8000_0000 | 0
@@ -104,7 +106,7 @@ export class RemappingUnit {
   readonly #hasPlainFaults: boolean
   readonly #losesInterruptFaults: boolean
 
-  constructor(options: RemappingUnitOptions, parts: UnitParts, translatorOf: TranslatorFactory) {
+  constructor(options: RemappingUnitOptions, parts: UnitParts) {
     const { name, cap, ecap, hostAddressBits, memory } = options
     const features = featuresOf(cap, ecap, hostAddressBits)
     const core = new UnitCore(name, features, options.version ?? 0x10, memory, parts)
@@ -112,7 +114,7 @@ export class RemappingUnit {
     this.features = features
     this.#core = core
     const root = new RootTable(core)
-    this.translator = translatorOf(core)
+    this.translator = options.translator?.(core) ?? new UnitTables(core, parts.profile, options.tables)
     this.faults = new FaultLog(core)
     this.#invalidator = new Invalidator(core, this.translator)
     this.queue = new InvalidationQueue({

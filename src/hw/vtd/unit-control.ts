@@ -42,7 +42,7 @@ export class RootTable {
   readonly #hostBits: bigint
 
   constructor({ journal, name, has, features }: UnitCore) {
-    this.#cells = new Cells(journal, keyOf('vtd-root', name), 3)
+    this.#cells = new Cells(journal, keyOf('vtd-root-taken', name), 3)
     this.#hostBits = has('D96') ? (1n << BigInt(features.hostAddressBits)) - 1n : -1n
   }
 

@@ -1,0 +1,60 @@
+import type { Profile } from '../../bits/errata.ts'
+import { CachedTranslator } from './cached-translator.ts'
+import type { EntryNumbers } from './caches/entry-numbers.ts'
+import type { Translation, VtdRequest } from './ports.ts'
+import { TranslationEngine } from './tables/engine.ts'
+import { Reasons } from './tables/reasons.ts'
+import type { UnitCore } from './unit-core.ts'
+import type { UnitTranslator } from './unit-translator.ts'
+
+/** What a unit remembers of its tables. */
+export interface UnitTablesOptions {
+  /** Shared by all that keep translations in a machine. */
+  readonly numbers?: EntryNumbers
+  /** Entries of the IOTLB; no bound where it is left out. */
+  readonly iotlbEntries?: number
+  /** Whether tables are remembered beside translations. */
+  readonly keepsTables?: boolean
+}
+
+/** The tables of a unit in memory, behind its caches. */
+export class UnitTables extends CachedTranslator<TranslationEngine> implements UnitTranslator {
+  readonly #core: UnitCore
+  readonly #reasons: Reasons
+
+  constructor(core: UnitCore, profile: Profile, options: UnitTablesOptions = {}) {
+    const { name, stage, journal, features, memory, has } = core
+    super({
+      ...options,
+      ...{ name, stage, journal, profile },
+      isCaching: features.isCachingMode,
+      addressBits: Math.min(features.maxAddressBits, features.hostAddressBits),
+      engine: (ports) => new TranslationEngine({ memory, features, has, ...ports }),
+    })
+    this.#core = core
+    this.#reasons = new Reasons(features, has)
+  }
+
+  override translate(request: VtdRequest): Translation {
+    const translation = super.translate(request)
+    const { engine } = this
+    if (engine.unmodelled !== '') {
+      this.#core.unmodelled(engine.unmodelled)
+      engine.unmodelled = ''
+    }
+    if (engine.halt !== '') {
+      this.#core.life.die(engine.halt)
+      engine.halt = ''
+    }
+    return translation
+  }
+
+  override findContext(source: number): number {
+    const fault = super.findContext(source)
+    return fault === 0 ? 0 : this.#reasons.codeOf(fault)
+  }
+
+  nextEntry(): number {
+    return this.numbers.next()
+  }
+}
