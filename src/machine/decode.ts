@@ -4,6 +4,7 @@ import { IommulatorError } from '../bits/errors.ts'
 import { didYouMean } from '../bits/suggest.ts'
 import { hex, parseU64 } from '../bits/u64.ts'
 import { encode, type Field, get, type Word } from '../bits/word.ts'
+import { FAULT_REASONS, type FaultReason } from '../hw/vtd/fault-reasons.ts'
 
 /** One field of a decoded word. */
 export interface DecodedField {
@@ -29,6 +30,7 @@ export type Decoded =
     }
   | { readonly kind: 'code'; readonly family: string; readonly name: string; readonly number: number }
   | { readonly kind: 'call'; readonly calls: readonly CallDecl[] }
+  | ({ readonly kind: 'fault'; readonly name: string } & FaultReason)
 
 /** Everything that can be decoded: the registries, so that this file knows none by name. */
 export interface Dictionary {
@@ -42,6 +44,9 @@ export const CODE_NAMES: Readonly<Record<string, CodeFamily>> = {
   rtas_status: 'rtas',
   errno: 'errno',
 }
+
+/** Name under which fault reasons of VT-d are looked up. */
+const FAULT_NAME = 'vtd_fault'
 
 const CALL_NAMES = ['hcall', 'rtas', 'ioctl'] as const
 
@@ -62,6 +67,7 @@ const powerpcNumber = (nr: bigint): bigint =>
 export const decodeNames = ({ words, calls }: Dictionary): string[] => [
   ...words.map((w) => w.name),
   ...Object.keys(CODE_NAMES),
+  FAULT_NAME,
   ...CALL_NAMES,
   ...new Set(calls.map((c) => c.name).filter((n) => n !== 'unknown')),
 ]
@@ -131,6 +137,27 @@ function decodeCode(label: string, family: CodeFamily, value: string): Decoded {
   return { kind: 'code', family: label, name, number }
 }
 
+/** A fault reason by its number, its name, its condition, or what Linux prints for it. */
+function decodeFault(value: string): Decoded {
+  const all = Object.entries(FAULT_REASONS)
+  const wanted = value.toLowerCase()
+  const number = /^[0-9]/.test(value) ? Number(parseU64(value, 8)) : undefined
+  const found = all.find(([name, { code, condition, kernelText }]) =>
+    number === undefined
+      ? [name, condition, kernelText].some((text) => text.toLowerCase() === wanted)
+      : code === number,
+  )
+  if (found !== undefined) return { kind: 'fault', name: found[0], ...found[1] }
+  const hint =
+    number === undefined
+      ? didYouMean(
+          value,
+          all.map(([name]) => name),
+        )
+      : ''
+  throw new IommulatorError('ERR_NUMBER', `no fault reason of VT-d is ${value}${hint}`)
+}
+
 function decodeCall(verb: string, calls: readonly CallDecl[], value: string): Decoded {
   const of = calls.filter((c) => c.verb === verb)
   const found = byName(of, value)
@@ -170,13 +197,19 @@ export function decodeName(dictionary: Dictionary, name: string, values: readonl
   const isKind = first !== undefined && (CALL_NAMES as readonly string[]).includes(label)
   const named = isKind ? [] : byName(dictionary.calls, name)
   if (named.length > 0) return { kind: 'call', calls: named }
-  if (family !== undefined || (CALL_NAMES as readonly string[]).includes(label)) {
+  if (label === FAULT_NAME && first !== undefined) return decodeFault(values.join(' '))
+  if (family !== undefined || label === FAULT_NAME || (CALL_NAMES as readonly string[]).includes(label)) {
     if (first === undefined) throw new IommulatorError('ERR_NUMBER', `${label} needs a number or a name`)
     return family !== undefined
       ? decodeCode(label, family, first)
       : decodeCall(label, dictionary.calls, first)
   }
-  const known = [...dictionary.words.map((w) => w.name), ...Object.keys(CODE_NAMES), ...CALL_NAMES]
+  const known = [
+    ...dictionary.words.map((w) => w.name),
+    ...Object.keys(CODE_NAMES),
+    FAULT_NAME,
+    ...CALL_NAMES,
+  ]
   throw new IommulatorError(
     'ERR_NUMBER',
     `nothing is called "${name}"${didYouMean(name, decodeNames(dictionary))}; known: ${known.join(', ')}, and the names of calls`,

@@ -13,34 +13,12 @@ import {
   type VtdRequest,
 } from '../../src/hw/vtd/ports.ts'
 import { TranslationEngine } from '../../src/hw/vtd/tables/engine.ts'
-import type { TableFeatures } from '../../src/hw/vtd/tables/features.ts'
+import { EVERY_FEATURE, type TableFeatures } from '../../src/hw/vtd/tables/features.ts'
 import { SM_CONTEXT_ENTRY_0, SM_CONTEXT_ENTRY_1 } from '../../src/hw/vtd/tables/format.ts'
 import { FlatMemory } from './flat-memory.ts'
 
 /** A unit that can do everything. */
-export const ALL_FEATURES: TableFeatures = Object.freeze({
-  hostAddressBits: 48,
-  maxAddressBits: 57,
-  sagaw: 0b1110,
-  hasSecond2M: true,
-  hasSecond1G: true,
-  hasFirst1G: true,
-  hasFirst5: true,
-  hasZeroLengthReads: true,
-  hasDeviceTlb: true,
-  hasPassThrough: true,
-  hasSnoopControl: true,
-  hasExtendedContext: true,
-  hasScalableMode: true,
-  hasSecondLevel: true,
-  hasFirstLevel: true,
-  hasNesting: true,
-  hasPasid: true,
-  hasPageRequests: true,
-  hasRidPasid: true,
-  hasRidPrivilege: true,
-  hasAbortMode: true,
-})
+export const ALL_FEATURES: TableFeatures = Object.freeze({ ...EVERY_FEATURE, hostAddressBits: 48 })
 
 /** A unit as QEMU 7.2 has it: CAP 0x00d2008c22260206, three levels, second level only. */
 export const QEMU_FEATURES: TableFeatures = Object.freeze({

@@ -31,6 +31,17 @@ function callLines(call: CallDecl, io: Io): string {
 function textOf(decoded: Decoded, io: Io): string {
   if (decoded.kind === 'call') return `${decoded.calls.map((c) => callLines(c, io)).join('\n\n')}\n`
   if (decoded.kind === 'code') return `${decoded.family} ${decoded.name} = ${decoded.number}\n`
+  if (decoded.kind === 'fault') {
+    const { name, code, condition, isQualified, kernelText, doc } = decoded
+    const fpd = isQualified ? 'not recorded where an entry met has FPD' : 'recorded whatever FPD says'
+    const rows = [
+      ['  condition', condition],
+      ['  meaning', doc],
+      ['  Linux', kernelText],
+      ['  FPD', fpd],
+    ]
+    return [`${io.paint.bold(name)} ${hex(code)}, a fault reason of VT-d`, ...table(rows), ''].join('\n')
+  }
   const rows = decoded.fields.map((f) => [`  ${f.name}`, f.bits, f.access, hex(f.value), f.doc])
   const head = `${decoded.word} ${hex(decoded.raw)}  `
   const [title = '', ...more] = wrapped(head, `${decoded.widthBits} bits; ${decoded.source}`)
@@ -52,7 +63,7 @@ export const decodeCommand: Command = {
   positionals: [
     {
       name: '<name>',
-      doc: 'a word (TCE, LIOBN, ...), hcall, rtas, ioctl, hret, rtas_status, errno, or the name of a call',
+      doc: 'a word (TCE, LIOBN, ...), hcall, rtas, ioctl, hret, rtas_status, errno, vtd_fault, or the name of a call',
       complete: async () => decodeNames({ words: WORDS, calls: CALLS }),
     },
     {
@@ -70,6 +81,7 @@ export const decodeCommand: Command = {
     ['iommulator decode ioctl 0x3b71', 'an ioctl, in the numbers of powerpc or of others'],
     ['iommulator decode hret -4', 'a return code'],
     ['iommulator decode errno 22', 'an error number'],
+    ['iommulator decode vtd_fault 0x59', 'why a VT-d unit blocks a request'],
   ],
   async run({ positionals, options }, io) {
     const [name = '', ...values] = positionals

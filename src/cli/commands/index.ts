@@ -23,6 +23,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./decode.ts')).decodeCommand,
   },
   {
+    name: 'walk',
+    summary: 'walk VT-d tables in a dump of memory for one address',
+    load: async () => (await import('./walk.ts')).walkCommand,
+  },
+  {
     name: 'fit',
     summary: 'say whether a VM fits a POWER host, with the sums',
     load: async () => (await import('./fit.ts')).fitCommand,

@@ -42,3 +42,28 @@ export interface TableFeatures {
   /** ECAP.ADMS: a root table in the mode that aborts every request. */
   readonly hasAbortMode: boolean
 }
+
+/** A unit that can do everything: only bits that no unit has are reserved. */
+export const EVERY_FEATURE: TableFeatures = Object.freeze({
+  hostAddressBits: 52,
+  maxAddressBits: 57,
+  sagaw: 0b1110,
+  hasSecond2M: true,
+  hasSecond1G: true,
+  hasFirst1G: true,
+  hasFirst5: true,
+  hasZeroLengthReads: true,
+  hasDeviceTlb: true,
+  hasPassThrough: true,
+  hasSnoopControl: true,
+  hasExtendedContext: true,
+  hasScalableMode: true,
+  hasSecondLevel: true,
+  hasFirstLevel: true,
+  hasNesting: true,
+  hasPasid: true,
+  hasPageRequests: true,
+  hasRidPasid: true,
+  hasRidPrivilege: true,
+  hasAbortMode: true,
+})
