@@ -4,10 +4,8 @@ import { faultNameOf } from '../../src/hw/vtd/fault-reasons.ts'
 import {
   type ContextEntry,
   NO_CACHES,
-  NO_PASID,
   newRequest,
   newTranslation,
-  PERM,
   type StructureCaches,
   TABLE_MODE,
   type VtdRequest,
@@ -187,8 +185,6 @@ export function withSecondLevel(world: TableWorld): TableWorld {
   world.word(0x1_4008, 0xabc_d007n)
   return world
 }
-
-export { NO_PASID, PERM }
 
 /** P, PGTT 1, AW 2; domain 1, PWSNP; tables at FL, with SRE, ERE and NXE. */
 export const FIRST_ENTRY: PasidWords = {
