@@ -125,6 +125,8 @@ describe('a unit with its tables and caches', () => {
     const kinds = world.events('vtd.').map((e) => e.kind)
     // Tables that lead on are remembered.
     const rest = kinds.filter((kind) => kind !== 'vtd.fill' && kind !== 'vtd.register')
-    expect(rest).toEqual(['vtd.root', 'vtd.root', 'vtd.context', 'vtd.walk', 'vtd.translate', 'vtd.fault'])
+    expect(rest).toEqual([
+      ...['vtd.root', 'vtd.root', 'vtd.context', 'vtd.walk', 'vtd.translate', 'vtd.fault', 'vtd.event'],
+    ])
   })
 })
