@@ -104,7 +104,7 @@ describe('the IOTLB, second level', () => {
     const w = legacy({ keepsTables: false })
     w.short(PAGE)
     w.word(LEAF, 0n)
-    w.translator.caches.iotlb.evict(1)
+    w.translator.caches.evict(1)
     expect([w.translator.caches.iotlb.count, w.short(PAGE)]).toEqual([0, 'READ'])
   })
 })

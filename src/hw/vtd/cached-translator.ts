@@ -1,12 +1,13 @@
 import type { Profile } from '../../bits/errata.ts'
 import { Cells, type Journal, keyOf } from '../../bits/state.ts'
-import { hiOfNumber, loOfNumber, numberOf, pageOf } from '../../bits/u64.ts'
+import { hiOfNumber, loOfNumber, numberOf } from '../../bits/u64.ts'
 import type { Stage } from '../../trace/stage.ts'
 import { type Engine, type EnginePorts, NOT_KEPT, type PageCache } from './caches/engine.ts'
 import { EntryNumbers } from './caches/entry-numbers.ts'
 import { NO_PAGES, PassThroughHold } from './caches/pass-through-hold.ts'
 import { EVERYTHING, permissionFault, refusedBy } from './caches/refusals.ts'
 import { RequestSpace } from './caches/request-space.ts'
+import { clearPage, isInterrupt, passThrough } from './caches/results.ts'
 import { StructureKeeper } from './caches/structure-keeper.ts'
 import { newFill, TranslationRecords } from './caches/translation-records.ts'
 import { UnitCaches } from './caches/unit-caches.ts'
@@ -29,8 +30,6 @@ import {
 const PAGE_SHIFT = 12
 /** log2 of the bytes that there are addresses for. */
 const ALL_SHIFT = 64
-/** The upper 12 bits of addresses below 4 GiB that are interrupts. */
-const INTERRUPTS = 0xfee
 
 /** Cells of the root: translation is on, TTM and what it stands for, the 4 KiB page of the root table. */
 const ENABLED = 0
@@ -69,9 +68,6 @@ export interface CachedTranslatorOptions<E extends Engine = Engine> {
   readonly keepsTables?: boolean
 }
 
-/** Whether an address is one of interrupts. */
-const isInterrupt = ({ hi, lo }: VtdRequest): boolean => hi === 0 && lo >>> 20 === INTERRUPTS
-
 /**
  * The way of a request through the caches of a VT-d unit: context cache, PASID cache, IOTLB. What they do not hold is
  * asked of the engine, which reads memory, and is kept. An entry stays until software has it forgotten, whatever
@@ -96,7 +92,8 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   readonly #root: Cells
   readonly #addressBits: number
   readonly #keepsFaults: boolean
-  /** Errata D4 and D29. */
+  /** Errata D27, D4 and D29. */
+  readonly #hasNoPasidCache: boolean
   readonly #ignoresPermissions: boolean
   readonly #ignoresDirty: boolean
   readonly #fill = newFill()
@@ -106,6 +103,8 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   #looked = 0
   #space = 0
   #isOfPages = false
+  /** The IOTLB has an entry for it, which does not answer. */
+  #hasEntry = false
 
   constructor(options: CachedTranslatorOptions<E>) {
     const { name, stage, journal, profile, isCaching } = options
@@ -116,12 +115,13 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     this.#root = new Cells(journal, keyOf('vtd-root', name), ROOT_CELLS)
     this.caches = new UnitCaches(options)
     this.#keepsFaults = isCaching && !profile.has('D60')
+    this.#hasNoPasidCache = profile.has('D27')
     this.#ignoresPermissions = profile.has('D4')
     this.#ignoresDirty = profile.has('D29')
     this.#keeper = new StructureKeeper({
       ...{ caches: this.caches, numbers: this.numbers, records: this.#records, log: stage.log },
       keepsFaults: this.#keepsFaults,
-      hasNoPasidCache: profile.has('D27'),
+      hasNoPasidCache: this.#hasNoPasidCache,
     })
     this.engine = options.engine({ caches: this.#keeper, pages: this })
     this.#place = new RequestSpace(this.caches, this.engine, profile.has('D35'))
@@ -153,6 +153,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     this.#root.set(MODE, this.engine.modeOf(mode) ?? TABLE_MODE.ABORT)
     this.#root.set(ROOT_HI, hiOfNumber(page))
     this.#root.set(ROOT_LO, loOfNumber(page))
+    this.caches.front.clear()
     this.#hold?.decideAll()
   }
 
@@ -172,6 +173,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
 
   /** A device is behind the unit. Only a unit that holds pass-through (D28) wants to know. */
   addSource(source: number): void {
+    this.caches.front.clear()
     this.#hold?.decide(source)
   }
 
@@ -189,7 +191,13 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   /** One request. Where translation is off, it goes to memory as it is. */
   translate(request: VtdRequest): Translation {
     const { result } = this
+    const known = this.caches.front.find(request, result)
+    if (known !== 0) {
+      if (this.#stage.log.on) this.#records.translate(request, result, known)
+      return result
+    }
     this.#number = 0
+    this.#hasEntry = false
     this.#isOfPages = false
     this.#place.mode = this.#mode
     if (!this.isEnabled || isInterrupt(request)) return this.#unordinary(request)
@@ -221,6 +229,11 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     return numberOf(this.#root.get(ROOT_HI), this.#root.get(ROOT_LO))
   }
 
+  /** Whether the same request has the same answer while nothing is forgotten. Not so where PASID entries are always read. */
+  get #mayRepeat(): boolean {
+    return !this.#hasNoPasidCache || this.#mode !== TABLE_MODE.SCALABLE
+  }
+
   get #mode(): TableMode {
     return this.#root.data[MODE] as TableMode
   }
@@ -233,6 +246,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     const { result } = this
     const entry = place.isDirect ? iotlb.findDirect(space) : iotlb.find(space, hi, lo, place.isPrivileged)
     if (entry === 0) return false
+    this.#hasEntry = true
     const isOrdinary = request.addressType === ADDRESS_TYPE.UNTRANSLATED
     const refused = iotlb.refusedBy(entry)
     const perm = iotlb.permOf(entry)
@@ -251,8 +265,10 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     result.fault = fault
     result.pasid = place.pasid
     result.isSilent = fault !== 0 && this.#isSilent(request.source)
-    if (fault !== 0) this.#clear()
     this.#number = iotlb.numberOf(entry)
+    if (fault !== 0) clearPage(this.result)
+    else if (!request.isNoWrite && this.#mayRepeat)
+      this.caches.front.keep(request, result, iotlb.isDirty(entry), this.#number)
     this.#isOfPages = true
     return true
   }
@@ -268,7 +284,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     engine.translate(this.#rootPage, this.#root.get(TTM), request, result)
     // Interrupts apart, what comes back without a walk is final, and was kept before or is not to be.
     const space = this.#space
-    if (result.fault !== 0) this.#clear()
+    if (result.fault !== 0) clearPage(this.result)
     else if (result.isDirect && space === 0 && this.#number === 0) this.#meetDirect(request)
     if (space === 0) return
     if (log.on) {
@@ -283,8 +299,10 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
 
   /** A device that is passed through: one entry of the IOTLB stands for all addresses, or QEMU decides anew. */
   #meetDirect(request: VtdRequest): void {
-    if (this.#hold !== undefined) this.#hold.decide(request.source)
-    else if (request.addressType !== ADDRESS_TYPE.TRANSLATED) {
+    if (this.#hold !== undefined) {
+      this.#hold.decide(request.source)
+      this.caches.front.clear()
+    } else if (request.addressType !== ADDRESS_TYPE.TRANSLATED) {
       const space = this.#place.ofEngine(request)
       const known = this.caches.iotlb.findDirect(space)
       if (known === 0) this.#keep(space, request, 0)
@@ -307,7 +325,11 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
       (request.need & result.perm & PERM.WRITE) !== 0
     kept.refused = refused
     this.#number = this.numbers.next()
-    this.caches.iotlb.keep(space, hi, lo, result, kept, this.#number)
+    const { iotlb, front } = this.caches
+    // An entry makes room, or another one answers in its place.
+    if (this.#hasEntry || iotlb.isFull) front.clear()
+    iotlb.keep(space, hi, lo, result, kept, this.#number)
+    if (refused === 0 && this.#mayRepeat) front.keep(request, result, kept.isDirty, this.#number)
     if (!this.#stage.log.on) return
     const fill = this.#fill
     const isWhole = result.isDirect
@@ -339,7 +361,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     if (this.isEnabled) {
       this.#miss(request, 0)
       if (this.#stage.log.on && !result.isInterrupt) this.#records.translate(request, result, this.#number)
-    } else this.#passThrough(request)
+    } else passThrough(request, this.result)
     return result
   }
 
@@ -347,22 +369,8 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   #isHeld(hold: PassThroughHold, request: VtdRequest): boolean {
     if (!hold.isKnown(request.source)) hold.decide(request.source)
     if (!hold.isDirect(request.source)) return false
-    this.#passThrough(request)
+    passThrough(request, this.result)
     return true
-  }
-
-  #passThrough(request: VtdRequest): void {
-    const { result } = this
-    this.#clear()
-    result.fault = 0
-    result.isSilent = false
-    result.isInterrupt =
-      isInterrupt(request) && request.pasid === NO_PASID && request.addressType !== ADDRESS_TYPE.TRANSLATED
-    result.isDirect = !result.isInterrupt
-    result.page = pageOf(request.hi, request.lo, PAGE_SHIFT)
-    result.perm = (request.need & PERM.EXECUTE) !== 0 ? EVERYTHING : PERM.READ | PERM.WRITE
-    result.domain = 0
-    result.pasid = NO_PASID
   }
 
   #holdWith({ engine, journal, name }: CachedTranslatorOptions<E>): PassThroughHold {
@@ -375,16 +383,6 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
       journal,
       name,
     )
-  }
-
-  /** Of a fault nothing else counts. */
-  #clear(): void {
-    const { result } = this
-    result.page = 0
-    result.perm = 0
-    result.shift = PAGE_SHIFT
-    result.isGlobal = false
-    result.isDirect = false
   }
 
   /** FPD of the entries that a request goes through, as the caches have them. */

@@ -77,6 +77,11 @@ export class Iotlb {
     return this.#cache.count
   }
 
+  /** Another entry has no room beside those that are here. */
+  get isFull(): boolean {
+    return this.#maxEntries > 0 && this.count >= this.#maxEntries
+  }
+
   /** The space of a domain, or of a domain and a PASID; where entries are by source, of a source-id and a PASID. */
   space(owner: number, pasid: number, isFirstLevel: boolean): number {
     const group = isFirstLevel && !this.isBySource ? GROUP_FIRST : GROUP_SECOND
@@ -101,7 +106,7 @@ export class Iotlb {
   /** Keeps the translation of an address; answers its entry. `number` is that of its record. */
   keep(space: number, hi: number, lo: number, to: Translation, entry: IotlbEntry, number: number): number {
     const kind = to.isDirect ? WHOLE : (to.shift - 12) / 9 + (entry.isPrivileged ? PRIVILEGED : 0)
-    if (this.#maxEntries > 0 && this.count >= this.#maxEntries) {
+    if (this.isFull) {
       if (this.#dropsAllWhenFull) this.dropAll()
       else this.#cache.evict(1)
     }

@@ -2,6 +2,7 @@ import type { Profile } from '../../../bits/errata.ts'
 import type { Journal } from '../../../bits/state.ts'
 import { TABLE_MODE, type VtdInvalidation } from '../ports.ts'
 import { ContextCache } from './context-cache.ts'
+import { Front } from './front.ts'
 import { Iotlb } from './iotlb.ts'
 import { PagingCache } from './paging-cache.ts'
 import { PasidCache } from './pasid-cache.ts'
@@ -25,8 +26,10 @@ export class UnitCaches {
   readonly pasids: PasidCache
   readonly iotlb: Iotlb
   readonly tables: PagingCache | undefined
+  readonly front: Front
 
   constructor({ name, journal, profile, iotlbEntries, keepsTables = true }: UnitCachesOptions) {
+    this.front = new Front(journal)
     const isQemus = profile.has('D3')
     const maxEntries = isQemus ? QEMU_ENTRIES : iotlbEntries
     this.contexts = new ContextCache({
@@ -47,6 +50,7 @@ export class UnitCaches {
 
   /** Device-TLBs and interrupt entries are not here: their invalidations take nothing. */
   invalidate(what: VtdInvalidation, mode: number): void {
+    this.front.clear()
     if (what.what === 'context') this.#invalidateContexts(what)
     else if (what.what === 'pasid-cache') this.#invalidatePasids(what, mode)
     else if (what.what === 'iotlb') {
@@ -58,7 +62,15 @@ export class UnitCaches {
     }
   }
 
+  /** Forgets so many translations and tables, as a unit may at any time. */
+  evict(entries: number): void {
+    this.front.clear()
+    this.iotlb.evict(entries)
+    this.tables?.evict(entries)
+  }
+
   dropAll(): void {
+    this.front.clear()
     this.contexts.dropAll()
     this.pasids.dropAll()
     this.iotlb.dropAll()
