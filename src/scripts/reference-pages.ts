@@ -10,6 +10,7 @@ import { COMMANDS } from '../cli/commands/index.ts'
 import { BLK_ANSWERS, BLK_CONFIG_FIELDS } from '../hw/virtio/blk-format.ts'
 import { DEVICE_FAULTS } from '../hw/virtio/device-faults.ts'
 import { RING_ANSWERS } from '../hw/virtio/ring-rules.ts'
+import { FAULT_REASONS } from '../hw/vtd/fault-reasons.ts'
 import { CALLS, ERRATA, LOG_FORMATS, WORDS } from '../machine/registry.ts'
 import type { AgentArg } from '../reader/agent-command.ts'
 import { AGENT_COMMANDS, AGENT_MARKS, KERNEL_ANSWERS, MARK_WORD } from '../reader/kernel-answers-format.ts'
@@ -197,6 +198,26 @@ function virtioPage(): string {
   ].join('\n')
 }
 
+function vtdFaultsPage(): string {
+  const rows = Object.entries(FAULT_REASONS).map(([name, reason]) => [
+    hex(reason.code),
+    `\`${name}\``,
+    reason.condition,
+    reason.isQualified ? 'yes' : 'no',
+    reason.kernelText,
+    reason.doc,
+  ])
+  return [
+    `${HEAD}# Fault reasons of VT-d`,
+    '',
+    'Why a unit blocks a request (FR of its fault recording registers). FPD: an entry that was met has FPD set, and the',
+    'fault is not recorded.',
+    '',
+    grid(['reason', 'name', 'condition', 'silenced by FPD', 'Linux 6.1 prints', 'meaning'], rows),
+    '',
+  ].join('\n')
+}
+
 /** The generated pages below docs/reference, by file name. */
 export async function referencePages(): Promise<Readonly<Record<string, string>>> {
   const events = Object.entries(EVENTS).map(([kind, e]) => [
@@ -232,6 +253,7 @@ export async function referencePages(): Promise<Readonly<Record<string, string>>
     'errors.md': `${HEAD}# Error codes of the library\n\n${grid(['code', 'meaning'], errors)}\n`,
     'log-formats.md': `${HEAD}# Log formats\n\n${[...LOG_FORMATS.map(logSection), transcriptSection(), messageLogSection()].join('\n')}`,
     'virtio.md': virtioPage(),
+    'vtd-faults.md': vtdFaultsPage(),
     'vhost-costs.md': vhostCostsPage(),
     'commands.md': `${HEAD}# Commands\n\n${await commandSections()}`,
     ...realAnswerPages(await readRecordings('recordings')),

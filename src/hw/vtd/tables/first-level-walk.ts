@@ -66,9 +66,16 @@ export class FirstLevelWalk {
   readonly #isWidthOfSecond: boolean
   readonly #alwaysSnoops: boolean
   readonly #dirtiesReadOnly: boolean
-  #entry: PasidEntry | undefined
+  // Of the request.
   #pasid = 0
   #isSupervisor = false
+  /** Pages that are not writable may not be written: always so without privilege. */
+  #isWriteProtected = true
+  #hasNoExecute = false
+  #mayExecute = false
+  #hasSmep = false
+  #setsExtended = false
+  #snoops = true
   #hi = 0
   #lo = 0
   // The table whose entry was read last, where it is in memory, and whether it may be written there.
@@ -98,9 +105,14 @@ export class FirstLevelWalk {
     need: number,
   ): number {
     const { trail } = this.#options
-    this.#entry = entry
     this.#pasid = pasid
     this.#isSupervisor = isSupervisor
+    this.#isWriteProtected = !isSupervisor || entry.hasWriteProtect
+    this.#hasNoExecute = entry.hasNoExecute
+    this.#mayExecute = entry.hasExecute
+    this.#hasSmep = isSupervisor && entry.hasSmep
+    this.#setsExtended = entry.hasExtendedAccessed && !this.#ignoresExecute
+    this.#snoops = entry.hasWalkSnoop || this.#alwaysSnoops
     if (trail.on) this.#pages.fill(0)
     const fault = this.#walk(entry, hi, lo, need)
     if (trail.on) trail.add(STAGE.FIRST, pageOfAddress(hi, lo), fault, this.#pages)
@@ -200,7 +212,7 @@ export class FirstLevelWalk {
     let perm = above
     if ((this.#lo & RW) === 0) perm &= ~WRITE
     if ((this.#lo & US) === 0) perm &= ~USER
-    if ((this.#hi & XD) !== 0 && this.#entry?.hasNoExecute === true && !this.#ignoresExecute) perm &= ~EXECUTE
+    if ((this.#hi & XD) !== 0 && this.#hasNoExecute && !this.#ignoresExecute) perm &= ~EXECUTE
     return perm
   }
 
@@ -211,18 +223,13 @@ export class FirstLevelWalk {
     return (need & EXECUTE & ~perm) !== 0 ? FAULT.FL_EXECUTE : 0
   }
 
-  /** Pages that are not writable may not be written: always so without privilege. */
-  get #isWriteProtected(): boolean {
-    return !this.#isSupervisor || this.#entry?.hasWriteProtect === true
-  }
-
   /** What the request may do in the end. */
   #permissions(perm: number, isLeaf: boolean): number {
     if (!isLeaf) return perm
     let final = perm & ~USER
     if (!this.#isWriteProtected) final |= WRITE
-    const isGuarded = this.#isSupervisor && this.#entry?.hasSmep === true && (perm & USER) !== 0
-    if (isGuarded || this.#entry?.hasExecute !== true) final &= ~EXECUTE
+    const isGuarded = this.#hasSmep && (perm & USER) !== 0
+    if (isGuarded || !this.#mayExecute) final &= ~EXECUTE
     return final
   }
 
@@ -238,7 +245,7 @@ export class FirstLevelWalk {
 
   #isReserved(level: number, isLeaf: boolean): boolean {
     if ((this.#hi & this.#rsvdHi) !== 0) return true
-    if ((this.#hi & XD) !== 0 && this.#entry?.hasNoExecute !== true && !this.#ignoresExecute) return true
+    if ((this.#hi & XD) !== 0 && !this.#hasNoExecute && !this.#ignoresExecute) return true
     if (!isLeaf) return (this.#lo & PS) !== 0
     return (this.#lo & belowPage(level, PAT_SHIFT)) !== 0
   }
@@ -246,10 +253,9 @@ export class FirstLevelWalk {
   /** Sets A, with D at the end of a write, and EA. Answers 0, or why it may not. */
   #setFlags(offset: number, isTop: boolean, isDirtied: boolean): number {
     const { memory } = this.#options
-    const setsExtended = this.#entry?.hasExtendedAccessed === true && !this.#ignoresExecute
-    const flags = A | (isDirtied ? D : 0) | (setsExtended ? EA : 0)
+    const flags = A | (isDirtied ? D : 0) | (this.#setsExtended ? EA : 0)
     if ((flags & ~this.#lo) === 0 || (this.#setsAllOrNothing && (flags & this.#lo) !== 0)) return 0
-    if (this.#entry?.hasWalkSnoop !== true && !this.#alwaysSnoops) return FAULT.FL_ACCESSED_DIRTY
+    if (!this.#snoops) return FAULT.FL_ACCESSED_DIRTY
     const { through } = this
     if (through !== undefined) {
       if (!this.#mayWrite) return FAULT.FL_TABLE_WRITE
