@@ -81,6 +81,13 @@ export const pseriesAnswers = (): Promise<Uint8Array> => unpacked('pseries-rando
 export const scenarioAnswers = (peer: 'kernel' | 'pseries'): Promise<Uint8Array> =>
   unpacked(`${peer}-scenarios.answers.xz`)
 
+/** Lines of what QEMU's VT-d unit answered to register accesses, page requests and translation requests. */
+export const pageRequestLines = async (): Promise<string[]> =>
+  Buffer.from(await unpacked('vtd-unit/page-requests-11.1.3.jsonl.xz'))
+    .toString()
+    .trimEnd()
+    .split('\n')
+
 async function unpacked(file: string): Promise<Uint8Array> {
   const pieces: Uint8Array[] = []
   const input = await openInput(`recordings/${file}`, process.stdin)

@@ -4,6 +4,7 @@ import { hiOf, loOf } from '../../src/bits/u64.ts'
 import { Life } from '../../src/hw/life.ts'
 import { PRESETS, type VtdPresetName } from '../../src/hw/vtd/capabilities.ts'
 import {
+  type ContextEntry,
   type DeviceTlbEnd,
   NO_PASID,
   newContextEntry,
@@ -12,6 +13,7 @@ import {
   newTranslation,
   type PageRequest,
   type PageResponse,
+  type PasidEntry,
   PERM,
   PGTT,
   type VtdInvalidation,
@@ -28,8 +30,13 @@ import { FlatMemory } from './flat-memory.ts'
 /** Says what a test puts in, and notes what it is told. */
 export class FakeTranslator implements UnitTranslator {
   readonly translation = newTranslation()
-  readonly context = { ...newContextEntry(), hasPasid: true, pasids: 2 ** 20, hasPageRequests: true }
-  readonly pasid = { ...newPasidEntry(), type: PGTT.FIRST_LEVEL, domain: 9 }
+  readonly context: ContextEntry = {
+    ...newContextEntry(),
+    hasPasid: true,
+    pasids: 2 ** 20,
+    hasPageRequests: true,
+  }
+  readonly pasid: PasidEntry = { ...newPasidEntry(), type: PGTT.FIRST_LEVEL, domain: 9 }
   isWalkFault = true
   contextFault = 0
   pasidFault = 0
@@ -70,6 +77,7 @@ export interface UnitWorldOptions {
   readonly errata?: readonly string[]
   /** It reads tables in memory, instead of asking the fake. */
   readonly hasTables?: boolean
+  readonly memoryBytes?: number
 }
 
 export const QUEUE = 0x2_0000
@@ -94,7 +102,7 @@ export function unitWorld(options: UnitWorldOptions = {}) {
   const life = new Life(stage, journal)
   const errata = options.errata ?? []
   const profile: Profile = { name: 'test', ids: errata, has: (id) => errata.includes(id) }
-  const memory = new FlatMemory(MEMORY_BYTES)
+  const memory = new FlatMemory(options.memoryBytes ?? MEMORY_BYTES)
   const translator = new FakeTranslator()
   const unit = new RemappingUnit(
     {

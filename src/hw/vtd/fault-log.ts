@@ -126,27 +126,33 @@ export class FaultLog {
 
   #upperOf(blocked: BlockedRequest): bigint {
     const { source, reason, access, addressType, isExecute, isPrivileged } = blocked
-    let pasid = blocked.pasid
-    let mask = 0xf_ffffn
     const plain = this.#isPlain
-    if (!plain) mask = 0xffffn
-    // The PASID behind a request without one, and all ones where there is none either.
-    const isBorrowed = this.#hasRidPasid && pasid === NO_PASID && blocked.isWalk
-    if (isBorrowed) pasid = blocked.usedPasid
-    const hasPasid = pasid !== NO_PASID
+    const pasid = this.#pasidOf(blocked)
     const hi = encode(FRCD_HI, {
       F: 1n,
       T1: access >= FAULT_ACCESS.READ ? 1n : 0n,
       T2: plain && (access & 1) !== 0 ? 1n : 0n,
       AT: plain ? BigInt(addressType) : 0n,
-      PV: hasPasid || isBorrowed ? BigInt(pasid) & mask : 0n,
+      PV: pasid.value,
       FR: BigInt(reason),
-      PP: hasPasid ? 1n : 0n,
+      PP: pasid.isThere ? 1n : 0n,
       EXE: plain && isExecute ? 1n : 0n,
       PRIV: plain && isPrivileged ? 1n : 0n,
       SID: BigInt(source),
     })
-    return this.#hasWideSign && hasPasid ? 0xffff_ffff_8000_0000n | BigInt(source) : hi
+    return this.#hasWideSign && pasid.isThere ? 0xffff_ffff_8000_0000n | BigInt(source) : hi
+  }
+
+  /**
+   * PV and PP. QEMU has none where it did not come to page tables, 16 bits of it else, and until 10.0 the PASID behind a
+   * request without one, or all ones where there is none either.
+   */
+  #pasidOf({ pasid, usedPasid, isWalk }: BlockedRequest): { value: bigint; isThere: boolean } {
+    const used = this.#hasRidPasid && pasid === NO_PASID ? usedPasid : pasid
+    const isThere = used !== NO_PASID
+    if (this.#isPlain) return { value: isThere ? BigInt(used) : 0n, isThere }
+    if (!isWalk) return { value: 0n, isThere: false }
+    return { value: isThere || this.#hasRidPasid ? BigInt(used & 0xffff) : 0n, isThere }
   }
 
   #say({ source, pasid, reason, hi, lo, access }: BlockedRequest, record: number, why: string): void {

@@ -242,7 +242,8 @@ export class PageRequestQueue {
       addressType: 0,
       isExecute,
       isPrivileged,
-      isWalk: false,
+      // Its record has the PASID, whatever was wrong.
+      isWalk: true,
       usedPasid: pasid,
     }
     this.#parts.block(blocked, isSilent && isQualified(reason))

@@ -21,6 +21,8 @@ export interface UnitTablesOptions {
 export class UnitTables extends CachedTranslator<TranslationEngine> implements UnitTranslator {
   readonly #core: UnitCore
   readonly #reasons: Reasons
+  /** Every request is one of a user. */
+  readonly #isForUsers: boolean
 
   constructor(core: UnitCore, profile: Profile, options: UnitTablesOptions = {}) {
     const { name, stage, journal, features, memory, has } = core
@@ -33,11 +35,15 @@ export class UnitTables extends CachedTranslator<TranslationEngine> implements U
     })
     this.#core = core
     this.#reasons = new Reasons(features, has)
+    this.#isForUsers = has('D99')
   }
 
   override translate(request: VtdRequest): Translation {
-    const translation = super.translate(request)
     const { engine } = this
+    const { isPrivileged } = request
+    if (this.#isForUsers) request.isPrivileged = false
+    const translation = super.translate(request)
+    request.isPrivileged = isPrivileged
     if (engine.unmodelled !== '') {
       this.#core.unmodelled(engine.unmodelled)
       engine.unmodelled = ''
