@@ -103,6 +103,8 @@ interface Found {
   r: boolean
   w: boolean
   x: boolean
+  /** Of a page table, and not the address as it is. */
+  isTable?: boolean
 }
 
 /**
@@ -127,7 +129,7 @@ export class NaiveVtd {
         return { fault: 'interrupt', silent: false }
       }
       const found = this.#translate(q, state)
-      const w = found.w && !q.noWrite
+      const w = found.w && !(q.noWrite && found.isTable === true)
       const perm = `${found.r ? 'r' : ''}${w ? 'w' : ''}${found.x ? 'x' : ''}`
       return {
         fault: 'none',
@@ -414,6 +416,7 @@ export class NaiveVtd {
         }
       }
     }
+    if (found !== asItIs) found.isTable = true
     const exact = found.target + (q.address & (found.bytes - 1n))
     if (isInterrupt(exact)) throw new Blocked(interrupt)
     const last = found.target + found.bytes - 1n

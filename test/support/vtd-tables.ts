@@ -46,6 +46,8 @@ export interface TableWorldOptions {
   readonly base?: TableFeatures
   readonly errata?: readonly string[]
   readonly bytes?: number
+  /** Nothing is remembered where they are left out. */
+  readonly caches?: StructureCaches
   /** Context entries are remembered for ever. */
   readonly keepsContexts?: boolean
 }
@@ -86,7 +88,7 @@ export function tableWorld(options: TableWorldOptions = {}) {
   const view = new DataView(memory.bytes.buffer)
   const features = { ...(options.base ?? ALL_FEATURES), ...options.features }
   const has = (id: string) => options.errata?.includes(id) === true
-  const caches = options.keepsContexts === true ? contextCache() : NO_CACHES
+  const caches = options.keepsContexts === true ? contextCache() : (options.caches ?? NO_CACHES)
   const engine = new TranslationEngine({ memory, features, caches, has })
   let mode: number = TABLE_MODE.LEGACY
   let root: number = AT.ROOT

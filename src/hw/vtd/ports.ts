@@ -215,6 +215,7 @@ export const TRAIL_LEVELS = 6
 export interface StructureCaches {
   /** Copies the entry of a source-id into `into`; false where it is not known. */
   loadContext(source: number, into: ContextEntry): boolean
+  /** Told of what was read, good or bad; `address` is 0 where there was no entry to be read. */
   keepContext(source: number, entry: ContextEntry): void
   loadPasid(source: number, context: ContextEntry, pasid: number, into: PasidEntry): boolean
   keepPasid(source: number, context: ContextEntry, pasid: number, entry: PasidEntry): void

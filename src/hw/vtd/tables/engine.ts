@@ -153,7 +153,7 @@ export class TranslationEngine {
     const code = fault === 0 ? 0 : this.#reasons.codeOf(fault)
     into.fault = code
     if (code === 0) {
-      if (request.isNoWrite) into.perm &= ~WRITE
+      if (request.isNoWrite && !into.isDirect) into.perm &= ~WRITE
       return
     }
     into.isSilent &&= this.#reasons.isSilenced(code)
@@ -170,8 +170,9 @@ export class TranslationEngine {
     if (caches.loadContext(source, context)) return context.fault
     this.trail.hasContext = true
     const fault = this.#contexts.read(root, mode, source, context)
-    if (this.#qemu === undefined || mode !== TABLE_MODE.SCALABLE || fault !== 0)
-      caches.keepContext(source, context)
+    // QEMU keeps one only when its PASID entry is good as well.
+    const isLate = this.#qemu !== undefined && mode === TABLE_MODE.SCALABLE && fault === 0
+    if (!isLate) caches.keepContext(source, context)
     return fault
   }
 
@@ -268,12 +269,15 @@ export class TranslationEngine {
 
   #asQemu(qemu: QemuPasids, request: VtdRequest, pasid: number, into: Translation): number {
     const { context, trail } = this
+    const { caches } = this.#options
     trail.hasPasid = true
     const fault = qemu.find(context, pasid, !trail.hasContext, this.pasid)
     into.isSilent = qemu.isSilent
     this.unmodelled = qemu.unmodelled
     this.halt = qemu.halt
-    if (trail.hasContext && fault === 0) this.#options.caches.keepContext(request.source, context)
+    this.pasid.fault = fault
+    if (trail.hasContext && fault === 0) caches.keepContext(request.source, context)
+    caches.keepPasid(request.source, context, pasid, this.pasid)
     return fault
   }
 
