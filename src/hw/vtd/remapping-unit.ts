@@ -19,13 +19,7 @@ import {
 import { InvalidationQueue } from './queue/invalidation-queue.ts'
 import type { VtdRegisterName } from './register-format.ts'
 import { RegisterInvalidation } from './register-invalidation.ts'
-import {
-  allowsCompatibility,
-  isTranslating,
-  RootTable,
-  remapsInterrupts,
-  UnitControl,
-} from './unit-control.ts'
+import { allowsCompatibility, RootTable, remapsInterrupts, UnitControl } from './unit-control.ts'
 import { UnitCore, type UnitParts } from './unit-core.ts'
 import { UnitTables, type UnitTablesOptions } from './unit-tables.ts'
 import type { UnitTranslator } from './unit-translator.ts'
@@ -87,6 +81,7 @@ export class RemappingUnit {
   /** Devices with a TLB of their own. */
   deviceTlbs: DeviceTlbPort | undefined
   readonly #core: UnitCore
+  readonly #root: RootTable
   readonly #invalidator: Invalidator
   readonly #control: UnitControl
   readonly #registers: RegisterInvalidation
@@ -114,6 +109,7 @@ export class RemappingUnit {
     this.features = features
     this.#core = core
     const root = new RootTable(core)
+    this.#root = root
     this.translator = options.translator?.(core) ?? new UnitTables(core, parts.profile, options.tables)
     this.faults = new FaultLog(core)
     this.#invalidator = new Invalidator(core, this.translator)
@@ -130,7 +126,7 @@ export class RemappingUnit {
       core,
       translator: this.translator,
       tableMode: () => root.mode,
-      isEnabled: () => this.isEnabled,
+      isEnabled: () => root.isEnabled,
       block,
     })
     this.#interrupts = new InterruptRemapper({
@@ -162,7 +158,7 @@ export class RemappingUnit {
 
   /** Whether requests are translated (GSTS.TES). */
   get isEnabled(): boolean {
-    return isTranslating(this.#core)
+    return this.#root.isEnabled
   }
 
   /** What the last request came to: one object, used again. */
@@ -223,7 +219,7 @@ export class RemappingUnit {
 
   /** A DMA or a translation request of a device. Answers the fault reason, 0 for none; the rest is in `translation`. */
   translate(request: VtdRequest): number {
-    if (!this.isEnabled) return this.#passThrough(request)
+    if (!this.#root.isEnabled) return this.#passThrough(request)
     const translation = this.translator.translate(request)
     this.#translation = translation
     if (translation.fault !== 0) this.#fault(request, translation)

@@ -26,6 +26,8 @@ const PAGE_SHIFT = 12
 const ROOT_LO = 0
 const ROOT_HI = 1
 const MODE = 2
+const ENABLED = 3
+const CELLS = 4
 
 /** What the global commands set going. */
 export interface ControlParts {
@@ -36,13 +38,13 @@ export interface ControlParts {
   readonly translator: UnitTranslator
 }
 
-/** The root table as a unit has taken it. */
+/** The root table as a unit has taken it, and whether requests are translated by it. */
 export class RootTable {
   readonly #cells: Cells
   readonly #hostBits: bigint
 
   constructor({ journal, name, has, features }: UnitCore) {
-    this.#cells = new Cells(journal, keyOf('vtd-root-taken', name), 3)
+    this.#cells = new Cells(journal, keyOf('vtd-root-taken', name), CELLS)
     this.#hostBits = has('D96') ? (1n << BigInt(features.hostAddressBits)) - 1n : -1n
   }
 
@@ -57,6 +59,15 @@ export class RootTable {
 
   get page(): number {
     return pageOf(this.#cells.get(ROOT_HI), this.#cells.get(ROOT_LO), PAGE_SHIFT)
+  }
+
+  /** GSTS.TES, for every request. */
+  get isEnabled(): boolean {
+    return this.#cells.data[ENABLED] !== 0
+  }
+
+  enable(isOn: boolean): void {
+    this.#cells.set(ENABLED, isOn ? 1 : 0)
   }
 
   /** Takes RTADDR. */
@@ -132,6 +143,7 @@ export class UnitControl {
 
   #enable(isOn: boolean): void {
     this.#core.file.setBits('GSTS', BIT.TE, isOn)
+    this.#root.enable(isOn)
     if (!isOn) this.#parts.faults.restart()
     this.#rooted(this.#isQemu)
   }
@@ -147,7 +159,7 @@ export class UnitControl {
   #rooted(drops: boolean): void {
     const { stage, name, cause } = this.#core
     const { address, mode } = this.#root
-    const enabled = isTranslating(this.#core) ? 1 : 0
+    const enabled = this.#root.isEnabled ? 1 : 0
     stage.log.emit('vtd.root', cause, { unit: name, address, mode, enabled, line: stage.line })
     if (drops) this.#parts.translator.dropAll()
     this.#tellRoot()
@@ -155,7 +167,7 @@ export class UnitControl {
 
   #tellRoot(): void {
     const { page, mode } = this.#root
-    this.#parts.translator.setRoot({ page, mode, isEnabled: isTranslating(this.#core) })
+    this.#parts.translator.setRoot({ page, mode, isEnabled: this.#root.isEnabled })
   }
 }
 
@@ -164,5 +176,3 @@ const isSet = ({ file }: UnitCore, bit: number): boolean => (file.lane('GSTS') &
 /** GSTS.IRES and CFIS: interrupts are remapped, and those in compatibility format pass. */
 export const remapsInterrupts = (core: UnitCore): boolean => isSet(core, BIT.IRE)
 export const allowsCompatibility = (core: UnitCore): boolean => isSet(core, BIT.CFI)
-/** GSTS.TES. */
-export const isTranslating = (core: UnitCore): boolean => isSet(core, BIT.TE)
