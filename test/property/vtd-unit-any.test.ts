@@ -35,7 +35,7 @@ const word = (p: Prng): bigint =>
 /** One thing that software, a device or time does. */
 function step(world: UnitWorld, p: Prng, seen: ReturnType<typeof devices>): void {
   const { unit } = world
-  switch (p.below(9)) {
+  switch (p.below(10)) {
     case 0:
     case 1:
     case 2: {
@@ -69,6 +69,9 @@ function step(world: UnitWorld, p: Prng, seen: ReturnType<typeof devices>): void
         pageRequest({ address: word(p), isRead: p.oneIn(2), pasid: p.oneIn(3) ? NO_PASID : 5 }),
       )
       return
+    case 8:
+      clean(world)
+      return
     case 7:
       unit.interrupt(p.below(0x1_0000), 0xfee0_0000 | (p.below(2 ** 20) & ~3), p.below(2 ** 31))
       return
@@ -76,6 +79,20 @@ function step(world: UnitWorld, p: Prng, seen: ReturnType<typeof devices>): void
       seen.port.end = p.pick(['done', 'done', 'late', 'lost', 'no-device'])
       if (p.oneIn(3)) unit.elapse()
       else unit.invalidationDone(p.below(4))
+  }
+}
+
+/** Software deals with all there is, and asks to hear of the next. */
+function clean({ unit, write }: UnitWorld): void {
+  for (let r = 0; r < unit.features.faultRecords; r++) {
+    unit.mmioWrite(unit.offsetOf('FRCD_HI') + 16 * r + 4, 4, 0x8000_0000n)
+  }
+  write('FSTS', 0x71n)
+  for (const [name, bits] of [
+    ['ICS', 1n],
+    ['PRS', 3n],
+  ] as const) {
+    if (unit.offsetOf(name) >= 0) write(name, bits)
   }
 }
 
