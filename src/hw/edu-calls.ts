@@ -45,7 +45,11 @@ export const MMIO_READ = declareCall({
     FROZEN_READ,
     ACCESS_REFUSED,
     NARROW,
-    { rule: 'no-register', code: 'MEMTX_OK', when: 'Nothing can be read there: all ones.' },
+    {
+      rule: 'no-register',
+      code: 'MEMTX_OK',
+      when: 'Nothing can be read there: edu answers all ones, a VT-d unit 0.',
+    },
     { rule: 'done', code: 'MEMTX_OK', when: 'The value of the register.' },
   ],
 })

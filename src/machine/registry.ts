@@ -12,7 +12,7 @@ import { VIRTIO_BLK_FEATURES } from '../hw/virtio/features.ts'
 import { VIRTQ_DESC } from '../hw/virtio/ring-layout.ts'
 import { VTD_DESCRIPTOR_WORDS } from '../hw/vtd/descriptor-format.ts'
 import { VTD_REGISTER_WORDS } from '../hw/vtd/register-format.ts'
-import { VTD_WORDS } from '../hw/vtd/words.ts'
+import { VTD_TABLE_WORDS } from '../hw/vtd/tables/format.ts'
 import { ENDPOINT_CALLS } from '../hw/vtd-devices/endpoint-calls.ts'
 import { EEH_CALLS } from '../kernel/eeh/calls.ts'
 import { EEH_ERRATA } from '../kernel/eeh/errata.ts'
@@ -77,7 +77,7 @@ export const WORDS: readonly Word[] = [
   ...EDU_WORDS,
   ...VTD_REGISTER_WORDS,
   ...VTD_DESCRIPTOR_WORDS,
-  ...VTD_WORDS,
+  ...VTD_TABLE_WORDS,
   VIRTQ_DESC,
   VIRTIO_BLK_FEATURES,
 ]

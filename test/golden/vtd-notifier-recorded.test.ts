@@ -32,7 +32,7 @@ const RECORDINGS = [
  */
 function told(trace: readonly string[], source: number, hasDeviceTlb: boolean, ats: boolean): string[] {
   const world = vtdWorld({ profile: 'qemu-7.2.22', hasDeviceTlb })
-  const { unit, memory, notifier } = world
+  const { submit, memory, notifier } = world
   world.detach()
   const added = () => notifier.addDevice({ name: 'blk0', source, followsAts: false })
   const device = source === SOURCE ? world.device : added()
@@ -62,7 +62,7 @@ function told(trace: readonly string[], source: number, hasDeviceTlb: boolean, a
     if (before && !now) notifier.stop(device, listener)
     const [, type = '', high = '0', low = '0'] = DESCRIPTOR.exec(line) ?? []
     if (['device', 'iotlb', 'context-cache'].includes(type)) {
-      expect(unit.submit(BigInt(low), BigInt(high))).toBe('done')
+      expect(submit(BigInt(low), BigInt(high))).toBe('done')
     }
   }
   expect(world.life.isDead).toBe(false)

@@ -1,7 +1,8 @@
 import fc from 'fast-check'
 import { expect, it } from 'vitest'
 import { hiOfPage, loOfPage } from '../../src/bits/u64.ts'
-import { SOURCE, vtdWorld } from '../support/vtd.ts'
+import { newRequest, PERM } from '../../src/hw/vtd/ports.ts'
+import { DOMAIN, DSC, SOURCE, vtdWorld } from '../support/vtd.ts'
 
 const PAGES = 1 << 20
 
@@ -37,7 +38,7 @@ const samples = ({ first, end }: { first: number; end: number }): number[] =>
 it('tables say what a list of ranges says, to a walk and to a visit', () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 25 }), (steps) => {
-      const { tables, unit } = vtdWorld({ memoryBytes: 1 << 24 })
+      const { tables, unit, qemuTables, submit } = vtdWorld({ memoryBytes: 1 << 24 })
       let naive: Mapped[] = []
       const at = (page: number) => naive.find((m) => m.first <= page && page < m.end)
       for (const { isMap, range: r, offset, perm } of steps) {
@@ -57,20 +58,24 @@ it('tables say what a list of ranges says, to a walk and to a visit', () => {
           tables.unmap(first, end)
           naive = naive.filter((m) => m.end <= first || m.first >= end)
         }
+        // Nothing of what was is remembered.
+        expect(submit(...DSC.iotlbAll)).toBe('done')
         for (const page of [r, ...naive].flatMap(samples)) {
           const known = at(page)
           for (const isWrite of [false, true]) {
-            const fault = unit.translate(SOURCE, hiOfPage(page, 12), loOfPage(page, 12), isWrite)
+            const place = { hi: hiOfPage(page, 12), lo: loOfPage(page, 12) }
+            const need = isWrite ? PERM.WRITE : PERM.READ
+            const fault = unit.translate({ ...newRequest(), ...place, source: SOURCE, need })
             const isAllowed = known !== undefined && (known.perm & (isWrite ? 2 : 1)) !== 0
             expect(fault).toBe(isAllowed ? 0 : isWrite ? 5 : 6)
-            if (isAllowed) expect(unit.tables.target).toBe(known.target + (page - known.first))
+            if (isAllowed) expect(unit.translation.page).toBe(known.target + (page - known.first))
           }
         }
       }
       const seen: Mapped[] = []
       let next = 0
-      unit.find(SOURCE)
-      unit.tables.visit(tables.root, 3, 0, 2 ** 27, (first, pages, target, perm) => {
+      expect([qemuTables.find(SOURCE), qemuTables.domain]).toEqual([0, DOMAIN])
+      qemuTables.visit((first, pages, target, perm) => {
         expect(first).toBe(next)
         next = first + pages
         if (perm !== 0) seen.push({ first, end: first + pages, target, perm })

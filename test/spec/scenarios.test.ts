@@ -58,6 +58,7 @@ describe('every scenario', () => {
       ...ERRATA.map((e) => e.scenario),
       ...below('tour'),
       ...below('vhost'),
+      ...below('vtd'),
     ])
     expect(files.filter((f) => !owned.has(f))).toEqual([])
     expect(below('tour').length).toBeGreaterThanOrEqual(5)

@@ -45,143 +45,143 @@ interface Row {
 /** What each action of a guest with live pages 0x40201000 to 0x40206fff is heard as. */
 const ROWS: Readonly<Record<string, Row>> = {
   'pages: one': {
-    act: ({ unit }) => unit.submit(...DSC.pages(0x4020_1000n)),
+    act: ({ submit }) => submit(...DSC.pages(0x4020_1000n)),
     'device-tlb': [],
     unmap: [[[0x4020_1000n, 0x1000n]], [[0x4020_1000n, 0x1000n]]],
   },
   'pages: 512': {
-    act: ({ unit }) => unit.submit(...DSC.pages(0x4020_0000n, 9)),
+    act: ({ submit }) => submit(...DSC.pages(0x4020_0000n, 9)),
     'device-tlb': [],
     unmap: [[[0x4020_0000n, 0x20_0000n]], [[0x4020_0000n, 0x20_0000n]]],
   },
   'pages of another domain': {
-    act: ({ unit }) => unit.submit(0x6_00f2n, 0x4020_1000n),
+    act: ({ submit }) => submit(0x6_00f2n, 0x4020_1000n),
     'device-tlb': [],
     unmap: [[], []],
   },
   'domain, pages unchanged': {
-    act: ({ unit }) => unit.submit(...DSC.iotlbDomain),
+    act: ({ submit }) => submit(...DSC.iotlbDomain),
     'device-tlb': [],
     unmap: [[], WHOLE],
   },
   'another domain': {
-    act: ({ unit }) => unit.submit(0x6_00e2n, 0n),
+    act: ({ submit }) => submit(0x6_00e2n, 0n),
     'device-tlb': [],
     unmap: [[], []],
   },
   'everything, pages unchanged': {
-    act: ({ unit }) => unit.submit(...DSC.iotlbAll),
+    act: ({ submit }) => submit(...DSC.iotlbAll),
     'device-tlb': [],
     unmap: [[], WHOLE],
   },
   'domain, a page gone that an earlier flush had entered': {
-    act: ({ unit, unmap, take }) => {
-      unit.submit(...DSC.iotlbDomain)
+    act: ({ submit, unmap, take }) => {
+      submit(...DSC.iotlbDomain)
       take()
       unmap(0x4020_6000n)
-      unit.submit(...DSC.iotlbDomain)
+      submit(...DSC.iotlbDomain)
     },
     'device-tlb': [],
     unmap: [[[0x4020_6000n, 0x1000n]], WHOLE],
   },
   'everything, a page gone that an earlier flush had entered': {
-    act: ({ unit, unmap, take }) => {
-      unit.submit(...DSC.iotlbAll)
+    act: ({ submit, unmap, take }) => {
+      submit(...DSC.iotlbAll)
       take()
       unmap(0x4020_6000n)
-      unit.submit(...DSC.iotlbAll)
+      submit(...DSC.iotlbAll)
     },
     'device-tlb': [],
     unmap: [[[0x4020_6000n, 0x1000n]], WHOLE],
   },
   'domain, a page mapped and gone since the last flush': {
-    act: ({ unit, map, unmap, take }) => {
-      unit.submit(...DSC.iotlbDomain)
+    act: ({ submit, map, unmap, take }) => {
+      submit(...DSC.iotlbDomain)
       take()
       map(0x4020_8000n, 0x9000n)
       unmap(0x4020_8000n)
-      unit.submit(...DSC.iotlbDomain)
+      submit(...DSC.iotlbDomain)
     },
     'device-tlb': [],
     unmap: [[], WHOLE],
   },
   'domain, a page that leads elsewhere': {
-    act: ({ unit, map, unmap, take }) => {
-      unit.submit(...DSC.iotlbDomain)
+    act: ({ submit, map, unmap, take }) => {
+      submit(...DSC.iotlbDomain)
       take()
       unmap(0x4020_2000n)
       map(0x4020_2000n, 0x9000n)
-      unit.submit(...DSC.iotlbDomain)
+      submit(...DSC.iotlbDomain)
     },
     'device-tlb': [],
     unmap: [[[0x4020_2000n, 0x1000n]], WHOLE],
   },
   'domain, the table of all pages gone': {
-    act: ({ unit, unmap, take }) => {
-      unit.submit(...DSC.iotlbDomain)
+    act: ({ submit, unmap, take }) => {
+      submit(...DSC.iotlbDomain)
       take()
       unmap(0x4020_0000n, 512)
-      unit.submit(...DSC.iotlbDomain)
+      submit(...DSC.iotlbDomain)
     },
     'device-tlb': [],
     unmap: [[[0x4020_0000n, 0x20_0000n]], WHOLE],
   },
   'device-TLB: one page': {
-    act: ({ unit }) => unit.submit(...DSC.deviceTlb(0x4020_1000n)),
+    act: ({ submit }) => submit(...DSC.deviceTlb(0x4020_1000n)),
     'device-tlb': [[0x4020_1000n, 0x1000n]],
     unmap: [[], []],
   },
   'device-TLB: 2 MiB': {
-    act: ({ unit }) => unit.submit(...DSC.deviceTlb(0x402f_f001n)),
+    act: ({ submit }) => submit(...DSC.deviceTlb(0x402f_f001n)),
     'device-tlb': [[0x4020_0000n, 0x20_0000n]],
     unmap: [[], []],
   },
   'device-TLB: the whole space': {
-    act: ({ unit }) => unit.submit(...DSC.deviceTlb(0x7fff_ffff_ffff_f001n)),
+    act: ({ submit }) => submit(...DSC.deviceTlb(0x7fff_ffff_ffff_f001n)),
     'device-tlb': WHOLE,
     unmap: [DEAD, DEAD],
   },
   'device-TLB of another device': {
-    act: ({ unit }) => unit.submit(0x0018_0000_0003n, 0x4020_1000n),
+    act: ({ submit }) => submit(0x0018_0000_0003n, 0x4020_1000n),
     'device-tlb': [],
     unmap: [[], []],
   },
   'context entry cleared, context of the device': {
-    act: ({ unit, detach }) => {
+    act: ({ submit, detach }) => {
       detach()
-      unit.submit(...DSC.contextDevice)
+      submit(...DSC.contextDevice)
     },
     'device-tlb': [],
     unmap: [blocks(39), WHOLE],
   },
   'context entry cleared, context of all 8 functions': {
-    act: ({ unit, detach }) => {
+    act: ({ submit, detach }) => {
       detach()
-      unit.submit(0x31n | (3n << 48n) | (BigInt(SOURCE | 5) << 32n), 0n)
+      submit(0x31n | (3n << 48n) | (BigInt(SOURCE | 5) << 32n), 0n)
     },
     'device-tlb': [],
     unmap: [blocks(39), WHOLE],
   },
   'context of another device': {
-    act: ({ unit, detach }) => {
+    act: ({ submit, detach }) => {
       detach()
-      unit.submit(0x31n | (BigInt(SOURCE | 1) << 32n), 0n)
+      submit(0x31n | (BigInt(SOURCE | 1) << 32n), 0n)
     },
     'device-tlb': [],
     unmap: [[], []],
   },
   'contexts of all, nothing changed': {
-    act: ({ unit }) => unit.submit(...DSC.contextAll),
+    act: ({ submit }) => submit(...DSC.contextAll),
     'device-tlb': [],
     unmap: [blocks(39), [...blocks(39), ...WHOLE]],
   },
   'pages across the end of the lower section': {
-    act: ({ unit }) => unit.submit(...DSC.pages(0xfedf_f000n, 9)),
+    act: ({ submit }) => submit(...DSC.pages(0xfedf_f000n, 9)),
     'device-tlb': [],
     unmap: [DEAD, DEAD],
   },
   'pages among the interrupt addresses': {
-    act: ({ unit }) => unit.submit(...DSC.pages(0xfee0_0000n, 8)),
+    act: ({ submit }) => submit(...DSC.pages(0xfee0_0000n, 8)),
     'device-tlb': [],
     unmap: [[], []],
   },
@@ -240,8 +240,8 @@ describe.each(MACHINES)('%s %o hears as %s', (profile, options, column) => {
   it('a page from its mapping on, in its records', () => {
     const world = startedWorld({ profile, ...options })
     const flag = column === 'device-tlb' ? 4 : 1
-    if (column === 'device-tlb') world.unit.submit(...DSC.deviceTlb(0x4020_1000n))
-    else world.unit.submit(...DSC.pages(0x4020_1000n))
+    if (column === 'device-tlb') world.submit(...DSC.deviceTlb(0x4020_1000n))
+    else world.submit(...DSC.pages(0x4020_1000n))
     world.wait()
     expect(eventsOfLog(world.log, 'domain.')).toMatchObject([
       { kind: 'domain.flush', scope: column === 'device-tlb' ? 4 : 3, iova: 0x4020_1000n, bytes: 0x1000n },
@@ -254,7 +254,7 @@ describe.each(MACHINES)('%s %o hears as %s', (profile, options, column) => {
 describe('V35: a flush of the whole device-TLB', () => {
   it('with ATS: the upper section, the lower one, then the status', () => {
     const world = startedWorld({ profile: 'qemu-7.2.22', ats: true })
-    world.unit.submit(...DSC.deviceTlb(0x7fff_ffff_ffff_f001n))
+    world.submit(...DSC.deviceTlb(0x7fff_ffff_ffff_f001n))
     expect(world.early).toEqual([0, 0])
     world.wait()
     expect(eventsOfLog(world.log, 'domain.')).toMatchObject([
@@ -268,7 +268,7 @@ describe('V35: a flush of the whole device-TLB', () => {
 
   it.each(['qemu-7.2.5', 'qemu-7.2.22', 'qemu-10.0.2'])('without ATS %s ends', (profile) => {
     const world = startedWorld({ profile, ats: false })
-    world.unit.submit(...DSC.deviceTlb(0x7fff_ffff_ffff_f001n))
+    world.submit(...DSC.deviceTlb(0x7fff_ffff_ffff_f001n))
     expect(world.life.why).toBe(
       'an event of bus addresses 0x0 to 0xffffffffffffffff leaves the section of a notifier',
     )
@@ -277,7 +277,7 @@ describe('V35: a flush of the whole device-TLB', () => {
 
   it.each(['qemu-10.2', 'intended'])('without ATS nobody of %s is told', (profile) => {
     const world = startedWorld({ profile, ats: false })
-    world.unit.submit(...DSC.deviceTlb(0x7fff_ffff_ffff_f001n))
+    world.submit(...DSC.deviceTlb(0x7fff_ffff_ffff_f001n))
     expect([world.life.isDead, world.take()]).toEqual([false, []])
   })
 })
@@ -320,7 +320,7 @@ describe('a guest switches ATS while vhost runs', () => {
       [4, 0n],
       [4, 0xfef0_0000n],
     ])
-    world.unit.submit(...DSC.deviceTlb(0x7fff_ffff_ffff_f001n))
+    world.submit(...DSC.deviceTlb(0x7fff_ffff_ffff_f001n))
     expect(world.take()).toEqual([...WHOLE].reverse())
     world.notifier.setAts(world.device, false)
     expect(world.device.notifiers.value.map((n) => [n.flag, n.first])).toEqual([
@@ -350,22 +350,22 @@ describe('sections and walks', () => {
   it('48 bits: the upper section goes on to 2^48', () => {
     const world = startedWorld({ profile: 'qemu-7.2.22', addressBits: 48, ats: false })
     world.detach()
-    world.unit.submit(...DSC.contextDevice)
+    world.submit(...DSC.contextDevice)
     expect(world.take()).toEqual(blocks(48))
   })
 
   it('the right unit crops to the section, and aligns', () => {
     const world = startedWorld({ ats: false })
-    world.unit.submit(...DSC.pages(0xfedf_f000n, 9))
+    world.submit(...DSC.pages(0xfedf_f000n, 9))
     expect(world.take()).toEqual([[0xfec0_0000n, 0x20_0000n]])
   })
 
   it('an address that is not aligned is passed on as it is (CV4)', () => {
     const world = startedWorld({ profile: 'qemu-10.0.2', ats: false })
-    world.unit.submit(...DSC.pages(0x4020_3000n, 3))
+    world.submit(...DSC.pages(0x4020_3000n, 3))
     expect(world.take()).toEqual([[0x4020_3000n, 0x8000n]])
     const right = startedWorld({ ats: false })
-    right.unit.submit(...DSC.pages(0x4020_3000n, 3))
+    right.submit(...DSC.pages(0x4020_3000n, 3))
     expect(right.take()).toEqual([[0x4020_0000n, 0x8000n]])
   })
 
@@ -375,25 +375,25 @@ describe('sections and walks', () => {
   ])('a large page at %s that a walk enters ends QEMU', (iova, count) => {
     const world = startedWorld({ profile: 'qemu-7.2.22', ats: false })
     world.map(iova, 0x4000_0000n, count)
-    world.unit.submit(...DSC.iotlbDomain)
+    world.submit(...DSC.iotlbDomain)
     expect(world.life.isDead).toBe(true)
   })
 
   it('a context entry that leads to other tables is compared with them', () => {
     const world = startedWorld({ profile: 'qemu-7.2.22', ats: false })
-    world.unit.submit(...DSC.iotlbDomain)
+    world.submit(...DSC.iotlbDomain)
     world.unmap(0x4020_1000n, 6)
     world.map(0x4020_3000n, 0x3000n)
     world.attach(9)
-    world.unit.submit(...DSC.contextDevice)
+    world.submit(...DSC.contextDevice)
     const gone = [0x4020_1000n, 0x4020_2000n, 0x4020_4000n, 0x4020_5000n, 0x4020_6000n]
     expect(world.take()).toEqual(gone.map((iova) => [iova, 0x1000n]))
   })
 
   it('nobody hears of a root entry that is not there', () => {
     const world = startedWorld({ profile: 'qemu-7.2.22', ats: false })
-    world.unit.enable(0x18)
-    world.unit.submit(...DSC.contextDevice)
+    world.setRoot(0x18)
+    world.submit(...DSC.contextDevice)
     expect([world.take(), world.life.isDead]).toEqual([[], false])
   })
 
@@ -404,12 +404,12 @@ describe('sections and walks', () => {
     const other = world.notifier.addDevice({ name: 'blk0', source: SOURCE + 1, followsAts: false })
     world.notifier.start(other, { unmapped: () => order.push('other') })
     world.notifier.start(world.device, second)
-    world.unit.submit(...DSC.iotlbAll)
+    world.submit(...DSC.iotlbAll)
     expect(order).toEqual(['other', 'other', 'second', 'second'])
     expect(world.take()).toEqual(WHOLE)
     world.notifier.stop(other, other.notifiers.value[0]?.listener as never)
     world.notifier.stop(world.device, second)
-    world.unit.submit(...DSC.iotlbAll)
+    world.submit(...DSC.iotlbAll)
     expect(order).toHaveLength(4)
     expect(world.take()).toEqual(WHOLE)
   })
@@ -417,14 +417,14 @@ describe('sections and walks', () => {
   it('pass-through is not modelled', () => {
     const world = startedWorld({ profile: 'qemu-7.2.22', ats: false })
     world.attach(5, 2)
-    world.unit.submit(...DSC.iotlbDomain)
+    world.submit(...DSC.iotlbDomain)
     expect(eventsOfLog(world.log, 'unmodelled')).toHaveLength(1)
   })
 
   it('goes back: tree, notifiers and ATS', () => {
     const world = startedWorld({ profile: 'qemu-7.2.22', ats: false })
     const [mark, hash] = [world.journal.mark(), world.journal.hash]
-    world.unit.submit(...DSC.iotlbDomain)
+    world.submit(...DSC.iotlbDomain)
     world.notifier.setAts(world.device, true)
     expect(world.device.tree.count).toBe(6)
     world.journal.rollback(mark)

@@ -129,6 +129,11 @@ describe('misses of vhost', () => {
     const world = started()
     world.map(0x10_0000n, 0x20_0000n)
     world.detach()
+    // The unit remembers the entry until it is told.
+    expect(world.miss(0x10_0000n, 1)).not.toEqual([])
+    world.submit(...DSC.contextAll)
+    world.submit(...DSC.iotlbAll)
+    world.miss(0x10_0000n, 1)
     expect(world.miss(0x10_0000n, 1)).toEqual([])
   })
 
@@ -221,11 +226,11 @@ describe('the life of a vhost device', () => {
 
   it('hears of flushes until it stops, and is kicked', () => {
     const world = started()
-    world.unit.submit(...DSC.pages(0x4020_1000n))
-    world.unit.submit(...DSC.iotlbDomain)
+    world.submit(...DSC.pages(0x4020_1000n))
+    world.submit(...DSC.iotlbDomain)
     world.vhost.kick(1)
     world.vhost.stop([])
-    world.unit.submit(...DSC.iotlbDomain)
+    world.submit(...DSC.iotlbDomain)
     expect(world.messages).toEqual([
       said('INVALIDATE', 0x4020_1000n, 0x1000n),
       said('INVALIDATE', 0xfef0_0000n, 0xffff_ffff_0110_0000n),
@@ -240,7 +245,7 @@ describe('the life of a vhost device', () => {
   it('an INVALIDATE that vhost does not take: two lines', () => {
     const world = started({ code: -14 })
     world.printed.splice(0)
-    world.unit.submit(...DSC.pages(0x4020_1000n))
+    world.submit(...DSC.pages(0x4020_1000n))
     expect(world.printed).toEqual(['Fail to update device iotlb', 'Fail to invalidate device iotlb'])
   })
 })

@@ -45,8 +45,8 @@ export class FakeVtdUnit implements VtdUnitPort {
   blocksInterrupts = false
   /** Every request is blocked for this reason. */
   blocks = 0
-  readonly #pages = new Map<string, { target: number; perm: number; shift: number }>()
   #entries = 0
+  readonly #pages = new Map<string, { target: number; perm: number; shift: number }>()
 
   /** Maps the page that holds `iova`. */
   map(iova: bigint, target: bigint, perm: number, { pasid = NO_PASID, shift = 12 } = {}): void {

@@ -1,11 +1,15 @@
 import { resolveProfile } from '../../src/bits/errata.ts'
 import { Journal } from '../../src/bits/state.ts'
+import { put } from '../../src/bits/word.ts'
 import { Life } from '../../src/hw/life.ts'
-import { VtdUnit } from '../../src/hw/vtd/vtd-unit.ts'
+import { PRESETS } from '../../src/hw/vtd/capabilities.ts'
+import { ECAP, VTD_REGISTERS } from '../../src/hw/vtd/register-format.ts'
+import { RemappingUnit } from '../../src/hw/vtd/remapping-unit.ts'
 import { CpuStores } from '../../src/kernel/intel-iommu/cpu-stores.ts'
 import { DomainTables } from '../../src/kernel/intel-iommu/domain-tables.ts'
 import { VTD_ERRATA } from '../../src/kernel/qemu/vtd-errata.ts'
 import { VtdNotifier } from '../../src/kernel/qemu/vtd-notifier.ts'
+import { VtdTables } from '../../src/kernel/qemu/vtd-tables.ts'
 import { RecordLog } from '../../src/trace/record-log.ts'
 import { Stage } from '../../src/trace/stage.ts'
 import { FlatMemory } from './flat-memory.ts'
@@ -14,6 +18,17 @@ import { FlatMemory } from './flat-memory.ts'
 export const ROOT_TABLE = 0x10
 export const CONTEXT_TABLE = 0x11
 const FIRST_TABLE = 0x20
+/** The page of the invalidation queue. */
+const QUEUE = 0x6
+const AT = {
+  command: VTD_REGISTERS.GCMD.offset,
+  root: VTD_REGISTERS.RTADDR.offset,
+  faults: VTD_REGISTERS.FSTS.offset,
+  head: VTD_REGISTERS.IQH.offset,
+  tail: VTD_REGISTERS.IQT.offset,
+  queue: VTD_REGISTERS.IQA.offset,
+} as const
+const GCMD = { TE: 1n << 31n, SRTP: 1n << 30n, QIE: 1n << 26n } as const
 /** Bus 1, device 0: behind a root port. */
 export const SOURCE = 0x0100
 /** Where a wait descriptor writes. */
@@ -43,24 +58,38 @@ export function vtdWorld(options: VtdWorldOptions = {}) {
   const log = new RecordLog({ keepRecords: 1 << 14 })
   const stage = new Stage(log)
   const life = new Life(stage, journal)
-  const unit = new VtdUnit(
-    {
-      name: 'vtd0',
-      memory,
-      addressBits,
-      hostAddressBits: addressBits,
-      hasDeviceTlb,
-      hasSnoopControl: rest.hasSnoopControl ?? false,
-      hasPassThrough: true,
-    },
-    { stage, journal, life },
+  const errata = resolveProfile(VTD_ERRATA, profile)
+  // QEMU takes device-TLB descriptors also where its unit has no such thing.
+  const takesAny = profile.startsWith('qemu-7') ? 'D13' : profile.startsWith('qemu-') ? 'D88' : ''
+  const resolved = { ...errata, has: (id: string) => id === takesAny || errata.has(id) }
+  const preset = addressBits === 39 ? PRESETS.qemu : PRESETS['qemu-48']
+  const bit = (on: boolean) => (on ? 1n : 0n)
+  const withDt = put(ECAP, preset.ecap, 'DT', bit(hasDeviceTlb))
+  const ecap = put(ECAP, withDt, 'SC', bit(rest.hasSnoopControl ?? false))
+  const unit = new RemappingUnit(
+    { name: 'vtd0', memory, ...preset, ecap },
+    { stage, journal, life, profile: resolved },
   )
-  const notifier = new VtdNotifier(unit, {
-    stage,
-    journal,
-    life,
-    profile: resolveProfile(VTD_ERRATA, profile),
-  })
+  unit.deviceTlbs = { invalidate: () => 'done', respond: () => {} }
+  const source = { memory, features: unit.features, profile: resolved, root: unit.root }
+  const qemuTables = new VtdTables(source)
+  const notifier = new VtdNotifier('vtd0', qemuTables, { stage, journal, life, profile: resolved })
+  unit.watcher = notifier
+  let tail = 0
+  /** A descriptor goes through the queue: whether the unit carried it out, or refused it. */
+  const submit = (lo: bigint, hi: bigint): 'done' | 'refused' => {
+    storeWord(memory, QUEUE * 4096 + tail, lo)
+    storeWord(memory, QUEUE * 4096 + tail + 8, hi)
+    const at = tail
+    tail = (tail + 16) % 4096
+    unit.mmioWrite(AT.tail, 8, BigInt(tail))
+    if (unit.mmioRead(AT.head, 8) === BigInt(tail)) return 'done'
+    // The next one takes its place.
+    tail = at
+    unit.mmioWrite(AT.tail, 8, BigInt(tail))
+    unit.mmioWrite(AT.faults, 4, 0x10n)
+    return 'refused'
+  }
   const device = notifier.addDevice({ name: 'net0', source: SOURCE, followsAts: rest.followsAts ?? true })
   const heard: [iova: bigint, bytes: bigint][] = []
   // Written by the wait descriptor only: what is heard before finds it 0.
@@ -90,7 +119,13 @@ export function vtdWorld(options: VtdWorldOptions = {}) {
     storeWord(memory, at + 8, (BigInt(domain) << 8n) | (addressBits === 39 ? 1n : 2n))
   }
   const detach = () => storeWord(memory, CONTEXT_TABLE * 4096 + (SOURCE & 0xff) * 16, 0n)
-  unit.enable(ROOT_TABLE)
+  const setRoot = (page: number) => {
+    unit.mmioWrite(AT.root, 8, BigInt(page) << 12n)
+    unit.mmioWrite(AT.command, 4, GCMD.QIE | GCMD.SRTP)
+  }
+  unit.mmioWrite(AT.queue, 8, BigInt(QUEUE) << 12n)
+  setRoot(ROOT_TABLE)
+  unit.mmioWrite(AT.command, 4, GCMD.QIE | GCMD.TE)
   attach()
   return {
     memory,
@@ -98,11 +133,14 @@ export function vtdWorld(options: VtdWorldOptions = {}) {
     log,
     life,
     unit,
+    submit,
+    qemuTables,
     notifier,
     device,
     listener,
     tables,
     attach,
+    setRoot,
     detach,
     early,
     /** What was heard since the last time. */
@@ -115,7 +153,7 @@ export function vtdWorld(options: VtdWorldOptions = {}) {
       const page = Number(iova >> 12n)
       tables.unmap(page, page + count)
     },
-    wait: () => unit.submit(0x0000_0002_0000_0025n, STATUS),
+    wait: () => submit(0x0000_0002_0000_0025n, STATUS),
     status: () => memory.bytes[Number(STATUS)] as number,
   }
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { createMachine } from '../../src/machine/create-machine.ts'
 import { describeMachine } from '../../src/machine/description.ts'
-import { type Q35Input, ramSlots, sourceOf } from '../../src/machine/q35/description.ts'
+import { type Q35Input, ramSlots, sourceOf, vtdShapeOf } from '../../src/machine/q35/description.ts'
 import { CATALOGUE } from '../../src/machine/registry.ts'
 import { readScenario } from '../../src/machine/scenario/scenario.ts'
 import { scenarioDocument } from '../../src/machine/scenario/scenario-document.ts'
@@ -18,14 +18,45 @@ describe('the description of an x86 guest', () => {
       cpus: 1,
       tables: { gpa: 0x3f00_0000n, bytes: 16n << 20n },
       iotlbEntries: 2048,
-      iommu: { name: 'vtd0', awBits: 39, cachingMode: false, deviceIotlb: false, snoopControl: false },
+      iommu: {
+        ...{ name: 'vtd0', awBits: 39, cachingMode: false, deviceIotlb: false, snoopControl: false },
+        driver: 'legacy',
+      },
       virtio: [{ name: 'net0', kind: 'net', bus: 1, slot: 0, function: 0, hasAts: false }],
+      devices: [],
     })
   })
 
   it('gives each device a bus of its own', () => {
     const { virtio } = describeQ35({ virtio: [{ name: 'a' }, { name: 'b', slot: 3, function: 1 }] })
     expect(virtio.map(sourceOf)).toEqual([0x100, 0x219])
+  })
+
+  it('has devices of its own where they are said, and no network device then', () => {
+    const { virtio, devices } = describeQ35({
+      devices: [
+        { name: 'a', kind: 'edu' },
+        { name: 'b', kind: 'endpoint', bus: 3, slot: 0 },
+        { name: 'c', kind: 'edu' },
+      ],
+    })
+    expect([virtio, devices.map(sourceOf)]).toEqual([[], [0x18, 0x300, 0x28]])
+    expect(devices[0]).toMatchObject({ hasAts: false, pageRequests: 0, pasidBits: 0, canExecute: false })
+    expect(devices[1]).toMatchObject({ hasAts: true, pageRequests: 32, pasidBits: 20, canBePrivileged: true })
+  })
+
+  it.each<[Q35Input['iommu'], version: number, cap: bigint, ecap: bigint, hostAddressBits: number]>([
+    [{}, 0x10, 0x00d2_008c_2226_0206n, 0xf0_0f4an, 39],
+    [{ cachingMode: true }, 0x10, 0x00d2_008c_2226_0286n, 0xf0_0f4an, 39],
+    [{ awBits: 48 }, 0x10, 0x00d2_008c_222f_0606n, 0xf0_0f4an, 48],
+    [{ awBits: 48, cachingMode: true }, 0x10, 0x00d2_008c_222f_0686n, 0xf0_0f4an, 48],
+    [{ deviceIotlb: true }, 0x10, 0x00d2_008c_2226_0206n, 0xf0_0f4en, 39],
+    [{ snoopControl: true }, 0x10, 0x00d2_008c_2226_0206n, 0xf0_0fcan, 39],
+    [{ preset: 'sapphire-rapids' }, 0x60, 0x19ed_008c_4078_0c66n, 0x3_ee9e_86f0_50dfn, 52],
+    [{ preset: 'qemu', cap: 5n, ecap: 7n, hostAddressBits: 40 }, 0x10, 5n, 7n, 40],
+    [{ cachingMode: true, cap: 5n }, 0x10, 5n, 0xf0_0f4an, 39],
+  ])('a unit with %o', (iommu, version, cap, ecap, hostAddressBits) => {
+    expect(vtdShapeOf(describeQ35({ iommu }).iommu)).toEqual({ version, cap, ecap, hostAddressBits })
   })
 
   it.each([
@@ -85,6 +116,30 @@ describe('the description of an x86 guest', () => {
       'place 2:0.0 is taken by device a',
     ],
     [
+      'a device of its own in a taken place',
+      { virtio: [{ name: 'a', bus: 2 }], devices: [{ name: 'b', kind: 'edu', bus: 2, slot: 0 }] },
+      'place 2:0.0 is taken by device a',
+    ],
+    [
+      'a device of its own with a taken name',
+      { devices: [{ name: 'vtd0', kind: 'edu' }] },
+      'name vtd0 is taken by the IOMMU vtd0',
+    ],
+    ...[{ hasAts: true }, { pageRequests: 1 }, { pasidBits: 1 }, { canExecute: true }, { tlbEntries: 4 }].map(
+      (more): [string, Omit<Q35Input, 'kind'>, string] => [
+        `edu with ${Object.keys(more)}`,
+        { devices: [{ name: 'e', kind: 'edu', ...more }] },
+        'edu has no ATS, PRI or PASID: an endpoint has',
+      ],
+    ),
+    ...[{ awBits: 48 as const }, { cachingMode: true }, { deviceIotlb: true }, { snoopControl: true }].map(
+      (more): [string, Omit<Q35Input, 'kind'>, string] => [
+        `a known unit with ${Object.keys(more)}`,
+        { iommu: { preset: 'skylake', ...more } },
+        'a unit is either a known one or QEMU`s with its options',
+      ],
+    ),
+    [
       'ATS on the root bus',
       { virtio: [{ name: 'a', bus: 0, hasAts: true }] },
       'ATS takes a PCI Express endpoint, which a device on bus 0 is not',
@@ -117,7 +172,49 @@ describe('an x86 guest in a scenario', () => {
     expect(scenarioDocument(value!)).toMatchObject({ machine })
   })
 
+  it('with a known unit and devices of its own is read and written', () => {
+    const machine = {
+      kind: 'q35',
+      profile: 'intended',
+      ram: '64 MiB',
+      iommu: {
+        preset: 'every-feature',
+        cap: 0x19ed078c40780c66n,
+        ecap: 5,
+        hostAddressBits: 46,
+        driver: 'none',
+      },
+      virtio: [],
+      devices: [
+        { name: 'edu0', kind: 'edu', slot: 3, dmaMask: 0xffff_ffff },
+        {
+          ...{ name: 'ep0', kind: 'endpoint', bus: 3, slot: 2, ats: false, tlbEntries: 4 },
+          ...{ pageRequests: 0, pasidBits: 8, execute: false, privileged: false },
+        },
+        { name: 'ep1', kind: 'endpoint', slot: 5, function: 1 },
+      ],
+    }
+    const { value, issues } = read(machine)
+    expect(issues).toEqual([])
+    expect(value?.machine).toMatchObject({ iommu: { ecap: 5n, driver: 'none' } })
+    const document = scenarioDocument(value!)
+    expect(read(document['machine']).value?.machine).toEqual(value?.machine)
+    expect(document).toMatchObject({
+      machine: { devices: [{ name: 'edu0' }, machine.devices[1], machine.devices[2]] },
+    })
+  })
+
   it.each([
+    [{ kind: 'q35', iommu: { driver: 'windows' } }, 'machine.iommu.driver'],
+    [{ kind: 'q35', iommu: { preset: 'power9' } }, 'machine.iommu.preset'],
+    [{ kind: 'q35', iommu: { cap: -1 } }, 'machine.iommu.cap'],
+    [{ kind: 'q35', devices: [{ name: 'a' }] }, 'machine.devices.0'],
+    [{ kind: 'q35', devices: [{ name: 'a', kind: 'net' }] }, 'machine.devices.0.kind'],
+    [{ kind: 'q35', devices: [{ name: 'a', kind: 'edu', ats: true }] }, 'machine.devices.0.kind'],
+    [
+      { kind: 'q35', devices: [{ name: 'a', kind: 'endpoint', pasidBits: 21 }] },
+      'machine.devices.0.pasidBits',
+    ],
     [{ kind: 'q35', iommu: { awBits: 52 } }, 'machine.iommu.awBits'],
     [{ kind: 'q35', iommu: { ats: true } }, 'machine.iommu.ats'],
     [{ kind: 'q35', phbs: [] }, 'machine.phbs'],

@@ -76,12 +76,13 @@ export class RemappingUnit {
   readonly name: string
   readonly features: VtdFeatures
   readonly translator: UnitTranslator
+  /** The root table as it was taken. */
+  readonly root: RootTable
   readonly faults: FaultLog
   readonly queue: InvalidationQueue
   /** Devices with a TLB of their own. */
   deviceTlbs: DeviceTlbPort | undefined
   readonly #core: UnitCore
-  readonly #root: RootTable
   readonly #invalidator: Invalidator
   readonly #control: UnitControl
   readonly #registers: RegisterInvalidation
@@ -109,7 +110,7 @@ export class RemappingUnit {
     this.features = features
     this.#core = core
     const root = new RootTable(core)
-    this.#root = root
+    this.root = root
     this.translator = options.translator?.(core) ?? new UnitTables(core, parts.profile, options.tables)
     this.faults = new FaultLog(core)
     this.#invalidator = new Invalidator(core, this.translator)
@@ -158,7 +159,7 @@ export class RemappingUnit {
 
   /** Whether requests are translated (GSTS.TES). */
   get isEnabled(): boolean {
-    return this.#root.isEnabled
+    return this.root.isEnabled
   }
 
   /** What the last request came to: one object, used again. */
@@ -219,7 +220,7 @@ export class RemappingUnit {
 
   /** A DMA or a translation request of a device. Answers the fault reason, 0 for none; the rest is in `translation`. */
   translate(request: VtdRequest): number {
-    if (!this.#root.isEnabled) return this.#passThrough(request)
+    if (!this.root.isEnabled) return this.#passThrough(request)
     const translation = this.translator.translate(request)
     this.#translation = translation
     if (translation.fault !== 0) this.#fault(request, translation)

@@ -3,14 +3,16 @@ import { Held } from '../../bits/held.ts'
 import { Cells, type Journal, keyOf } from '../../bits/state.ts'
 import { floorLog2, hex, U64_MAX } from '../../bits/u64.ts'
 import type { Life } from '../../hw/life.ts'
-import { TRANSLATION_TYPE } from '../../hw/vtd/context-tables.ts'
-import { VTD_FAULT } from '../../hw/vtd/faults.ts'
-import { type Flush, type InvalidationWatcher, VTD_PAGE_SHIFT, type VtdUnit } from '../../hw/vtd/vtd-unit.ts'
+import { FAULT } from '../../hw/vtd/fault-reasons.ts'
+import type { VtdInvalidation } from '../../hw/vtd/ports.ts'
 import { NOTIFIER } from '../../trace/event-codes.ts'
 import type { Stage } from '../../trace/stage.ts'
 import { IovaTree } from './iova-tree.ts'
+import type { VtdTables } from './vtd-tables.ts'
 
-const PAGE_SHIFT = BigInt(VTD_PAGE_SHIFT)
+const PAGE_SHIFT = 12n
+/** Pages as log2 that no range of addresses has more of. */
+const ALL_ORDER = 52
 
 type NotifierFlag = (typeof NOTIFIER)[keyof typeof NOTIFIER]
 
@@ -81,8 +83,8 @@ const hashOfNotifiers = (notifiers: readonly Notifier[]): number =>
  * of a device's addresses has a notifier, of the flavour that the version and ATS decide. All is done before the unit
  * goes on to the next descriptor. (QEMU hw/i386/intel_iommu.c, hw/virtio/vhost.c, softmmu/memory.c)
  */
-export class VtdNotifier implements InvalidationWatcher {
-  readonly #unit: VtdUnit
+export class VtdNotifier {
+  readonly #tables: VtdTables
   readonly #stage: Stage
   readonly #life: Life
   readonly #journal: Journal
@@ -95,16 +97,18 @@ export class VtdNotifier implements InvalidationWatcher {
   readonly #asserts: boolean
   readonly #unaligned: boolean
 
+  /** @param name of the unit */
   constructor(
-    unit: VtdUnit,
+    name: string,
+    tables: VtdTables,
     parts: { stage: Stage; journal: Journal; life: Life; profile: Pick<Profile, 'has'> },
   ) {
     const { stage, journal, life, profile } = parts
-    this.#unit = unit
+    this.#tables = tables
     this.#stage = stage
     this.#life = life
     this.#journal = journal
-    this.#heard = new Held<readonly VtdDevice[]>(journal, `notified by ${unit.options.name}`, [], (devices) =>
+    this.#heard = new Held<readonly VtdDevice[]>(journal, `notified by ${name}`, [], (devices) =>
       keyOf(...devices.map((d) => d.options.name)),
     )
     this.#walksOnly = profile.has('VD1')
@@ -112,7 +116,6 @@ export class VtdNotifier implements InvalidationWatcher {
     this.#takesEveryFlag = profile.has('VD3')
     this.#asserts = profile.has('VD4')
     this.#unaligned = profile.has('VD5')
-    unit.watcher = this
   }
 
   addDevice(options: VtdDeviceOptions): VtdDevice {
@@ -158,14 +161,17 @@ export class VtdNotifier implements InvalidationWatcher {
     }
   }
 
-  invalidated(what: Flush): void {
-    if (what.what === 'device-tlb') this.#deviceTlb(what.source, what.range)
+  /** Software has had the unit forget something. */
+  invalidated(what: VtdInvalidation): void {
+    if (what.what === 'device-tlb') this.#deviceTlb(what)
     else if (what.what === 'context') {
-      if (what.scope === 'device') this.#contextOfDevice(what.source, what.functionMask)
+      if (what.scope === 'fine') this.#contextOfDevice(what.source, what.functionMask)
       else this.#allContexts()
-    } else if (what.scope === 'all') for (const device of this.#heard.value) this.#sync(device)
-    else if (what.scope === 'domain') for (const device of this.#of(what.domain)) this.#sync(device)
-    else this.#pages(what)
+    } else if (what.what === 'iotlb') {
+      if (what.scope === 'all') for (const device of this.#heard.value) this.#sync(device)
+      else if (what.scope === 'domain') for (const device of this.#of(what.domain)) this.#sync(device)
+      else this.#pages(what)
+    }
   }
 
   /** The flag that vhost registers with; undefined where there is none, and QEMU has ended. */
@@ -182,7 +188,7 @@ export class VtdNotifier implements InvalidationWatcher {
   }
 
   #takes(flag: NotifierFlag): boolean {
-    const { hasSnoopControl, hasDeviceTlb } = this.#unit.options
+    const { hasSnoopControl, hasDeviceTlb } = this.#tables.features
     if (hasSnoopControl) return false
     return this.#takesEveryFlag || flag !== NOTIFIER.DEVIOTLB_UNMAP || hasDeviceTlb
   }
@@ -202,20 +208,23 @@ export class VtdNotifier implements InvalidationWatcher {
   /** Devices with notifiers whose context entry names a domain now. */
   *#of(domain: number): Generator<VtdDevice> {
     for (const device of this.#heard.value) {
-      if (this.#unit.find(device.options.source) === 0 && this.#unit.contexts.domain === domain) yield device
+      if (this.#tables.find(device.options.source) === 0 && this.#tables.domain === domain) yield device
     }
   }
 
-  #deviceTlb(source: number, { iova, last }: { readonly iova: bigint; readonly last: bigint }): void {
+  #deviceTlb({ source, address, order }: VtdInvalidation): void {
     const device = this.#devices.find((d) => d.options.source === source)
-    if (device !== undefined) this.#notify(device, NOTIFIER.DEVIOTLB_UNMAP, iova, last)
+    if (device === undefined) return
+    const rest = order >= ALL_ORDER ? U64_MAX : (1n << (PAGE_SHIFT + BigInt(order))) - 1n
+    const iova = address & ~rest & U64_MAX
+    this.#notify(device, NOTIFIER.DEVIOTLB_UNMAP, iova, iova | rest)
   }
 
-  #pages(what: { readonly domain: number; readonly address: bigint; readonly addressMask: number }): void {
-    const rest = (1n << (PAGE_SHIFT + BigInt(what.addressMask))) - 1n
-    const iova = this.#unaligned ? what.address : what.address & ~rest
+  #pages({ domain, address, order }: VtdInvalidation): void {
+    const rest = (1n << (PAGE_SHIFT + BigInt(order))) - 1n
+    const iova = this.#unaligned ? address : address & ~rest
     const last = BigInt.asUintN(64, iova + rest)
-    for (const device of this.#of(what.domain)) this.#notify(device, NOTIFIER.UNMAP, iova, last)
+    for (const device of this.#of(domain)) this.#notify(device, NOTIFIER.UNMAP, iova, last)
   }
 
   #contextOfDevice(source: number, functionMask: number): void {
@@ -239,14 +248,14 @@ export class VtdNotifier implements InvalidationWatcher {
     }
     const isHeard = device.notifiers.value.some(({ flag }) => flag !== NOTIFIER.DEVIOTLB_UNMAP)
     if (!isHeard) return
-    const fault = this.#unit.find(device.options.source)
-    if (fault === VTD_FAULT.CONTEXT_ENTRY_P) this.#unmapBlocks(device)
+    const fault = this.#tables.find(device.options.source)
+    if (fault === FAULT.CONTEXT_ENTRY_P || fault === FAULT.SM_CONTEXT_ENTRY_P) this.#unmapBlocks(device)
     else if (fault === 0) this.#walk(device)
   }
 
   /** Naturally aligned powers of two, up to the width of bus addresses. */
   #unmapBlocks(device: VtdDevice): void {
-    const end = (1n << BigInt(this.#unit.options.addressBits)) - 1n
+    const end = (1n << BigInt(this.#tables.features.maxAddressBits)) - 1n
     for (const notifier of device.notifiers.value) {
       const last = notifier.last < end ? notifier.last : end
       for (let at = notifier.first; at <= last && !this.#life.isDead; ) {
@@ -260,14 +269,14 @@ export class VtdNotifier implements InvalidationWatcher {
 
   /** Compares the tables with what was mapped: only what was found by an earlier walk can be found gone. */
   #walk(device: VtdDevice): void {
-    const { contexts, tables, inputBits } = this.#unit
-    if (contexts.type === TRANSLATION_TYPE.PASS_THROUGH) {
+    const { isPassThrough, isFirstLevel } = this.#tables
+    if (isPassThrough || isFirstLevel) {
       const { log, cause, line } = this.#stage
-      log.emit('unmodelled', cause, { what: 'a listener of a device that is passed through', line })
+      const why = isPassThrough ? 'is passed through' : 'has first-level tables'
+      log.emit('unmodelled', cause, { what: `a listener of a device that ${why}`, line })
       return
     }
-    const { root, levels } = contexts
-    tables.visit(root, levels, 0, 2 ** (inputBits - VTD_PAGE_SHIFT), (first, pages, target, perm) => {
+    this.#tables.visit((first, pages, target, perm) => {
       if (!this.#life.isDead) this.#walked(device, first, first + pages, target, perm)
     })
   }

@@ -2,22 +2,31 @@ import { Held } from '../../bits/held.ts'
 import type { Journal } from '../../bits/state.ts'
 import { hiOf, loOf } from '../../bits/u64.ts'
 import type { Life } from '../../hw/life.ts'
-import { VTD_PAGE_SHIFT, type VtdUnit } from '../../hw/vtd/vtd-unit.ts'
+import { newRequest, PERM, type Translation, type VtdRequest } from '../../hw/vtd/ports.ts'
 import type { DriverQueue, IotlbSink, VirtioDevicePort } from '../ports.ts'
 import type { VhostBackend } from './vhost-devices.ts'
 import { sendUpdate, type UpdateParts } from './vhost-update.ts'
 import type { UnmapListener, VtdDevice, VtdNotifier } from './vtd-notifier.ts'
 
 const READ = 1
+const PAGE_SHIFT = 12
 /** Interrupts: no translation is asked for there, and no memory answers. */
 const INTERRUPTS_FIRST = 0xfee0_0000n
 const INTERRUPTS_END = 0xfef0_0000n
+
+/** What translates for it: the unit, with its caches and its fault records. */
+export interface VtdTranslator {
+  /** What the last request came to. */
+  readonly translation: Translation
+  /** Answers the fault reason, 0 for none. */
+  translate(request: VtdRequest): number
+}
 
 export interface VtdVhostParts extends Omit<UpdateParts, 'sink'> {
   readonly name: string
   readonly journal: Journal
   readonly life: Life
-  readonly unit: VtdUnit
+  readonly unit: VtdTranslator
   readonly notifier: VtdNotifier
   readonly device: VtdDevice
   readonly backend: VhostBackend & IotlbSink
@@ -33,6 +42,7 @@ export class VtdVhost implements UnmapListener, VirtioDevicePort {
   updates = 0
   readonly #parts: VtdVhostParts
   readonly #isStarted: Held<boolean>
+  readonly #request = newRequest()
 
   constructor(parts: VtdVhostParts) {
     this.#parts = parts
@@ -85,10 +95,17 @@ export class VtdVhost implements UnmapListener, VirtioDevicePort {
   #answer(iova: bigint, isWrite: boolean): void {
     const { unit, device, backend, ...parts } = this.#parts
     if (iova >= INTERRUPTS_FIRST && iova < INTERRUPTS_END) return
-    if (unit.translate(device.options.source, hiOf(iova), loOf(iova), isWrite) !== 0) return
-    const { target, pages, perm } = unit.tables
-    const mask = (BigInt(pages) << BigInt(VTD_PAGE_SHIFT)) - 1n
-    const page = BigInt(target - (target % pages)) << BigInt(VTD_PAGE_SHIFT)
+    const request = this.#request
+    request.source = device.options.source
+    request.hi = hiOf(iova)
+    request.lo = loOf(iova)
+    request.need = isWrite ? PERM.WRITE : PERM.READ
+    if (unit.translate(request) !== 0) return
+    const { page: target, shift, perm } = unit.translation
+    if ((perm & request.need) === 0) return
+    const pages = 2 ** (shift - PAGE_SHIFT)
+    const mask = (1n << BigInt(shift)) - 1n
+    const page = BigInt(target - (target % pages)) << BigInt(PAGE_SHIFT)
     if (sendUpdate({ ...parts, sink: backend }, { iova, mask, page, perm })) this.updates++
   }
 }

@@ -5,13 +5,19 @@ import { resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
 import { Cells, keyOf } from '../../bits/state.ts'
 import { U64_MAX } from '../../bits/u64.ts'
+import type { BusMaster } from '../../hw/bus-master.ts'
 import { deviceHandlers } from '../../hw/device-handlers.ts'
 import { Life } from '../../hw/life.ts'
-import { VtdUnit } from '../../hw/vtd/vtd-unit.ts'
+import { RemappingUnit } from '../../hw/vtd/remapping-unit.ts'
+import { TableWatch } from '../../hw/vtd/table-watch.ts'
+import { DeviceTlbs, HEARD_ELSEWHERE } from '../../hw/vtd-devices/device-tlbs.ts'
+import { endpointHandlers } from '../../hw/vtd-devices/endpoint-handlers.ts'
+import { UnitRegisters } from '../../hw/vtd-devices/unit-registers.ts'
 import type { GuestDevice } from '../../kernel/intel-iommu/guest-device.ts'
 import { iommuHandlers } from '../../kernel/intel-iommu/handlers.ts'
 import { VtdDriver } from '../../kernel/intel-iommu/vtd-driver.ts'
 import { VtdNotifier } from '../../kernel/qemu/vtd-notifier.ts'
+import { VtdTables } from '../../kernel/qemu/vtd-tables.ts'
 import { VtdVhost } from '../../kernel/qemu/vtd-vhost.ts'
 import { GuestMemory } from '../../memory/guest-memory.ts'
 import { Host } from '../../memory/host.ts'
@@ -22,8 +28,10 @@ import { Machine, type MachineOptions } from '../machine.ts'
 import { createVirtio, QEMU } from '../qemu-virtio.ts'
 import { ERRATA } from '../registry.ts'
 import { tickHandler } from '../tick-handler.ts'
-import { Q35_DEFAULTS, type Q35Description, ramSlots, sourceOf } from './description.ts'
-import { UnitRegistersPort } from './old-unit-port.ts'
+import { Q35_DEFAULTS, type Q35Description, ramSlots, sourceOf, vtdShapeOf } from './description.ts'
+import { wireDevice } from './device-wiring.ts'
+import { DriverPort } from './driver-port.ts'
+import { MessagePort } from './message-port.ts'
 
 const HOST_PAGE_SHIFT = 12
 /** Physical memory of the host behind a machine, beside its guest's: what is never written costs nothing. */
@@ -71,35 +79,37 @@ function createMemory(machine: Machine, { ramBytes }: Q35Description) {
 /** The unit of a description with QEMU's notifiers behind it. */
 function createUnit(machine: Machine, { iommu }: Q35Description, memory: GuestMemory, life: Life) {
   const { stage, journal, profile } = machine
-  const unit = new VtdUnit(
-    {
-      name: iommu.name,
-      memory,
-      addressBits: iommu.awBits,
-      hostAddressBits: iommu.awBits,
-      hasDeviceTlb: iommu.deviceIotlb,
-      hasSnoopControl: iommu.snoopControl,
-      hasPassThrough: true,
-    },
-    { stage, journal, life },
-  )
-  return { unit, notifier: new VtdNotifier(unit, { stage, journal, life, profile }) }
+  const { name } = iommu
+  const unit = new RemappingUnit({ name, memory, ...vtdShapeOf(iommu) }, { stage, journal, life, profile })
+  unit.msi = new MessagePort(memory)
+  const watch = new TableWatch({ memory, stage, journal })
+  machine.log.subscribe(watch)
+  memory.watcher = watch
+  const tlbs = new DeviceTlbs()
+  unit.deviceTlbs = tlbs
+  const tables = new VtdTables({ memory, features: unit.features, profile, root: unit.root })
+  const notifier = new VtdNotifier(name, tables, { stage, journal, life, profile })
+  unit.watcher = notifier
+  return { unit, tlbs, notifier }
 }
 
-/** The guest's driver of the unit, which it has started. */
+/** The guest's driver of the unit, which it has started, and its calls. */
 function startDriver(
-  { stage, journal, profile }: Machine,
+  machine: Machine,
   { iommu, tables }: Q35Description,
-  unit: VtdUnit,
+  port: DriverPort,
   devices: readonly GuestDevice[],
-): VtdDriver {
+  life: Life,
+): readonly CallHandler[] {
+  const { stage, journal, profile } = machine
+  if (iommu.driver === 'none') return []
   const area = { first: Number(tables.gpa >> 12n), pages: Number(tables.bytes >> 12n) }
-  const port = new UnitRegistersPort(unit, iommu.cachingMode, journal)
-  const life = new Life(stage, journal, 'guest')
-  const options = { port, hostAddressBits: iommu.awBits, area, wantsScalable: false }
-  const driver = new VtdDriver(options, { stage, journal, profile, life }, devices)
+  const guestLife = new Life(stage, journal, 'guest')
+  const { hostAddressBits } = vtdShapeOf(iommu)
+  const options = { port, hostAddressBits, area, wantsScalable: iommu.driver === 'scalable' }
+  const driver = new VtdDriver(options, { stage, journal, profile, life: guestLife }, devices)
   driver.start()
-  return driver
+  return iommuHandlers(driver, { stage, lives: [life, guestLife] })
 }
 
 /** A call whose answer has what QEMU printed on the way. */
@@ -123,7 +133,8 @@ export function createQ35(description: Q35Description, options: MachineOptions =
   const { stage, journal, profile } = machine
   const { processes, guest } = createMemory(machine, description)
   const life = new Life(stage, journal)
-  const { unit, notifier } = createUnit(machine, description, guest, life)
+  const { unit, tlbs, notifier } = createUnit(machine, description, guest, life)
+  const clock = new Clock(new Cells(journal, keyOf('clock')))
   const ram = ramSlots(description.ramBytes).map(({ gpa, bytes, offset }) => ({
     gpa,
     bytes,
@@ -133,37 +144,55 @@ export function createQ35(description: Q35Description, options: MachineOptions =
   const { iotlbEntries } = description
   const below = { life, processes, ram, hasVhost, iotlbEntries }
   const { virtio, handlers, print, takePrinted } = createVirtio(machine, below)
-  const devices = description.virtio.map((d): GuestDevice => {
+  const served = description.virtio.map((d): GuestDevice => {
     const { name } = d
     const source = sourceOf(d)
     const otherNames: string[] = []
-    machine.log.emit('device.add', null, { device: name, unit: unit.options.name, mask: U64_MAX })
+    machine.log.emit('device.add', null, { device: name, unit: unit.name, mask: U64_MAX })
     const device = notifier.addDevice({ name, source, followsAts: true })
-    virtio.addVhost(unit.options.name, name, (backend) => {
+    tlbs.add(source, HEARD_ELSEWHERE)
+    unit.translator.addSource(source)
+    virtio.addVhost(unit.name, name, (backend) => {
       const givesBoth = profile.has('iotlb-perm-widening')
-      const served = new VtdVhost({
+      const vhost = new VtdVhost({
         ...{ name, journal, life, unit, notifier, device, backend },
         ...{ ram, givesBoth, print },
       })
       const own = {
         open: () => backend.open(),
         opened: (kernelName: string) => otherNames.push(kernelName),
-        elapse: () => served.elapse(),
+        elapse: () => vhost.elapse(),
       }
-      return { vhost: served, device: served, own }
+      return { vhost, device: vhost, own }
     })
     const setAts = (on: boolean) => notifier.setAts(device, on)
     return { name, otherNames, source, offersAts: d.hasAts, setAts }
   })
-  const driver = startDriver(machine, description, unit, devices)
-  const lives = [life, driver.core.life]
+  const parts = { machine, unit, memory: guest, tlbs, clock, life }
+  const wired = description.devices.map((d) => wireDevice(d, parts))
+  const masters = new Map<string, BusMaster>([
+    ...wired.map(({ master }) => [master.name, master] as const),
+    ...virtio.masters,
+  ])
+  const endpoints = new Map(
+    [...masters.keys()].map((name) => [name, wired.find((d) => d.master.name === name)?.endpoint]),
+  )
+  const units = [...wired.map((d) => d.master), unit]
+  const port = new DriverPort({ unit, memory: guest, clock, log: machine.log, units })
+  const driverCalls = startDriver(machine, description, port, [...served, ...wired.map((d) => d.guest)], life)
   machine.register([
-    ...iommuHandlers(driver, { stage, lives }).map((handler) => withPrinted(handler, takePrinted)),
+    ...driverCalls.map((handler) => withPrinted(handler, takePrinted)),
     ...handlers,
-    ...deviceHandlers({ devices: virtio.masters, stage, life }),
+    ...deviceHandlers({
+      devices: masters,
+      units: new Map([[unit.name, new UnitRegisters(unit)]]),
+      stage,
+      life,
+    }),
+    ...endpointHandlers({ devices: endpoints, stage, life }),
     ...memHandlers(processes, guest),
     ...procHandlers(processes),
-    tickHandler(machine, new Clock(new Cells(journal, keyOf('clock'))), [virtio]),
+    tickHandler(machine, clock, [...units, virtio]),
   ])
   virtio.open()
   return machine

@@ -1,16 +1,26 @@
-import { completeQ35, Q35_DEFAULTS, type Q35Description } from '../q35/description.ts'
+import {
+  completeQ35,
+  Q35_DEFAULTS,
+  type Q35Description,
+  type VtdDeviceDescription,
+} from '../q35/description.ts'
 import { amount, type DocumentMap, present, unless } from './document-value.ts'
 
 /** An x86 machine as the plain value that a scenario file holds. */
 export function q35Document(m: Q35Description): DocumentMap {
-  const { name, awBits, cachingMode, deviceIotlb, snoopControl } = m.iommu
+  const { name, preset, awBits, cachingMode, deviceIotlb, snoopControl, driver } = m.iommu
   const initial = Q35_DEFAULTS.iommu
   const iommu = present({
     name: unless(name, initial.name),
+    preset,
     awBits: unless(awBits, initial.awBits),
     cachingMode: unless(cachingMode, initial.cachingMode),
     deviceIotlb: unless(deviceIotlb, initial.deviceIotlb),
     snoopControl: unless(snoopControl, initial.snoopControl),
+    cap: m.iommu.cap,
+    ecap: m.iommu.ecap,
+    hostAddressBits: m.iommu.hostAddressBits,
+    driver: unless(driver, initial.driver),
   })
   const usual = completeQ35({ kind: 'q35', ramBytes: m.ramBytes }).tables
   const isUsual = m.tables.gpa === usual.gpa && m.tables.bytes === usual.bytes
@@ -31,5 +41,25 @@ export function q35Document(m: Q35Description): DocumentMap {
         ats: unless(d.hasAts, false),
       }),
     ),
+    devices: m.devices.length === 0 ? undefined : m.devices.map(deviceOf),
+  })
+}
+
+function deviceOf(d: VtdDeviceDescription): DocumentMap {
+  const isEndpoint = d.kind === 'endpoint'
+  const { device } = Q35_DEFAULTS
+  return present({
+    name: d.name,
+    kind: d.kind,
+    bus: unless(d.bus, 0),
+    slot: d.slot,
+    function: unless(d.function, 0),
+    dmaMask: unless(d.dmaMask, device.dmaMask),
+    ats: unless(d.hasAts, isEndpoint),
+    tlbEntries: d.tlbEntries,
+    pageRequests: unless(d.pageRequests, isEndpoint ? device.pageRequests : 0),
+    pasidBits: unless(d.pasidBits, isEndpoint ? device.pasidBits : 0),
+    execute: unless(d.canExecute, isEndpoint),
+    privileged: unless(d.canBePrivileged, isEndpoint),
   })
 }

@@ -1,15 +1,40 @@
 import type { Erratum } from '../../bits/errata.ts'
-import type { Q35Input } from '../q35/description.ts'
-import { bytes, choice, count, flag, type Infer, list, map, optional, required } from '../schema/schema.ts'
+import { PRESETS, type VtdPresetName } from '../../hw/vtd/capabilities.ts'
+import { type Q35Input, VTD_DEVICE_KINDS, VTD_DRIVERS } from '../q35/description.ts'
+import {
+  bytes,
+  choice,
+  count,
+  flag,
+  type Infer,
+  list,
+  map,
+  optional,
+  required,
+  word,
+} from '../schema/schema.ts'
 import { nameText } from './call-schema.ts'
 import { PROFILE_DOC, profileSchema, RAM_MOST } from './machine-schema-parts.ts'
 
+const PRESET_NAMES = Object.keys(PRESETS) as VtdPresetName[]
+
 const iommu = map('iommu', {
-  name: optional(nameText('name'), 'How reports call the unit; vtd0 if left out.'),
+  name: optional(nameText('name'), 'How steps and reports call the unit; vtd0 if left out.'),
+  preset: optional(
+    choice('unit', PRESET_NAMES),
+    'A unit that is known, in place of the four options of QEMU that follow.',
+  ),
   awBits: optional(choice('awBits', [39, 48]), 'Width of bus addresses (aw-bits): 39 or 48.'),
   cachingMode: optional(flag('cachingMode'), 'caching-mode: what is not present may be cached too.'),
   deviceIotlb: optional(flag('deviceIotlb'), 'device-iotlb: the guest may use ATS.'),
   snoopControl: optional(flag('snoopControl'), 'snoop-control: with it QEMU takes no vhost.'),
+  cap: optional(word('cap'), 'What CAP says, whatever the unit is.'),
+  ecap: optional(word('ecap'), 'What ECAP says, whatever the unit is.'),
+  hostAddressBits: optional(count('hostAddressBits', 32, 52), 'Width of the addresses in its tables (HAW).'),
+  driver: optional(
+    choice('driver', VTD_DRIVERS),
+    'Who drives the unit: none (only steps do), or Linux in legacy or scalable mode; legacy if left out.',
+  ),
 })
 
 const tables = map('tables', {
@@ -26,6 +51,30 @@ const device = map('a virtio device', {
   ats: optional(flag('ats'), 'Whether it has the ATS capability; not so if left out.'),
 })
 
+const busDevice = map('a device', {
+  name: required(nameText('name'), 'How steps and reports call it.'),
+  kind: required(
+    choice('kind of device', VTD_DEVICE_KINDS),
+    'What it is: edu of QEMU, or an endpoint with ATS, PRI and PASIDs.',
+  ),
+  bus: optional(count('bus', 0, 255), 'PCI bus; 0 if left out.'),
+  slot: optional(count('slot', 0, 31), 'PCI device number; 3 and its place in the list if left out.'),
+  function: optional(count('function', 0, 7), 'PCI function number; 0 if left out.'),
+  dmaMask: optional(word('dmaMask'), 'Bus addresses that edu can form; all if left out.'),
+  ats: optional(flag('ats'), 'Whether an endpoint has the ATS capability; it has if left out.'),
+  tlbEntries: optional(
+    count('tlbEntries', 1, 1 << 20),
+    'Translations that it has room for; no bound if left out.',
+  ),
+  pageRequests: optional(
+    count('pageRequests', 0, 1 << 16),
+    'Page requests that may wait for a response; 32 if left out, and 0 is no PRI.',
+  ),
+  pasidBits: optional(count('pasidBits', 0, 20), 'Bits of its PASIDs; 20 if left out, and 0 is no PASIDs.'),
+  execute: optional(flag('execute'), 'Whether requests with a PASID may be for execution; so if left out.'),
+  privileged: optional(flag('privileged'), 'Whether they may have privilege; so if left out.'),
+})
+
 /** An x86 guest with a VT-d unit of a scenario file; everything but the kind has a default. */
 export const q35Schema = (errata: readonly Erratum[]) =>
   map(
@@ -40,10 +89,14 @@ export const q35Schema = (errata: readonly Erratum[]) =>
         count('iotlbEntries', 1, 1 << 20),
         'Maps that an IOTLB of vhost keeps (max_iotlb_entries); 2048 if left out.',
       ),
-      iommu: optional(iommu, 'Options of the vIOMMU.'),
+      iommu: optional(iommu, 'The VT-d unit.'),
       virtio: optional(
         list('virtio', device, { maxItems: 32 }),
-        'Virtio devices with vhost, behind the vIOMMU; net0 on bus 1 if left out.',
+        'Virtio devices with vhost, behind the vIOMMU; net0 on bus 1 if left out, with devices none.',
+      ),
+      devices: optional(
+        list('devices', busDevice, { maxItems: 64 }),
+        'Devices with a DMA engine of their own, behind the unit.',
       ),
     },
     {
@@ -55,8 +108,14 @@ export const q35Schema = (errata: readonly Erratum[]) =>
 type Q35Document = Infer<ReturnType<typeof q35Schema>>
 
 /** The description that a checked document stands for. */
-export const q35Input = ({ ram, virtio, ...rest }: Q35Document): Q35Input => ({
+export const q35Input = ({ ram, virtio, devices, ...rest }: Q35Document): Q35Input => ({
   ...rest,
   ramBytes: ram,
   virtio: virtio?.map(({ ats, ...d }) => ({ ...d, hasAts: ats })),
+  devices: devices?.map(({ ats, execute, privileged, ...d }) => ({
+    ...d,
+    hasAts: ats,
+    canExecute: execute,
+    canBePrivileged: privileged,
+  })),
 })

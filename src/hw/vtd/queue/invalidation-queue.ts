@@ -111,6 +111,11 @@ export class InvalidationQueue {
     return this.#state.get(SIZE) !== 0
   }
 
+  /** Invalidations that devices have not completed are under way. */
+  get isWaiting(): boolean {
+    return !this.#waits.isEmpty
+  }
+
   /** The queue as it was taken: its address. 0 before. */
   get base(): bigint {
     return wordOf(this.#state.get(BASE_HI), this.#state.get(BASE_LO))

@@ -1,6 +1,6 @@
 import { hex, pageOf, wordOf } from '../../../bits/u64.ts'
-import { deviceTlbRange } from '../../../hw/vtd/invalidation.ts'
 import { NONE, FLUSH_SCOPE as SCOPE } from '../../../trace/event-codes.ts'
+import { deviceTlbRange } from '../device-tlb-range.ts'
 import type { SeenContexts } from './seen-contexts.ts'
 import type { SeenIotlb } from './seen-iotlb.ts'
 import type { SeenPages } from './seen-pages.ts'
