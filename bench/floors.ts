@@ -37,13 +37,18 @@ export function output(command: string, args: readonly string[]): string {
   return done.stdout
 }
 
-/** The C program of floors.c, compiled. */
+/** Names of loops that begin so are those of vtd-glib.c. */
+const GLIB = 'vtd-glib '
+
+/** The C programs floors.c and, where GLib is there (`bench/vtd-setup.sh`), vtd-glib.c, compiled. */
 export class Floors {
   readonly compiler: string
   readonly #program: string
+  readonly #glib: string | undefined
 
-  private constructor(program: string, compiler: string) {
+  private constructor(program: string, glib: string | undefined, compiler: string) {
     this.#program = program
+    this.#glib = glib
     this.compiler = compiler
   }
 
@@ -58,11 +63,19 @@ export class Floors {
     })
     if (done.status !== 0) return undefined
     const version = spawnSync(cc, ['--version'], { encoding: 'utf8' })
-    return new Floors(program, `${(version.stdout ?? '').split('\n')[0] ?? cc}, -O2`)
+    return new Floors(program, compileGlib(cc, folder), `${(version.stdout ?? '').split('\n')[0] ?? cc}, -O2`)
+  }
+
+  /** Whether it has a loop of that name. */
+  has(name: string): boolean {
+    return this.#glib !== undefined || !name.startsWith(GLIB)
   }
 
   loop(name: string, operations: number, numbers: readonly (string | number)[]): LoopCost {
-    return JSON.parse(output(this.#program, [name, `${operations}`, ...numbers.map(String)])) as LoopCost
+    const isGlib = name.startsWith(GLIB)
+    const program = isGlib ? (this.#glib ?? '') : this.#program
+    const args = [isGlib ? name.slice(GLIB.length) : name, `${operations}`, ...numbers.map(String)]
+    return JSON.parse(output(program, args)) as LoopCost
   }
 
   /** Runs another process to its end, its output into a pipe. */
@@ -72,4 +85,13 @@ export class Floors {
     const cost = JSON.parse(text.slice(0, end)) as ProcessCost
     return { ...cost, head: text.slice(end + 1) }
   }
+}
+
+function compileGlib(cc: string, folder: string): string | undefined {
+  const flags = spawnSync('pkg-config', ['--cflags', '--libs', 'glib-2.0'], { encoding: 'utf8' })
+  if (flags.status !== 0) return undefined
+  const program = join(folder, 'vtd-glib')
+  const source = join(packageRoot(), 'bench', 'vtd-glib.c')
+  const args = ['-O2', '-o', program, source, ...flags.stdout.trim().split(/\s+/)]
+  return spawnSync(cc, args, { encoding: 'utf8' }).status === 0 ? program : undefined
 }

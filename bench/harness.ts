@@ -73,10 +73,10 @@ export function runLoopCase(loop: LoopCase, options: HarnessOptions): CaseResult
   const pairs = Math.min(options.pairs, loop.pairsMax ?? options.pairs)
   const operations = Math.max(1, loop.operations >> shrink)
   const { peer } = loop
-  const hasPeer = !('floor' in peer) || floors !== undefined
+  const hasPeer = !('floor' in peer) || floors?.has(String(peer.floor[0])) === true
   const ours = () => child<ChildCost>([], [loop.id, 'ours', `${operations}`])
   const theirs = (): LoopCost => {
-    if (!('floor' in peer) || floors === undefined)
+    if (!('floor' in peer) || floors === undefined || !hasPeer)
       return child<ChildCost>([], [loop.id, 'peer', `${operations}`])
     const [name = '', ...numbers] = peer.floor
     return floors.loop(String(name), operations, numbers)

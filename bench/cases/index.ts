@@ -13,6 +13,7 @@ import { RECORDS } from './records.ts'
 import { TRANSLATE } from './translate.ts'
 import { VFIO } from './vfio.ts'
 import { VIRTIO } from './virtio.ts'
+import { VTD } from './vtd.ts'
 
 /** All loops, in the order of the table. */
 export const GROUPS: readonly CaseGroup[] = [
@@ -30,4 +31,5 @@ export const GROUPS: readonly CaseGroup[] = [
   VIRTIO,
   FLAT,
   IOTLB,
+  VTD,
 ]

@@ -212,7 +212,9 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   /** For the engine, which knows the entries of the request by now. */
   loadPage(request: VtdRequest): number {
     this.#isOfPages = true
-    this.#space = this.#place.ofEngine(request)
+    // What the caches said before holds, unless they look in the IOTLB first.
+    const isKnown = this.#looked !== 0 && !this.caches.iotlb.isBySource
+    this.#space = isKnown ? this.#looked : this.#place.ofEngine(request)
     if (this.#space !== this.#looked && this.#isHit(this.#space, request)) {
       this.#space = 0
       return this.result.fault
@@ -328,7 +330,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     const { iotlb, front } = this.caches
     // An entry makes room, or another one answers in its place.
     if (this.#hasEntry || iotlb.isFull) front.clear()
-    iotlb.keep(space, hi, lo, result, kept, this.#number)
+    iotlb.keep(space, hi, lo, result, kept, this.#number, !this.#hasEntry)
     if (refused === 0 && this.#mayRepeat) front.keep(request, result, kept.isDirty, this.#number)
     if (!this.#stage.log.on) return
     const fill = this.#fill

@@ -41,6 +41,12 @@ export class Front {
     this.#journal = journal
   }
 
+  /** Another number when something was forgotten since. */
+  get generation(): number {
+    this.#look()
+    return this.#generation
+  }
+
   /** Whatever a cache forgets, or may answer otherwise from now on: no answer before this counts. */
   clear(): void {
     if (this.#generation === GENERATION_MAX) {
@@ -56,10 +62,7 @@ export class Front {
    */
   find(request: VtdRequest, into: Translation): number {
     const { hi, lo, source, need } = request
-    if (this.#journal.rollbacks !== this.#rollbacks) {
-      this.#rollbacks = this.#journal.rollbacks
-      this.clear()
-    }
+    this.#look()
     const pageLo = pageLoOf(hi, lo)
     const places = this.#places
     const at = placeOf(pageLo, source)
@@ -86,6 +89,13 @@ export class Front {
     into.isDirect = false
     into.isInterrupt = false
     return places[at + NUMBER] as number
+  }
+
+  /** A machine that goes back forgets as well. */
+  #look(): void {
+    if (this.#journal.rollbacks === this.#rollbacks) return
+    this.#rollbacks = this.#journal.rollbacks
+    this.clear()
   }
 
   /** Keeps the answer to an ordinary request, which an entry of the IOTLB gave. */

@@ -103,14 +103,26 @@ export class Iotlb {
     return this.#cache.pages.kindOf(entry) === WHOLE
   }
 
-  /** Keeps the translation of an address; answers its entry. `number` is that of its record. */
-  keep(space: number, hi: number, lo: number, to: Translation, entry: IotlbEntry, number: number): number {
+  /** Keeps the translation of an address; answers its entry. `number` is that of its record; `isNew`: no entry is found for the address. */
+  keep(
+    space: number,
+    hi: number,
+    lo: number,
+    to: Translation,
+    entry: IotlbEntry,
+    number: number,
+    isNew = false,
+  ): number {
     const kind = to.isDirect ? WHOLE : (to.shift - 12) / 9 + (entry.isPrivileged ? PRIVILEGED : 0)
     if (this.isFull) {
       if (this.#dropsAllWhenFull) this.dropAll()
       else this.#cache.evict(1)
     }
-    const row = this.#cache.keep(space, to.domain, pageHiOf(hi), pageLoOf(hi, lo), kind)
+    const pageHi = pageHiOf(hi)
+    const pageLo = pageLoOf(hi, lo)
+    const row = isNew
+      ? this.#cache.add(space, to.domain, pageHi, pageLo, kind)
+      : this.#cache.keep(space, to.domain, pageHi, pageLo, kind)
     const { rows } = this.#cache.pages
     // The page of the first byte: addresses bring the rest.
     const first = to.isDirect ? 0 : loOfNumber(to.page) & (-1 << (to.shift - 12))

@@ -147,6 +147,15 @@ export class PageRows {
     return apartHi === 0 && ((this.rows.get(row + PAGE_LO) ^ lo) & loMaskOf(shift)) === 0
   }
 
+  /** All rows go. */
+  clear(): void {
+    this.#buckets.fill(0, 0, this.buckets)
+    this.rows.fill(0, 0, this.end)
+    this.#whole.set(USED, 0)
+    this.#whole.set(FREE, 0)
+    this.#whole.set(LINKED, 0)
+  }
+
   /** All rows go whose tag has been set to 0. */
   sweep(): void {
     const { rows, end } = this

@@ -33,7 +33,7 @@ const HAS_WRITE_PROTECT = 1 << 4
 const HAS_NO_EXECUTE = 1 << 5
 const HAS_SMEP = 1 << 6
 const HAS_EXTENDED_ACCESSED = 1 << 7
-const HAS_SECOND_ACCESSED_DIRTY = 1 << 8
+export const P_HAS_SECOND_ACCESSED_DIRTY = 1 << 8
 const HAS_SECOND_EXECUTE = 1 << 9
 const HAS_WALK_SNOOP = 1 << 10
 const TYPE_SHIFT = 11
@@ -98,7 +98,7 @@ export class PasidCache {
     into.hasNoExecute = (flags & HAS_NO_EXECUTE) !== 0
     into.hasSmep = (flags & HAS_SMEP) !== 0
     into.hasExtendedAccessed = (flags & HAS_EXTENDED_ACCESSED) !== 0
-    into.hasSecondAccessedDirty = (flags & HAS_SECOND_ACCESSED_DIRTY) !== 0
+    into.hasSecondAccessedDirty = (flags & P_HAS_SECOND_ACCESSED_DIRTY) !== 0
     into.hasSecondExecute = (flags & HAS_SECOND_EXECUTE) !== 0
     into.hasWalkSnoop = (flags & HAS_WALK_SNOOP) !== 0
     into.type = (flags >>> TYPE_SHIFT) & 7
@@ -145,7 +145,7 @@ export class PasidCache {
         (entry.hasNoExecute ? HAS_NO_EXECUTE : 0) |
         (entry.hasSmep ? HAS_SMEP : 0) |
         (entry.hasExtendedAccessed ? HAS_EXTENDED_ACCESSED : 0) |
-        (entry.hasSecondAccessedDirty ? HAS_SECOND_ACCESSED_DIRTY : 0) |
+        (entry.hasSecondAccessedDirty ? P_HAS_SECOND_ACCESSED_DIRTY : 0) |
         (entry.hasSecondExecute ? HAS_SECOND_EXECUTE : 0) |
         (entry.hasWalkSnoop ? HAS_WALK_SNOOP : 0) |
         (entry.type << TYPE_SHIFT) |

@@ -12,7 +12,15 @@ import {
   C_SPACE,
 } from './context-cache.ts'
 import type { Engine } from './engine.ts'
-import { P_DOMAIN, P_FAULT_MASK, P_FLAGS, P_HAS_EXECUTE, P_HAS_SUPERVISOR, P_SPACE } from './pasid-cache.ts'
+import {
+  P_DOMAIN,
+  P_FAULT_MASK,
+  P_FLAGS,
+  P_HAS_EXECUTE,
+  P_HAS_SECOND_ACCESSED_DIRTY,
+  P_HAS_SUPERVISOR,
+  P_SPACE,
+} from './pasid-cache.ts'
 import type { UnitCaches } from './unit-caches.ts'
 
 /** Of context entries: types that pass requests without a PASID through. */
@@ -71,6 +79,7 @@ export class RequestSpace {
     this.pasid = NO_PASID
     this.isPrivileged = false
     this.isSecondLevel = true
+    this.hasDirty = false
     this.isDirect = isDirectType(contexts.typeOf(row))
     const known = data[row + C_SPACE] as number
     if (known !== 0) return known
@@ -121,6 +130,7 @@ export class RequestSpace {
     const type = pasids.typeOf(entry)
     this.isSecondLevel = type === PGTT.SECOND_LEVEL
     this.isDirect = type === PGTT.PASS_THROUGH
+    this.hasDirty = !this.isSecondLevel || (what & P_HAS_SECOND_ACCESSED_DIRTY) !== 0
     if (this.isSecondLevel || this.isDirect) this.isPrivileged = false
     const known = pasids.rows.data[entry + P_SPACE] as number
     if (known !== 0) return known

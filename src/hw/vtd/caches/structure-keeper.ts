@@ -42,6 +42,10 @@ export class StructureKeeper implements StructureCaches {
   readonly #tables: readonly Fill[] = Array.from({ length: TABLES_MAX }, newFill)
   #tableCount = 0
   #source = 0
+  // Which entry was loaded last, into what, and when.
+  #loaded = -1
+  #generation = 0
+  #context: ContextEntry | undefined
 
   constructor(parts: StructureKeeperParts) {
     this.#parts = parts
@@ -58,15 +62,23 @@ export class StructureKeeper implements StructureCaches {
   }
 
   loadContext(source: number, into: ContextEntry): boolean {
-    const { contexts } = this.#parts.caches
+    const { contexts, front } = this.#parts.caches
+    // It is still there from the last time.
+    if (source === this.#loaded && front.generation === this.#generation && into === this.#context)
+      return true
+    this.#loaded = -1
     const row = contexts.find(source)
     if (row === 0 || contexts.modeOf(row) !== this.mode) return false
     contexts.load(row, into)
+    this.#loaded = source
+    this.#generation = front.generation
+    this.#context = into
     return true
   }
 
   keepContext(source: number, entry: ContextEntry): void {
     const { caches, log, records, keepsFaults } = this.#parts
+    this.#loaded = -1
     if (log.on) records.context(source, entry)
     if (entry.fault === 0 || keepsFaults) caches.contexts.keep(source, this.mode, entry)
   }

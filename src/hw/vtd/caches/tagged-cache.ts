@@ -111,8 +111,12 @@ export class TaggedCache {
       this.pages.rows.set(known + DOMAIN, domain)
       return known
     }
-    const live = this.count
-    if (this.pages.linked > 2 * live + DEAD_SPARE) this.#sweep()
+    return this.add(space, domain, hi, lo, kind)
+  }
+
+  /** A new row for a page of which no row of that kind is there. */
+  add(space: number, domain: number, hi: number, lo: number, kind: number): number {
+    if (this.pages.linked > 2 * this.count + DEAD_SPARE) this.#sweep()
     const tag = this.#tagFor(space)
     const row = this.pages.add(tag, hi, lo, kind)
     const { rows } = this.#spaces
@@ -273,10 +277,13 @@ export class TaggedCache {
   /** Rows that no space knows any more make room, and so do their tags. */
   #sweep(): void {
     const { pages } = this
-    for (let row = ROW_CELLS; row < pages.end; row += ROW_CELLS) {
-      if (!this.isLive(row)) pages.rows.set(row + TAG, 0)
+    if (this.count === 0) pages.clear()
+    else {
+      for (let row = ROW_CELLS; row < pages.end; row += ROW_CELLS) {
+        if (!this.isLive(row)) pages.rows.set(row + TAG, 0)
+      }
+      pages.sweep()
     }
-    pages.sweep()
     const { rows } = this.#spaces
     const tags = this.#whole.get(TAGS)
     for (let tag = 1; tag <= tags; tag++) {
