@@ -261,7 +261,9 @@ export class InvalidationQueue {
     const mode = this.#parts.tableMode()
     if (isWide && !features.hasScalableMode && !features.hasAbortMode) return QUEUE_ERROR.WIDTH
     if (mode === TABLE_MODE.EXTENDED && !features.hasExtendedContext) return QUEUE_ERROR.TABLE_MODE
-    return mode === TABLE_MODE.SCALABLE && !isWide ? QUEUE_ERROR.WIDTH : 0
+    if (mode !== TABLE_MODE.SCALABLE) return 0
+    if (!features.hasScalableMode) return QUEUE_ERROR.TABLE_MODE
+    return isWide ? 0 : QUEUE_ERROR.WIDTH
   }
 
   /** The descriptor at the head. Answers whether the head goes on. */
