@@ -42,6 +42,19 @@ export const QEMU_VTD_TRACE: Coverage = new Set<EventKind>([
   'vtd.fault',
 ])
 
+/** A trace of a kernel shows what is mapped and flushed, and nothing that a device does. */
+export const LINUX_TRACE: Coverage = new Set<EventKind>([
+  'run.begin',
+  'run.end',
+  'domain.map',
+  'domain.unmap',
+  'domain.flush',
+  'domain.wait',
+])
+
+/** Both of them, of one boot. */
+export const QEMU_AND_LINUX_TRACE: Coverage = new Set<EventKind>([...QEMU_VTD_TRACE, ...LINUX_TRACE])
+
 /** The same with what a vhost-user back end saw of the run. */
 export const QEMU_TRACE_AND_MESSAGES: Coverage = new Set<EventKind>([
   ...QEMU_TRACE,

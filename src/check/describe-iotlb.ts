@@ -4,6 +4,9 @@ import { FLUSH_SCOPE, IOTLB_MESSAGE, NOTIFIER, REMEMBERED } from '../trace/event
 import { pasidFlushText } from './describe-vtd.ts'
 import { bytesText, counted, directionText } from './words.ts'
 
+/** `how` of a change that no line shows. */
+const UNKNOWN = 2
+
 type IotlbKind = Extract<EventKind, `iotlb.${string}` | `vhost.${string}` | `domain.${string}`>
 
 const QUEUE_PARTS = ['its buffer', 'descriptors', 'the available ring', 'the used ring'] as const
@@ -65,10 +68,12 @@ export const IOTLB_DESCRIBERS: { readonly [K in IotlbKind]: (e: EventFields<K>) 
   'domain.attach': (e) =>
     `${e.device} (${hex(e.source)}) is in domain ${e.domain}${e.ats === 1 ? ', with a TLB of its own (ATS)' : ''}`,
   'domain.map': (e) =>
-    `domain ${e.domain} maps bus address ${spanText(e.iova, e.bytes)} to memory ${hex(e.gpa)}, ` +
-    `to ${directionText(e.perm)}${guessText(e.how)}`,
+    `domain ${e.domain} maps bus address ${spanText(e.iova, e.bytes)} to memory ${hex(e.gpa)}` +
+    `${e.perm === 0 ? '' : `, to ${directionText(e.perm)}`}${guessText(e.how)}`,
   'domain.unmap': (e) =>
-    `domain ${e.domain} unmaps bus address ${spanText(e.iova, e.bytes)}${guessText(e.how)}`,
+    e.how === UNKNOWN
+      ? `what domain ${e.domain} maps is not known any more`
+      : `domain ${e.domain} unmaps bus address ${spanText(e.iova, e.bytes)}${guessText(e.how)}`,
   'domain.flush': flushText,
   'domain.wait': (e) => `${e.unit || 'the unit'} says that all flushes before are done`,
   'domain.notify': (e) =>

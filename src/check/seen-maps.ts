@@ -14,6 +14,7 @@ const MAP = slotMap('domain.map')
 const UNMAP = slotMap('domain.unmap')
 const FLUSH = slotMap('domain.flush')
 const PAGE_SHIFT = 12
+const HOW_UNKNOWN = 2
 
 /** Ranges of more pages that no large page maps are not kept: a log of a driver has none. */
 const RANGE_PAGES_MAX = 4096
@@ -160,7 +161,11 @@ export class SeenMaps {
     const of = this.#domains.get(log.slot(seq, UNMAP.domain) >>> 0)
     if (of === undefined) return
     const { firstPage, pages } = busPages(log, seq, UNMAP)
-    for (const seen of overlapping(of, firstPage, pages)) seen.unmapped = seq
+    const isUnknown = log.slot(seq, UNMAP.how) === HOW_UNKNOWN
+    for (const seen of overlapping(of, firstPage, pages)) {
+      if (isUnknown) of.pages.delete(seen.page)
+      else seen.unmapped = seq
+    }
   }
 
   #flush(log: RecordLog, seq: number): void {
@@ -207,8 +212,9 @@ function overlapping(of: Domain, first: number, pages: number): Seen[] {
 const targetAt = (a: Seen, b: Seen): number => a.target + Math.max(0, b.page - a.page)
 const addressAt = (a: Seen, b: Seen): bigint => BigInt(targetAt(a, b)) << 12n
 
+/** It leads elsewhere, or allows less; a trace of a kernel does not say what is allowed. */
 const isOther = (before: Seen, now: Seen): boolean =>
-  targetAt(before, now) !== targetAt(now, before) || (before.perm & ~now.perm) !== 0
+  targetAt(before, now) !== targetAt(now, before) || (now.perm !== 0 && (before.perm & ~now.perm) !== 0)
 
 /** The smallest invalidation that covers a mapping, as its descriptor. */
 function descriptorText(domain: number, { page, pages }: Seen): string {

@@ -375,11 +375,11 @@ export const EVENTS = declareEvents({
     fields: { device: 'name', source: 'u32', domain: 'u32', ats: 'u32' },
   },
   'domain.map': {
-    doc: 'Page tables of a domain map [iova, iova + bytes) to `gpa` on, for `perm` (1 read, 2 write, 3 both). `how` is 0 where the log or the driver says so, 1 where a translation shows it.',
+    doc: 'Page tables of a domain map [iova, iova + bytes) to `gpa` on, for `perm` (1 read, 2 write, 3 both, 0 where no line says it). `how` is 0 where the log or the driver says so, 1 where a translation shows it.',
     fields: { domain: 'u32', iova: 'u64', bytes: 'u64', gpa: 'u64', perm: 'u32', how: 'u32' },
   },
   'domain.unmap': {
-    doc: 'Page tables of a domain do not map [iova, iova + bytes) any more.',
+    doc: 'Page tables of a domain do not map [iova, iova + bytes) any more. `how` is 0 where the log or the driver says so, 1 where it follows from a line, 2 where lines are lost, so that what is mapped is not known; `bytes` 0 is everything.',
     fields: { domain: 'u32', iova: 'u64', bytes: 'u64', how: 'u32' },
   },
   'domain.flush': {

@@ -69,7 +69,7 @@ describe('replay of two logs', () => {
     [
       'two traces',
       [LAZY[0], LAZY[0]],
-      'two logs are the trace of QEMU and the message log of a back end of one run',
+      'two logs are the trace of QEMU, and of the same run the message log of a back end, or the trace of',
     ],
     ['a file that is not there', [LAZY[0], 'nothing'], 'cannot read nothing: there is no such file'],
     [
@@ -94,5 +94,23 @@ describe('replay of two logs', () => {
     expect(code).toBe(0)
     expect(out).toContain('clean: every translation is explained, and every fault expected')
     expect(out).toContain('give the message log of the back end of the same run as well')
+  })
+
+  it('takes the trace of the kernel beside that of QEMU, in any order', async () => {
+    const both = ['recordings/vtd/x86-ftrace.trace.xz', 'recordings/vtd/x86-ftrace.ftrace.xz']
+    const [one, other] = [await run(['replay', ...both]), await run(['replay', ...both.reverse()])]
+    expect(one).toMatchObject({ code: 0, err: '' })
+    expect(other.out).toBe(one.out)
+    expect(one.out).toContain('descriptors     133: 133 matched, 0 without a partner')
+    expect(one.out).toContain('the kernel maps the page there  648')
+    const json = JSON.parse((await run(['replay', ...both, '--json'])).out)
+    expect(json.ftrace).toMatchObject({ maps: 129, log: { events: 389, damaged: 2 } })
+  })
+
+  it('takes the trace of a kernel alone', async () => {
+    const { code, out } = await run(['replay', 'recordings/vtd/x86-ftrace.ftrace.xz'])
+    expect(code).toBe(0)
+    expect(out).toContain('mappings     129 maps, 127 unmaps')
+    expect(out).toContain('clean: maps, unmaps and flushes go together')
   })
 })

@@ -4,7 +4,9 @@ import { DEFAULT_QEMU, LOG_SOURCES, type LogReplay, type LogSource } from '../..
 import { replayJson, replayText } from '../../machine/replay/replay-report.ts'
 import { isClean, type ReplayResult } from '../../machine/replay/result.ts'
 import { DEFAULT_STABLE_QEMU, JoinedReplay } from '../../machine/replay/vhost/joined-replay.ts'
+import { JoinedFtraceReplay } from '../../machine/replay/vtd/ftrace-replay.ts'
 import { detectLogFormat } from '../../reader/detect.ts'
+import { FTRACE } from '../../reader/ftrace-format.ts'
 import { QEMU_TRACE } from '../../reader/qemu-trace-format.ts'
 import { VHOST_LOG } from '../../reader/vhost-log-format.ts'
 import type { Command, Invocation } from '../command.ts'
@@ -59,19 +61,24 @@ async function replay(path: string, options: Invocation['options'], io: Io): Pro
   return running
 }
 
-/** The trace and the message log among two logs, whichever is which. */
-function pairOf(opened: readonly LogInput[]): { trace: LogInput; messages: LogInput } {
+/** A second log that goes with a trace of QEMU. */
+const PARTNERS = [VHOST_LOG, FTRACE] as const
+
+/** The trace of QEMU and its partner among two logs, whichever is which. */
+function pairOf(opened: readonly LogInput[]): { trace: LogInput; partner: LogInput; partnerId: string } {
   const logs = opened.map((log) => ({ log, detection: log.detect() }))
-  const find = (id: string) => logs.find(({ detection }) => detection.format.id === id)?.log
-  const [trace, messages] = [find(QEMU_TRACE.id), find(VHOST_LOG.id)]
-  if (trace === undefined || messages === undefined) {
+  const trace = logs.find(({ detection }) => detection.format.id === QEMU_TRACE.id)
+  const partner = logs.find(({ detection }) => PARTNERS.some(({ id }) => id === detection.format.id))
+  if (trace === undefined || partner === undefined) {
     const are = logs
       .map(({ log, detection }) => `${log.input.name} is a ${detection.format.title}`)
       .join(', ')
-    const what = `two logs are the trace of QEMU and the message log of a back end of one run; ${are}`
+    const what =
+      'two logs are the trace of QEMU, and of the same run the message log of a back end, or the trace of ' +
+      `the guest's kernel; ${are}`
     throw new IommulatorError('ERR_LOG_FORMAT', what)
   }
-  return { trace, messages }
+  return { trace: trace.log, partner: partner.log, partnerId: partner.detection.format.id }
 }
 
 /** Replays the two logs of a run, in the order in which they are needed. */
@@ -88,10 +95,37 @@ async function replayPair(
   const profile = options['profile'] as string | undefined
   const opened = await LogInput.openPair(paths, io.stdin)
   try {
-    return await joined(pairOf(opened), profile, io)
+    const { trace, partner, partnerId } = pairOf(opened)
+    if (partnerId === FTRACE.id) return await withKernel(trace, partner, profile, io)
+    return await joined({ trace, messages: partner }, profile, io)
   } finally {
     for (const log of opened) await log.close()
   }
+}
+
+/** The trace of the kernel is read first: what it says is looked for in that of QEMU. */
+async function withKernel(
+  trace: LogInput,
+  kernel: LogInput,
+  profile: string | undefined,
+  io: Io,
+): Promise<ReplayResult> {
+  const running = new JoinedFtraceReplay({
+    ...(profile !== undefined && { profile }),
+    source: trace.input.name,
+  })
+  for await (const piece of kernel.pieces()) running.kernel(piece)
+  running.endKernel()
+  let shown = SILENT_MS
+  for await (const piece of trace.pieces()) {
+    running.trace(piece)
+    if (io.elapsedMs() > shown) {
+      shown = io.elapsedMs() + PROGRESS_MS
+      io.progress(progressLine(trace.input, running, io))
+    }
+  }
+  io.progress('')
+  return running.end()
 }
 
 async function joined(
@@ -127,7 +161,7 @@ export const replayCommand: Command = {
     { name: '<log>', doc: 'a log, plain or packed (.gz, .xz), or - for standard input', complete: 'file' },
     {
       name: '[log2]',
-      doc: 'of the same run: the message log of a vhost-user back end beside the trace of QEMU, in any order',
+      doc: "of the same run, beside the trace of QEMU, in any order: the message log of a vhost-user back end, or what the guest's kernel traced of its IOMMU",
       complete: 'file',
     },
   ],
@@ -149,6 +183,7 @@ export const replayCommand: Command = {
     ['qemu-system-ppc64 ... 2>&1 | iommulator replay -', 'a machine that runs now'],
     ['iommulator replay kernel.answers', 'what a real kernel answered to commands'],
     ['iommulator replay boot.trace boot.vhost.jsonl', 'what a vhost device did, and what it was told'],
+    ['iommulator replay boot.trace boot.ftrace', "what the guest's kernel mapped, and what devices reached"],
     ['iommulator replay boot.trace --json', 'the same as one JSON object'],
   ],
   async run({ positionals: [path = '-', second], options }, io) {

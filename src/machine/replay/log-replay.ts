@@ -10,6 +10,7 @@ import { KernelAnswersReplay } from './kernel-answers-replay.ts'
 import { DEFAULT_QEMU, KEEP_RECORDS, type LogReplay, type ReplayOptions } from './log-source.ts'
 import { QemuReplay } from './qemu-replay.ts'
 import type { Divergence, ReplayResult } from './result.ts'
+import { FtraceReplay } from './vtd/ftrace-replay.ts'
 import { VtdReplay } from './vtd/vtd-replay.ts'
 
 class QemuLogReplay implements LogReplay {
@@ -98,5 +99,6 @@ const byLine = (a: Divergence, b: Divergence): number => a.line - b.line
  * isClean(replay.end())
  */
 export function createReplay(options: ReplayOptions): LogReplay {
+  if (options.from === 'linux-ftrace') return new FtraceReplay(options)
   return options.from === 'kernel-answers' ? new KernelAnswersReplay(options) : new QemuLogReplay(options)
 }

@@ -3,11 +3,18 @@ import type { ReplayResult } from './result.ts'
 import type { OnAnswer } from './tally.ts'
 
 /** Logs that can be replayed: what a user calls them, and the id of their format. */
-export const LOG_SOURCES = { qemu: 'qemu-trace', 'kernel-answers': 'kernel-answers' } as const
+export const LOG_SOURCES = {
+  qemu: 'qemu-trace',
+  'kernel-answers': 'kernel-answers',
+  ftrace: 'linux-ftrace',
+} as const
 export type LogSource = (typeof LOG_SOURCES)[keyof typeof LOG_SOURCES]
 
 /** Whose errata a trace of QEMU has where nobody says. A transcript of kernel answers names its kernel. */
 export const DEFAULT_QEMU = 'qemu-7.2'
+
+/** The same of a trace of a kernel. */
+export const DEFAULT_LINUX = 'linux-6.1'
 
 /** Records that a replay keeps: what a finding shows must be among them. About 70 MB. */
 export const KEEP_RECORDS = 1024 * 1024

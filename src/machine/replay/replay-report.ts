@@ -1,4 +1,5 @@
 import { bytesText, counted } from '../../check/words.ts'
+import type { LogSummary } from '../../reader/log-summary.ts'
 import { findingsJson, ledgerJson } from '../../report/json.ts'
 import { judgedLines } from '../../report/judged-text.ts'
 import { table, wrapped } from '../../report/layout.ts'
@@ -60,6 +61,27 @@ function vtdRows({ vtd }: ReplayResult): string[][] {
   ]
 }
 
+/** Counts of the trace of a kernel. */
+function kernelRows({ ftrace, from }: ReplayResult): string[][] {
+  if (ftrace === undefined) return []
+  const { log, maps, unmaps, flushes: f, unshown, unplaced } = ftrace
+  const lost = log.damaged.count === 0 ? '' : `, ${log.damaged.count} damaged`
+  const isAlone = from === 'linux-ftrace'
+  const rest = unshown === 0 ? '' : `; ${unshown} of QEMU's trace are not in it`
+  const adrift = f.adrift === 0 ? '' : `, ${f.adrift} whose place does not show`
+  const places = unplaced === 0 ? '' : `; of ${unplaced} no line shows the domain`
+  return [
+    ...(isAlone ? [] : [["kernel's trace", `${counted(log.lines, 'line')}: ${log.events} events${lost}`]]),
+    ['mappings', `${counted(maps, 'map')}, ${counted(unmaps, 'unmap')}${places}`],
+    [
+      'descriptors',
+      isAlone
+        ? String(f.total)
+        : `${f.total}: ${f.matched} matched, ${f.unmatched} without a partner${adrift}${rest}`,
+    ],
+  ]
+}
+
 function messageRows({ vhost }: ReplayResult): string[][] {
   if (vhost === undefined) return []
   const { messages: m, log, requests, bytes, maps, overtaken } = vhost
@@ -103,10 +125,12 @@ function messageLines({ vhost }: ReplayResult, paint: Paint): string[] {
 }
 
 /** What explains translations and faults of a VT-d unit, and what it was told to forget. */
-function vtdLines({ vtd }: ReplayResult): string[] {
+function vtdLines({ vtd, ftrace }: ReplayResult): string[] {
   if (vtd === undefined) return []
+  const standings = ftrace?.standings ?? []
   return [
     ...reasonLines('translations by what explains them', vtd.reasons),
+    ...reasonLines("translations by what the kernel's trace says of them", standings),
     ...reasonLines('faults by what leads to them', vtd.faultReasons),
     ...reasonLines('faults by what became of them', vtd.faultEnds),
     ...reasonLines('invalidations by what they name', vtd.flushes),
@@ -125,10 +149,10 @@ function answersRow({ answers: a, from }: ReplayResult): string[] {
 
 function countLines(r: ReplayResult): string[] {
   const { translations: t, entries: e } = r
-  const rows = [logRow(r), ...messageRows(r), ...vtdRows(r), answersRow(r)]
+  const rows = [logRow(r), ...messageRows(r), ...kernelRows(r), ...vtdRows(r), answersRow(r)]
   if (r.from === 'kernel-answers') return table(rows)
   // A machine without TCE tables has no answers and no translations of them.
-  const hasOther = r.vhost !== undefined || r.vtd !== undefined
+  const hasOther = r.vhost !== undefined || r.vtd !== undefined || r.ftrace !== undefined
   if (hasOther && r.answers.total + t.total === 0) return table(rows.slice(0, -1))
   return table([
     ...rows,
@@ -203,11 +227,13 @@ const assumptionLines = (r: ReplayResult): string[] =>
 const divergencesOf = (r: ReplayResult): number =>
   r.answers.diverged +
   r.translations.unexplained +
+  (r.ftrace?.diverged ?? 0) +
   (r.vhost?.diverged ?? 0) +
   (r.vtd === undefined ? 0 : wrongOfVtd(r.vtd))
 
 function cleanWords(r: ReplayResult): string {
   if (r.vhost !== undefined) return 'every message is explained'
+  if (r.from === 'linux-ftrace') return 'maps, unmaps and flushes go together'
   if (r.vtd !== undefined) return 'every translation is explained, and every fault expected'
   if (r.from !== 'kernel-answers') return 'every answer and every translation is explained'
   return r.answers.unjudged === 0
@@ -219,15 +245,18 @@ function cleanWords(r: ReplayResult): string {
 const holdsNothing = (r: ReplayResult): boolean =>
   r.vhost === undefined &&
   r.vtd === undefined &&
+  r.ftrace === undefined &&
   r.from !== 'kernel-answers' &&
   r.answers.total + r.translations.total === 0
 
 function verdictOf(r: ReplayResult, paint: Paint): string {
   if (!isClean(r)) {
     const findings = counted(r.findings.length + r.findingsDropped, 'finding')
-    const unmatched = r.vhost?.messages.unmatched ?? 0
-    const alone = unmatched === 0 ? '' : `, ${counted(unmatched, 'message')} without a partner`
-    return paint.red(`not clean: ${counted(divergencesOf(r), 'divergence')}, ${findings}${alone}`)
+    const alone = [
+      ...some(r.vhost?.messages.unmatched, `, ${counted(r.vhost?.messages.unmatched ?? 0, 'message')}`),
+      ...some(r.ftrace?.flushes.unmatched, `, ${counted(r.ftrace?.flushes.unmatched ?? 0, 'descriptor')}`),
+    ].map((text) => `${text} without a partner`)
+    return paint.red(`not clean: ${counted(divergencesOf(r), 'divergence')}, ${findings}${alone.join('')}`)
   }
   const more = isHalf(r) ? '\n(give the message log of the back end of the same run as well)' : ''
   if (holdsNothing(r))
@@ -242,7 +271,7 @@ const isHalf = (r: ReplayResult): boolean =>
 /** The report of a replay as text of at most 100 columns. */
 export function replayText(r: ReplayResult, paint: Paint): string {
   // A guest of sPAPR cannot do without hypercalls.
-  const isX86 = r.vtd !== undefined || r.vhost !== undefined
+  const isX86 = [r.vtd, r.ftrace, r.vhost].some((part) => part !== undefined)
   const platform = isX86 && r.answers.total === 0 ? 'x86' : 'power'
   const options = { paint, dropped: r.findingsDropped, errataOf: knownErrata(r.profile, undefined, platform) }
   return [
@@ -259,7 +288,8 @@ export function replayText(r: ReplayResult, paint: Paint): string {
   ].join('\n')
 }
 
-function vhostJson({ log, ...vhost }: NonNullable<ReplayResult['vhost']>): object {
+/** What came of a second log, and what that held. */
+function partnerJson({ log, ...result }: { readonly log: LogSummary }): object {
   const { lines, bytes, events, unknown, damaged, empty, truncated } = log
   return {
     log: {
@@ -272,7 +302,7 @@ function vhostJson({ log, ...vhost }: NonNullable<ReplayResult['vhost']>): objec
       truncated,
       damagedLines: damaged.first,
     },
-    ...vhost,
+    ...result,
   }
 }
 
@@ -312,6 +342,7 @@ export function replayJson(r: ReplayResult): object {
     verdicts: r.verdicts,
     ledger: ledgerJson(r.ledger),
     ...(r.vtd !== undefined && { vtd: r.vtd }),
-    ...(r.vhost !== undefined && { vhost: vhostJson(r.vhost) }),
+    ...(r.ftrace !== undefined && { ftrace: partnerJson(r.ftrace) }),
+    ...(r.vhost !== undefined && { vhost: partnerJson(r.vhost) }),
   }
 }

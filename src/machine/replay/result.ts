@@ -5,6 +5,7 @@ import type { Ledger } from '../../report/ledger.ts'
 import type { KnowledgeCounts } from './knowledge.ts'
 import type { LogSource } from './log-source.ts'
 import type { VhostResult } from './vhost/message-tally.ts'
+import type { FtraceResult } from './vtd/ftrace-tally.ts'
 import type { VtdResult } from './vtd/vtd-tally.ts'
 
 /** A line whose answer or translation the model does not give. */
@@ -75,6 +76,8 @@ export interface ReplayResult {
   readonly ledger: Ledger
   /** What the lines of a VT-d unit gave, where the log has such. */
   readonly vtd?: VtdResult
+  /** Where there is a trace of the guest's kernel: what came of it, and what that log held. */
+  readonly ftrace?: FtraceResult & { readonly log: LogSummary }
   /** Where the message log of a back end was joined with the trace: what came of it, and what that log held. */
   readonly vhost?: VhostResult & { readonly log: LogSummary }
 }
@@ -88,5 +91,6 @@ export const isClean = (r: ReplayResult): boolean =>
   r.answers.diverged === 0 &&
   r.translations.unexplained === 0 &&
   (r.vtd === undefined || wrongOfVtd(r.vtd) === 0) &&
+  (r.ftrace === undefined || (r.ftrace.diverged === 0 && r.ftrace.flushes.unmatched === 0)) &&
   (r.vhost === undefined || (r.vhost.diverged === 0 && r.vhost.messages.unmatched === 0)) &&
   r.findings.length === 0

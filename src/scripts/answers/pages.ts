@@ -59,6 +59,7 @@ const WHAT: Readonly<Record<Recording['kind'], string>> = {
   'kernel-answers': 'a kernel',
   'qemu-trace': 'QEMU, its trace',
   'pseries-steps': 'QEMU, asked',
+  'linux-ftrace': 'a kernel, its trace',
 }
 
 function recordingTable(runs: readonly RecordedRun[]): string {

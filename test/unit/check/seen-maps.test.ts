@@ -20,8 +20,8 @@ class Story {
     return this
   }
 
-  unmap(iova: bigint, bytes = 0x1000n, domain = 5): this {
-    this.log.emit('domain.unmap', null, { domain, iova, bytes, how: 0 })
+  unmap(iova: bigint, bytes = 0x1000n, domain = 5, how = 0): this {
+    this.log.emit('domain.unmap', null, { domain, iova, bytes, how })
     return this
   }
 
@@ -109,11 +109,16 @@ describe('an address that leads elsewhere', () => {
 
   it.each<[string, Story]>([
     ['it leads to the same memory', story().map(0x1000n, A).unmap(0x1000n).map(0x1000n, A)],
+    [
+      'no line says what it allows',
+      story().map(0x1000n, A, 0x1000n, 0).fill(0x1000n, A, 12, 1).map(0x1000n, A, 0x1000n, 0),
+    ],
     ['it allows more', story().map(0x1000n, A, 0x1000n, 1).map(0x1000n, A)],
     [
       'a large page leads to the same',
       story().fill(0x20_0000n, 0x4000_0000n, 21).fill(0x20_3000n, 0x4000_3000n),
     ],
+    ['lines are lost in between', story().map(0x1000n, A).unmap(0n, 0n, 5, 2).map(0x1000n, B)],
     ['it is of another domain', story().map(0x1000n, A).map(0x1000n, B, 0x1000n, 3, 0, 6)],
     ['the unit has other tables', story().map(0x1000n, A).root().map(0x1000n, B)],
     ['the log shows tables in memory', story().word().map(0x1000n, A).map(0x1000n, B)],

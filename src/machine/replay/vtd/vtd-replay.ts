@@ -55,6 +55,9 @@ const TAKEN: readonly number[] = [
 ]
 const IS_TAKEN = Uint8Array.from({ length: 256 }, (_, event) => (TAKEN.includes(event) ? 1 : 0))
 
+/** Whether an event is one that a replay of a VT-d unit takes. */
+export const isOfVtd = (event: number): boolean => IS_TAKEN[event] !== 0
+
 /**
  * Replays the lines of QEMU's intel-iommu in a trace log: every translation must be explained by what came before it, every
  * fault expected, and lines of caches and invalidations must fit together. What happened becomes records, for the checkers.
