@@ -20,6 +20,7 @@ import { GUEST_CALLS } from '../kernel/guest/calls.ts'
 import { GUEST_ERRATA } from '../kernel/guest/errata.ts'
 import { VIRTIO_CALLS } from '../kernel/guest/virtio-calls.ts'
 import { IOMMU_CALLS } from '../kernel/intel-iommu/calls.ts'
+import { INTEL_IOMMU_ERRATA } from '../kernel/intel-iommu/errata.ts'
 import { KVM_CALLS } from '../kernel/kvm/calls.ts'
 import { KVM_ERRATA } from '../kernel/kvm/errata.ts'
 import { PREREG_ERRATA } from '../kernel/prereg/errata.ts'
@@ -103,6 +104,7 @@ export const CALLS: readonly CallDecl[] = [
 export const ERRATA: readonly Erratum[] = [
   ...QEMU_ERRATA,
   ...VTD_ERRATA,
+  ...INTEL_IOMMU_ERRATA,
   ...GUEST_ERRATA,
   ...VFIO_ERRATA,
   ...PREREG_ERRATA,

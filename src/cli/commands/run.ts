@@ -1,18 +1,18 @@
 import { IommulatorError } from '../../bits/errors.ts'
 import { runJson, runText } from '../../machine/run-report.ts'
-import { isAsExpected, type RunResult, runScenario } from '../../machine/run-scenario.ts'
-import type { Scenario } from '../../machine/scenario/scenario.ts'
+import { isAsExpected, runScenario } from '../../machine/run-scenario.ts'
 import { toJsonLine } from '../../trace/jsonl.ts'
 import type { Command } from '../command.ts'
 import { EXIT } from '../exit.ts'
 import { jsonText } from '../json-text.ts'
 import { loadScenario } from '../load-scenario.ts'
 import { PROFILE_NAMES } from '../profiles.ts'
+import { MATRIX_OPTION, printMatrix } from './run-matrix.ts'
 
-/** Runs a scenario; an error of one of its steps is told with its place in the file. */
-function resultOf(scenario: Scenario, path: string): RunResult {
+/** Does something with a scenario; an error of one of its steps is told with its place in the file. */
+function withPlace<T>(path: string, run: () => T): T {
   try {
-    return runScenario(scenario)
+    return run()
   } catch (error) {
     if (!(error instanceof IommulatorError) || error.where['line'] === undefined) throw error
     throw new IommulatorError(
@@ -39,18 +39,25 @@ export const runCommand: Command = {
       doc: "errata of the machine, instead of the scenario's",
       offer: () => PROFILE_NAMES,
     },
+    MATRIX_OPTION,
   ],
   examples: [
     ['iommulator run scenarios/tour/one-dma.yaml', 'answers, findings and the ledger'],
     ['iommulator run my.yaml --expect', 'expected findings are no failure'],
     ['iommulator run my.yaml --profile intended', 'the same steps on a machine without errata'],
+    ['iommulator run my.yaml --matrix cm,rwbf,esrtps,c', 'the verdicts of 16 units that differ in these'],
     ['iommulator run my.yaml --ndjson', 'every record, for other tools'],
   ],
   async run({ positionals: [path = '-'], options }, io) {
     const scenario = await loadScenario(path, io.stdin)
     const profile = options['profile']
     const machine = typeof profile === 'string' ? { ...scenario.machine, profile } : scenario.machine
-    const result = resultOf({ ...scenario, machine }, path)
+    const matrix = options['matrix']
+    if (typeof matrix === 'string') {
+      const view = { isJson: options['json'] === true, isExpected: options['expect'] === true }
+      return withPlace(path, () => printMatrix({ ...scenario, machine }, matrix, view, io))
+    }
+    const result = withPlace(path, () => runScenario({ ...scenario, machine }))
     if (options['ndjson'] === true) {
       for (const record of result.machine.log.records()) io.out(`${toJsonLine(record)}\n`)
     } else if (options['json'] === true) io.out(jsonText(runJson(result)))

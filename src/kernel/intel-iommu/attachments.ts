@@ -187,7 +187,7 @@ export class Attachments {
 
   /** @param isSilent faults of the PASID are not reported from then on */
   clearPasid(attached: Attached, pasid: number, isSilent: boolean): void {
-    const { flusher, registers } = this.#core
+    const { flusher } = this.#core
     const { source } = attached.device
     const old = this.#directories.value.get(source)?.clear(pasid, isSilent)
     if (old === undefined) return
@@ -195,7 +195,7 @@ export class Attachments {
     flusher.pasidEntry(old.domain, pasid)
     if (old.isFlushedByPasid) flusher.pasid(old.domain, pasid)
     else flusher.domain(old.domain)
-    if (registers.features.isCachingMode || !attached.hasAts) return
+    if (!this.#core.flushesDeviceTlbs || !attached.hasAts) return
     const device = this.flushed(attached.device)
     if (pasid === RID2PASID) flusher.deviceTlb(device, 0n, ALL_ORDER)
     else flusher.pasidDeviceTlb(device, pasid, 0n, ALL_ORDER)

@@ -367,7 +367,7 @@ export const IOMMU_FLUSH_QUEUE = declareCall({
     {
       rule: 'done',
       code: 'OK',
-      when: 'All of the domain is flushed, and without caching mode the TLBs of its devices.',
+      when: 'All of the domain is flushed, then the TLBs of its devices.',
     },
   ],
   source: `Linux v6.1 drivers/iommu/dma-iommu.c, fq_flush_timeout; ${LINUX}, intel_flush_iotlb_all`,

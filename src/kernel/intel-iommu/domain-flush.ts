@@ -45,10 +45,10 @@ export class DomainFlush {
   /** All that waits is flushed. */
   flushWaiting(tables: DomainTables): void {
     const { domain } = tables.shape
-    const { registers, flusher, pool } = this.#core
+    const { flusher, pool } = this.#core
     if (this.#attachments.has(domain)) {
       if (!this.#core.forgets('iotlb')) this.flushWhole(tables)
-      if (!registers.features.isCachingMode && !this.#core.forgets('device-tlb')) {
+      if (this.#core.flushesDeviceTlbs && !this.#core.forgets('device-tlb')) {
         for (const device of this.#attachments.withTlb(domain)) flusher.deviceTlb(device)
         for (const { device, pasid } of this.#pasidsWithTlb(domain)) flusher.pasidDeviceTlb(device, pasid)
       }

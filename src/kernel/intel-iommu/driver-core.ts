@@ -50,10 +50,13 @@ export class DriverCore {
   readonly flusher: Flusher
   readonly control: UnitControl
   readonly #forgotten: Held<readonly Duty[]>
+  /** K6-caching-device-tlb */
+  readonly #trustsCaching: boolean
 
   constructor(options: DriverOptions, { stage, journal, profile, life }: DriverParts) {
     const { port, hostAddressBits, area } = options
     this.options = options
+    this.#trustsCaching = profile.has('K6-caching-device-tlb')
     this.stage = stage
     this.journal = journal
     this.life = life
@@ -118,6 +121,11 @@ export class DriverCore {
   /** Whether what was not present must be flushed after it was written. */
   get flushesNew(): boolean {
     return this.registers.features.isCachingMode && !this.forgets('caching-mode')
+  }
+
+  /** Whether TLBs of devices are flushed with a whole domain, or with a PASID entry that goes. */
+  get flushesDeviceTlbs(): boolean {
+    return !(this.#trustsCaching && this.registers.features.isCachingMode)
   }
 
   /** What the kernel printed since it was last asked. */
