@@ -328,10 +328,11 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     kept.refused = refused
     this.#number = this.numbers.next()
     const { iotlb, front } = this.caches
-    // An entry makes room, or another one answers in its place.
+    // An entry makes room, or others may answer beside it: a smaller page that allows less.
     if (this.#hasEntry || iotlb.isFull) front.clear()
     iotlb.keep(space, hi, lo, result, kept, this.#number, !this.#hasEntry)
-    if (refused === 0 && this.#mayRepeat) front.keep(request, result, kept.isDirty, this.#number)
+    if (refused === 0 && !this.#hasEntry && this.#mayRepeat)
+      front.keep(request, result, kept.isDirty, this.#number)
     if (!this.#stage.log.on) return
     const fill = this.#fill
     const isWhole = result.isDirect
