@@ -98,12 +98,11 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   readonly #ignoresDirty: boolean
   readonly #fill = newFill()
   readonly #kept = { isPrivileged: false, isFirstLevel: false, isDirty: false, refused: 0 }
-  /** Of the request that goes on: the number of the entry that answers, the space that was looked in, the one to keep in. */
+  // Of the request that goes on: the number of the entry that answers, the space that was looked in, the one to keep in.
   #number = 0
   #looked = 0
   #space = 0
   #isOfPages = false
-  /** The IOTLB has an entry for it, which does not answer. */
   #hasEntry = false
 
   constructor(options: CachedTranslatorOptions<E>) {
