@@ -59,6 +59,9 @@ export const recording = (name: string): Promise<Uint8Array> => unpacked(`${name
 /** The bytes of what the kernel of a recorded guest traced, unpacked. */
 export const ftraceOf = (name: string): Promise<Uint8Array> => unpacked(`${name}.ftrace.xz`)
 
+/** The bytes of the tables of a recorded guest that was stopped, unpacked. */
+export const tablesOf = (name: string): Promise<Uint8Array> => unpacked(`${name}.tables.json.xz`)
+
 /** The bytes of what a back end saw of a recorded run, unpacked. */
 export const messageLog = (name: string): Promise<Uint8Array> => unpacked(`${name}.vhost.jsonl.xz`)
 

@@ -5,6 +5,7 @@ import { replayJson, replayText } from '../../machine/replay/replay-report.ts'
 import { isClean, type ReplayResult } from '../../machine/replay/result.ts'
 import { DEFAULT_STABLE_QEMU, JoinedReplay } from '../../machine/replay/vhost/joined-replay.ts'
 import { JoinedFtraceReplay } from '../../machine/replay/vtd/ftrace-replay.ts'
+import { readTablesJson } from '../../machine/walk/tables-json.ts'
 import { detectLogFormat } from '../../reader/detect.ts'
 import { FTRACE } from '../../reader/ftrace-format.ts'
 import { QEMU_TRACE } from '../../reader/qemu-trace-format.ts'
@@ -95,12 +96,50 @@ async function replayPair(
   const profile = options['profile'] as string | undefined
   const opened = await LogInput.openPair(paths, io.stdin)
   try {
+    const tables = opened.find(isTables)
+    if (tables !== undefined) {
+      const trace = opened.find((log) => log !== tables) as LogInput
+      return await withTables(trace, tables, profile, io)
+    }
     const { trace, partner, partnerId } = pairOf(opened)
     if (partnerId === FTRACE.id) return await withKernel(trace, partner, profile, io)
     return await joined({ trace, messages: partner }, profile, io)
   } finally {
     for (const log of opened) await log.close()
   }
+}
+
+/** How a dump of tables begins: an object with pages and registers. */
+const TABLES = /^\s*\{[\s\S]*?"(?:regs|pages)"\s*:\s*\{/
+const TABLES_HEAD_BYTES = 4096
+
+const isTables = ({ head }: LogInput): boolean =>
+  TABLES.test(String.fromCharCode(...head.subarray(0, TABLES_HEAD_BYTES)))
+
+/** The tables of the guest where the trace ends. */
+async function withTables(
+  trace: LogInput,
+  dump: LogInput,
+  profile: string | undefined,
+  io: Io,
+): Promise<ReplayResult> {
+  const { format } = trace.detect()
+  if (format.id !== QEMU_TRACE.id) {
+    const what = `tables go with a trace of QEMU; ${trace.input.name} is a ${format.title}`
+    throw new IommulatorError('ERR_LOG_FORMAT', what)
+  }
+  const parts: Uint8Array[] = []
+  for await (const piece of dump.pieces()) parts.push(piece.slice())
+  const tables = readTablesJson(dump.input.name, Buffer.concat(parts).toString('utf8'))
+  const running = createReplay({
+    from: 'qemu-trace',
+    tables,
+    source: trace.input.name,
+    ...(profile !== undefined && { profile }),
+  })
+  for await (const piece of trace.pieces()) running.push(piece)
+  io.progress('')
+  return running.end()
 }
 
 /** The trace of the kernel is read first: what it says is looked for in that of QEMU. */
@@ -161,7 +200,7 @@ export const replayCommand: Command = {
     { name: '<log>', doc: 'a log, plain or packed (.gz, .xz), or - for standard input', complete: 'file' },
     {
       name: '[log2]',
-      doc: "of the same run, beside the trace of QEMU, in any order: the message log of a vhost-user back end, or what the guest's kernel traced of its IOMMU",
+      doc: "of the same run, beside the trace of QEMU, in any order: the message log of a vhost-user back end, what the guest's kernel traced of its IOMMU, or a dump of its tables at the end (`tables.json`)",
       complete: 'file',
     },
   ],

@@ -11,6 +11,7 @@ import { DEFAULT_QEMU, KEEP_RECORDS, type LogReplay, type ReplayOptions } from '
 import { QemuReplay } from './qemu-replay.ts'
 import type { Divergence, ReplayResult } from './result.ts'
 import { FtraceReplay } from './vtd/ftrace-replay.ts'
+import { LastTranslations, TablesCheck, type TablesResult } from './vtd/tables-check.ts'
 import { VtdReplay } from './vtd/vtd-replay.ts'
 
 class QemuLogReplay implements LogReplay {
@@ -20,6 +21,8 @@ class QemuLogReplay implements LogReplay {
   readonly #counter: LedgerCounter
   readonly #replay: QemuReplay
   readonly #vtd: VtdReplay
+  readonly #last: LastTranslations | undefined
+  readonly #has: (erratum: string) => boolean
   readonly #reader: QemuTraceReader
   #events = 0
 
@@ -27,6 +30,10 @@ class QemuLogReplay implements LogReplay {
     this.#options = { profile: DEFAULT_QEMU, ...options }
     this.log = new RecordLog({ keepRecords: KEEP_RECORDS })
     options.watch?.(this.log)
+    if (options.tables !== undefined) {
+      this.#last = new LastTranslations()
+      this.log.subscribe(this.#last)
+    }
     const judge = new Judge()
     this.#counter = new LedgerCounter(judge)
     if (options.bare !== true) {
@@ -35,6 +42,7 @@ class QemuLogReplay implements LogReplay {
       this.#counter.attach(this.log)
     }
     const profile = resolveProfile(ERRATA, this.#options.profile ?? DEFAULT_QEMU)
+    this.#has = profile.has
     this.log.emit('run.begin', null, { source: options.source, profile: profile.name })
     this.#replay = new QemuReplay(this.log, profile, options.onAnswer)
     this.#vtd = new VtdReplay(this.log)
@@ -83,7 +91,14 @@ class QemuLogReplay implements LogReplay {
       verdicts: judge?.verdicts(isVtd ? QEMU_VTD_TRACE : QEMU_TRACE) ?? [],
       ledger: this.#counter.ledger(),
       ...(isVtd && { vtd: vtd.result() }),
+      ...this.#tables(),
     }
+  }
+
+  #tables(): { tables?: TablesResult } {
+    const { tables } = this.#options
+    if (tables === undefined || this.#last === undefined) return {}
+    return { tables: new TablesCheck(tables, this.#has).check(this.#last, this.#vtd.held) }
   }
 }
 

@@ -1,4 +1,5 @@
 import type { RecordLog } from '../../trace/record-log.ts'
+import type { Dump } from '../walk/dump-memory.ts'
 import type { ReplayResult } from './result.ts'
 import type { OnAnswer } from './tally.ts'
 
@@ -25,6 +26,8 @@ export interface ReplayOptions {
   readonly profile?: string
   /** How the result and the records call the log. */
   readonly source: string
+  /** Tables of the guest, dumped where a trace of QEMU with a VT-d unit ends. */
+  readonly tables?: Dump
   /** Without checkers and ledger: for benches. */
   readonly bare?: boolean
   /** The host ran before the log begins: what its devices hold then is not known. */

@@ -82,6 +82,22 @@ function kernelRows({ ftrace, from }: ReplayResult): string[][] {
   ]
 }
 
+/** How the trace stands to tables in memory. */
+function tableRows({ tables }: ReplayResult): string[][] {
+  if (tables === undefined) return []
+  const { translations: t, held, contexts } = tables
+  return [
+    [
+      'in the tables',
+      `of ${counted(t.total, 'page')} of devices ${t.same} lead where they led last, ${t.unmapped} are unmapped, ${t.elsewhere} lead elsewhere`,
+    ],
+    [
+      'still cached',
+      `${held.total} translations, ${held.stale} of them not so in the tables; ${contexts.total} contexts, ${contexts.other} of them not so`,
+    ],
+  ]
+}
+
 function messageRows({ vhost }: ReplayResult): string[][] {
   if (vhost === undefined) return []
   const { messages: m, log, requests, bytes, maps, overtaken } = vhost
@@ -149,7 +165,7 @@ function answersRow({ answers: a, from }: ReplayResult): string[] {
 
 function countLines(r: ReplayResult): string[] {
   const { translations: t, entries: e } = r
-  const rows = [logRow(r), ...messageRows(r), ...kernelRows(r), ...vtdRows(r), answersRow(r)]
+  const rows = [logRow(r), ...messageRows(r), ...kernelRows(r), ...vtdRows(r), ...tableRows(r), answersRow(r)]
   if (r.from === 'kernel-answers') return table(rows)
   // A machine without TCE tables has no answers and no translations of them.
   const hasOther = r.vhost !== undefined || r.vtd !== undefined || r.ftrace !== undefined
@@ -342,6 +358,7 @@ export function replayJson(r: ReplayResult): object {
     verdicts: r.verdicts,
     ledger: ledgerJson(r.ledger),
     ...(r.vtd !== undefined && { vtd: r.vtd }),
+    ...(r.tables !== undefined && { tables: r.tables }),
     ...(r.ftrace !== undefined && { ftrace: partnerJson(r.ftrace) }),
     ...(r.vhost !== undefined && { vhost: partnerJson(r.vhost) }),
   }

@@ -6,6 +6,7 @@ import type { KnowledgeCounts } from './knowledge.ts'
 import type { LogSource } from './log-source.ts'
 import type { VhostResult } from './vhost/message-tally.ts'
 import type { FtraceResult } from './vtd/ftrace-tally.ts'
+import type { TablesResult } from './vtd/tables-check.ts'
 import type { VtdResult } from './vtd/vtd-tally.ts'
 
 /** A line whose answer or translation the model does not give. */
@@ -76,6 +77,8 @@ export interface ReplayResult {
   readonly ledger: Ledger
   /** What the lines of a VT-d unit gave, where the log has such. */
   readonly vtd?: VtdResult
+  /** Where there is a dump of the guest's tables: how the trace stands to it. */
+  readonly tables?: TablesResult
   /** Where there is a trace of the guest's kernel: what came of it, and what that log held. */
   readonly ftrace?: FtraceResult & { readonly log: LogSummary }
   /** Where the message log of a back end was joined with the trace: what came of it, and what that log held. */

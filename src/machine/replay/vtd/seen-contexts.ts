@@ -26,6 +26,11 @@ export class SeenContexts {
   readonly #absent = new Map<number, number>()
   readonly #absentRoots = new Map<number, number>()
 
+  /** All entries that the unit holds, by source-id. */
+  get held(): Iterable<readonly [number, SeenContext]> {
+    return this.#held
+  }
+
   /** The entry that the unit holds for a source-id. */
   find(source: number): SeenContext | undefined {
     return this.#held.get(source)

@@ -51,13 +51,6 @@ export class SeenIotlb {
   /** At most so many are there: those that have come since it was empty. */
   #most = 0
 
-  /** Entries that it holds. */
-  get count(): number {
-    let count = 0
-    for (const { small, large } of this.#sources.values()) count += small.size + large.size
-    return count
-  }
-
   /** A walk put the translation of a page into it. */
   fill(entry: Omit<SeenEntry, 'pages' | 'number'>): SeenEntry {
     if (++this.#most > ENTRIES_MAX) {
@@ -70,6 +63,14 @@ export class SeenIotlb {
     const filled: SeenEntry = { source, domain, page, pages: 0, slpteHi, slpteLo, line, number }
     this.#of(source).small.set(page, filled)
     return filled
+  }
+
+  /** What it holds. */
+  *entries(): Generator<SeenEntry> {
+    for (const { small, large } of this.#sources.values()) {
+      yield* small.values()
+      yield* large.values()
+    }
   }
 
   /** A line says how many pages an entry maps. */

@@ -9,6 +9,7 @@ import { flushRow, sourceOf } from './invalidation-rows.ts'
 import { contextText, isSameContext, type SeenContext, SeenContexts } from './seen-contexts.ts'
 import { SeenIotlb } from './seen-iotlb.ts'
 import { SeenPages } from './seen-pages.ts'
+import type { HeldState } from './tables-check.ts'
 import { type ShownEntry, type ShownTranslation, TranslationLines } from './translation-lines.ts'
 import { VtdRecords } from './vtd-records.ts'
 import { VtdTally } from './vtd-tally.ts'
@@ -123,6 +124,12 @@ export class VtdReplay implements BatchSink {
       if (IS_TAKEN[event] !== 0) this.#event(batch, row, event)
       else if (event === DAMAGED_LINE) this.#damaged(batch.lanes[row * LANES_MAX] as number)
     }
+  }
+
+  /** What the unit holds now, as far as the lines show. */
+  get held(): HeldState {
+    const { held: contexts, isScalable } = this.#contexts
+    return { entries: this.#iotlb.entries(), contexts, isScalable }
   }
 
   /** The log is over. */
