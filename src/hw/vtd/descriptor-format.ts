@@ -49,9 +49,6 @@ export const DESCRIPTOR_TYPE = {
   STREAM_RESPONSE: 10,
 } as const
 
-/** Codes of responses to page requests. */
-export const RESPONSE_CODE = { SUCCESS: 0, INVALID: 1, FAILURE: 0xf } as const
-
 /** Context-cache invalidate descriptor; its other words are reserved. */
 export const CC_INV_DSC_QW0 = descriptor('CC_INV_DSC_QW0', QUEUE, {
   RSVD_50: rsvd(63, 50),

@@ -33,11 +33,6 @@ export class Invalidator {
     stage.cause = before
     return seq
   }
-
-  /** Nothing is remembered any more, and no software asked for it. */
-  dropAll(): void {
-    this.#translator.dropAll()
-  }
 }
 
 /** First byte and bytes of pages, aligned down; 0 bytes for the whole space. */

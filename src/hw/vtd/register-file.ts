@@ -156,11 +156,6 @@ export class RegisterFile {
     return place !== undefined && offset !== place.offset
   }
 
-  /** Number of the fault recording register that a lane belongs to. */
-  recordAt(offset: number, { faultOffset }: VtdFeatures): number {
-    return Math.floor((offset - faultOffset) / FRCD_BYTES)
-  }
-
   /** A software read of a lane: write-only and reserved bits show 0. */
   load(offset: number): number {
     const cell = this.#cellAt[offset >>> 2] ?? -1
