@@ -1,3 +1,5 @@
+import { hiOf, loOf } from '../../bits/u64.ts'
+import { KIND } from '../../trace/event.ts'
 import { FLUSH_SCOPE } from '../../trace/event-codes.ts'
 import { EVERY, type VtdInvalidation } from './ports.ts'
 import type { UnitCore } from './unit-core.ts'
@@ -8,6 +10,7 @@ export interface VtdInvalidationWatcher {
   invalidated(what: VtdInvalidation): void
 }
 
+const FLUSH = KIND['domain.flush']
 /** 4 KiB pages as log2 that no range of addresses has more of. */
 const WHOLE_SPACE = 52
 
@@ -16,22 +19,49 @@ export class Invalidator {
   watcher: VtdInvalidationWatcher | undefined
   readonly #core: UnitCore
   readonly #translator: UnitTranslator
+  readonly #name: number
 
   constructor(core: UnitCore, translator: UnitTranslator) {
     this.#core = core
     this.#translator = translator
+    this.#name = core.stage.log.names.intern(core.name)
   }
 
   /** The record of it is the cause of what the caches and watchers do. Answers that record. */
   perform(what: VtdInvalidation): number {
-    const { stage, name, cause } = this.#core
+    const { stage } = this.#core
     const before = stage.cause
-    const seq = stage.log.emit('domain.flush', cause, { unit: name, line: stage.line, ...flushOf(what) })
+    const seq = this.#record(what)
     stage.cause = seq
     this.#translator.invalidate(what)
     this.watcher?.invalidated(what)
     stage.cause = before
     return seq
+  }
+
+  #record(what: VtdInvalidation): number {
+    const { log, cause, line } = this.#core.stage
+    if (!log.on) return log.length
+    const { scope, domain, source, pasid, iova, bytes, hint } = flushOf(what)
+    const [from, fromHi, count, countHi] = [loOf(iova), hiOf(iova), loOf(bytes), hiOf(bytes)]
+    // As the event declares its fields.
+    return log.append(
+      ...([
+        FLUSH,
+        cause,
+        this.#name,
+        scope,
+        domain,
+        source,
+        pasid,
+        from,
+        fromHi,
+        count,
+        countHi,
+        hint,
+        line,
+      ] as const),
+    )
   }
 }
 

@@ -1,4 +1,5 @@
-import { get, maskOf, type Word } from '../../../bits/word.ts'
+import { hiOf, loOf, wordOf } from '../../../bits/u64.ts'
+import { type Field, maskOf, type Word } from '../../../bits/word.ts'
 import {
   CC_INV_DSC_QW0,
   DESCRIPTOR_TYPE,
@@ -64,15 +65,14 @@ export type Descriptor =
     }
   | { readonly kind: 'respond'; readonly response: PageResponse; readonly isStream: boolean }
 
-type Words = Readonly<ArrayLike<bigint>>
-type Read = (words: Words, rules: DescriptorRules) => Descriptor | DescriptorFault
+/** A descriptor in lanes: word n is `lanes[2 * n]`, and its upper half behind it. */
+type DescriptorLanes = Int32Array
+type Read = (lanes: DescriptorLanes, rules: DescriptorRules) => Descriptor | DescriptorFault
 
 const PAGE_SHIFT = 12n
 /** log2 of the pages of the whole space. */
 const WHOLE_SPACE = 52
-const ALL = 0xffff_ffff_ffff_ffffn
-/** What follows where a descriptor has no further words. */
-const NOTHING = [ALL, ALL, ALL] as const
+const WORDS_MAX = 4
 
 const NO_INVALIDATION: Omit<VtdInvalidation, 'what' | 'scope'> = {
   domain: 0,
@@ -85,9 +85,6 @@ const NO_INVALIDATION: Omit<VtdInvalidation, 'what' | 'scope'> = {
   isGlobalToo: false,
 }
 
-const field = <F extends string>(word: Word<F>, raw: bigint | undefined, name: F): number =>
-  Number(get(word, raw ?? 0n, name))
-const at = (words: Words, place: number): bigint => words[place] ?? 0n
 const invalidate = (
   what: VtdInvalidation['what'],
   scope: VtdInvalidation['scope'],
@@ -95,24 +92,75 @@ const invalidate = (
   drains = false,
 ): Descriptor => ({ kind: 'invalidate', what: { ...NO_INVALIDATION, ...rest, what, scope }, drains })
 
-const reservedMasks = new Map<Word, bigint>()
-function reservedOf(word: Word): bigint {
-  const known = reservedMasks.get(word)
-  if (known !== undefined) return known
-  const mask = maskOf(word, 'rsvd')
-  reservedMasks.set(word, mask)
-  return mask
+/** Takes fields of the words of a descriptor out of its lanes: those that lie in one lane. */
+function fieldsOf<F extends string>(
+  word: Word<F>,
+  place: number,
+): Readonly<Record<F, (lanes: DescriptorLanes) => number>> {
+  const out = {} as Record<F, (lanes: DescriptorLanes) => number>
+  for (const [name, { hi, lo }] of Object.entries<Field>(word.fields)) {
+    const lane = place * 2 + (lo >>> 5)
+    const shift = lo & 31
+    const mask = 2 ** Math.min(hi - lo + 1, 32) - 1
+    out[name as F] = (lanes) => ((lanes[lane] as number) >>> shift) & mask
+  }
+  return Object.freeze(out)
 }
 
-/** Whether a bit is set that the words of a descriptor, and the masks after them, have as reserved. */
-function hasReserved(words: Words, declared: readonly Word[], more: readonly bigint[] = NOTHING): boolean {
-  for (let i = 0; i < words.length; i++) {
-    const word = declared[i]
-    const mask = word === undefined ? (more[i - declared.length] ?? 0n) : reservedOf(word)
-    if ((at(words, i) & mask) !== 0n) return true
-  }
+/** A word of a descriptor. */
+const wordAt = (lanes: DescriptorLanes, place: number): bigint =>
+  wordOf(lanes[place * 2 + 1] as number, lanes[place * 2] as number)
+/** The address of the page in the upper bits of a word. */
+const pageAt = (lanes: DescriptorLanes, place: number): bigint => wordAt(lanes, place) & ~0xfffn
+
+/** Masks of the bits of each lane that must be 0: those that the words declare, and all of the words after them. */
+function reservedOf(declared: readonly Word[], more: readonly bigint[] = []): Int32Array {
+  const masks = new Int32Array(WORDS_MAX * 2).fill(-1)
+  const words = [...declared.map((word) => maskOf(word, 'rsvd')), ...more]
+  words.forEach((mask, place) => {
+    masks[place * 2] = loOf(mask)
+    masks[place * 2 + 1] = hiOf(mask)
+  })
+  return masks
+}
+
+function hasReserved(lanes: DescriptorLanes, masks: Int32Array): boolean {
+  for (let i = 0; i < lanes.length; i++) if (((lanes[i] as number) & (masks[i] as number)) !== 0) return true
   return false
 }
+
+const CC = fieldsOf(CC_INV_DSC_QW0, 0)
+const CC_RSVD = reservedOf([CC_INV_DSC_QW0])
+const IOTLB = fieldsOf(IOTLB_INV_DSC_QW0, 0)
+const IOTLB_1 = fieldsOf(IOTLB_INV_DSC_QW1, 1)
+const IOTLB_RSVD = reservedOf([IOTLB_INV_DSC_QW0, IOTLB_INV_DSC_QW1])
+const DEVICE = fieldsOf(DEV_TLB_INV_DSC_QW0, 0)
+const DEVICE_1 = fieldsOf(DEV_TLB_INV_DSC_QW1, 1)
+const DEVICE_RSVD = reservedOf([DEV_TLB_INV_DSC_QW0, DEV_TLB_INV_DSC_QW1])
+const IEC = fieldsOf(IEC_INV_DSC_QW0, 0)
+const IEC_RSVD = reservedOf([IEC_INV_DSC_QW0])
+const WAIT = fieldsOf(INV_WAIT_DSC_QW0, 0)
+const WAIT_RSVD = reservedOf([INV_WAIT_DSC_QW0, INV_WAIT_DSC_QW1])
+const P_IOTLB = fieldsOf(P_IOTLB_INV_DSC_QW0, 0)
+const P_IOTLB_1 = fieldsOf(EXT_IOTLB_INV_DSC_QW1, 1)
+const P_IOTLB_RSVD = reservedOf([P_IOTLB_INV_DSC_QW0, P_IOTLB_INV_DSC_QW1])
+const EXT_IOTLB_RSVD = reservedOf([P_IOTLB_INV_DSC_QW0, EXT_IOTLB_INV_DSC_QW1])
+const PC = fieldsOf(PC_INV_DSC_QW0, 0)
+const PC_RSVD = reservedOf([PC_INV_DSC_QW0])
+const P_DEVICE = fieldsOf(P_DEV_TLB_INV_DSC_QW0, 0)
+const P_DEVICE_1 = fieldsOf(P_DEV_TLB_INV_DSC_QW1, 1)
+const P_DEVICE_RSVD = reservedOf([P_DEV_TLB_INV_DSC_QW0, P_DEV_TLB_INV_DSC_QW1])
+const RESPONSE = fieldsOf(PAGE_GRP_RESP_DSC_QW0, 0)
+const RESPONSE_1 = fieldsOf(PAGE_GRP_RESP_DSC_QW1, 1)
+const RESPONSE_WORDS = [PAGE_GRP_RESP_DSC_QW0, PAGE_GRP_RESP_DSC_QW1] as const
+const RESPONSE_RSVD = reservedOf(RESPONSE_WORDS)
+/** Words 2 and 3 are private data. */
+const PRIVATE_RSVD = reservedOf(RESPONSE_WORDS, [0n, 0n])
+const OLD_RESPONSE = fieldsOf(PGRP_RESP_DSC_QW0, 0)
+const OLD_RESPONSE_1 = fieldsOf(PGRP_RESP_DSC_QW1, 1)
+const OLD_RESPONSE_RSVD = reservedOf([PGRP_RESP_DSC_QW0, PGRP_RESP_DSC_QW1])
+const STREAM = fieldsOf(PSTRM_RESP_DSC_QW0, 0)
+const STREAM_1 = fieldsOf(PSTRM_RESP_DSC_QW1, 1)
 
 /**
  * The pages that a device-TLB invalidation names: one, or with S as many as the lowest bits of the address that are 1
@@ -128,163 +176,145 @@ export function sizedRange(page: bigint, isSized: boolean): { address: bigint; o
   return { address: (page >> BigInt(order)) << (BigInt(order) + PAGE_SHIFT), order }
 }
 
-const readContext: Read = (words) => {
-  if (hasReserved(words, [CC_INV_DSC_QW0])) return 'reserved'
-  const of = (name: keyof typeof CC_INV_DSC_QW0.fields) => field(CC_INV_DSC_QW0, words[0], name)
-  const domain = of('DID')
-  switch (of('G')) {
+const readContext: Read = (lanes) => {
+  if (hasReserved(lanes, CC_RSVD)) return 'reserved'
+  const domain = CC.DID(lanes)
+  switch (CC.G(lanes)) {
     case 1:
       return invalidate('context', 'all', {})
     case 2:
       return invalidate('context', 'domain', { domain })
     case 3:
-      return invalidate('context', 'fine', { domain, source: of('SID'), functionMask: of('FM') })
+      return invalidate('context', 'fine', { domain, source: CC.SID(lanes), functionMask: CC.FM(lanes) })
     default:
       return 'granularity'
   }
 }
 
-const readIotlb: Read = (words, { hasPageSelective, maxOrder }) => {
-  if (hasReserved(words, [IOTLB_INV_DSC_QW0, IOTLB_INV_DSC_QW1])) return 'reserved'
-  const of = (name: keyof typeof IOTLB_INV_DSC_QW0.fields) => field(IOTLB_INV_DSC_QW0, words[0], name)
-  const domain = of('DID')
-  const drains = of('DR') === 1 || of('DW') === 1
-  const granularity = of('G')
+const readIotlb: Read = (lanes, { hasPageSelective, maxOrder }) => {
+  if (hasReserved(lanes, IOTLB_RSVD)) return 'reserved'
+  const domain = IOTLB.DID(lanes)
+  const drains = IOTLB.DR(lanes) === 1 || IOTLB.DW(lanes) === 1
+  const granularity = IOTLB.G(lanes)
   if (granularity === 0) return 'granularity'
   if (granularity === 1) return invalidate('iotlb', 'all', {}, drains)
   // A unit that has no page-selective invalidations does more than it is asked for.
   if (granularity === 2 || !hasPageSelective) return invalidate('iotlb', 'domain', { domain }, drains)
-  const order = field(IOTLB_INV_DSC_QW1, words[1], 'AM')
+  const order = IOTLB_1.AM(lanes)
   if (order > maxOrder) return 'address-mask'
-  const address = get(IOTLB_INV_DSC_QW1, at(words, 1), 'ADDR') << PAGE_SHIFT
-  const isLeafOnly = field(IOTLB_INV_DSC_QW1, words[1], 'IH') === 1
-  return invalidate('iotlb', 'fine', { domain, address, order, isLeafOnly }, drains)
+  const isLeafOnly = IOTLB_1.IH(lanes) === 1
+  return invalidate('iotlb', 'fine', { domain, address: pageAt(lanes, 1), order, isLeafOnly }, drains)
 }
 
-/** Reserved without ECAP.DIT. */
-const hasWrongPfsid = (word: Word<'PFSID_HI' | 'PFSID_LO' | string>, raw: bigint, rules: DescriptorRules) =>
-  !rules.hasThrottling && (get(word, raw, 'PFSID_HI') !== 0n || get(word, raw, 'PFSID_LO') !== 0n)
+/** PFSID is reserved without ECAP.DIT. */
+const hasWrongPfsid = (lanes: DescriptorLanes, of: typeof DEVICE | typeof P_DEVICE, rules: DescriptorRules) =>
+  !rules.hasThrottling && (of.PFSID_HI(lanes) !== 0 || of.PFSID_LO(lanes) !== 0)
 
-const readDeviceTlb: Read = (words, rules) => {
-  if (hasReserved(words, [DEV_TLB_INV_DSC_QW0, DEV_TLB_INV_DSC_QW1])) return 'reserved'
-  if (hasWrongPfsid(DEV_TLB_INV_DSC_QW0, at(words, 0), rules)) return 'reserved'
-  const source = field(DEV_TLB_INV_DSC_QW0, words[0], 'SID')
-  const isSized = field(DEV_TLB_INV_DSC_QW1, words[1], 'S') === 1
+const readDeviceTlb: Read = (lanes, rules) => {
+  if (hasReserved(lanes, DEVICE_RSVD) || hasWrongPfsid(lanes, DEVICE, rules)) return 'reserved'
   return invalidate('device-tlb', 'fine', {
-    source,
-    ...sizedRange(get(DEV_TLB_INV_DSC_QW1, at(words, 1), 'ADDR'), isSized),
+    source: DEVICE.SID(lanes),
+    ...sizedRange(pageAt(lanes, 1) >> PAGE_SHIFT, DEVICE_1.S(lanes) === 1),
   })
 }
 
-const readInterruptEntry: Read = (words) => {
-  if (hasReserved(words, [IEC_INV_DSC_QW0])) return 'reserved'
-  const of = (name: keyof typeof IEC_INV_DSC_QW0.fields) => field(IEC_INV_DSC_QW0, words[0], name)
-  if (of('G') === 0) return invalidate('interrupt-entry', 'all', {})
-  return invalidate('interrupt-entry', 'fine', { address: BigInt(of('IIDX')), order: of('IM') })
+const readInterruptEntry: Read = (lanes) => {
+  if (hasReserved(lanes, IEC_RSVD)) return 'reserved'
+  if (IEC.G(lanes) === 0) return invalidate('interrupt-entry', 'all', {})
+  return invalidate('interrupt-entry', 'fine', { address: BigInt(IEC.IIDX(lanes)), order: IEC.IM(lanes) })
 }
 
-const readWait: Read = (words, { hasPageDrain }) => {
-  if (hasReserved(words, [INV_WAIT_DSC_QW0, INV_WAIT_DSC_QW1])) return 'reserved'
-  const has = (name: keyof typeof INV_WAIT_DSC_QW0.fields) => field(INV_WAIT_DSC_QW0, words[0], name) === 1
-  if (has('PD') && !hasPageDrain) return 'reserved'
+const readWait: Read = (lanes, { hasPageDrain }) => {
+  if (hasReserved(lanes, WAIT_RSVD)) return 'reserved'
+  const drainsPages = WAIT.PD(lanes) === 1
+  if (drainsPages && !hasPageDrain) return 'reserved'
   return {
     kind: 'wait',
-    isFence: has('FN'),
-    writesStatus: has('SW'),
-    interrupts: has('IF'),
-    drainsPages: has('PD'),
-    address: get(INV_WAIT_DSC_QW1, at(words, 1), 'STATUS_ADDRESS') << 2n,
-    data: field(INV_WAIT_DSC_QW0, words[0], 'STATUS_DATA'),
+    isFence: WAIT.FN(lanes) === 1,
+    writesStatus: WAIT.SW(lanes) === 1,
+    interrupts: WAIT.IF(lanes) === 1,
+    drainsPages,
+    address: wordAt(lanes, 1),
+    data: (lanes[1] as number) >>> 0,
   }
 }
 
-const readPasidIotlb: Read = (words, { layout }) => {
-  const upper = layout === 'extended' ? EXT_IOTLB_INV_DSC_QW1 : P_IOTLB_INV_DSC_QW1
-  if (hasReserved(words, [P_IOTLB_INV_DSC_QW0, upper])) return 'reserved'
-  const of = (name: keyof typeof P_IOTLB_INV_DSC_QW0.fields) => field(P_IOTLB_INV_DSC_QW0, words[0], name)
-  const domain = of('DID')
-  const pasid = of('PASID')
-  const granularity = of('G')
+const readPasidIotlb: Read = (lanes, { layout }) => {
+  const isOld = layout === 'extended'
+  if (hasReserved(lanes, isOld ? EXT_IOTLB_RSVD : P_IOTLB_RSVD)) return 'reserved'
+  const domain = P_IOTLB.DID(lanes)
+  const pasid = P_IOTLB.PASID(lanes)
+  const granularity = P_IOTLB.G(lanes)
   if (granularity <= 1) {
-    if (layout !== 'extended') return 'granularity'
+    if (!isOld) return 'granularity'
     return invalidate('pasid-iotlb', 'domain', { domain, isGlobalToo: granularity === 0 })
   }
   // Today's entries have no global pages.
-  if (granularity === 2) {
-    return invalidate('pasid-iotlb', 'pasid', { domain, pasid, isGlobalToo: layout !== 'extended' })
-  }
+  if (granularity === 2) return invalidate('pasid-iotlb', 'pasid', { domain, pasid, isGlobalToo: !isOld })
   return invalidate('pasid-iotlb', 'fine', {
     domain,
     pasid,
-    address: get(P_IOTLB_INV_DSC_QW1, at(words, 1), 'ADDR') << PAGE_SHIFT,
-    order: field(P_IOTLB_INV_DSC_QW1, words[1], 'AM'),
-    isLeafOnly: field(P_IOTLB_INV_DSC_QW1, words[1], 'IH') === 1,
-    isGlobalToo: layout !== 'extended' || field(EXT_IOTLB_INV_DSC_QW1, words[1], 'GL') === 1,
+    address: pageAt(lanes, 1),
+    order: P_IOTLB_1.AM(lanes),
+    isLeafOnly: P_IOTLB_1.IH(lanes) === 1,
+    isGlobalToo: !isOld || P_IOTLB_1.GL(lanes) === 1,
   })
 }
 
-const readPasidCache: Read = (words, { layout }) => {
-  if (hasReserved(words, [PC_INV_DSC_QW0])) return 'reserved'
-  const of = (name: keyof typeof PC_INV_DSC_QW0.fields) => field(PC_INV_DSC_QW0, words[0], name)
-  const domain = of('DID')
-  const granularity = of('G')
+const readPasidCache: Read = (lanes, { layout }) => {
+  if (hasReserved(lanes, PC_RSVD)) return 'reserved'
+  const domain = PC.DID(lanes)
+  const granularity = PC.G(lanes)
   if (granularity === 0) return invalidate('pasid-cache', 'domain', { domain })
-  if (granularity === 1) return invalidate('pasid-cache', 'fine', { domain, pasid: of('PASID') })
+  if (granularity === 1) return invalidate('pasid-cache', 'fine', { domain, pasid: PC.PASID(lanes) })
   if (granularity === 3 && layout !== 'extended') return invalidate('pasid-cache', 'all', {})
   return 'granularity'
 }
 
-const readPasidDeviceTlb: Read = (words, rules) => {
-  if (hasReserved(words, [P_DEV_TLB_INV_DSC_QW0, P_DEV_TLB_INV_DSC_QW1])) return 'reserved'
-  if (hasWrongPfsid(P_DEV_TLB_INV_DSC_QW0, at(words, 0), rules)) return 'reserved'
-  const isSized = field(P_DEV_TLB_INV_DSC_QW1, words[1], 'S') === 1
-  const isGlobal = field(P_DEV_TLB_INV_DSC_QW1, words[1], 'G') === 1
+const readPasidDeviceTlb: Read = (lanes, rules) => {
+  if (hasReserved(lanes, P_DEVICE_RSVD) || hasWrongPfsid(lanes, P_DEVICE, rules)) return 'reserved'
+  const isGlobal = P_DEVICE_1.G(lanes) === 1
   return invalidate('pasid-device-tlb', isGlobal ? 'all' : 'fine', {
-    source: field(P_DEV_TLB_INV_DSC_QW0, words[0], 'SID'),
-    pasid: isGlobal ? NO_PASID : field(P_DEV_TLB_INV_DSC_QW0, words[0], 'PASID'),
+    source: P_DEVICE.SID(lanes),
+    pasid: isGlobal ? NO_PASID : P_DEVICE.PASID(lanes),
     isGlobalToo: isGlobal,
-    ...sizedRange(get(P_DEV_TLB_INV_DSC_QW1, at(words, 1), 'ADDR'), isSized),
+    ...sizedRange(pageAt(lanes, 1) >> PAGE_SHIFT, P_DEVICE_1.S(lanes) === 1),
   })
 }
 
-const readGroupResponse: Read = (words, { layout }) => {
-  if (layout === 'extended') return readOldGroupResponse(words)
-  // Words 2 and 3 are private data, and nothing is where there is none.
-  const hasPrivate = field(PAGE_GRP_RESP_DSC_QW0, words[0], 'PDP') === 1
-  const declared = [PAGE_GRP_RESP_DSC_QW0, PAGE_GRP_RESP_DSC_QW1]
-  if (hasReserved(words, declared, hasPrivate ? [] : NOTHING)) return 'reserved'
-  const of = (name: keyof typeof PAGE_GRP_RESP_DSC_QW0.fields) => field(PAGE_GRP_RESP_DSC_QW0, words[0], name)
+const readGroupResponse: Read = (lanes, { layout }) => {
+  if (layout === 'extended') return readOldGroupResponse(lanes)
+  const hasPrivate = RESPONSE.PDP(lanes) === 1
+  if (hasReserved(lanes, hasPrivate ? PRIVATE_RSVD : RESPONSE_RSVD)) return 'reserved'
   const response = {
-    source: of('RID'),
-    pasid: of('PP') === 1 ? of('PASID') : NO_PASID,
-    group: field(PAGE_GRP_RESP_DSC_QW1, words[1], 'PRGI'),
-    code: of('RC'),
-    privateData: hasPrivate ? at(words, 2) | (at(words, 3) << 64n) : 0n,
+    source: RESPONSE.RID(lanes),
+    pasid: RESPONSE.PP(lanes) === 1 ? RESPONSE.PASID(lanes) : NO_PASID,
+    group: RESPONSE_1.PRGI(lanes),
+    code: RESPONSE.RC(lanes),
+    privateData: hasPrivate ? wordAt(lanes, 2) | (wordAt(lanes, 3) << 64n) : 0n,
   }
   return { kind: 'respond', response, isStream: false }
 }
 
-function readOldGroupResponse(words: Words): Descriptor | DescriptorFault {
-  if (hasReserved(words, [PGRP_RESP_DSC_QW0, PGRP_RESP_DSC_QW1])) return 'reserved'
-  const hasPasid = field(PGRP_RESP_DSC_QW0, words[0], 'PP') === 1
+function readOldGroupResponse(lanes: DescriptorLanes): Descriptor | DescriptorFault {
+  if (hasReserved(lanes, OLD_RESPONSE_RSVD)) return 'reserved'
   const response = {
-    source: field(PGRP_RESP_DSC_QW0, words[0], 'RID'),
-    pasid: hasPasid ? field(PGRP_RESP_DSC_QW0, words[0], 'PASID') : NO_PASID,
-    group: field(PGRP_RESP_DSC_QW1, words[1], 'PRGI'),
-    code: field(PGRP_RESP_DSC_QW1, words[1], 'RC'),
-    privateData: get(PGRP_RESP_DSC_QW1, at(words, 1), 'PRIVATE'),
+    source: OLD_RESPONSE.RID(lanes),
+    pasid: OLD_RESPONSE.PP(lanes) === 1 ? OLD_RESPONSE.PASID(lanes) : NO_PASID,
+    group: OLD_RESPONSE_1.PRGI(lanes),
+    code: OLD_RESPONSE_1.RC(lanes),
+    privateData: BigInt(OLD_RESPONSE_1.PRIVATE(lanes)),
   }
   return { kind: 'respond', response, isStream: false }
 }
 
-const readStreamResponse: Read = (words) => {
-  const of = (name: keyof typeof PSTRM_RESP_DSC_QW0.fields) => field(PSTRM_RESP_DSC_QW0, words[0], name)
+const readStreamResponse: Read = (lanes) => {
   const response = {
-    source: (of('BUS') << 8) | field(PSTRM_RESP_DSC_QW1, words[1], 'DEVFN'),
-    pasid: of('PASID'),
-    group: of('PRGI'),
-    code: field(PSTRM_RESP_DSC_QW1, words[1], 'RC'),
-    privateData: get(PSTRM_RESP_DSC_QW0, at(words, 0), 'PRIVATE'),
+    source: (STREAM.BUS(lanes) << 8) | STREAM_1.DEVFN(lanes),
+    pasid: STREAM.PASID(lanes),
+    group: STREAM.PRGI(lanes),
+    code: STREAM_1.RC(lanes),
+    privateData: BigInt(STREAM.PRIVATE(lanes)),
   }
   return { kind: 'respond', response, isStream: true }
 }
@@ -325,21 +355,33 @@ function isTaken(type: number, rules: DescriptorRules): boolean {
   }
 }
 
-/**
- * The type of a descriptor. Bits 11 to 9 belong to it, but for a page stream response, which has its PASID there.
- *
- * @example typeOf(0x500e2n, rules) // 2
- */
-export function typeOf(word: bigint, { layout }: DescriptorRules): number {
-  const low = Number(word & 0xfn)
-  if (layout === 'extended' && low === DESCRIPTOR_TYPE.STREAM_RESPONSE) return low
-  return low | (Number((word >> 9n) & 7n) << 4)
-}
+/** The descriptor that is read, by its words' number. */
+const LANES = { 2: new Int32Array(4), 4: new Int32Array(8) } as const
 
-/** Reads a descriptor of 2 or 4 words: what it asks for, or why it asks for nothing. */
-export function readDescriptor(words: Words, rules: DescriptorRules): Descriptor | DescriptorFault {
-  const type = typeOf(at(words, 0), rules)
+/**
+ * Reads a descriptor of 2 or 4 words: what it asks for, or why it asks for nothing.
+ *
+ * @example readDescriptor([0x500e2n, 0n], rules) // { kind: 'invalidate', what: { what: 'iotlb', scope: 'domain', ... } }
+ */
+export function readDescriptor(
+  words: Readonly<ArrayLike<bigint>>,
+  rules: DescriptorRules,
+): Descriptor | DescriptorFault {
+  const lanes = LANES[words.length === 4 ? 4 : 2]
+  for (let i = 0; i < lanes.length; i += 2) {
+    const word = words[i >> 1] ?? 0n
+    lanes[i] = loOf(word)
+    lanes[i + 1] = hiOf(word)
+  }
+  const type = typeOf(lanes[0] as number, rules)
   const read = READERS[type]
   if (read === undefined || !isTaken(type, rules)) return 'type'
-  return read(words, rules)
+  return read(lanes, rules)
+}
+
+/** Bits 11 to 9 belong to the type, but for a page stream response, which has its PASID there. */
+function typeOf(lane: number, { layout }: DescriptorRules): number {
+  const low = lane & 0xf
+  if (layout === 'extended' && low === DESCRIPTOR_TYPE.STREAM_RESPONSE) return low
+  return low | (((lane >>> 9) & 7) << 4)
 }
