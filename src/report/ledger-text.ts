@@ -99,11 +99,13 @@ const FAMILIES: readonly (readonly [start: string, family: CodeFamily])[] = [
   ['H_', 'hcall'],
   ['ibm,', 'rtas'],
   ['KVM_', 'errno'],
+  ['ats ', 'ats'],
   ['dma ', 'dma'],
   ['iommu ', 'errno'],
   ['virtio ', 'errno'],
   ['mem ', 'errno'],
   ['mmio ', 'errno'],
+  ['pri ', 'ats'],
   ['tick ', 'errno'],
   ['vmm ', 'vmm'],
 ]

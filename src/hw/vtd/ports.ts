@@ -316,8 +316,6 @@ export interface PageRequest {
   readonly privateData: bigint | undefined
 }
 
-export type { WriteWatcher } from '../../memory/ports.ts'
-
 /** The address of a word in memory, from its page and its place. */
 export function addressOf(page: number, offset: number): number {
   assert(page < 2 ** 40, 'memory ends below 2^52')
