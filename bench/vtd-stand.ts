@@ -73,6 +73,12 @@ export const FEATURES: TableFeatures = {
   hasPageRequests: true,
   hasRidPasid: false,
   hasRidPrivilege: false,
+  hasSupervisor: true,
+  hasExecute: true,
+  hasExtendedAccessed: false,
+  hasSecondAccessedDirty: true,
+  hasWalkSnoop: true,
+  hasMemoryTypes: false,
   hasAbortMode: false,
 }
 

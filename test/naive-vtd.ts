@@ -63,39 +63,46 @@ interface Tables {
   kind: 'pass' | 'second' | 'first' | 'nested'
 }
 
-type SecondFaults = readonly [
-  beyond: FaultName,
-  top: FaultName,
-  access: FaultName,
-  read: FaultName,
-  write: FaultName,
-  rsvd: FaultName,
-]
-const LEGACY: SecondFaults = [
-  'BEYOND_WIDTH',
-  'CONTEXT_ENTRY_INVALID',
-  'NEXT_TABLE_ACCESS',
-  'READ',
-  'WRITE',
-  'PAGING_ENTRY_RSVD',
-]
-const SCALABLE: SecondFaults = ['SL_BEYOND', 'SL_TOP_ACCESS', 'SL_ACCESS', 'SL_PERM', 'SL_PERM', 'SL_RSVD']
-const FOR_TOP: SecondFaults = [
-  'FL_TABLE_BEYOND',
-  'SL_TOP_ACCESS',
-  'SL_ACCESS',
-  'FL_TOP_READ',
-  'FL_TABLE_WRITE',
-  'SL_RSVD',
-]
-const FOR_TABLE: SecondFaults = [
-  'FL_TABLE_BEYOND',
-  'SL_TOP_ACCESS',
-  'SL_ACCESS',
-  'FL_TABLE_READ',
-  'FL_TABLE_WRITE',
-  'SL_RSVD',
-]
+interface SecondFaults {
+  readonly beyond: FaultName
+  readonly top: FaultName
+  readonly access: FaultName
+  /** Neither R nor W, for a read and for a write; no R, no W, no X. */
+  readonly none: readonly [read: FaultName, write: FaultName]
+  readonly noRead: FaultName
+  readonly noWrite: FaultName
+  readonly noExecute: FaultName
+  readonly rsvd: FaultName
+}
+const LEGACY: SecondFaults = {
+  beyond: 'BEYOND_WIDTH',
+  top: 'CONTEXT_ENTRY_INVALID',
+  access: 'NEXT_TABLE_ACCESS',
+  none: ['READ', 'WRITE'],
+  noRead: 'READ',
+  noWrite: 'WRITE',
+  noExecute: 'READ',
+  rsvd: 'PAGING_ENTRY_RSVD',
+}
+const SCALABLE: SecondFaults = {
+  beyond: 'SL_BEYOND',
+  top: 'SL_TOP_ACCESS',
+  access: 'SL_ACCESS',
+  none: ['SL_PERM', 'SL_PERM'],
+  noRead: 'SM_READ',
+  noWrite: 'SM_WRITE',
+  noExecute: 'SM_EXECUTE',
+  rsvd: 'SL_RSVD',
+}
+const forTables = (read: FaultName): SecondFaults => ({
+  ...SCALABLE,
+  beyond: 'FL_TABLE_BEYOND',
+  none: [read, read],
+  noRead: read,
+  noWrite: 'FL_TABLE_WRITE',
+})
+const FOR_TOP = forTables('FL_TOP_READ')
+const FOR_TABLE = forTables('FL_TABLE_READ')
 
 interface Found {
   target: bigint
@@ -196,7 +203,9 @@ export class NaiveVtd {
     if (bit(lo, 1)) this.#silent = true
     if (!bit(lo, 0)) throw new Blocked('CONTEXT_ENTRY_P')
     const hi = this.#word(at + 8n, 'CONTEXT_ENTRY_ACCESS')
-    this.#reserved('CONTEXT_ENTRY_RSVD', [lo], field(lo, 11, 4) !== 0n, bit(hi, 7), hi >> 24n !== 0n)
+    // The pointer of an entry that passes through is ignored.
+    const pointers = field(lo, 3, 2) === 2n ? [] : [lo]
+    this.#reserved('CONTEXT_ENTRY_RSVD', pointers, field(lo, 11, 4) !== 0n, bit(hi, 7), hi >> 24n !== 0n)
     const type = Number(field(lo, 3, 2))
     const aw = Number(field(hi, 2, 0))
     const { hasDeviceTlb, hasPassThrough, sagaw } = this.#f
@@ -210,7 +219,7 @@ export class NaiveVtd {
     if (!isGood) throw new Blocked('CONTEXT_ENTRY_INVALID')
     if (q.kind !== 'untranslated' && type !== 1) throw new Blocked('TRANSLATION_REQUEST')
     state.domain = field(hi, 23, 8)
-    if (type === 2 && q.address >> BigInt(this.#f.maxAddressBits) !== 0n) throw new Blocked('BEYOND_WIDTH')
+    if (type === 2 && q.address >> BigInt(this.#f.hostAddressBits) !== 0n) throw new Blocked('BEYOND_WIDTH')
     return {
       ...NO_TABLES,
       domain: state.domain,
@@ -257,7 +266,7 @@ export class NaiveVtd {
     const second = { ...NO_TABLES.second, root: page(w0), levels: aw + 2 }
     if (q.pasid === undefined) {
       const isPass = type === 2 || type === 4 || type === 5
-      if (isPass && q.kind !== 'translated' && q.address >> BigInt(f.maxAddressBits) !== 0n)
+      if (isPass && q.kind !== 'translated' && q.address >> BigInt(f.hostAddressBits) !== 0n)
         throw new Blocked('BEYOND_WIDTH')
       return { ...NO_TABLES, domain: state.domain, kind: isPass ? 'pass' : 'second', second }
     }
@@ -305,19 +314,23 @@ export class NaiveVtd {
       c3 !== 0n,
     )
     const [dte, paside, pre, priv] = [bit(c0, 2), bit(c0, 3), bit(c0, 4), bit(c1, 20)]
-    if (
-      (dte && !f.hasDeviceTlb) ||
-      (paside && !f.hasPasid) ||
-      (pre && !f.hasPageRequests) ||
-      (priv && !f.hasRidPrivilege)
+    // What the unit has not is reserved.
+    this.#reserved(
+      'SM_CONTEXT_ENTRY_RSVD',
+      [],
+      dte && !f.hasDeviceTlb,
+      paside && !f.hasPasid,
+      pre && !f.hasPageRequests,
+      priv && !f.hasRidPrivilege,
+      field(c1, 19, 0) !== 0n && !f.hasRidPasid,
     )
-      throw new Blocked('SM_CONTEXT_ENTRY_INVALID')
+    const beyond = (n: bigint) => n >> (field(c0, 11, 9) + 13n) !== 0n
+    if (q.pasid === undefined && beyond(field(c1, 19, 0))) throw new Blocked('SM_CONTEXT_ENTRY_INVALID')
     if (q.kind !== 'untranslated' && !dte) throw new Blocked('SM_DTE')
     if (q.pasid !== undefined && !paside) throw new Blocked('SM_PASIDE')
     const rid = f.hasRidPasid ? field(c1, 19, 0) : 0n
     const pasid = q.pasid ?? rid
-    if (pasid >> (field(c0, 11, 9) + 13n) !== 0n)
-      throw new Blocked(q.pasid === undefined ? 'SM_RID_PASID' : 'SM_PASID_BEYOND')
+    if (beyond(pasid)) throw new Blocked('SM_PASID_BEYOND')
     const dir = this.#word(page(c0) + (pasid >> 6n) * 8n, 'PASID_DIR_ACCESS')
     if (bit(dir, 1)) this.#silent = true
     if (!bit(dir, 0)) throw new Blocked('PASID_DIR_P')
@@ -335,6 +348,13 @@ export class NaiveVtd {
       field(w1, 22, 16) !== 0n,
       field(w2, 11, 8) !== 0n,
       words.slice(2).some((w) => w !== 0n),
+      bit(w0, 9) && !f.hasSecondAccessedDirty,
+      bit(w1, 23) && !f.hasWalkSnoop,
+      bit(w1, 24) && !f.hasSnoopControl,
+      w1 >> 25n !== 0n && !f.hasMemoryTypes,
+      bit(w2, 0) && !f.hasSupervisor,
+      bit(w2, 1) && !f.hasExecute,
+      bit(w2, 7) && !f.hasExtendedAccessed,
     )
     const aw = Number(field(w0, 4, 2))
     const flpm = Number(field(w2, 3, 2))
@@ -431,7 +451,7 @@ export class NaiveVtd {
     faults: SecondFaults,
     isSoft: boolean,
   ): Found {
-    const [beyond, top, access, read, write, rsvd] = faults
+    const { beyond, top, access, none, noRead, noWrite, noExecute, rsvd } = faults
     const { root, levels, ad, snoop, exec } = t.second
     const f = this.#f
     const refuse = (fault: FaultName): never => {
@@ -447,9 +467,10 @@ export class NaiveVtd {
       all.r &&= bit(entry, 0)
       all.w &&= bit(entry, 1)
       if (exec) all.x &&= bit(entry, 2)
-      if (!all.r && !all.w) refuse(need.w ? write : read)
-      if (!isSoft && need.w && !all.w) throw new Blocked(write)
-      if (!isSoft && ((need.r && !all.r) || (need.x && !all.x))) throw new Blocked(read)
+      if (!all.r && !all.w) refuse(none[need.w ? 1 : 0])
+      if (!isSoft && need.w && !all.w) throw new Blocked(noWrite)
+      if (!isSoft && need.r && !all.r) throw new Blocked(noRead)
+      if (!isSoft && need.x && !all.x) throw new Blocked(noExecute)
       const canBeLarge = (level === 2 && f.hasSecond2M) || (level === 3 && f.hasSecond1G)
       const isLeaf = level === 1 || (canBeLarge && bit(entry, 7))
       const target = field(entry, 51, 12) << 12n
@@ -460,7 +481,7 @@ export class NaiveVtd {
           bit(entry, 62) && !f.hasDeviceTlb,
           (target & ((1n << shift) - 1n)) !== 0n,
         )
-      else bad.push(bit(entry, 11), bit(entry, 7))
+      else bad.push(bit(entry, 11), bit(entry, 7), bit(entry, 62))
       if (bad.some((b) => b)) throw new Blocked(rsvd)
       if (ad) {
         const wanted = 0x100n | (isLeaf && need.w && all.w ? 0x200n : 0n)
@@ -507,8 +528,8 @@ export class NaiveVtd {
       all.xd ||= nxe && bit(entry, 63)
       if (!privileged && !all.user) refuse('FL_USER')
       const mayWrite = all.w || (privileged && !wpe)
-      if (!isSoft && need.w && !mayWrite) throw new Blocked('FL_WRITE')
-      if (!isSoft && need.x && all.xd) throw new Blocked('FL_EXECUTE')
+      if (!isSoft && need.w && !mayWrite) throw new Blocked('SM_WRITE')
+      if (!isSoft && need.x && all.xd) throw new Blocked('SM_EXECUTE')
       const isLeaf = level === 1 || (bit(entry, 7) && (level === 2 || (level === 3 && f.hasFirst1G)))
       const target = field(entry, 51, 12) << 12n
       const bad = [target >> BigInt(f.hostAddressBits) !== 0n, bit(entry, 63) && !nxe]
@@ -516,7 +537,7 @@ export class NaiveVtd {
       else if (level > 1) bad.push((target & ((1n << shift) - 1n)) >> 13n !== 0n)
       if (bad.some((b) => b)) throw new Blocked('FL_RSVD')
       const mayExecute = ere && !all.xd && !(privileged && smep && all.user)
-      if (isLeaf && !isSoft && need.x && !mayExecute) throw new Blocked('FL_EXECUTE')
+      if (isLeaf && !isSoft && need.x && !mayExecute) throw new Blocked('SM_EXECUTE')
       const wanted = 0x20n | (isLeaf && need.w && mayWrite ? 0x40n : 0n) | (eafe ? 0x400n : 0n)
       if ((entry & wanted) !== wanted) {
         if (!snoop) throw new Blocked('FL_ACCESSED_DIRTY')

@@ -112,7 +112,7 @@ describe('walk over an image of memory', () => {
 
   it('takes what the unit can do from its registers', async () => {
     const qemu = ['--cap', '0x00d2008c222f0606', '--ecap', '0x480080f00f4a']
-    expect((await walk('image', ...qemu)).out).toContain('SM_CONTEXT_ENTRY_INVALID')
+    expect((await walk('image', ...qemu)).out).toContain('SM_CONTEXT_ENTRY_RSVD')
     expect((await walk('image', '--haw', '32')).code).toBe(0)
   })
 

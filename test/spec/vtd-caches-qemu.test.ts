@@ -97,7 +97,7 @@ describe("QEMU's IOTLB (D3)", () => {
   it('comes first of all from 11.1 on (D35); requests without a PASID have PASID 0 there', () => {
     const w = cachedWorld(withSecondLevel(scalableWorld(SECOND_ENTRY)), {
       mode: TABLE_MODE.SCALABLE,
-      errata: ['D3', 'D27', 'D35', 'D61'],
+      errata: ['D3', 'D27', 'D35', 'D55', 'D61'],
       features: { hasRidPasid: false },
     })
     for (let word = 0; word < 64; word += 8)

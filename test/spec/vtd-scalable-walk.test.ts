@@ -38,7 +38,7 @@ const of = (change: (w: TableWorld) => void, request = {}, options: TableWorldOp
 type ScalableFault = Extract<FaultName, `SM_${string}` | `PASID_${string}` | `SL_${string}` | 'HOST_WIDTH'>
 
 /** Worlds, in the order of the checks; the first of a row breaks a later rule as well. */
-const CASES: Record<Exclude<ScalableFault, 'SM_PRE'>, () => string[]> = {
+const CASES: Record<Exclude<ScalableFault, 'SM_PRE' | 'SM_RID_PASID'>, () => string[]> = {
   SM_ROOT_ENTRY_ACCESS: () => [of((w) => w.setRoot(TABLE_MODE.SCALABLE, 0xffff_f000))],
   SM_ROOT_ENTRY_P: () => [of((w) => w.word(AT.ROOT, 0x1_1ffen)), of(() => undefined, { source: 0x98 })],
   SM_ROOT_ENTRY_RSVD: () => [
@@ -55,12 +55,22 @@ const CASES: Record<Exclude<ScalableFault, 'SM_PRE'>, () => string[]> = {
     of((w) => w.word(CONTEXT + 8, (1n << 63n) | 7n)),
     of((w) => w.word(CONTEXT + 16, 1n)),
     of((w) => w.word(CONTEXT + 24, 1n)),
-  ],
-  SM_CONTEXT_ENTRY_INVALID: () => [
+    // What the unit has not is reserved.
     of((w) => w.word(CONTEXT, DIR | 5n), with_, { features: { hasDeviceTlb: false } }),
     of((w) => w.word(CONTEXT, DIR | 9n), {}, { features: { hasPasid: false } }),
     of((w) => w.word(CONTEXT, DIR | 0x11n), {}, { features: { hasPageRequests: false } }),
     of((w) => w.word(CONTEXT + 8, 0x10_0007n), {}, { features: { hasRidPrivilege: false } }),
+    of((w) => w.word(CONTEXT + 8, 0x2000n), {}, { features: { hasRidPasid: false } }),
+  ],
+  SM_CONTEXT_ENTRY_INVALID: () => [
+    of(
+      (w) => {
+        w.word(CONTEXT, 0xffff_f001n)
+        w.word(CONTEXT + 8, 0x2000n)
+      },
+      { addressType: 1 },
+    ),
+    of((w) => w.word(CONTEXT + 8, 0x2000n)),
   ],
   SM_DTE: () => [
     of((w) => w.word(CONTEXT, DIR | 1n), { ...with_, addressType: 1 }),
@@ -73,12 +83,6 @@ const CASES: Record<Exclude<ScalableFault, 'SM_PRE'>, () => string[]> = {
   SM_PASID_BEYOND: () => [
     of((w) => w.word(CONTEXT, 0xffff_f009n), { pasid: 0x2000 }),
     of(() => undefined, { pasid: 0x2000 }),
-  ],
-  SM_RID_PASID: () => [
-    of((w) => {
-      w.word(CONTEXT, 0xffff_f001n)
-      w.word(CONTEXT + 8, 0x2000n)
-    }),
   ],
   PASID_DIR_ACCESS: () => [of((w) => w.word(CONTEXT, 0xffff_f001n))],
   PASID_DIR_P: () => [of((w) => w.word(AT.DIR, PASIDS | 4n)), of(() => undefined, { pasid: 0x80 })],
@@ -99,6 +103,16 @@ const CASES: Record<Exclude<ScalableFault, 'SM_PRE'>, () => string[]> = {
     of((w) => w.word(ENTRY + 16, 0x100n)),
     of((w) => w.word(ENTRY + 16, 1n << 48n)),
     ...[3, 4, 5, 6, 7].map((n) => of((w) => w.word(ENTRY + n * 8, 1n))),
+    // What the unit has not is reserved, before what the entry asks for is looked at.
+    of((w) => w.word(ENTRY, SL | 0x205n), {}, { features: { hasSecondAccessedDirty: false } }),
+    of((w) => w.word(ENTRY + 8, 0x80_0005n), {}, { features: { hasWalkSnoop: false } }),
+    of((w) => w.word(ENTRY + 8, 0x100_0005n), {}, { features: { hasSnoopControl: false } }),
+    ...[25n, 31n, 32n, 63n].map((bit) =>
+      of((w) => w.word(ENTRY + 8, 5n | (1n << bit)), {}, { features: { hasMemoryTypes: false } }),
+    ),
+    of((w) => w.word(ENTRY + 16, 1n), {}, { features: { hasSupervisor: false } }),
+    of((w) => w.word(ENTRY + 16, 2n), {}, { features: { hasExecute: false } }),
+    of((w) => w.word(ENTRY + 16, 0x80n), {}, { features: { hasExtendedAccessed: false } }),
   ],
   PASID_ENTRY_INVALID: () => [
     ...[0n, 5n, 6n, 7n].map((pgtt) => of((w) => w.word(ENTRY, SL | 5n | (pgtt << 6n)), { need: EXECUTE })),
@@ -150,10 +164,20 @@ const CASES: Record<Exclude<ScalableFault, 'SM_PRE'>, () => string[]> = {
   SL_ACCESS: () => [of((w) => w.word(0x1_2008, 0xffff_f003n)), of((w) => w.word(0x1_3008, 0xffff_f003n))],
   SL_PERM: () => [
     of((w) => w.word(LEAF, 0xfee0_0000n | (1n << 62n))),
-    of((w) => w.word(LEAF, 0xabc_d002n)),
-    of((w) => w.word(LEAF, 0xabc_d001n), { need: WRITE }),
-    of((w) => w.word(LEAF, 0xabc_d001n), { need: READ | WRITE }),
-    // With SLEE no level may lack X.
+    of((w) => w.word(LEAF, 0n), { need: WRITE }),
+    // Neither at all levels together.
+    of((w) => {
+      w.word(0x1_3008, 0x1_4001n)
+      w.word(LEAF, 0xabc_d002n)
+    }),
+  ],
+  SM_READ: () => [of((w) => w.word(LEAF, 0xfee0_0002n | (1n << 48n)))],
+  SM_WRITE: () => [
+    of((w) => w.word(LEAF, 0xfee0_0001n | (1n << 48n)), { need: WRITE }),
+    of((w) => w.word(0x1_3008, 0x1_4001n), { need: READ | WRITE }),
+  ],
+  // With SLEE no level may lack X.
+  SM_EXECUTE: () => [
     of(
       (w) => {
         w.word(AT.PASIDS + 64, SL | 0xa5n)
@@ -165,6 +189,7 @@ const CASES: Record<Exclude<ScalableFault, 'SM_PRE'>, () => string[]> = {
   SL_RSVD: () => [
     of((w) => w.word(LEAF, 0xfee0_0003n | (1n << 48n))),
     of((w) => w.word(0x1_3008, 0x8000_1083n)),
+    of((w) => w.word(0x1_3008, 0x1_4007n | (1n << 62n))),
   ],
   SL_ACCESSED_DIRTY: () => [
     of((w) => {
@@ -197,9 +222,10 @@ describe('scalable mode through the second level', () => {
 
   it('without RPS requests without a PASID have PASID 0, unless QEMU has D37', () => {
     const features = { hasRidPasid: false }
-    expect(of(() => undefined, {}, { features })).toBe('PASID_ENTRY_P')
-    expect(of((w) => w.word(AT.PASIDS, SL | 0x85n), {}, { features })).toBe('abcd:12:3')
-    expect(of(() => undefined, {}, { features, errata: ['D37'] })).toBe('abcd:12:7')
+    expect(of(() => undefined, {}, { features })).toBe('SM_CONTEXT_ENTRY_RSVD')
+    expect(of((w) => w.word(CONTEXT + 8, 0n), {}, { features })).toBe('PASID_ENTRY_P')
+    expect(of(() => undefined, {}, { features, errata: ['D55'] })).toBe('PASID_ENTRY_P')
+    expect(of(() => undefined, {}, { features, errata: ['D37', 'D55'] })).toBe('abcd:12:7')
   })
 
   it('V26: a directory entry and a table entry are found by their bits of the PASID', () => {
@@ -242,7 +268,7 @@ describe('scalable mode through the second level', () => {
       slade(w)
       w.word(LEAF, 0xabc_d001n)
     })
-    expect(refused.short(IOVA, { need: WRITE })).toBe('SL_PERM')
+    expect(refused.short(IOVA, { need: WRITE })).toBe('SM_WRITE')
     expect([0x1_2008, LEAF].map((at) => refused.read(at) & 0x300n)).toEqual([0x100n, 0n])
   })
 

@@ -35,7 +35,9 @@ export type Mode = NaiveRequest['mode']
 export function randomFeatures(r: Prng): TableFeatures {
   const features: Record<string, boolean | number> = { ...ALL_FEATURES }
   for (const [name, value] of Object.entries(features)) {
-    if (typeof value === 'boolean' && r.oneIn(25)) features[name] = false
+    // What only few entries use is left out more often.
+    const often = name === 'hasSnoopControl' || name === 'hasFirst1G'
+    if (typeof value === 'boolean' && r.oneIn(often ? 5 : 40)) features[name] = false
   }
   features['sagaw'] = r.pick([0b1110, 0b1110, 0b0110, 0b0010, 0b1100])
   features['hostAddressBits'] = r.pick([48, 48, 39, 52, 46])
@@ -48,7 +50,7 @@ type Store = (address: number, word: bigint) => void
 const chance = (r: Prng, percent: number): boolean => r.below(100) < percent
 const flag = (r: Prng, at: number, percent: number): bigint => (chance(r, percent) ? 1n << BigInt(at) : 0n)
 const pointer = (r: Prng, pages: readonly number[]): bigint => {
-  if (r.oneIn(120)) return r.pick([BigInt(PAGES), 0xf_ffffn, 1n << 39n]) << 12n
+  if (r.oneIn(70)) return r.pick([BigInt(PAGES), 0xf_ffffn, 1n << 39n]) << 12n
   return BigInt(r.pick(pages)) << 12n
 }
 /** Now and then a bit above the width of memory, or another that should not be there. */
@@ -69,7 +71,7 @@ function secondEntry(r: Prng, level: number, index: number): bigint {
   const isLarge = (level === 2 || level === 3) && r.oneIn(6)
   const isFirstPage = level === 1 && FIRST_PAGES.includes(index) && !r.oneIn(20)
   let word = flag(r, 0, 92) | flag(r, 1, 88) | flag(r, 2, 85) | flag(r, 8, 30) | flag(r, 9, 30)
-  word |= (isLarge ? 0x80n : 0n) | flag(r, 62, 2) | flag(r, 11, 2) | flag(r, 10, 20) | flag(r, 63, 20)
+  word |= (isLarge ? 0x80n : 0n) | flag(r, 62, 2) | flag(r, 11, 4) | flag(r, 10, 20) | flag(r, 63, 20)
   if (level === 1) word |= flag(r, 7, 30)
   if (level > 3) word |= flag(r, 7, 1)
   if (isFirstPage) word |= BigInt(index) << 12n
@@ -135,7 +137,11 @@ function pasidWords(r: Prng): bigint[] {
     pointer(r, FIRST[flpm === 1n ? 4 : 3] as number[]) | flag(r, 0, 85) | flag(r, 1, 85) | (flpm << 2n)
   return [
     first | (aw << 2n) | flag(r, 5, 30) | (pgtt << 6n) | flag(r, 9, 40) | spoiled(r, 0xc00n),
-    BigInt(r.below(4)) | flag(r, 23, 92) | (r.u64() & (0xffn << 24n)) | (r.oneIn(50) ? 1n << 18n : 0n),
+    BigInt(r.below(4)) |
+      flag(r, 23, 92) |
+      flag(r, 24, 10) |
+      (r.u64() & (0x7fn << 25n)) |
+      (r.oneIn(50) ? 1n << 18n : 0n),
     third | flag(r, 4, 40) | flag(r, 5, 85) | flag(r, 6, 30) | flag(r, 7, 30) | spoiled(r, 0xf00n),
     ...[3, 4, 5, 6, 7].map(() => (r.oneIn(200) ? 1n : 0n)),
   ]

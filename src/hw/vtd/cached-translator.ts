@@ -254,10 +254,10 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     let fault = 0
     if (refused !== 0) {
       if (!isOrdinary || (need & refused) === 0) return false
-      fault = refused === EVERYTHING ? iotlb.faultOf(entry) : permissionFault(need & refused, this.#mode)
+      fault = refused === EVERYTHING ? iotlb.faultOf(entry) : permissionFault(need, refused, this.#mode)
     } else if (isOrdinary && (need & ~perm) !== 0 && !this.#ignoresPermissions) {
       if (!this.#keepsFaults || !place.isSecondLevel || request.isZeroLength) return false
-      fault = permissionFault(need & ~perm, this.#mode)
+      fault = permissionFault(need, ~perm, this.#mode)
       // The first write has the dirty bit set.
     } else if (!iotlb.isDirty(entry) && (need & perm & PERM.WRITE) !== 0) return false
     else if (iotlb.isDirect(entry) && this.#isBeyond(hi)) return false
@@ -350,7 +350,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   /** Caching mode: that a page is not mapped, or not for this, is remembered, too. What was refused before stays so. */
   #keepRefusal(space: number, request: VtdRequest): void {
     const { iotlb } = this.caches
-    const refused = refusedBy(this.result.fault, request.need)
+    const refused = refusedBy(this.result.fault)
     if (refused === 0) return
     const known = iotlb.find(space, request.hi, request.lo, false)
     const before = known === 0 ? 0 : iotlb.refusedBy(known)

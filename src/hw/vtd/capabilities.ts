@@ -32,25 +32,16 @@ export interface VtdFeatures extends TableFeatures {
   readonly iotlbOffset: number
   /** ECAP.C: walks snoop the caches of the processor. */
   readonly isCoherent: boolean
-  /** ECAP.SMPWCS: they can be told to in scalable mode. */
-  readonly hasWalkSnoop: boolean
   /** ECAP.QI. */
   readonly hasQueue: boolean
   /** ECAP.IR, EIM, MHMV. */
   readonly hasInterruptRemapping: boolean
   readonly hasExtendedInterrupts: boolean
   readonly maxHandleMask: number
-  /** ECAP.MTS. */
-  readonly hasMemoryTypes: boolean
   /** ECAP.DIS: deferred invalidation of revisions 2.x. */
   readonly hasDeferred: boolean
-  /** ECAP.ERS, SRS. */
-  readonly hasExecute: boolean
-  readonly hasSupervisor: boolean
   /** ECAP.NWFS. */
   readonly hasNoWrite: boolean
-  /** ECAP.EAFS. */
-  readonly hasExtendedAccessed: boolean
   /** ECAP.PSS + 1. */
   readonly pasidBits: number
   /** ECAP.DIT. */
@@ -59,8 +50,6 @@ export interface VtdFeatures extends TableFeatures {
   readonly hasPageDrain: boolean
   /** ECAP.VCS. */
   readonly hasVirtualCommands: boolean
-  /** ECAP.SLADS: accessed and dirty bits of the second level. */
-  readonly hasSecondAccessedDirty: boolean
 }
 
 const OFFSET_SHIFT = 4

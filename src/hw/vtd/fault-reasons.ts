@@ -237,7 +237,7 @@ export const FAULT_REASONS = Object.freeze({
       'SCT.4',
       true,
       'SM: Invalid Context Entry',
-      'The context entry asks for what the unit has not.',
+      'RID_PASID is beyond the directory.',
     ],
     SM_DTE: [
       0x44,
@@ -266,7 +266,7 @@ export const FAULT_REASONS = Object.freeze({
       'SCT.9',
       true,
       'SM: RID_PASID field error in Context-Entry',
-      'RID_PASID is beyond the directory.',
+      'RID_PASID is wrong. The model gives SM_CONTEXT_ENTRY_INVALID for one beyond the directory.',
     ],
     PASID_DIR_ACCESS: [
       0x50,
@@ -399,7 +399,7 @@ export const FAULT_REASONS = Object.freeze({
       'SSL.2',
       true,
       'SM: Read/Write permission error in second-level paging entry',
-      'A second-level entry does not allow what the request needs.',
+      'The second-level entries so far allow neither to read nor to write.',
     ],
     SL_RSVD: [
       0x7a,
@@ -436,12 +436,12 @@ export const FAULT_REASONS = Object.freeze({
       'SM: U/S set 0 for first-level translation with user privilege',
       'A request without privilege met a first-level entry of the supervisor.',
     ],
-    FL_EXECUTE: [
+    SM_EXECUTE: [
       0x82,
       'SGN.3',
       true,
       'SM: No execute permission for request with PASID and ER=1',
-      'A request to execute met a first-level entry that forbids it.',
+      'A request to execute met an entry that forbids it.',
     ],
     HOST_WIDTH: [
       0x83,
@@ -457,19 +457,19 @@ export const FAULT_REASONS = Object.freeze({
       'SM: Second-level entry address beyond the max',
       'The address is beyond the width of the second-level tables, or of the unit.',
     ],
-    FL_WRITE: [
+    SM_WRITE: [
       0x85,
       'SGN.6',
       true,
       'SM: No write permission for Write/AtomicOp request',
-      'A write or an atomic met a first-level entry without write permission.',
+      'A write or an atomic met an entry without write permission.',
     ],
-    FL_READ: [
+    SM_READ: [
       0x86,
       'SGN.7',
       true,
       'SM: No read permission for Read/AtomicOp request',
-      'A read met an entry without read permission. A present first-level entry may always be read.',
+      'A read met a second-level entry without read permission.',
     ],
     SM_INTERRUPT_RANGE: [
       0x87,

@@ -5,16 +5,21 @@ import { PERM, TABLE_MODE, type TableMode } from '../ports.ts'
 export const EVERYTHING = PERM.READ | PERM.WRITE | PERM.EXECUTE
 
 /** What a fault of a second-level walk refuses for good, in caching mode; 0 for one that is not remembered. */
-export function refusedBy(fault: number, need: number): number {
+export function refusedBy(fault: number): number {
   if (fault === FAULT.PAGING_ENTRY_RSVD || fault === FAULT.SL_RSVD) return EVERYTHING
-  if (fault === FAULT.WRITE) return PERM.WRITE
-  if (fault === FAULT.READ) return PERM.READ
-  // Of an atomic it does not tell which of the two.
-  return fault === FAULT.SL_PERM && (need & (need - 1)) === 0 ? need : 0
+  if (fault === FAULT.SL_PERM) return PERM.READ | PERM.WRITE
+  if (fault === FAULT.WRITE || fault === FAULT.SM_WRITE) return PERM.WRITE
+  return fault === FAULT.READ || fault === FAULT.SM_READ ? PERM.READ : 0
 }
 
-/** The reason why second-level tables do not allow what is missing. */
-export function permissionFault(missing: number, mode: TableMode): number {
-  if (mode === TABLE_MODE.SCALABLE) return FAULT.SL_PERM
-  return (missing & PERM.WRITE) !== 0 ? FAULT.WRITE : FAULT.READ
+const NOTHING_THERE = PERM.READ | PERM.WRITE
+
+/** The reason why second-level tables do not allow what is needed; `refused` is all that they do not allow. */
+export function permissionFault(need: number, refused: number, mode: TableMode): number {
+  const missing = need & refused
+  const isWrite = (missing & PERM.WRITE) !== 0
+  if (mode !== TABLE_MODE.SCALABLE) return isWrite ? FAULT.WRITE : FAULT.READ
+  if ((refused & NOTHING_THERE) === NOTHING_THERE) return FAULT.SL_PERM
+  if (isWrite) return FAULT.SM_WRITE
+  return (missing & PERM.READ) !== 0 ? FAULT.SM_READ : FAULT.SM_EXECUTE
 }

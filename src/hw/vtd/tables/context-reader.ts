@@ -67,11 +67,12 @@ export class ContextReader {
   readonly #rsvdHi: number
   /** Reserved bits of both halves of a root entry are looked at. */
   readonly #checksBothHalves: boolean
-  /** What a scalable-mode context entry enables need not be there, nor must RID_PASID lie in the directory. */
-  readonly #trustsScalable: boolean
+  /** Reserved bits of the first and the second word of a scalable-mode entry: what the unit has not is reserved. */
+  readonly #scalableRsvdLo: number
+  readonly #scalableRsvdSecond: number
   /** RID_PASID counts in every unit. */
   readonly #takesRidPasid: boolean
-  /** Any address width will do for pass-through. */
+  /** Any address width will do for pass-through, and its pointer counts. */
   readonly #takesAnyWidth: boolean
   #hi = 0
   #lo = 0
@@ -81,9 +82,18 @@ export class ContextReader {
     this.#features = features
     this.#rsvdHi = -(2 ** (features.hostAddressBits - 32)) | 0
     this.#checksBothHalves = has('D50')
-    this.#trustsScalable = has('D55')
     this.#takesRidPasid = features.hasRidPasid || has('D37')
     this.#takesAnyWidth = has('D21')
+    const { hasDeviceTlb, hasPasid, hasPageRequests, hasRidPrivilege, hasRidPasid } = features
+    const isLax = has('D55')
+    const unless = (is: boolean, bits: number) => (is || isLax ? 0 : bits)
+    this.#scalableRsvdLo =
+      SM_RSVD_LO |
+      unless(hasDeviceTlb, SM_DTE) |
+      unless(hasPasid, SM_PASIDE) |
+      unless(hasPageRequests, SM_PRE)
+    this.#scalableRsvdSecond =
+      SM_RSVD_SECOND | unless(hasRidPrivilege, SM_RID_PRIV) | unless(hasRidPasid, SM_RID_PASID)
   }
 
   /** Finds the entry of a source-id below the root table at a 4 KiB page. Answers 0, or the fault. */
@@ -149,9 +159,12 @@ export class ContextReader {
     memory.load(CONTEXT, table, offset + WORD_BYTES)
     into.secondLo = memory.lo
     into.domain = (memory.lo >>> DID_SHIFT) & DID_MASK
-    const isReserved = this.#isReserved(LEGACY_RSVD_LO) || memory.hi !== 0
-    if (isReserved || (memory.lo & LEGACY_RSVD_SECOND) !== 0) return FAULT.CONTEXT_ENTRY_RSVD
     const type = (into.lo >> TYPE_SHIFT) & 3
+    // The pointer of an entry that passes through is ignored.
+    const ignoresPointer = type === TYPE.PASS_THROUGH && !this.#takesAnyWidth
+    let isReserved = memory.hi !== 0 || (memory.lo & LEGACY_RSVD_SECOND) !== 0
+    isReserved ||= (into.lo & LEGACY_RSVD_LO) !== 0 || (!ignoresPointer && this.#isReserved(0))
+    if (isReserved) return FAULT.CONTEXT_ENTRY_RSVD
     into.type = type
     into.hasDeviceTlb = type === TYPE.DEVICE_TLB
     into.hasPasid = false
@@ -193,12 +206,14 @@ export class ContextReader {
 
   #scalable(table: number, offset: number, into: ContextEntry): number {
     const memory = this.#memory
-    const features = this.#features
     const first = this.#first(table, offset, into)
     if (first !== 0) return first === NOTHING ? FAULT.SM_CONTEXT_ENTRY_ACCESS : FAULT.SM_CONTEXT_ENTRY_P
     memory.load(CONTEXT, table, offset + WORD_BYTES)
     into.secondLo = memory.lo
-    let isReserved = this.#isReserved(SM_RSVD_LO) || memory.hi !== 0 || (memory.lo & SM_RSVD_SECOND) !== 0
+    let isReserved =
+      this.#isReserved(this.#scalableRsvdLo) ||
+      memory.hi !== 0 ||
+      (memory.lo & this.#scalableRsvdSecond) !== 0
     for (let word = 2; word < 4; word++) {
       memory.load(CONTEXT, table, offset + word * WORD_BYTES)
       isReserved ||= (memory.hi | memory.lo) !== 0
@@ -214,14 +229,8 @@ export class ContextReader {
     into.pasidTable = pageOf(into.hi, lo, PAGE_SHIFT)
     into.pasids = 1 << (((lo >> SM_PDTS_SHIFT) & 7) + SM_PASIDS_SHIFT)
     into.ridPasid = this.#takesRidPasid ? secondLo & SM_RID_PASID : 0
-    into.isRidPrivileged = (secondLo & SM_RID_PRIV) !== 0
-    if (this.#trustsScalable) return 0
-    const isInvalid =
-      (into.hasDeviceTlb && !features.hasDeviceTlb) ||
-      (into.hasPasid && !features.hasPasid) ||
-      (into.hasPageRequests && !features.hasPageRequests) ||
-      (into.isRidPrivileged && !features.hasRidPrivilege)
-    return isInvalid ? FAULT.SM_CONTEXT_ENTRY_INVALID : 0
+    into.isRidPrivileged = (secondLo & SM_RID_PRIV) !== 0 && this.#features.hasRidPrivilege
+    return 0
   }
 
   /** Reads the first word: 0, or that there is nothing to read, or that it is not present. It is left in the lanes too. */

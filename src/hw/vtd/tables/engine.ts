@@ -216,7 +216,7 @@ export class TranslationEngine {
     const { features } = this.#options
     if (request.addressType === ADDRESS_TYPE.TRANSLATED) return this.#asItIs(request, into)
     if (isPassThroughType(context.type)) {
-      if (this.#boundsPassThrough && isBeyond(request.hi, request.lo, features.maxAddressBits)) {
+      if (this.#boundsPassThrough && isBeyond(request.hi, request.lo, features.hostAddressBits)) {
         return FAULT.BEYOND_WIDTH
       }
       return this.#asItIs(request, into)
@@ -245,10 +245,10 @@ export class TranslationEngine {
     const hasPasid = request.pasid !== NO_PASID
     this.#interruptCode = FAULT.SM_INTERRUPT_RANGE
     if (!this.#trustsContext) {
+      if (!hasPasid && context.ridPasid >= context.pasids) return FAULT.SM_CONTEXT_ENTRY_INVALID
       if (request.addressType !== ADDRESS_TYPE.UNTRANSLATED && !context.hasDeviceTlb) return FAULT.SM_DTE
       if (hasPasid && !context.hasPasid) return FAULT.SM_PASIDE
       if (hasPasid && request.pasid >= context.pasids) return FAULT.SM_PASID_BEYOND
-      if (!hasPasid && context.ridPasid >= context.pasids) return FAULT.SM_RID_PASID
     }
     const pasid = hasPasid ? request.pasid : context.ridPasid
     into.pasid = pasid

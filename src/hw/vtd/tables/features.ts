@@ -39,6 +39,13 @@ export interface TableFeatures {
   readonly hasRidPasid: boolean
   /** ECAP.RPRIVS. */
   readonly hasRidPrivilege: boolean
+  /** ECAP.SRS, ERS, EAFS, SLADS, SMPWCS, MTS: what a PASID table entry may switch on. */
+  readonly hasSupervisor: boolean
+  readonly hasExecute: boolean
+  readonly hasExtendedAccessed: boolean
+  readonly hasSecondAccessedDirty: boolean
+  readonly hasWalkSnoop: boolean
+  readonly hasMemoryTypes: boolean
   /** ECAP.ADMS: a root table in the mode that aborts every request. */
   readonly hasAbortMode: boolean
 }
@@ -65,5 +72,11 @@ export const EVERY_FEATURE: TableFeatures = Object.freeze({
   hasPageRequests: true,
   hasRidPasid: true,
   hasRidPrivilege: true,
+  hasSupervisor: true,
+  hasExecute: true,
+  hasExtendedAccessed: true,
+  hasSecondAccessedDirty: true,
+  hasWalkSnoop: true,
+  hasMemoryTypes: true,
   hasAbortMode: true,
 })

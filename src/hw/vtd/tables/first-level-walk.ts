@@ -150,7 +150,7 @@ export class FirstLevelWalk {
       const isLeaf = this.#isLeaf(level)
       if (this.#isReserved(level, isLeaf)) return FAULT.FL_RSVD
       const final = this.#permissions(perm, isLeaf)
-      if (isLeaf && (need & EXECUTE & ~final) !== 0 && !this.isLenient) return FAULT.FL_EXECUTE
+      if (isLeaf && (need & EXECUTE & ~final) !== 0 && !this.isLenient) return FAULT.SM_EXECUTE
       const wrong = this.#setFlags(offset, level === firstLevels, isLeaf && this.#isDirtied(final, need))
       if (wrong !== 0) return wrong
       const next = pageOfEntry(this.#hi, this.#lo)
@@ -219,8 +219,8 @@ export class FirstLevelWalk {
   #denied(perm: number, need: number): number {
     if (!this.#isSupervisor && (perm & USER) === 0) return FAULT.FL_USER
     if (this.isLenient) return 0
-    if ((need & WRITE) !== 0 && (perm & WRITE) === 0 && this.#isWriteProtected) return FAULT.FL_WRITE
-    return (need & EXECUTE & ~perm) !== 0 ? FAULT.FL_EXECUTE : 0
+    if ((need & WRITE) !== 0 && (perm & WRITE) === 0 && this.#isWriteProtected) return FAULT.SM_WRITE
+    return (need & EXECUTE & ~perm) !== 0 ? FAULT.SM_EXECUTE : 0
   }
 
   /** What the request may do in the end. */

@@ -39,6 +39,9 @@ const NXE = 1 << 5
 const SMEP = 1 << 6
 const EAFE = 1 << 7
 const RSVD_THIRD = 0xf << 8
+const PGSNP = 1 << 24
+/** CD, EMTE, EMT, PWT, PCD; PAT is the upper lane. */
+const MEMORY_TYPES = 0x7f << 25
 
 /** Entries of extended mode. */
 const EXT_SRE = 1 << 11
@@ -62,6 +65,10 @@ export class PasidReader {
   readonly #memory: TableMemory
   readonly #features: TableFeatures
   readonly #rsvdHi: number
+  /** Reserved bits of the first three words: what the unit has not is reserved. */
+  readonly #rsvdFirst: number
+  readonly #rsvdSecond: number
+  readonly #rsvdThird: number
   /** The translation type is looked at before P, and no reserved bit at all. */
   readonly #isTypeFirst: boolean
   /** The type is one of four, and the address width counts for all of them. */
@@ -75,6 +82,18 @@ export class PasidReader {
     this.#rsvdHi = -(2 ** (features.hostAddressBits - 32)) | 0
     this.#isTypeFirst = has('D33') || has('D19')
     this.#takesEveryType = has('D19')
+    const unless = (is: boolean, bits: number) => (is ? 0 : bits)
+    this.#rsvdFirst = RSVD_FIRST | unless(features.hasSecondAccessedDirty, SLADE)
+    this.#rsvdSecond =
+      RSVD_SECOND |
+      unless(features.hasWalkSnoop, PWSNP) |
+      unless(features.hasSnoopControl, PGSNP) |
+      unless(features.hasMemoryTypes, MEMORY_TYPES)
+    this.#rsvdThird =
+      RSVD_THIRD |
+      unless(features.hasSupervisor, SRE) |
+      unless(features.hasExecute, ERE) |
+      unless(features.hasExtendedAccessed, EAFE)
   }
 
   /** Finds the entry of a PASID below the directory of a context entry of scalable mode. Answers 0, or the fault. */
@@ -118,18 +137,19 @@ export class PasidReader {
     into.hi = hi
     into.lo = lo
     if ((lo & FPD) !== 0) into.isSilent = true
-    let isReserved = (hi & this.#rsvdHi) !== 0 || (lo & RSVD_FIRST) !== 0
+    let isReserved = (hi & this.#rsvdHi) !== 0 || (lo & this.#rsvdFirst) !== 0
     into.type = (lo >> PGTT_SHIFT) & PGTT_MASK
     into.levels = LEVELS_BASE + ((lo >> AW_SHIFT) & AW_MASK)
     into.root = pageOf(hi, lo, PAGE_SHIFT)
     into.hasSecondExecute = (lo & SLEE) !== 0
     into.hasSecondAccessedDirty = (lo & SLADE) !== 0
     memory.load(PASID, page, offset + WORD_BYTES)
-    isReserved ||= (memory.lo & RSVD_SECOND) !== 0
+    isReserved ||= (memory.lo & this.#rsvdSecond) !== 0
+    isReserved ||= memory.hi !== 0 && !this.#features.hasMemoryTypes
     into.domain = memory.lo & DID_MASK
     into.hasWalkSnoop = (memory.lo & PWSNP) !== 0
     memory.load(PASID, page, offset + 2 * WORD_BYTES)
-    isReserved ||= (memory.hi & this.#rsvdHi) !== 0 || (memory.lo & RSVD_THIRD) !== 0
+    isReserved ||= (memory.hi & this.#rsvdHi) !== 0 || (memory.lo & this.#rsvdThird) !== 0
     this.#thirdWord(memory.hi, memory.lo, into)
     for (let word = 3; word < ENTRY_WORDS; word++) {
       memory.load(PASID, page, offset + word * WORD_BYTES)

@@ -28,8 +28,11 @@ export interface SecondLevelCodes {
   readonly beyond: number
   readonly topAccess: number
   readonly access: number
+  /** Neither to read nor to write. */
+  readonly none: { readonly read: number; readonly write: number }
   readonly read: number
   readonly write: number
+  readonly execute: number
   readonly rsvd: number
   readonly accessedDirty: number
 }
@@ -39,8 +42,10 @@ export const LEGACY_CODES: SecondLevelCodes = Object.freeze({
   beyond: FAULT.BEYOND_WIDTH,
   topAccess: FAULT.CONTEXT_ENTRY_INVALID,
   access: FAULT.NEXT_TABLE_ACCESS,
+  none: { read: FAULT.READ, write: FAULT.WRITE },
   read: FAULT.READ,
   write: FAULT.WRITE,
+  execute: FAULT.READ,
   rsvd: FAULT.PAGING_ENTRY_RSVD,
   accessedDirty: FAULT.SL_ACCESSED_DIRTY,
 })
@@ -49,8 +54,10 @@ export const SCALABLE_CODES: SecondLevelCodes = Object.freeze({
   beyond: FAULT.SL_BEYOND,
   topAccess: FAULT.SL_TOP_ACCESS,
   access: FAULT.SL_ACCESS,
-  read: FAULT.SL_PERM,
-  write: FAULT.SL_PERM,
+  none: { read: FAULT.SL_PERM, write: FAULT.SL_PERM },
+  read: FAULT.SM_READ,
+  write: FAULT.SM_WRITE,
+  execute: FAULT.SM_EXECUTE,
   rsvd: FAULT.SL_RSVD,
   accessedDirty: FAULT.SL_ACCESSED_DIRTY,
 })
@@ -59,11 +66,13 @@ export const SCALABLE_CODES: SecondLevelCodes = Object.freeze({
 export const FL_TOP_CODES: SecondLevelCodes = Object.freeze({
   ...SCALABLE_CODES,
   beyond: FAULT.FL_TABLE_BEYOND,
+  none: { read: FAULT.FL_TOP_READ, write: FAULT.FL_TOP_READ },
   read: FAULT.FL_TOP_READ,
   write: FAULT.FL_TABLE_WRITE,
 })
 export const FL_TABLE_CODES: SecondLevelCodes = Object.freeze({
   ...FL_TOP_CODES,
+  none: { read: FAULT.FL_TABLE_READ, write: FAULT.FL_TABLE_READ },
   read: FAULT.FL_TABLE_READ,
 })
 
@@ -128,7 +137,7 @@ export class SecondLevelWalk {
     const isQemu = has('D23')
     const hasTm = features.hasDeviceTlb && !has('D54')
     this.#rsvdLeafHi = this.#rsvdHi | (hasTm ? 0 : TM)
-    this.#tableRsvdHi = this.#rsvdHi | (isQemu ? TM : 0)
+    this.#tableRsvdHi = this.#rsvdHi | TM
     const hasSnp = features.hasSnoopControl || (isQemu && features.hasScalableMode)
     this.#rsvdLeafLo = hasSnp ? 0 : SNP
   }
@@ -196,10 +205,11 @@ export class SecondLevelWalk {
   /** 0, or the reason why the request may not pass. A request that needs nothing needs an entry that is there. */
   #denied(perm: number, need: number): number {
     const { codes } = this
-    if ((perm & (READ | WRITE)) === 0) return (need & WRITE) !== 0 ? codes.write : codes.read
+    if ((perm & (READ | WRITE)) === 0) return (need & WRITE) !== 0 ? codes.none.write : codes.none.read
     const missing = need & ~perm
     if (missing === 0 || this.isLenient) return 0
-    return (missing & WRITE) !== 0 ? codes.write : codes.read
+    if ((missing & WRITE) !== 0) return codes.write
+    return (missing & READ) !== 0 ? codes.read : codes.execute
   }
 
   #isLeaf(level: number): boolean {
