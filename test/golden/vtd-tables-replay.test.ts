@@ -77,12 +77,12 @@ describe('iommulator replay TRACE TABLES', () => {
 
   it('refuses tables beside another log, and tables that are broken', async () => {
     const refused = await run(['replay', 'recordings/kernel-oops.answers.xz', both[1] as string])
-    expect(refused.code).toBeGreaterThan(1)
+    expect(refused.code).toBe(3)
     expect(refused.err).toContain('tables go with a trace of QEMU')
     const broken = join(mkdtempSync(join(tmpdir(), 'tables-')), 'x.tables.json')
     writeFileSync(broken, '{"regs": {"8": 12}, "pages": {}}')
     const bad = await run(['replay', both[0] as string, broken])
-    expect(bad.code).toBeGreaterThan(1)
+    expect(bad.code).toBe(3)
     expect(bad.err).toContain('is no dump of tables')
   })
 })
