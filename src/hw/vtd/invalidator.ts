@@ -43,25 +43,21 @@ export class Invalidator {
     const { log, cause, line } = this.#core.stage
     if (!log.on) return log.length
     const { scope, domain, source, pasid, iova, bytes, hint } = flushOf(what)
-    const [from, fromHi, count, countHi] = [loOf(iova), hiOf(iova), loOf(bytes), hiOf(bytes)]
-    // As the event declares its fields.
-    return log.append(
-      ...([
-        FLUSH,
-        cause,
-        this.#name,
-        scope,
-        domain,
-        source,
-        pasid,
-        from,
-        fromHi,
-        count,
-        countHi,
-        hint,
-        line,
-      ] as const),
-    )
+    const at = log.begin(FLUSH, cause)
+    const { lanes } = log
+    // In the order that the event declares its fields.
+    lanes[at] = this.#name
+    lanes[at + 1] = scope
+    lanes[at + 2] = domain
+    lanes[at + 3] = source
+    lanes[at + 4] = pasid
+    lanes[at + 5] = loOf(iova)
+    lanes[at + 6] = hiOf(iova)
+    lanes[at + 7] = loOf(bytes)
+    lanes[at + 8] = hiOf(bytes)
+    lanes[at + 9] = hint
+    lanes[at + 10] = line | 0
+    return log.commit(FLUSH)
   }
 }
 
