@@ -1,4 +1,5 @@
 import { DMA_CODES } from '../../bits/codes.ts'
+import type { Profile } from '../../bits/errata.ts'
 import { hiOfNumber } from '../../bits/u64.ts'
 import type { BusMemory } from '../../memory/ports.ts'
 import type { Stage } from '../../trace/stage.ts'
@@ -9,6 +10,7 @@ import { ADDRESS_TYPE, NO_PASID, newRequest, PERM } from '../vtd/ports.ts'
 import type { VtdUnitPort } from './unit-port.ts'
 
 const PAGE_BYTES = 4096
+const PAGE_SHIFT = 12
 const PAGE_MASK = PAGE_BYTES - 1
 /** Pages that `BusMemory` can be asked for. */
 const MEMORY_PAGES = 2 ** 40
@@ -20,10 +22,13 @@ export interface VtdDmaParts {
   readonly unit: VtdUnitPort
   readonly memory: BusMemory
   readonly stage: Stage
+  /** Errata of the machine; none where it is left out. */
+  readonly profile?: Profile
 }
 
 /**
- * The bus as a device behind a VT-d unit sees it. A request goes in pieces, none across a page of 4 KiB; each is
+ * The bus as a device behind a VT-d unit sees it. A request goes in pieces, none across a page of 4 KiB (D102: or of the
+ * size that its entry has); each is
  * translated by itself, and one that is blocked keeps none of the others. Nothing is remembered here.
  *
  * A write to the interrupt addresses is an interrupt where it has 4 bytes at a multiple of 4. (VT-d manual, Interrupt
@@ -39,13 +44,16 @@ export class VtdDmaSpace implements DmaPort {
   readonly #memory: BusMemory
   readonly #stage: Stage
   readonly #piece = newRequest()
+  /** Erratum D102. */
+  readonly #takesLargePages: boolean
 
   /** @param source bus, device and function of the device */
-  constructor(source: number, { unit, memory, stage }: VtdDmaParts) {
+  constructor(source: number, { unit, memory, stage, profile }: VtdDmaParts) {
     this.#unit = unit
     this.#memory = memory
     this.#stage = stage
     this.#piece.source = source
+    this.#takesLargePages = profile?.has('D102') ?? false
   }
 
   request(request: DmaRequest): number {
@@ -63,9 +71,7 @@ export class VtdDmaSpace implements DmaPort {
       const low = (lo >>> 0) + done
       piece.hi = (hi + hiOfNumber(low)) | 0
       piece.lo = low | 0
-      const count = Math.min(bytes - done, PAGE_BYTES - (low & PAGE_MASK))
-      this.#pieceOf(request, done, count)
-      done += count
+      done += this.#pieceOf(request, done, bytes - done)
     }
     const code = this.fault === DMA_FAULT.NONE ? MEMTX_OK : MEMTX_DECODE_ERROR
     recordDone(stage, device, this.moved, code)
@@ -107,17 +113,41 @@ export class VtdDmaSpace implements DmaPort {
     this.reason = reason
   }
 
-  #pieceOf({ buffer, at, isWrite }: DmaRequest, done: number, bytes: number): void {
+  /** The next piece of a request, of which `rest` bytes are left. Answers its bytes. */
+  #pieceOf({ buffer, at, isWrite }: DmaRequest, done: number, rest: number): number {
     const unit = this.#unit
     const piece = this.#piece
     const { need, lo } = piece
+    const bytes = Math.min(rest, PAGE_BYTES - (lo & PAGE_MASK))
     const reason = unit.translate(piece)
-    const { perm, page, isInterrupt } = unit.translation
+    const { perm, page, shift, isInterrupt, isDirect } = unit.translation
     if (reason !== 0) this.refuse(DMA_FAULT.BLOCKED, reason, buffer, at + done, bytes, isWrite)
     else if (isInterrupt) this.#interrupts(lo, buffer, at + done, bytes, isWrite)
     // A cache may know less than is needed, and QEMU's says nothing of it (D4).
     else if ((perm & need) !== need) this.refuse(DMA_FAULT.REFUSED, 0, buffer, at + done, bytes, isWrite)
-    else this.move(page, lo & PAGE_MASK, buffer, at + done, bytes, isWrite)
+    else {
+      const large = this.#takesLargePages && !isDirect ? (1 << shift) - (lo & ((1 << shift) - 1)) : bytes
+      return this.#moveOn(page, lo & PAGE_MASK, buffer, at + done, Math.min(rest, large), isWrite)
+    }
+    return bytes
+  }
+
+  /** Moves bytes from a place in memory on, which may go on over pages. Answers how many. */
+  #moveOn(
+    page: number,
+    offset: number,
+    buffer: Uint8Array,
+    at: number,
+    bytes: number,
+    isWrite: boolean,
+  ): number {
+    for (let done = 0; done < bytes; ) {
+      const place = offset + done
+      const count = Math.min(bytes - done, PAGE_BYTES - (place & PAGE_MASK))
+      this.move(page + (place >>> PAGE_SHIFT), place & PAGE_MASK, buffer, at + done, count, isWrite)
+      done += count
+    }
+    return bytes
   }
 
   /** Words of 4 bytes are interrupts; what is no whole one is lost, as are reads. */

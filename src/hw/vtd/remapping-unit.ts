@@ -101,6 +101,7 @@ export class RemappingUnit {
   readonly #hidesWidth: boolean
   readonly #hasPlainFaults: boolean
   readonly #losesInterruptFaults: boolean
+  readonly #mindsFirst: boolean
 
   constructor(options: RemappingUnitOptions, parts: UnitParts) {
     const { name, cap, ecap, hostAddressBits, memory } = options
@@ -155,6 +156,7 @@ export class RemappingUnit {
     this.#hidesWidth = core.has('D98')
     this.#hasPlainFaults = !core.has('D17')
     this.#losesInterruptFaults = core.has('D18')
+    this.#mindsFirst = core.has('D100')
   }
 
   /** Whether requests are translated (GSTS.TES). */
@@ -214,7 +216,7 @@ export class RemappingUnit {
     file.store(offset, loOf(value))
     if (bytes === 8) file.store(offset + 4, hiOf(value))
     this.#wrote(offset)
-    if (bytes === 8) this.#wrote(offset + 4)
+    if (bytes === 8 && (!this.#mindsFirst || file.isUpper(offset + 4))) this.#wrote(offset + 4)
     stage.cause = before
   }
 

@@ -5,9 +5,10 @@ import { type Descriptor, type DescriptorFault, type DescriptorRules, readDescri
 export type UnitDescriptor = Descriptor | DescriptorFault | { readonly kind: 'nothing' | 'dies' }
 
 const NOTHING = { kind: 'nothing' } as const
-/** SW and IF of a wait descriptor. */
+/** SW, IF and FN of a wait descriptor. */
 const SW = 0x20n
 const IF = 0x10n
+const FN = 0x40n
 /** Types that QEMU has looked at without caring for the capability they need. */
 const ALWAYS_THERE: readonly number[] = [
   DESCRIPTOR_TYPE.DEVICE_TLB,
@@ -21,6 +22,7 @@ interface Quirks {
   readonly ignoresCapabilities: boolean
   readonly takesAnyPasidCache: boolean
   readonly refusesFence: boolean
+  readonly refusesNothing: boolean
   readonly diesOfBoth: boolean
   readonly limitsPasidOrder: boolean
   readonly needsResponsePasid: boolean
@@ -37,6 +39,7 @@ export class UnitDescriptors {
       ignoresCapabilities: has('D88'),
       takesAnyPasidCache: has('D40'),
       refusesFence: has('D87'),
+      refusesNothing: has('D101'),
       diesOfBoth: has('D89'),
       limitsPasidOrder: has('D38'),
       needsResponsePasid: has('D90'),
@@ -91,7 +94,8 @@ export class UnitDescriptors {
     if (typeof found === 'string' || found.kind !== 'wait') return found
     if (this.#quirks.diesOfBoth && (first & SW) !== 0n && (first & IF) !== 0n) return { kind: 'dies' }
     const isFence = !found.writesStatus && !found.interrupts
-    return isFence && this.#quirks.refusesFence ? 'reserved' : found
+    const isNothing = isFence && (first & FN) === 0n && this.#quirks.refusesNothing
+    return isNothing || (isFence && this.#quirks.refusesFence) ? 'reserved' : found
   }
 
   #bounded(found: Descriptor | DescriptorFault): UnitDescriptor {
