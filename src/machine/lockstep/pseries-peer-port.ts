@@ -1,15 +1,8 @@
 import type { PseriesScript } from './pseries-step.ts'
+import type { ScriptPeer } from './script-comparison.ts'
 
 /** Something that runs scripts on a pseries machine: QEMU, or the model. */
-export interface PseriesScriptPeer {
-  /** What it is, in one line. */
-  readonly title: string
-  /**
-   * Runs a script on a machine that is as after its start. One answer a step: undefined where the step has none.
-   * Scripts that are handed in together run one after the other.
-   */
-  run(script: PseriesScript): Promise<readonly (string | undefined)[]>
-}
+export type PseriesScriptPeer = ScriptPeer<PseriesScript>
 
 /** What a hypercall answers. */
 export const hcallAnswer = (code: number | bigint, r4: bigint): string => `${code} r4=0x${r4.toString(16)}`
