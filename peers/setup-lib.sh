@@ -30,8 +30,9 @@ install_missing() {
     stop "apt-get could not install$missing"
 }
 
-# private_apt FOLDER ARCHITECTURE SUITE SCRIPT: from here on apt is one of another architecture, which keeps its state in a
-# folder: what the system knows of its own packages is not touched. `unset APT_CONFIG` ends it. Its list of packages is read.
+# private_apt FOLDER ARCHITECTURE SUITES SCRIPT: from here on apt is one of another architecture, or of other suites, which keeps
+# its state in a folder: what the system knows of its own packages is not touched. `unset APT_CONFIG` ends it. Its list of
+# packages is read.
 private_apt() {
   keyring=/usr/share/keyrings/debian-archive-keyring.gpg
   [ -f "$keyring" ] || stop "$keyring is missing; install debian-archive-keyring"
@@ -40,7 +41,9 @@ private_apt() {
   [ -n "$mirror" ] || stop "apt knows no mirror; name one of Debian's: MIRROR=http://... sh $4"
   mkdir -p "$1/lists/partial" "$1/parts" "$1/cache/archives/partial"
   : >"$1/status"
-  echo "deb [signed-by=$keyring] $mirror $3 main" >"$1/parts/peer.list"
+  for suite_of_apt in $3; do
+    echo "deb [signed-by=$keyring] $mirror $suite_of_apt main"
+  done >"$1/parts/peer.list"
   cat >"$1/apt.conf" <<CONF
 APT::Architecture "$2";
 APT::Architectures "$2";

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { openInput } from '../src/cli/input.ts'
 import { FtraceReader } from '../src/reader/ftrace-reader.ts'
 import type { LogBatch, LogRow } from '../src/reader/log-batch.ts'
@@ -79,6 +80,13 @@ export const vhostAnswers = (): Promise<Uint8Array> => unpacked('kernel-vhost.an
 
 /** The bytes of the recorded answers to random hypercalls. */
 export const pseriesAnswers = (): Promise<Uint8Array> => unpacked('pseries-random.answers.xz')
+
+/** What the unit of a QEMU answered to random steps; undefined for a QEMU without a recording. */
+export async function vtdAnswers(version: string): Promise<string | undefined> {
+  const file = `vtd-unit/random-${version}.answers.xz`
+  if (!existsSync(`recordings/${file}`)) return undefined
+  return Buffer.from(await unpacked(file)).toString('latin1')
+}
 
 /** The bytes of what a real kernel, and QEMU's pseries, answered to the project's scenarios. */
 export const scenarioAnswers = (peer: 'kernel' | 'pseries'): Promise<Uint8Array> =>

@@ -1,15 +1,20 @@
 import { IommulatorError } from '../../bits/errors.ts'
+import { VTD_UNIT_MODES } from '../../machine/lockstep/vtd-unit-options.ts'
 import type { Command, Invocation } from '../command.ts'
 import { PROFILE_NAMES } from '../profiles.ts'
 import { connectKernel } from './connect-kernel.ts'
 import { connectPseries } from './connect-pseries.ts'
+import { connectQemuVtd } from './connect-qemu-vtd.ts'
 import type { ConnectRequest } from './connect-request.ts'
 import { connectVhostUser } from './connect-vhost-user.ts'
 
-const PEERS = ['kernel', 'qemu-pseries', 'vhost-user'] as const
+const PEERS = ['kernel', 'qemu-pseries', 'qemu-vtd', 'vhost-user'] as const
 /** What is run where nobody says what. */
-const RANDOM_COMMANDS = 1000
-const RANDOM_HYPERCALLS = 100_000
+const RANDOM: Readonly<Record<string, number>> = {
+  kernel: 1000,
+  'qemu-pseries': 100_000,
+  'qemu-vtd': 20_000,
+}
 const DMA_EVERY = 16
 /** Options that only a disk has. */
 const OF_VHOST_USER = [
@@ -22,6 +27,11 @@ const OF_VHOST_USER = [
   ['once', '--once'],
   ['log', '--log'],
   ['trace', '--trace'],
+] as const
+/** Options that only QEMU's VT-d unit has. */
+const OF_QEMU_VTD = [
+  ['qemu', '--qemu'],
+  ['mode', '--mode'],
 ] as const
 
 function wholeNumber(
@@ -44,15 +54,21 @@ function requestOf({ positionals: [peer = '', ...files], options }: Invocation):
       `there is no peer called "${peer}"; there is: ${PEERS.join(', ')}`,
     )
   }
-  for (const [name, flag] of OF_VHOST_USER) {
-    if (options[name] !== undefined)
-      throw new IommulatorError('ERR_NUMBER', `${flag} is for vhost-user, not for ${peer}`)
+  for (const [of, names] of [
+    ['vhost-user', OF_VHOST_USER],
+    ['qemu-vtd', OF_QEMU_VTD],
+  ] as const) {
+    if (of === peer) continue
+    for (const [name, flag] of names) {
+      if (options[name] !== undefined)
+        throw new IommulatorError('ERR_NUMBER', `${flag} is for ${of}, not for ${peer}`)
+    }
   }
   const random = wholeNumber(options, 'random', [1, 10_000_000])
   return {
     peer,
     files,
-    random: random ?? (files.length > 0 ? 0 : peer === 'kernel' ? RANDOM_COMMANDS : RANDOM_HYPERCALLS),
+    random: random ?? (files.length > 0 ? 0 : (RANDOM[peer] ?? 0)),
     seed: wholeNumber(options, 'seed', [0, 0xffff_ffff]) ?? 1,
     dmaEvery: wholeNumber(options, 'dmaEvery', [0, 1_000_000]) ?? DMA_EVERY,
     most: wholeNumber(options, 'most', [1, 1000]) ?? 1,
@@ -66,7 +82,7 @@ export const connectCommand: Command = {
   positionals: [
     {
       name: '<peer>',
-      doc: "kernel: Linux on an emulated POWER9; qemu-pseries: QEMU's own hypercalls, without an operating system; vhost-user: a QEMU whose disk is served here",
+      doc: "kernel: Linux on an emulated POWER9; qemu-pseries: QEMU's own hypercalls, qemu-vtd: its intel-iommu, both without an operating system; vhost-user: a QEMU whose disk is served here",
       complete: async () => PEERS,
     },
     {
@@ -78,7 +94,7 @@ export const connectCommand: Command = {
   options: [
     {
       flags: '--random <n>',
-      doc: `run n random commands, or hypercalls (${RANDOM_COMMANDS} and ${RANDOM_HYPERCALLS} where no file is given)`,
+      doc: `run n random commands, hypercalls, or steps (${Object.values(RANDOM).join(', ')} where no file is given)`,
     },
     { flags: '--seed <s>', doc: 'seed of the random commands (1)' },
     {
@@ -93,6 +109,12 @@ export const connectCommand: Command = {
       offer: () => PROFILE_NAMES,
     },
     { flags: '--record <file>', doc: 'write what the peer answered; vhost-user: all records (jsonl)' },
+    { flags: '--qemu <path>', doc: 'qemu-vtd: the QEMU (qemu-system-x86_64)' },
+    {
+      flags: '--mode <mode>',
+      doc: 'qemu-vtd: random scripts of legacy, scalable or first-level units only',
+      offer: () => VTD_UNIT_MODES,
+    },
     { flags: '--socket <path>', doc: 'vhost-user: the socket that QEMU connects to' },
     { flags: '--disk <file>', doc: 'vhost-user: the disk' },
     { flags: '--memory <size>', doc: 'vhost-user: a disk in memory instead' },
@@ -108,6 +130,7 @@ export const connectCommand: Command = {
     ['sudo sh peers/kernel/setup.sh', 'once: QEMU, the kernel, the agent'],
     ['iommulator connect kernel --random 5000 --seed 7', 'random commands'],
     ['iommulator connect qemu-pseries --seed 7', 'random hypercalls'],
+    ['iommulator connect qemu-vtd --random 20000', "QEMU's VT-d unit"],
     ['iommulator connect kernel script.txt', 'commands of a file, one a line'],
     ['iommulator connect kernel scenarios/tour/kvm-guest.yaml', 'a scenario, on both'],
     ['iommulator connect vhost-user --socket s --disk disk.img', 'a disk for QEMU'],
@@ -116,6 +139,7 @@ export const connectCommand: Command = {
   run(call, io) {
     if (call.positionals[0] === 'vhost-user') return connectVhostUser(call, io)
     const request = requestOf(call)
+    if (request.peer === 'qemu-vtd') return connectQemuVtd(request, call, io)
     return request.peer === 'qemu-pseries'
       ? connectPseries(request, call, io)
       : connectKernel(request, call, io)

@@ -1,0 +1,98 @@
+import { IommulatorError } from '../../bits/errors.ts'
+import { isScriptEqual } from '../../machine/lockstep/script-comparison.ts'
+import { compareVtd, vtdComparisonJson, vtdComparisonText } from '../../machine/lockstep/vtd-compare.ts'
+import { VtdModel } from '../../machine/lockstep/vtd-model.ts'
+import { randomVtdModes, randomVtdScript } from '../../machine/lockstep/vtd-random.ts'
+import { formatVtdRecording, readVtdScripts, type VtdScript } from '../../machine/lockstep/vtd-step.ts'
+import { VTD_UNIT_MODES, type VtdUnitMode } from '../../machine/lockstep/vtd-unit-options.ts'
+import { findVtdFiles } from '../../peer/vtd-files.ts'
+import { VtdPeer } from '../../peer/vtd-peer.ts'
+import type { Invocation } from '../command.ts'
+import { EXIT } from '../exit.ts'
+import type { Io } from '../io.ts'
+import { jsonText } from '../json-text.ts'
+import type { OutputFile } from '../output-file.ts'
+import { type ConnectRequest, filesOf, PROGRESS_MS, recordOf } from './connect-request.ts'
+
+/** The modes of random scripts: the one that is asked for, or all that the QEMU has. */
+function modesOf({ options }: Invocation, version: string): readonly VtdUnitMode[] {
+  const asked = options['mode'] as string | undefined
+  if (asked === undefined) return randomVtdModes(version)
+  const mode = VTD_UNIT_MODES.find((known) => known === asked)
+  if (mode !== undefined) return [mode]
+  throw new IommulatorError('ERR_NUMBER', `--mode ${asked}: one of ${VTD_UNIT_MODES.join(', ')}`)
+}
+
+/** Random scripts, one mode after the other, until there are enough steps. */
+function* randomScripts(
+  { random, seed }: ConnectRequest,
+  modes: readonly VtdUnitMode[],
+  version: string,
+): Generator<VtdScript> {
+  let steps = 0
+  for (let number = 0; steps < random; number++) {
+    const script = randomVtdScript(seed, number, modes[number % modes.length] as VtdUnitMode, version)
+    steps += script.steps.length
+    yield script
+  }
+}
+
+async function compareWith(
+  peer: VtdPeer,
+  model: VtdModel,
+  scripts: Iterable<VtdScript>,
+  { most }: ConnectRequest,
+  record: OutputFile | undefined,
+  io: Io,
+) {
+  const startedMs = io.elapsedMs()
+  const rateOf = (steps: number): string =>
+    (steps / Math.max(0.001, (io.elapsedMs() - startedMs) / 1000)).toFixed(0)
+  let shownMs = startedMs
+  const result = await compareVtd(peer, model, scripts, {
+    differencesMax: most,
+    onProgress({ steps, equal }) {
+      if (io.elapsedMs() < shownMs) return
+      shownMs = io.elapsedMs() + PROGRESS_MS
+      io.progress(`${steps} steps, ${equal} equal answers, ${rateOf(steps)} steps/s`)
+    },
+    onDifference: (kind) => io.err(`${kind}: making its script smaller\n`),
+    onAnswers: (script, answers) => record?.write(formatVtdRecording(script, answers)),
+  })
+  const seconds = (io.elapsedMs() - startedMs) / 1000
+  io.progress('')
+  io.err(`${result.steps} steps in ${seconds.toFixed(1)} s (${rateOf(result.steps)} steps/s)\n`)
+  return result
+}
+
+/** `connect qemu-vtd`: QEMU's intel-iommu beside the model's VT-d unit. */
+export async function connectQemuVtd(request: ConnectRequest, call: Invocation, io: Io): Promise<number> {
+  const { scripts, scenarios } = await filesOf(request, io, readVtdScripts)
+  if (scenarios.length > 0) {
+    throw new IommulatorError('ERR_NUMBER', 'qemu-vtd takes scripts and recordings, not scenarios')
+  }
+  const files = await findVtdFiles(call.options['qemu'] as string | undefined)
+  const modes = modesOf(call, files.version)
+  const profile = (call.options['profile'] as string | undefined) ?? `qemu-${files.version}`
+  const model = new VtdModel(files.version, profile)
+  const peer = new VtdPeer(files)
+  const record = recordOf(call)
+  const all = function* (): Generator<VtdScript> {
+    for (const { name, unit, entries } of scripts)
+      yield { name, unit, steps: entries.map(({ step }) => step) }
+    yield* randomScripts(request, modes, files.version)
+  }
+  try {
+    const result = await compareWith(peer, model, all(), request, record, io)
+    const made = { peer: peer.title, ...(request.random > 0 && { seed: request.seed }) }
+    io.out(
+      call.options['json'] === true
+        ? jsonText(vtdComparisonJson(result, made))
+        : vtdComparisonText(result, made, io.paint),
+    )
+    return isScriptEqual(result) ? EXIT.CLEAN : EXIT.FINDINGS
+  } finally {
+    await peer.stop()
+    record?.close()
+  }
+}
