@@ -1,5 +1,3 @@
-import { assert } from '../../bits/errors.ts'
-
 /** Stands for "no PASID" in requests, caches and records: no PASID has more than 20 bits. */
 export const NO_PASID = 0xffff_ffff
 /** Stands for "more than one" where a record or an invalidation names a source-id or a domain-id. */
@@ -205,9 +203,6 @@ export interface TablePlace {
   perm: number
 }
 
-/** Pages of tables that a walk has read, by level: `pages[n]` of level n, 0 where none was. */
-export const TRAIL_LEVELS = 6
-
 /**
  * What a unit remembers of the structures in memory. An engine asks before it reads, and tells after. What is copied is
  * plain fields; nothing here allocates.
@@ -314,10 +309,4 @@ export interface PageRequest {
   /** LPIG: the last one of its group. */
   readonly isLast: boolean
   readonly privateData: bigint | undefined
-}
-
-/** The address of a word in memory, from its page and its place. */
-export function addressOf(page: number, offset: number): number {
-  assert(page < 2 ** 40, 'memory ends below 2^52')
-  return page * 4096 + offset
 }
