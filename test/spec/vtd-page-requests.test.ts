@@ -139,6 +139,27 @@ describe('the page request queue', () => {
     expect(ask(world)).toBe('dropped')
   })
 
+  it('of revisions 2.x has its overflow in FSTS, which is a fault event', () => {
+    const world = ready({ preset: 'skylake-graphics' })
+    world.write('RTADDR', 0x800n)
+    world.write('GCMD', 0xc000_0000n)
+    world.write('FEDATA', 0x21n)
+    world.write('FECTL', 0n)
+    for (let i = 0; i < 256; i++) ask(world)
+    expect([world.read('FSTS'), world.read('PRS')]).toEqual([0x80n, PPR])
+    expect(world.messages.map(([, data]) => data)).toEqual([0x31, 0x21])
+    world.write('PQH', 0x10n)
+    expect(ask(world)).toBe('dropped')
+    world.write('PRS', PPR | PRO)
+    expect(ask(world)).toBe('dropped')
+    world.write('FSTS', 0x80n)
+    expect([ask(world), world.read('FSTS')]).toEqual(['queued', 0n])
+    // In today's units bit 7 is reserved.
+    const today = ready()
+    for (let i = 0; i < 128; i++) ask(today)
+    expect(today.read('FSTS')).toBe(0n)
+  })
+
   it('that is not in memory is not modelled; QEMU refuses', () => {
     const world = ready()
     world.write('PQA', 0x7fff_0000n)

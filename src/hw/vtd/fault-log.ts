@@ -7,9 +7,10 @@ import { NO_PASID } from './ports.ts'
 import { FRCD_HI } from './register-format.ts'
 import type { UnitCore } from './unit-core.ts'
 
-/** Bits of FSTS. */
-export const FSTS_BIT = { PFO: 0x1, PPF: 0x2, IQE: 0x10, ICE: 0x20, ITE: 0x40 } as const
-const STATUS = FSTS_BIT.PFO | FSTS_BIT.PPF | FSTS_BIT.IQE | FSTS_BIT.ICE | FSTS_BIT.ITE
+/** Bits of FSTS; PRO in revisions 2.x only. */
+export const FSTS_BIT = { PFO: 0x1, PPF: 0x2, IQE: 0x10, ICE: 0x20, ITE: 0x40, PRO: 0x80 } as const
+/** All that software is to hear of. */
+const STATUS = 0xf3
 const FRI_SHIFT = 8
 const FRI_MASK = 0xff00
 

@@ -7,9 +7,10 @@ import {
   PAGE_REQ_DSC_QW1,
 } from './descriptor-format.ts'
 import { EventLine } from './event-line.ts'
-import { type BlockedRequest, FAULT_ACCESS } from './fault-log.ts'
+import { type BlockedRequest, FAULT_ACCESS, type FaultLog, FSTS_BIT } from './fault-log.ts'
 import { FAULT, isQualified } from './fault-reasons.ts'
 import { NO_PASID, type PageRequest, PGTT, TABLE_MODE, type VtdInvalidation } from './ports.ts'
+import { hasOldPageRequests } from './register-file.ts'
 import { PQA } from './register-format.ts'
 import type { UnitCore } from './unit-core.ts'
 import type { UnitTranslator } from './unit-translator.ts'
@@ -29,6 +30,7 @@ export type PageRequestEnd = 'queued' | 'dropped' | 'refused'
 export interface PageRequestParts {
   readonly core: UnitCore
   readonly translator: UnitTranslator
+  readonly faults: FaultLog
   /** Which tables the root table leads to, and whether they are used. */
   readonly tableMode: () => number
   readonly isEnabled: () => boolean
@@ -115,7 +117,7 @@ export class PageRequestQueue {
     this.#parts = parts
     this.#core = core
     this.#line = new EventLine(core, 'page-request')
-    this.#isOld = features.hasExtendedContext && !features.hasScalableMode
+    this.#isOld = hasOldPageRequests(features)
     this.#isQemu = has('D44')
     this.#losesExecute = has('D43')
     this.#hasReadBit = has('D45')
@@ -154,15 +156,14 @@ export class PageRequestQueue {
     if (this.#isQemu && request.pasid === NO_PASID) return 'refused'
     if (request.isExecute && !request.isRead) return 'refused'
     if (!this.#isAllowed(request)) return 'refused'
+    if (this.#isOverflown) return 'dropped'
     const status = file.lane('PRS')
-    if ((status & PRO) !== 0) return 'dropped'
     const bytes = this.#isOld ? 16 : 32
     const ringBytes = QUEUE_PAGE_BYTES << Number(get(PQA, file.get('PQA'), 'PQS'))
     const tail = file.lane('PQT')
     const next = (tail + bytes) % ringBytes
     if (next === file.lane('PQH')) {
-      file.setBits('PRS', PRO, true)
-      if ((status & PPR) === 0) this.#line.raise()
+      this.#overflow(status)
       return 'dropped'
     }
     if (!this.#forget(request)) return 'refused'
@@ -178,6 +179,20 @@ export class PageRequestQueue {
       this.#line.raise()
     }
     return 'queued'
+  }
+
+  get #isOverflown(): boolean {
+    const { file } = this.#core
+    return this.#isOld ? (file.lane('FSTS') & FSTS_BIT.PRO) !== 0 : (file.lane('PRS') & PRO) !== 0
+  }
+
+  #overflow(status: number): void {
+    if (this.#isOld) {
+      this.#parts.faults.raise(FSTS_BIT.PRO)
+      return
+    }
+    this.#core.file.setBits('PRS', PRO, true)
+    if ((status & PPR) === 0) this.#line.raise()
   }
 
   #fill(request: PageRequest): void {

@@ -3,7 +3,15 @@ import type { Cells } from '../../bits/state.ts'
 import { hiOf, loOf, wordOf } from '../../bits/u64.ts'
 import { maskOf, type Word } from '../../bits/word.ts'
 import type { VtdFeatures } from './capabilities.ts'
-import { PQH_128, PQT_128, VTD_REGISTERS, type VtdRegister, type VtdRegisterName } from './register-format.ts'
+import {
+  FSTS_OLD,
+  PQH_128,
+  PQT_128,
+  PRS_OLD,
+  VTD_REGISTERS,
+  type VtdRegister,
+  type VtdRegisterName,
+} from './register-format.ts'
 
 /** Bytes from one fault recording register to the next. */
 const FRCD_BYTES = 16
@@ -248,11 +256,18 @@ function offsetOf({ offset, from }: VtdRegister, features: VtdFeatures): number 
   return from === 'IRO' ? features.iotlbOffset + offset : offset
 }
 
-/** Units of revisions 2.x have page requests of 16 bytes. */
+/** Whether page requests are those of revisions 2.x: 16 bytes long, and their overflow is a fault. */
+export const hasOldPageRequests = ({ hasExtendedContext, hasScalableMode }: VtdFeatures): boolean =>
+  hasExtendedContext && !hasScalableMode
+
+const OLD_WORDS: Partial<Record<VtdRegisterName, Word>> = {
+  FSTS: FSTS_OLD,
+  PRS: PRS_OLD,
+  PQH: PQH_128,
+  PQT: PQT_128,
+}
+
 function wordOfRegister(name: VtdRegisterName, features: VtdFeatures): Word {
-  if (features.hasExtendedContext && !features.hasScalableMode) {
-    if (name === 'PQH') return PQH_128
-    if (name === 'PQT') return PQT_128
-  }
-  return VTD_REGISTERS[name].word
+  const old = hasOldPageRequests(features) ? OLD_WORDS[name] : undefined
+  return old ?? VTD_REGISTERS[name].word
 }

@@ -155,7 +155,7 @@ export const CCMD = register('CCMD', 64, {
 export const FSTS = register('FSTS', 32, {
   RSVD_16: bits(31, 16, 'rsvd', 'Reserved.'),
   FRI: bits(15, 8, 'ro', 'Fault recording register that set PPF.'),
-  RSVD_7: bit(7, 'rsvd', 'Reserved; PRO in revisions 2.x.'),
+  RSVD_7: bit(7, 'rsvd', 'Reserved.'),
   ITE: bit(6, 'rw1c', 'A device did not complete an invalidation in time.'),
   ICE: bit(5, 'rw1c', 'A device completed an invalidation that nobody asked for.'),
   IQE: bit(4, 'rw1c', 'The invalidation queue stopped at its head.'),
@@ -164,6 +164,25 @@ export const FSTS = register('FSTS', 32, {
   PPF: bit(1, 'ro', 'A fault recording register holds a fault.'),
   PFO: bit(0, 'rw1c', 'A fault was lost, because no register was free.'),
 })
+
+/** Of units of revisions 2.x: the overflow of the page request queue is a fault. */
+export const FSTS_OLD = register(
+  'FSTS_OLD',
+  32,
+  {
+    RSVD_16: bits(31, 16, 'rsvd', 'Reserved.'),
+    FRI: bits(15, 8, 'ro', 'Fault recording register that set PPF.'),
+    PRO: bit(7, 'rw1c', 'A page request was lost, because the queue was full; until it is cleared all are.'),
+    ITE: bit(6, 'rw1c', 'A device did not complete an invalidation in time.'),
+    ICE: bit(5, 'rw1c', 'A device completed an invalidation that nobody asked for.'),
+    IQE: bit(4, 'rw1c', 'The invalidation queue stopped at its head.'),
+    APF: bit(3, 'ro', 'Advanced pending fault.'),
+    AFO: bit(2, 'ro', 'Advanced fault overflow.'),
+    PPF: bit(1, 'ro', 'A fault recording register holds a fault.'),
+    PFO: bit(0, 'rw1c', 'A fault was lost, because no register was free.'),
+  },
+  OLD,
+)
 
 export const AFLOG = register('AFLOG', 64, {
   FLA: bits(63, 12, 'rw', 'Fault log, in units of 4 KiB.'),
@@ -264,6 +283,16 @@ export const PRS = register('PRS', 32, {
   PRO: bit(1, 'rw1c', 'A page request was lost, because the queue was full; until it is cleared all are.'),
   PPR: bit(0, 'rw1c', 'A page request came.'),
 })
+
+export const PRS_OLD = register(
+  'PRS_OLD',
+  32,
+  {
+    RSVD: bits(31, 1, 'rsvd', 'Reserved.'),
+    PPR: bit(0, 'rw1c', 'A page request came.'),
+  },
+  OLD,
+)
 
 export const FECTL = control('FECTL', 'fault events')
 export const FEDATA = data('FEDATA')
@@ -391,6 +420,8 @@ export type VtdRegisterName = keyof typeof VTD_REGISTERS
 /** All words of the registers, for decoders and the reference. */
 export const VTD_REGISTER_WORDS: readonly Word[] = Object.freeze([
   ...Object.values(VTD_REGISTERS).map((r) => r.word),
+  FSTS_OLD,
+  PRS_OLD,
   PQH_128,
   PQT_128,
 ])

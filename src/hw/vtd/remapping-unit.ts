@@ -126,6 +126,7 @@ export class RemappingUnit {
     const block = (blocked: BlockedRequest, isSilent: boolean) => this.#block(blocked, isSilent)
     this.#requests = new PageRequestQueue({
       core,
+      faults: this.faults,
       translator: this.translator,
       tableMode: () => root.mode,
       isEnabled: () => root.isEnabled,
