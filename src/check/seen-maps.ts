@@ -1,4 +1,4 @@
-import { hex } from '../bits/u64.ts'
+import { hex, numberOf, pageOf } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import { FLUSH_SCOPE, VTD_CACHE } from '../trace/event-codes.ts'
 import type { RecordLog } from '../trace/record-log.ts'
@@ -6,7 +6,6 @@ import type { Scene } from './describe.ts'
 import { because } from './evidence.ts'
 import type { FindingList } from './finding-list.ts'
 import { NO_RECORD } from './lives.ts'
-import { busPages, wordAt } from './vhost-shadow.ts'
 
 const RULE = 'stale-translation'
 const FILL = slotMap('vtd.fill')
@@ -14,6 +13,7 @@ const MAP = slotMap('domain.map')
 const UNMAP = slotMap('domain.unmap')
 const FLUSH = slotMap('domain.flush')
 const PAGE_SHIFT = 12
+const PAGE_BYTES = 2 ** PAGE_SHIFT
 const HOW_UNKNOWN = 2
 
 /** Ranges of more pages that no large page maps are not kept: a log of a driver has none. */
@@ -29,8 +29,8 @@ interface Seen {
   readonly page: number
   readonly pages: number
   readonly target: number
-  readonly perm: number
-  readonly isInferred: boolean
+  perm: number
+  isInferred: boolean
   /** The last record that showed the mapping in force. */
   shown: number
   /** Record that took it back; NO_RECORD where none did. */
@@ -41,6 +41,8 @@ interface Seen {
 
 interface Domain {
   readonly pages: Map<number, Seen>
+  /** Large pages have been seen. */
+  hasLarge: boolean
   flushed: number
 }
 
@@ -96,7 +98,7 @@ export class SeenMaps {
   #of(domain: number): Domain {
     let of = this.#domains.get(domain)
     if (of === undefined) {
-      of = { pages: new Map(), flushed: NO_RECORD }
+      of = { pages: new Map(), hasLarge: false, flushed: NO_RECORD }
       this.#domains.set(domain, of)
     }
     return of
@@ -106,20 +108,20 @@ export class SeenMaps {
     if (log.slot(seq, FILL.cache) !== VTD_CACHE.IOTLB || log.slot(seq, FILL.perm) === 0) return
     const domain = log.slot(seq, FILL.domain) >>> 0
     const pages = 2 ** (log.slot(seq, FILL.shift) - PAGE_SHIFT)
-    const page = Number(wordAt(log, seq, FILL.iova) >> 12n)
-    const target = Number(wordAt(log, seq, FILL.target) >> 12n)
+    const page = pageAt(log, seq, FILL.iova)
+    const target = pageAt(log, seq, FILL.target)
     const perm = log.slot(seq, FILL.perm)
-    this.#show(log, domain, newSeen(page - (page % pages), pages, target, perm, seq, true))
+    this.#show(log, domain, page - (page % pages), pages, target, perm, seq, true)
   }
 
   #mapped(log: RecordLog, seq: number): void {
     const domain = log.slot(seq, MAP.domain) >>> 0
-    const { firstPage, pages } = busPages(log, seq, MAP)
-    const target = Number(wordAt(log, seq, MAP.gpa) >> 12n)
+    const { firstPage, pages } = rangeAt(log, seq, MAP)
+    const target = pageAt(log, seq, MAP.gpa)
     const perm = log.slot(seq, MAP.perm)
     const isInferred = log.slot(seq, MAP.how) !== 0
     if (LARGE.some((large) => large === pages && firstPage % large === 0)) {
-      this.#show(log, domain, newSeen(firstPage, pages, target, perm, seq, isInferred))
+      this.#show(log, domain, firstPage, pages, target, perm, seq, isInferred)
       return
     }
     if (pages > RANGE_PAGES_MAX) {
@@ -127,18 +129,46 @@ export class SeenMaps {
       return
     }
     for (let i = 0; i < pages; i++)
-      this.#show(log, domain, newSeen(firstPage + i, 1, target + i, perm, seq, isInferred))
+      this.#show(log, domain, firstPage + i, 1, target + i, perm, seq, isInferred)
   }
 
-  #show(log: RecordLog, domain: number, now: Seen): void {
-    if (this.#kept >= KEPT_MAX) this.#clear()
+  /** A mapping shows. What is written for each page that a device reaches the first time: nothing is made where it is known. */
+  #show(
+    log: RecordLog,
+    domain: number,
+    page: number,
+    pages: number,
+    target: number,
+    perm: number,
+    seq: number,
+    isInferred: boolean,
+  ): void {
     const of = this.#of(domain)
+    const known = of.pages.get(page)
+    const isKnown =
+      known?.pages === pages && known.target === target && (perm === 0 || (known.perm & ~perm) === 0)
+    if (known !== undefined && isKnown) {
+      known.shown = seq
+      known.unmapped = NO_RECORD
+      known.perm = perm
+      known.isInferred = isInferred
+      return
+    }
+    this.#replace(log, domain, of, newSeen(page, pages, target, perm, seq, isInferred))
+  }
+
+  #replace(log: RecordLog, domain: number, of: Domain, now: Seen): void {
     for (const seen of overlapping(of, now.page, now.pages)) {
       if (isOther(seen, now)) this.#judge(log, domain, of, seen, now)
       of.pages.delete(seen.page)
       this.#kept--
     }
+    if (this.#kept >= KEPT_MAX) {
+      this.#clear()
+      return
+    }
     of.pages.set(now.page, now)
+    of.hasLarge ||= now.pages > 1
     this.#kept++
   }
 
@@ -160,7 +190,7 @@ export class SeenMaps {
   #unmapped(log: RecordLog, seq: number): void {
     const of = this.#domains.get(log.slot(seq, UNMAP.domain) >>> 0)
     if (of === undefined) return
-    const { firstPage, pages } = busPages(log, seq, UNMAP)
+    const { firstPage, pages } = rangeAt(log, seq, UNMAP)
     const isUnknown = log.slot(seq, UNMAP.how) === HOW_UNKNOWN
     for (const seen of overlapping(of, firstPage, pages)) {
       if (isUnknown) of.pages.delete(seen.page)
@@ -176,7 +206,7 @@ export class SeenMaps {
     else if (scope === FLUSH_SCOPE.PAGES || scope === FLUSH_SCOPE.PASID_PAGES) {
       const of = this.#domains.get(log.slot(seq, FLUSH.domain) >>> 0)
       if (of === undefined) return
-      const { firstPage, pages } = busPages(log, seq, FLUSH)
+      const { firstPage, pages } = rangeAt(log, seq, FLUSH)
       for (const seen of overlapping(of, firstPage, pages)) seen.flushed = seq
     }
   }
@@ -191,10 +221,32 @@ const newSeen = (
   isInferred: boolean,
 ): Seen => ({ page, pages, target, perm, isInferred, shown, unmapped: NO_RECORD, flushed: NO_RECORD })
 
+const pageAt = (log: RecordLog, seq: number, slot: number): number =>
+  pageOf(log.slot(seq, slot + 1), log.slot(seq, slot), PAGE_SHIFT)
+
+/** Pages that the fields `iova` and `bytes` of a record touch; all from there on for no bytes. */
+function rangeAt(
+  log: RecordLog,
+  seq: number,
+  slots: { iova: number; bytes: number },
+): { firstPage: number; pages: number } {
+  const firstPage = pageAt(log, seq, slots.iova)
+  const bytes = numberOf(log.slot(seq, slots.bytes + 1), log.slot(seq, slots.bytes))
+  if (bytes === 0) return { firstPage, pages: Number.POSITIVE_INFINITY }
+  const offset = log.slot(seq, slots.iova) & (PAGE_BYTES - 1)
+  return { firstPage, pages: Math.ceil((offset + bytes) / PAGE_BYTES) }
+}
+
+const NONE_SEEN: readonly Seen[] = []
+
 /** What of a domain maps any of `pages` pages from `first` on. */
-function overlapping(of: Domain, first: number, pages: number): Seen[] {
+function overlapping(of: Domain, first: number, pages: number): readonly Seen[] {
   if (pages > of.pages.size) {
     return [...of.pages.values()].filter((s) => s.page < first + pages && first < s.page + s.pages)
+  }
+  if (!of.hasLarge && pages === 1) {
+    const seen = of.pages.get(first)
+    return seen === undefined ? NONE_SEEN : [seen]
   }
   const found: Seen[] = []
   for (const large of LARGE) {
