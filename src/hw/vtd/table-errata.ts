@@ -36,21 +36,21 @@ export const TABLE_ERRATA = declareErrata([
     family: 'qemu',
     versions: [{ since: '7.2' }],
     wrong:
-      'An address width of a pass-through context entry is good where the unit supports it at all, and no address is too high.',
-    right: 'It has to be the largest one supported, and addresses above MGAW are refused.',
+      'An address width of a pass-through context entry is good where the unit supports it at all, no address is too high, and reserved bits of its pointer are refused.',
+    right:
+      'It has to be the largest one supported, addresses above the width of memory are refused, and the pointer is ignored.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_dev_to_context_entry. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
     scenario: 'scenarios/errata/vtd-tables.yaml',
   },
   {
     id: 'D23',
-    title: 'snoop bits of second-level entries follow options',
+    title: 'snoop bits of second-level entries without snoop control',
     kind: 'quirk',
     family: 'qemu',
     versions: [{ since: '7.2' }],
-    wrong:
-      'SNP is reserved in entries that lead to tables, and in leaves unless the unit has snoop control or scalable mode; TM is reserved in entries that lead to tables.',
-    right: 'SNP is reserved where the unit has no snoop control; TM counts in leaves.',
+    wrong: 'SNP is allowed in leaves of a unit that has scalable mode, whether it has snoop control or not.',
+    right: 'SNP is reserved where the unit has no snoop control.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_init. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
     scenario: 'scenarios/errata/vtd-tables.yaml',
@@ -136,7 +136,7 @@ export const TABLE_ERRATA = declareErrata([
     family: 'qemu',
     versions: [{ since: '7.2', until: '11.0' }],
     wrong: 'RID_PASID of a context entry is used although ECAP.RPS is 0.',
-    right: 'Requests without PASID use PASID 0.',
+    right: 'Requests without PASID use PASID 0, and the field is reserved.',
     source:
       'QEMU 7.2 hw/i386/intel_iommu.c, vtd_do_iommu_translate. Run on 7.2.22 and 10.0.2; 11.1.3 is right',
     evidence: 'run',
@@ -235,7 +235,7 @@ export const TABLE_ERRATA = declareErrata([
     versions: [{ since: '7.2' }],
     wrong:
       'DTE, PASIDE, PRE and PDTS of a context entry, and whether RID_PASID is within the directory, change nothing for DMA; RID_PASID is looked up wherever it leads.',
-    right: 'They are checked: 0x43 to 0x48.',
+    right: 'They are checked: 0x42 for what the unit has not, 0x43 to 0x46.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_ce_rid2pasid_check. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
     scenario: 'scenarios/errata/vtd-tables.yaml',
