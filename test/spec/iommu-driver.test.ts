@@ -7,6 +7,7 @@ import {
   IOMMU_FAULTS,
   IOMMU_FLUSH_QUEUE,
   IOMMU_FORGET,
+  IOMMU_PAGE_REQUESTS,
   IOMMU_RESUME,
   IOMMU_START,
   IOMMU_STOP,
@@ -230,4 +231,128 @@ describe('iommu attach_pasid and detach_pasid', () => {
     ],
     done: () => [detach({}), detach({ silent: true })],
   } satisfies Record<RuleOf<typeof IOMMU_DETACH_PASID>, () => Answer[]>)
+})
+
+/** V22: a request for reading and writing of 03:02.0, PASID 5, the last of group 7. */
+const REQUEST = [0x0000_0005_0310_0101n, 0x0000_7f12_3456_703fn] as const
+const RDR = 1n
+const LPIG = 4n
+const PDP = 1n << 9n
+
+describe('iommu page_requests', () => {
+  const capabilities = { pasids: 0x100, hasRequests: true }
+  /** With page requests on in dev0, and requests in the queue. */
+  const world = (...requests: (readonly bigint[])[]) => {
+    const made = driverWorld({ ...SCALABLE, capabilities })
+    made.iommu('attach', { device: 'dev0', domain: 5n })
+    const { unit } = made
+    const queue = Number(unit.reg('PQA') & ~0xfffn)
+    const view = new DataView(unit.memory.bytes.buffer)
+    requests.forEach((words, i) => {
+      words.forEach((word, j) => {
+        view.setBigUint64(queue + i * 32 + j * 8, word, true)
+      })
+    })
+    unit.setReg('PQT', BigInt(requests.length * 32))
+    unit.take()
+    unit.done.splice(0)
+    return made
+  }
+  const full = (...requests: (readonly bigint[])[]) => {
+    const made = world(...requests)
+    made.unit.setReg('PRS', 2n)
+    return made
+  }
+  const ofDev0 = (qw0: bigint, qw1: bigint = REQUEST[1]) => [(qw0 & ~0xffff_0000n) | 0x18_0000n, qw1]
+  const GOOD = ofDev0(REQUEST[0])
+
+  testRules(IOMMU_PAGE_REQUESTS, {
+    'no-queue': () => [
+      driverWorld().iommu('page_requests'),
+      driverWorld({ ...SCALABLE, ecap: ECAP.modern & ~BIT.PRS }).iommu('page_requests'),
+    ],
+    overflow: () => [full().iommu('page_requests'), full(GOOD).iommu('page_requests')],
+    none: () => [world().iommu('page_requests')],
+    done: () => [world(GOOD).iommu('page_requests'), world(REQUEST).iommu('page_requests')],
+  } satisfies Record<RuleOf<typeof IOMMU_PAGE_REQUESTS>, () => Answer[]>)
+
+  it('PPR is cleared before the tail is read; the head is written with that tail', () => {
+    const made = world(GOOD, GOOD)
+    expect(made.iommu('page_requests').outputs).toEqual({ requests: 2n, responses: 2n })
+    expect(made.unit.take().filter((b) => b.startsWith('P'))).toEqual([
+      ...['PRS=1', 'PQT', 'PQH', 'PQH=40', 'PRS'],
+    ])
+    expect(made.iommu('page_requests').rule).toBe('none')
+  })
+
+  it.each([
+    ['success', 0x18_0019n],
+    ['invalid', 0x18_1019n],
+  ])('%s: V22, the response to the last of a group', (answer, lo) => {
+    const made = world(GOOD)
+    made.iommu('page_requests', { answer })
+    expect(made.unit.done).toEqual([[(5n << 32n) | lo, 0x3cn, 0n, 0n]])
+  })
+
+  const A = 0x7f12_3456_7000n
+  it.each<[string, readonly bigint[], readonly bigint[] | undefined, string | undefined]>([
+    ['not the last of its group', ofDev0(REQUEST[0], A | RDR), undefined, undefined],
+    ['a stop marker', ofDev0(REQUEST[0], A | LPIG), undefined, undefined],
+    ['without PASID', ofDev0(1n), [0x18_1009n, 0x3cn], 'Page request without PASID'],
+    ['not canonical', ofDev0(REQUEST[0], (1n << 47n) | 7n), [0x5_0018_1019n, 4n], 'Address is not canonical'],
+    ['canonical above', ofDev0(REQUEST[0], (0xffff_8n << 44n) | 7n), [0x5_0018_0019n, 4n], undefined],
+    [
+      'privileged',
+      ofDev0(REQUEST[0] | (1n << 53n)),
+      [0x5_0018_1019n, 0x3cn],
+      'Page request in Privilege Mode',
+    ],
+    [
+      'to execute',
+      ofDev0(REQUEST[0] | (1n << 52n)),
+      [0x5_0018_1019n, 0x3cn],
+      'Execution request not supported',
+    ],
+    [
+      'two at once: privilege comes first',
+      ofDev0(REQUEST[0] | (3n << 52n)),
+      [0x5_0018_1019n, 0x3cn],
+      'Page request in Privilege Mode',
+    ],
+    ['of a device that is not there', REQUEST, [0x5_0310_1019n, 0x3cn], undefined],
+    ['bad, and not the last', ofDev0(1n, A | RDR), undefined, 'Page request without PASID'],
+  ])('%s', (_what, request, response, printed) => {
+    const made = world(request)
+    const { warnings } = made.iommu('page_requests')
+    expect(made.unit.done.map((words) => words.slice(0, 2))).toEqual(response === undefined ? [] : [response])
+    expect(warnings.some((w) => w === `IOMMU: vtd0: ${printed}`)).toBe(printed !== undefined)
+  })
+
+  it('private data goes back, and counts as the last of the group; not so in a bad request', () => {
+    const good = [...ofDev0(REQUEST[0] | PDP, A | RDR), 0x11n, 0x22n]
+    const bad = [...ofDev0(1n | PDP, A | RDR), 0x33n, 0x44n]
+    const made = world(good, bad)
+    made.iommu('page_requests')
+    expect(made.unit.done).toEqual([
+      [0x5_0018_0039n, 4n, 0x11n, 0x22n],
+      [0x18_1029n, 0n, 0x33n, 0x44n],
+    ])
+  })
+
+  it('an overflow is told, and cleared once the queue is empty', () => {
+    const made = full(GOOD)
+    expect(made.iommu('page_requests').warnings).toEqual([
+      'IOMMU: vtd0: PRQ overflow detected',
+      'IOMMU: vtd0: PRQ overflow cleared',
+    ])
+    expect(made.unit.take().slice(-4)).toEqual(['PRS', 'PQH', 'PQT', 'PRS=2'])
+  })
+
+  it('a PASID does not go while requests of it wait', () => {
+    const made = world(GOOD)
+    made.iommu('attach_pasid', { device: 'dev0', pasid: 5n, domain: 5n })
+    expect(made.iommu('detach_pasid', { device: 'dev0', pasid: 5n }).state).toBe('unmodelled')
+    made.iommu('page_requests')
+    expect(made.iommu('detach_pasid', { device: 'dev0', pasid: 5n }).rule).toBe('done')
+  })
 })

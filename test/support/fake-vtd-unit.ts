@@ -87,7 +87,8 @@ export class FakeVtdUnit implements UnitPort {
     else if (offset === VTD_REGISTERS.FSTS.offset) {
       this.setReg('FSTS', this.reg('FSTS') & ~value)
       this.#run()
-    } else if (offset >= this.#fault && value === F) {
+    } else if (offset === VTD_REGISTERS.PRS.offset) this.setReg('PRS', this.reg('PRS') & ~value)
+    else if (offset >= this.#fault && value === F) {
       const at = (offset - this.#fault) >> 4
       this.ways.records = (this.ways.records ?? []).map((r, i) => (i === at ? [0n, r[1]] : r))
     } else {

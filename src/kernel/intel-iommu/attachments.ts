@@ -98,6 +98,11 @@ export class Attachments {
     return this.#list.value.filter((a) => a.domain === domain && a.hasAts).map((a) => this.flushed(a.device))
   }
 
+  /** Whether a device with a source-id is attached, and has page requests on. */
+  hasRequests(source: number): boolean {
+    return this.#list.value.some((a) => a.device.source === source && a.hasRequests)
+  }
+
   has(domain: number): boolean {
     return (
       this.#list.value.some((a) => a.domain === domain && !a.isIdentity) || this.pasidsOf(domain).length > 0

@@ -156,6 +156,45 @@ export const IOMMU_FAULTS = declareCall({
   doc: 'The fault handler runs.',
 })
 
+export const IOMMU_PAGE_REQUESTS = declareCall({
+  name: 'page_requests',
+  ...IOMMU,
+  args: {
+    answer: {
+      type: 'choice',
+      choices: ['success', 'invalid'],
+      optional: true,
+      initial: 'success',
+      doc: 'What comes of the requests: the pages are there now, or the process has none.',
+    },
+  },
+  outputs: {
+    requests: { type: 'count', doc: 'Requests that were in the queue.' },
+    responses: { type: 'count', doc: 'Page group responses that were sent.' },
+  },
+  answers: [
+    {
+      rule: 'no-queue',
+      code: 'ENODEV',
+      when: 'The driver has no page request queue: without scalable mode, PASIDs and page requests there is none.',
+    },
+    {
+      rule: 'overflow',
+      code: 'OK',
+      when: 'The queue was full at some time (PRS.PRO), so that requests are lost. The bit is cleared where the queue is empty by then.',
+    },
+    { rule: 'none', code: 'OK', when: 'The queue is empty.' },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The queue is empty now. Requests without PASID, with privilege, to execute, not canonical, or of a device without page requests are invalid; the last one of a group, and one with private data, is responded to.',
+    },
+  ],
+  source:
+    'Linux v6.1 drivers/iommu/intel/svm.c, prq_event_thread, handle_bad_prq_event, intel_svm_page_response',
+  doc: 'The thread of the page request interrupt runs. Pages are mapped by other steps, before it.',
+})
+
 export const IOMMU_ATTACH = declareCall({
   name: 'attach',
   ...IOMMU,
@@ -447,6 +486,7 @@ export const IOMMU_CALLS = [
   IOMMU_RESUME,
   IOMMU_FORGET,
   IOMMU_FAULTS,
+  IOMMU_PAGE_REQUESTS,
   IOMMU_ATTACH,
   IOMMU_DETACH,
   IOMMU_ATTACH_PASID,

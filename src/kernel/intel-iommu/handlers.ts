@@ -18,6 +18,7 @@ import {
   IOMMU_FLUSH_QUEUE,
   IOMMU_FORGET,
   IOMMU_MAP,
+  IOMMU_PAGE_REQUESTS,
   IOMMU_RESUME,
   IOMMU_START,
   IOMMU_STOP,
@@ -98,6 +99,14 @@ export function iommuHandlers(guest: VtdDriver, { stage, lives }: DriverMachine)
     return { ats: device !== undefined && guest.attachmentOf(device)?.hasAts === true }
   }
   let faults: readonly FaultRecord[] = []
+  let handled = { requests: 0, responses: 0 }
+  const answerRequests = (args: Args) => {
+    const done = guest.answerRequests(text(args, 'answer') === 'success')
+    handled = { requests: done?.requests ?? 0, responses: done?.responses ?? 0 }
+    if (done === undefined) return 'no-queue'
+    if (done.hadOverflow) return 'overflow'
+    return done.requests === 0 ? 'none' : 'done'
+  }
   return [
     handler(IOMMU_START, () => guest.start()),
     handler(IOMMU_STOP, () => guest.stop()),
@@ -115,6 +124,10 @@ export function iommuHandlers(guest: VtdDriver, { stage, lives }: DriverMachine)
       },
       () => ({ records: faults.flatMap(({ lo, hi }) => [lo, hi]) }),
     ),
+    handler(IOMMU_PAGE_REQUESTS, answerRequests, () => ({
+      requests: BigInt(handled.requests),
+      responses: BigInt(handled.responses),
+    })),
     handler(
       IOMMU_ATTACH,
       withDevice((device, args) =>

@@ -27,6 +27,7 @@ import { Domains, isAligned } from './domains.ts'
 import { DriverCore, type DriverOptions, type DriverParts } from './driver-core.ts'
 import type { Duty } from './duties.ts'
 import type { GuestDevice } from './guest-device.ts'
+import { type HandledRequests, PageRequestThread } from './page-requests.ts'
 import { type FaultRecord, REQUEST_QUEUE_ORDER } from './unit-control.ts'
 
 const PAGE_SHIFT = 12n
@@ -51,12 +52,14 @@ export class VtdDriver {
   readonly #attachments: Attachments
   readonly #state: Cells
   readonly #flush: DomainFlush
+  readonly #requests: PageRequestThread
 
   constructor(options: DriverOptions, parts: DriverParts, devices: readonly GuestDevice[]) {
     this.core = new DriverCore(options, parts)
     this.#devices = devices
     this.#attachments = new Attachments(this.core)
     this.#flush = new DomainFlush(this.core, this.#attachments)
+    this.#requests = new PageRequestThread(this.core, (source) => this.#attachments.hasRequests(source))
     this.#domains = new Domains(this.core, (tables, first, pages) => {
       this.#flush.flushRange(tables, { first, end: first + pages }, { hint: false, isMap: false })
       this.core.pool.settle(tables.shape.domain)
@@ -100,6 +103,7 @@ export class VtdDriver {
     this.#attachments.setRoot(root)
     control.setRoot(root, this.core.isScalable)
     control.flushWriteBuffer()
+    this.#requests.place = requests
     if (hasRequests) control.enableRequests(requests)
     control.enableFaults()
     control.enable()
@@ -130,6 +134,11 @@ export class VtdDriver {
 
   forget(duty: Duty, isForgotten: boolean): void {
     this.core.setForgotten(duty, isForgotten)
+  }
+
+  /** The thread of the page request interrupt. @param isMapped whether the pages are there in the end */
+  answerRequests(isMapped: boolean): HandledRequests | undefined {
+    return this.#requests.place === 0 ? undefined : this.#requests.run(isMapped)
   }
 
   readFaults(): readonly FaultRecord[] {
@@ -187,6 +196,9 @@ export class VtdDriver {
     if (attached === undefined) return 'not-attached'
     const isThere = pasid !== RID2PASID && this.#attachments.isPasidPresent(attached, pasid) === true
     if (!isThere) return 'not-present'
+    if (attached.hasRequests && this.#requests.holds(pasid)) {
+      return unknown('page requests that wait while their PASID goes')
+    }
     this.#attachments.clearPasid(attached, pasid, isSilent)
     this.#flush.drainRequests(attached, pasid)
     return 'done'
