@@ -88,7 +88,8 @@ export class Floors {
 }
 
 function compileGlib(cc: string, folder: string): string | undefined {
-  const flags = spawnSync('pkg-config', ['--cflags', '--libs', 'glib-2.0'], { encoding: 'utf8' })
+  const pkgConfig = process.env['PKG_CONFIG'] ?? 'pkg-config'
+  const flags = spawnSync(pkgConfig, ['--cflags', '--libs', 'glib-2.0'], { encoding: 'utf8' })
   if (flags.status !== 0) return undefined
   const program = join(folder, 'vtd-glib')
   const source = join(packageRoot(), 'bench', 'vtd-glib.c')

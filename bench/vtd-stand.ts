@@ -42,7 +42,7 @@ const PAGE_SHIFT = 12
 export const SOURCE = 0x18
 export const PASID = 5
 export const DOMAIN = 1
-/** 4 KiB page of the first address that is mapped: 4 GiB. `floors.c` has the same. */
+/** 4 KiB page of the first address that is mapped: 4 GiB. `vtd-glib.c` has the same. */
 export const FIRST_PAGE = 1 << 20
 
 export const ROOT = 0x10
@@ -82,8 +82,9 @@ export const FEATURES: TableFeatures = {
   hasAbortMode: false,
 }
 
-/** The page that the page number `index` of the mapped ones leads to; `floors.c` has the same. */
-export const targetOf = (index: number): number => (Math.imul(index, 40503) + 11) & 0x7_ffff
+/** The page that the page number `index` of a power of two of mapped ones leads to; `vtd-glib.c` has the same. */
+export const targetOf = (index: number, pages: number): number =>
+  ((Math.imul(index, 40503) + 11) & (pages - 1)) + 0x10_0000
 
 export interface VtdStandOptions {
   /** Requests have a PASID and go through the first level; else legacy mode, second level. */
@@ -150,7 +151,7 @@ export class VtdStand {
       const page = FIRST_PAGE + index
       let table = TOP
       for (let level = 4; level > 1; level--) table = this.#tableBelow(table, page, level)
-      const target = targetOf(index)
+      const target = targetOf(index, pages)
       this.memory.storeU64be(
         table,
         (page % TABLE_PAGES) * 8,
@@ -184,7 +185,7 @@ export class VtdStand {
       const page = FIRST_PAGE + index
       const [hi, lo] = [page >>> 20, page << PAGE_SHIFT]
       const to = way === 'walk' ? this.walk(hi, lo) : this.translate(hi, lo)
-      check(to === targetOf(index), 'a page leads where it is mapped to')
+      check(to === targetOf(index, pages), 'a page leads where it is mapped to')
     }
   }
 
@@ -224,7 +225,7 @@ export class VtdDmaStand extends VtdStand {
     )
     this.map(pages)
     for (let index = 0; index < pages; index++)
-      memory.storeU64be(targetOf(index), placeIn(index), index, ~index)
+      memory.storeU64be(targetOf(index, pages), placeIn(index), index, ~index)
     this.unit.mmioWrite(RTADDR, 8, BigInt(ROOT) << 12n)
     this.unit.mmioWrite(GCMD, 4, SRTP)
     this.unit.mmioWrite(GCMD, 4, TE)
