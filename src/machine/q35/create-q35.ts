@@ -170,6 +170,7 @@ export function createQ35(description: Q35Description, options: MachineOptions =
   })
   const parts = { machine, unit, memory: guest, tlbs, clock, life }
   const wired = description.devices.map((d) => wireDevice(d, parts))
+  for (const d of description.devices) unit.translator.addSource(sourceOf(d))
   const masters = new Map<string, BusMaster>([
     ...wired.map(({ master }) => [master.name, master] as const),
     ...virtio.masters,
