@@ -1,13 +1,12 @@
 import { expect, it } from 'vitest'
+import { resolveProfile } from '../../src/bits/errata.ts'
 import { hiOf, loOf } from '../../src/bits/u64.ts'
 import { ADDRESS_TYPE, newRequest, type PageResponse, PERM } from '../../src/hw/vtd/ports.ts'
+import { UNIT_ERRATA } from '../../src/hw/vtd/unit-errata.ts'
 import { pageRequestLines } from '../log-rows.ts'
 import { devices, type UnitWorld, unitWorld } from '../support/vtd-unit.ts'
 
-/** What is special about QEMU 11.1's unit, without what only its tables and caches have. */
-const UNIT = `D9 D10 D11 D12 D14 D15 D17 D18 D38 D42 D43 D44 D45 D80 D82 D83 D84 D88 D89 D90 D92 D93 D94 D95 D96 D99`
-const TABLES = `D3 D4 D7 D16 D21 D23 D26 D27 D28 D29 D30 D32 D33 D34 D35 D36 D41 D49 D50 D51 D52 D53 D54 D55 D60 D61`
-const ERRATA = `${UNIT} ${TABLES}`.split(' ')
+const { ids: ERRATA } = resolveProfile(UNIT_ERRATA, 'qemu-11.1.3')
 const SOURCE = 0x20
 const PASID = 5
 
