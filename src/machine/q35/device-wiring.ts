@@ -37,7 +37,7 @@ export function wireDevice(d: VtdDeviceDescription, parts: DeviceParts): WiredDe
   const source = sourceOf(d)
   const { name, dmaMask } = d
   log.emit('device.add', null, { device: name, unit: unit.name, mask: d.kind === 'edu' ? dmaMask : U64_MAX })
-  const space = new VtdDmaSpace(source, { unit, memory, stage })
+  const space = new VtdDmaSpace(source, { unit, memory, stage, profile })
   const known = { name, otherNames: [], source }
   if (d.kind === 'edu') {
     const master = new Edu({ name, space, dmaMask }, { stage, journal, life, profile, clock })
