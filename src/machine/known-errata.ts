@@ -1,5 +1,6 @@
 import { resolveProfile } from '../bits/errata.ts'
 import type { Finding } from '../check/rule.ts'
+import { UNIT_ERRATA } from '../hw/vtd/unit-errata.ts'
 import { INTEL_IOMMU_ERRATA } from '../kernel/intel-iommu/errata.ts'
 import { VTD_ERRATA } from '../kernel/qemu/vtd-errata.ts'
 import { VHOST_ERRATA } from '../kernel/vhost/errata.ts'
@@ -12,7 +13,9 @@ type Found = Pick<Finding, 'rule' | 'layer'>
 type Platform = 'power' | 'x86'
 
 /** Errata of x86 machines, and of any; all others are of POWER. */
-const X86: ReadonlySet<string> = new Set([...VTD_ERRATA, ...INTEL_IOMMU_ERRATA].map((e) => e.id))
+const X86: ReadonlySet<string> = new Set(
+  [...VTD_ERRATA, ...UNIT_ERRATA, ...INTEL_IOMMU_ERRATA].map((e) => e.id),
+)
 const EVERYWHERE: ReadonlySet<string> = new Set([...VHOST_ERRATA.map((e) => e.id), 'iotlb-perm-widening'])
 
 /**

@@ -13,6 +13,7 @@ import { VIRTQ_DESC } from '../hw/virtio/ring-layout.ts'
 import { VTD_DESCRIPTOR_WORDS } from '../hw/vtd/descriptor-format.ts'
 import { VTD_REGISTER_WORDS } from '../hw/vtd/register-format.ts'
 import { VTD_TABLE_WORDS } from '../hw/vtd/tables/format.ts'
+import { UNIT_ERRATA } from '../hw/vtd/unit-errata.ts'
 import { ENDPOINT_CALLS } from '../hw/vtd-devices/endpoint-calls.ts'
 import { EEH_CALLS } from '../kernel/eeh/calls.ts'
 import { EEH_ERRATA } from '../kernel/eeh/errata.ts'
@@ -104,6 +105,7 @@ export const CALLS: readonly CallDecl[] = [
 export const ERRATA: readonly Erratum[] = [
   ...QEMU_ERRATA,
   ...VTD_ERRATA,
+  ...UNIT_ERRATA,
   ...INTEL_IOMMU_ERRATA,
   ...GUEST_ERRATA,
   ...VFIO_ERRATA,

@@ -63,7 +63,7 @@ export const CACHE_ERRATA = declareErrata([
     right: 'They are remembered until they are invalidated.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_do_iommu_translate. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-caches.yaml',
+    scenario: 'scenarios/errata/vtd-caches-scalable.yaml',
   },
   {
     id: 'D28',
@@ -90,7 +90,7 @@ export const CACHE_ERRATA = declareErrata([
     right: 'Each page of 4 KiB is translated by itself.',
     source: 'QEMU 7.2 softmmu/physmem.c, address_space_translate_iommu. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-caches.yaml',
+    scenario: 'scenarios/errata/vtd-caching-mode.yaml',
   },
   {
     id: 'D60',
@@ -102,7 +102,7 @@ export const CACHE_ERRATA = declareErrata([
     right: 'With CM set it may keep them, so that software has to invalidate what it adds.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_update_iotlb. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-caches.yaml',
+    scenario: 'scenarios/errata/vtd-caching-mode.yaml',
   },
   {
     id: 'D61',
@@ -126,6 +126,6 @@ export const CACHE_ERRATA = declareErrata([
     right: 'The entry is looked for with the domain that these name.',
     source: 'Run on 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-caches.yaml',
+    scenario: 'scenarios/errata/vtd-caches-11.yaml',
   },
 ])

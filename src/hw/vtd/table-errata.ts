@@ -14,7 +14,7 @@ export const TABLE_ERRATA = declareErrata([
     source:
       'QEMU 7.2 hw/i386/intel_iommu.c, vtd_dev_to_context_entry, vtd_iova_to_slpte. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-tables.yaml',
+    scenario: 'scenarios/errata/vtd-tables-scalable.yaml',
   },
   {
     id: 'D19',
@@ -27,7 +27,7 @@ export const TABLE_ERRATA = declareErrata([
     right: 'A context entry is valid by itself; a type that the unit does not offer is invalid.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_ce_rid2pasid_check, vtd_pe_type_check. Run on 7.2.22',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-tables.yaml',
+    scenario: 'scenarios/errata/vtd-tables-scalable.yaml',
   },
   {
     id: 'D21',
@@ -53,7 +53,7 @@ export const TABLE_ERRATA = declareErrata([
     right: 'SNP is reserved where the unit has no snoop control.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_init. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-tables.yaml',
+    scenario: 'scenarios/errata/vtd-tables-scalable.yaml',
   },
   {
     id: 'D29',
@@ -140,7 +140,7 @@ export const TABLE_ERRATA = declareErrata([
     source:
       'QEMU 7.2 hw/i386/intel_iommu.c, vtd_do_iommu_translate. Run on 7.2.22 and 10.0.2; 11.1.3 is right',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-tables.yaml',
+    scenario: 'scenarios/errata/vtd-tables-scalable.yaml',
   },
   {
     id: 'D41',
@@ -164,7 +164,7 @@ export const TABLE_ERRATA = declareErrata([
     right: 'Each has its own: 0x50 to 0x5D.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_get_pe_from_pasid_table. Run on 7.2.22',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-tables.yaml',
+    scenario: 'scenarios/errata/vtd-tables-scalable.yaml',
   },
   {
     id: 'D49',
@@ -189,7 +189,7 @@ export const TABLE_ERRATA = declareErrata([
     source:
       'QEMU 7.2 hw/i386/intel_iommu.c, vtd_root_entry_rsvd_bits_check. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-tables.yaml',
+    scenario: 'scenarios/errata/vtd-tables-scalable.yaml',
   },
   {
     id: 'D51',
@@ -213,7 +213,7 @@ export const TABLE_ERRATA = declareErrata([
     right: 'D is set where the entry may be written.',
     source: 'Run on 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-first-level.yaml',
+    scenario: 'scenarios/errata/vtd-first-level-11.yaml',
   },
   {
     id: 'D53',
@@ -238,7 +238,7 @@ export const TABLE_ERRATA = declareErrata([
     right: 'They are checked: 0x42 for what the unit has not, 0x43 to 0x46.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_ce_rid2pasid_check. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-tables.yaml',
+    scenario: 'scenarios/errata/vtd-tables-scalable.yaml',
   },
   {
     id: 'D54',
@@ -251,6 +251,6 @@ export const TABLE_ERRATA = declareErrata([
     right: 'It is TM there.',
     source: 'QEMU 9.2 hw/i386/intel_iommu.c, vtd_init. Run on 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-tables.yaml',
+    scenario: 'scenarios/errata/vtd-tables-tm.yaml',
   },
 ])

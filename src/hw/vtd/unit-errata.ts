@@ -74,7 +74,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'It reads as written.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_mem_read. Run on 7.2.22',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-queue.yaml',
+    scenario: 'scenarios/errata/vtd-queue-wide.yaml',
   },
   {
     id: 'D13',
@@ -87,7 +87,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'All of them are checked.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_process_inv_desc. Run on 7.2.22',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-queue.yaml',
+    scenario: 'scenarios/errata/vtd-queue-wide.yaml',
   },
   {
     id: 'D14',
@@ -147,7 +147,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'MAMV is of type 2 only.',
     source: 'Run on 11.1.3; 10.0.2 is right',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-queue.yaml',
+    scenario: 'scenarios/errata/vtd-queue-11.yaml',
   },
   {
     id: 'D40',
@@ -159,7 +159,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'Reserved fields are refused.',
     source: 'QEMU 10.0 hw/i386/intel_iommu.c, vtd_process_inv_desc. Run on 10.0.2',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-queue.yaml',
+    scenario: 'scenarios/errata/vtd-queue-10.yaml',
   },
   {
     id: 'D42',
@@ -171,7 +171,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'IM is set.',
     source: 'Run on 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-registers.yaml',
+    scenario: 'scenarios/errata/vtd-page-requests.yaml',
   },
   {
     id: 'D43',
@@ -183,7 +183,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'EXR says so.',
     source: 'Run on 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-registers.yaml',
+    scenario: 'scenarios/errata/vtd-page-requests.yaml',
   },
   {
     id: 'D44',
@@ -196,7 +196,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'They are faults; requests that are dropped are answered.',
     source: 'Run on 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-registers.yaml',
+    scenario: 'scenarios/errata/vtd-page-requests.yaml',
   },
   {
     id: 'D45',
@@ -208,7 +208,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'T1 is 0, and T2 is set.',
     source: 'Run on 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-registers.yaml',
+    scenario: 'scenarios/errata/vtd-page-requests.yaml',
   },
   {
     id: 'D80',
@@ -246,7 +246,7 @@ const REGISTER_ERRATA = declareErrata([
     source:
       'QEMU 7.2 hw/i386/intel_iommu.c, vtd_init, vtd_handle_gcmd_sirtp. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-registers.yaml',
+    scenario: 'scenarios/errata/vtd-registers-no-ir.yaml',
   },
   {
     id: 'D83',
@@ -258,7 +258,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'They are there.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_init. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-registers.yaml',
+    scenario: 'scenarios/errata/vtd-queue.yaml',
   },
   {
     id: 'D84',
@@ -282,7 +282,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'PP is bit 31.',
     source: 'QEMU 7.2.0 hw/i386/intel_iommu_internal.h, VTD_FRCD_PP; 7.2.14 is right',
     evidence: 'source',
-    scenario: 'scenarios/errata/vtd-registers.yaml',
+    scenario: 'scenarios/errata/vtd-records-scalable.yaml',
   },
   {
     id: 'D87',
@@ -307,7 +307,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'They are errors.',
     source: 'QEMU 10.0 hw/i386/intel_iommu.c, vtd_process_inv_desc. Run on 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-queue.yaml',
+    scenario: 'scenarios/errata/vtd-queue-10.yaml',
   },
   {
     id: 'D89',
@@ -331,7 +331,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'PP may be 0.',
     source: 'Run on 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-queue.yaml',
+    scenario: 'scenarios/errata/vtd-queue-11.yaml',
   },
   {
     id: 'D91',
@@ -343,7 +343,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'It is error 6.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_handle_iqt_write. Run on 7.2.22',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-queue.yaml',
+    scenario: 'scenarios/errata/vtd-queue-wide.yaml',
   },
   {
     id: 'D92',
@@ -355,7 +355,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'The bit is dropped.',
     source: 'QEMU 10.0 hw/i386/intel_iommu.c, vtd_handle_iqt_write. Run on 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-queue.yaml',
+    scenario: 'scenarios/errata/vtd-queue-10.yaml',
   },
   {
     id: 'D93',
@@ -367,7 +367,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'QIE latches it.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_update_iq_dw. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-queue.yaml',
+    scenario: 'scenarios/errata/vtd-queue-wide.yaml',
   },
   {
     id: 'D94',
@@ -379,7 +379,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'It needs those of 256.',
     source: 'QEMU 7.2 hw/i386/intel_iommu.c, vtd_handle_iqt_write. Run on 7.2.22, 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-queue.yaml',
+    scenario: 'scenarios/errata/vtd-queue-wide.yaml',
   },
   {
     id: 'D95',
@@ -403,7 +403,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'A privileged request is one of the supervisor.',
     source: 'QEMU 10.0 hw/i386/intel_iommu.c, vtd_iova_to_flpte. Run on 10.0.2 and 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-first-level.yaml',
+    scenario: 'scenarios/errata/vtd-first-level-11.yaml',
   },
   {
     id: 'D101',
@@ -415,7 +415,7 @@ const REGISTER_ERRATA = declareErrata([
     right: 'It does nothing.',
     source: 'Run on 11.1.3',
     evidence: 'run',
-    scenario: 'scenarios/errata/vtd-queue.yaml',
+    scenario: 'scenarios/errata/vtd-queue-11.yaml',
   },
   {
     id: 'D100',

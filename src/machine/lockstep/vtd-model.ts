@@ -1,13 +1,12 @@
 import { iova } from '../../bits/brand.ts'
 import { hexDigits } from '../../bits/byte-text.ts'
 import { Clock } from '../../bits/clock.ts'
-import { type Erratum, type Profile, resolveProfile } from '../../bits/errata.ts'
+import { type Profile, resolveProfile } from '../../bits/errata.ts'
 import { Cells, Journal, keyOf } from '../../bits/state.ts'
 import { hex, U64_MAX } from '../../bits/u64.ts'
 import { Edu } from '../../hw/edu.ts'
 import { Life } from '../../hw/life.ts'
 import { RemappingUnit } from '../../hw/vtd/remapping-unit.ts'
-import { UNIT_ERRATA } from '../../hw/vtd/unit-errata.ts'
 import { VtdDmaSpace } from '../../hw/vtd-devices/vtd-dma-space.ts'
 import { RecordLog } from '../../trace/record-log.ts'
 import { Stage } from '../../trace/stage.ts'
@@ -28,8 +27,6 @@ import { type VtdUnitOptions, vtdCapabilities } from './vtd-unit-options.ts'
 /** Records that are kept: nobody reads them here. */
 const RECORDS_KEPT = 4096
 const REGISTER_BYTES = 8
-
-const ALL_ERRATA: readonly Erratum[] = [...ERRATA, ...UNIT_ERRATA]
 
 /** The machine of one script, as the model has it. */
 class ModelRun {
@@ -120,7 +117,7 @@ export class VtdModel implements ScriptPeer<VtdScript> {
    */
   constructor(version: string, profile: string = `qemu-${version}`) {
     this.#version = version
-    this.#profile = resolveProfile(ALL_ERRATA, profile)
+    this.#profile = resolveProfile(ERRATA, profile)
     this.title = `the model (${profile})`
   }
 
