@@ -280,6 +280,8 @@ int main(int argc, char **argv)
     }
     const char *name = argv[1];
     long operations = strtol(argv[2], NULL, 0), pages = 1l << strtol(argv[3], NULL, 0);
+    if (strcmp(name, "once") == 0 && operations < pages)
+        pages = operations;
     ram_bytes = ((uint64_t)pages / 512 + 64) * 4096 * 2;
     if (posix_memalign((void **)&ram, 4096, ram_bytes) != 0)
         return 1;
@@ -296,7 +298,7 @@ int main(int argc, char **argv)
     pattern = g_new(uint32_t, places);
     for (long i = 0; i < places; i++)
         pattern[i] = next_random(&state) % (uint32_t)pages;
-    page_count = strcmp(name, "once") == 0 && operations < pages ? operations : pages;
+    page_count = pages;
     order = g_new(uint32_t, page_count);
     state = PATTERN_SEED;
     for (long i = 0; i < page_count; i++)

@@ -220,7 +220,7 @@ const dma =
 
 /** The hash of GLib that vtd-glib.c is. */
 const glib = (name: string, log2Pages: number, sameSum: boolean): Peer => ({
-  label: 'GLib hash',
+  label: 'GLib',
   floor: [`vtd-glib ${name}`, log2Pages],
   sameSum,
 })
@@ -233,7 +233,7 @@ const loop = (id: string, operation: string, setUp: SetUp, peer: Peer, goal?: Go
 })
 
 const scopeCase = (id: string, scope: Scope, peer: Peer): LoopCase => ({
-  ...loop(`forget/${id}/10^6`, 'keep + forget', forget(scope, LIVE), peer),
+  ...loop(`${id}/10^6`, 'keep + forget', forget(scope, LIVE), peer),
   operations: 1 << 15,
   goal: { ratioMax: 1 },
   pairsMax: 2,
@@ -245,8 +245,8 @@ export const VTD: CaseGroup = {
   note:
     'Ours: requests through the caches of a unit with tables of four levels (hit: 512 pages; miss: 65,536 pages, each once ' +
     'after all was forgotten; walk: without caches), legacy mode or first-level with a PASID, with records or without. ' +
-    'dma: eight bytes through a whole unit and its bus. GLib hash: vtd-glib.c, entries of the heap in a GHashTable that is ' +
-    'emptied at 1024, found at three levels; no records, no dirty bits. forget: beside 10^6 entries of 1000 domains or ' +
+    'dma: eight bytes through a whole unit and its bus. GLib: vtd-glib.c, entries of the heap in a GHashTable that is ' +
+    'emptied at 1024, found at three levels; no records, no dirty bits. page, 512p, PASID, domain: beside 10^6 entries of 1000 domains or ' +
     'PASIDs another one comes and goes; 1024: the same beside 1024 entries that are all looked at, as emulators do. ' +
     'refill: everything forgotten, then 10^6 entries kept.',
   cases: [
@@ -258,7 +258,7 @@ export const VTD: CaseGroup = {
     loop('miss/PASID', 'translation', miss({ hasPasid: true }), { label: 'legacy', setUp: miss({}) }),
     loop('walk', 'walk', walk({}), glib('walk', MANY, true)),
     loop('walk/PASID', 'walk', walk({ hasPasid: true }), { label: 'legacy', setUp: walk({}) }),
-    loop('dma/hit', 'read of 8 B', dma('bare', true), { label: 'translation', setUp: hit({}) }),
+    loop('dma/hit', 'read of 8 B', dma('bare', true), { label: 'no DMA', setUp: hit({}) }),
     loop('dma/hit/records', 'read of 8 B', dma('records', true), { label: 'bare', setUp: dma('bare', true) }),
     loop(
       'dma/hit/all',
@@ -267,7 +267,7 @@ export const VTD: CaseGroup = {
       { label: 'bare', setUp: dma('bare', true) },
       { nsMax: 30 },
     ),
-    loop('dma/miss', 'read of 8 B', dma('bare', false), { label: 'translation', setUp: miss({}) }),
+    loop('dma/miss', 'read of 8 B', dma('bare', false), { label: 'no DMA', setUp: miss({}) }),
     loop(
       'dma/miss/all',
       'read of 8 B',

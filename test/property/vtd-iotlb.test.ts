@@ -155,7 +155,7 @@ class Pair {
   }
 }
 
-const STEPS = Number(process.env['IOTLB_OPERATIONS'] ?? 400_000)
+const STEPS = Number(process.env['IOTLB_OPERATIONS'] ?? 200_000)
 const SHAPES: readonly (readonly [name: string, share: number, options: NaiveOptions])[] = [
   ['as the manual has it', 0.6, {}],
   ['by source-id, and emptied when full (D3)', 0.2, { isBySource: true, maxEntries: 48 }],
