@@ -52,6 +52,27 @@ describe('a request behind a VT-d unit', () => {
     ])
   })
 
+  it.each<[errata: string[], large: number, ...asked: number[]]>([
+    [[], 12, 0x4020_0ffe, 0x4020_1000],
+    [['D102'], 12, 0x4020_0ffe, 0x4020_1000],
+    [[], 21, 0x4020_0ffe, 0x4020_1000],
+    [['D102'], 21, 0x4020_0ffe],
+  ])('with %j and pages of 2^%i bytes it is translated at %i, %s', (errata, shift, ...asked) => {
+    const world = deviceWorld({}, errata)
+    world.unit.map(0x4020_0000n, 0n, 3, { shift })
+    if (shift === 12) world.unit.map(0x4020_1000n, 0x1000n, 3)
+    world.memory.write(0xffe, 'abcd')
+    expect(request(world, 0x4020_0ffen, 4)).toMatchObject({ code: 0, moved: 4, text: 'abcd' })
+    expect(world.unit.asked.map((r) => r.lo)).toEqual(asked)
+  })
+
+  it('a large page ends a piece of D102 too', () => {
+    const world = deviceWorld({}, ['D102'])
+    world.unit.map(0x4020_0000n, 0n, 3, { shift: 21 })
+    expect(request(world, 0x403f_fffen, 4)).toMatchObject({ moved: 0, fault: DMA_FAULT.NO_MEMORY })
+    expect(world.unit.asked.map((r) => r.lo)).toEqual([0x403f_fffe, 0x4040_0000])
+  })
+
   it('a piece that is blocked stays behind, and the first reason counts', () => {
     const world = WORLD()
     expect(request(world, 0x10_0ffen, 'WXYZ')).toEqual({

@@ -121,8 +121,12 @@ const CAPABLE: EndpointOptions = {
   pasid: { bits: 20, execute: true, privileged: true },
 }
 
-/** A machine of one fake unit, 64 KiB of memory, an endpoint `ep0`, one without capabilities `plain0`, and `edu0`. */
-export function deviceWorld(options: Partial<EndpointOptions> = {}) {
+/**
+ * A machine of one fake unit, 64 KiB of memory, an endpoint `ep0`, one without capabilities `plain0`, and `edu0`.
+ *
+ * @param errata those that it has
+ */
+export function deviceWorld(options: Partial<EndpointOptions> = {}, errata: readonly string[] = []) {
   const memory = new FlatMemory(1 << 16)
   const journal = new Journal()
   journal.on = true
@@ -131,12 +135,12 @@ export function deviceWorld(options: Partial<EndpointOptions> = {}) {
   const life = new Life(stage, journal)
   const clock = new Clock(new Cells(journal, keyOf('clock')))
   const unit = new FakeVtdUnit()
-  const spaceOf = (source: number) => new VtdDmaSpace(source, { unit, memory, stage })
+  const profile = { ...resolveProfile([], 'intended'), has: (id: string) => errata.includes(id) }
+  const spaceOf = (source: number) => new VtdDmaSpace(source, { unit, memory, stage, profile })
   const parts = { unit, stage, journal, clock }
   const endpoint = new Endpoint({ ...CAPABLE, ...options }, { ...parts, space: spaceOf(SOURCE) })
   const bare = { name: 'plain0', source: 0x318, ats: undefined, pri: undefined, pasid: undefined }
   const plain = new Endpoint(bare, { ...parts, space: spaceOf(0x318) })
-  const profile = resolveProfile([], 'intended')
   const space = spaceOf(0x18)
   const edu = new Edu({ name: 'edu0', space, dmaMask: U64_MAX }, { stage, journal, life, clock, profile })
   const handlers = [

@@ -27,9 +27,9 @@ export interface VtdDmaParts {
 }
 
 /**
- * The bus as a device behind a VT-d unit sees it. A request goes in pieces, none across a page of 4 KiB (D102: or of the
- * size that its entry has); each is
- * translated by itself, and one that is blocked keeps none of the others. Nothing is remembered here.
+ * The bus as a device behind a VT-d unit sees it. A request goes in pieces, none across a page of 4 KiB (D102: of the size
+ * that its entry has); each is translated by itself, and one that is blocked keeps none of the others. Nothing is
+ * remembered here.
  *
  * A write to the interrupt addresses is an interrupt where it has 4 bytes at a multiple of 4. (VT-d manual, Interrupt
  * Requests; QEMU 7.2 hw/i386/intel_iommu.c, vtd_mem_ir_ops)
