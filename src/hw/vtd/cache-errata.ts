@@ -128,4 +128,17 @@ export const CACHE_ERRATA = declareErrata([
     evidence: 'run',
     scenario: 'scenarios/errata/vtd-caches-11.yaml',
   },
+  {
+    id: 'D103',
+    title: 'an invalidation of the PASID cache ends pass-through',
+    kind: 'quirk',
+    family: 'qemu',
+    versions: [{ since: '11.0' }],
+    wrong:
+      'A device whose context, PASID directory or PASID entry is bad by now is no longer passed by after any invalidation of the PASID cache, whatever it names. When one begins pass-through is not known in full, and not modelled.',
+    right: 'What the invalidation names is forgotten.',
+    source: 'Run on 11.1.3, with 10.0.2 beside it',
+    evidence: 'run',
+    scenario: 'scenarios/errata/vtd-pass-through-11.yaml',
+  },
 ])

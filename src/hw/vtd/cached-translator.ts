@@ -179,7 +179,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   /** Forgets what an invalidation names. Its record is the caller's. */
   invalidate(what: VtdInvalidation): void {
     this.caches.invalidate(what, this.#mode)
-    if (what.what === 'context') this.#hold?.decideCovered(what)
+    this.#hold?.invalidated(what)
   }
 
   /** Forgets everything. */
@@ -375,16 +375,13 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     return true
   }
 
-  #holdWith({ engine, journal, name }: CachedTranslatorOptions<E>): PassThroughHold {
+  #holdWith({ engine, journal, name, profile }: CachedTranslatorOptions<E>): PassThroughHold {
     const reader = engine({ caches: NO_CACHES, pages: NO_PAGES })
-    return new PassThroughHold(
-      (request, into) => {
-        into.isDirect = false
-        if (this.isEnabled) reader.translate(this.#rootPage, this.#root.get(TTM), request, into)
-      },
-      journal,
-      name,
-    )
+    const read = (request: VtdRequest, into: Translation) => {
+      into.isDirect = false
+      if (this.isEnabled) reader.translate(this.#rootPage, this.#root.get(TTM), request, into)
+    }
+    return new PassThroughHold(read, journal, name, profile.has('D103'))
   }
 
   /** FPD of the entries that a request goes through, as the caches have them. */

@@ -26,10 +26,20 @@ export class PassThroughHold {
   readonly #found = newTranslation()
   /** Of each source-id. */
   readonly #state: Cells
+  readonly #endsWithPasids: boolean
 
-  /** @param read answers a request by memory alone */
-  constructor(read: (request: VtdRequest, into: Translation) => void, journal: Journal, name: string) {
+  /**
+   * @param read answers a request by memory alone
+   * @param endsWithPasids erratum D103
+   */
+  constructor(
+    read: (request: VtdRequest, into: Translation) => void,
+    journal: Journal,
+    name: string,
+    endsWithPasids: boolean,
+  ) {
     this.#read = read
+    this.#endsWithPasids = endsWithPasids
     this.#state = new Cells(journal, keyOf('vtd-pass-through', name), 256)
   }
 
@@ -53,6 +63,25 @@ export class PassThroughHold {
 
   decideAll(): void {
     for (let source = 0; source < this.#state.length; source++) if (this.isKnown(source)) this.decide(source)
+  }
+
+  /** Software has something forgotten. */
+  invalidated(what: VtdInvalidation): void {
+    if (what.what === 'context') this.decideCovered(what)
+    else if (what.what === 'pasid-cache' && this.#endsWithPasids) this.#endBad()
+  }
+
+  /** Devices whose entries are bad by now are held no more, whatever the invalidation names. */
+  #endBad(): void {
+    for (let source = 0; source < this.#state.length; source++) {
+      if (!this.isDirect(source)) continue
+      this.#request.source = source
+      this.#found.fault = 0
+      this.#read(this.#request, this.#found)
+      const { fault } = this.#found
+      // What only lacks a walk of page tables is in order.
+      if (fault !== 0 && fault !== FAULT.BEYOND_WIDTH) this.#state.set(source, IS_KNOWN)
+    }
   }
 
   /** The devices that an invalidation of context entries names; any that names no device names all. */
