@@ -25,7 +25,7 @@ const REFUSALS: Readonly<Record<number, string>> = {
 }
 
 /** A source-id as bus, device and function. */
-const sourceText = (source: number): string => {
+export const sourceText = (source: number): string => {
   const part = (n: number) => n.toString(16).padStart(2, '0')
   return `${part(source >>> 8)}:${part((source >>> 3) & 31)}.${source & 7}`
 }

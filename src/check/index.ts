@@ -20,6 +20,9 @@ import { StaleTce } from './stale-tce.ts'
 import { Stopped } from './stopped.ts'
 import { TableReferenceLeak } from './table-reference-leak.ts'
 import { UnmapMiss } from './unmap-miss.ts'
+import { VtdCaches } from './vtd-caches.ts'
+import { VtdRegisters } from './vtd-registers.ts'
+import { VtdStructures } from './vtd-structures.ts'
 
 /** Who judges each rule. A rule without a checker does not compile. */
 const CHECKERS: Readonly<Record<RuleId, new (options: CheckerOptions) => Checker>> = {
@@ -42,6 +45,17 @@ const CHECKERS: Readonly<Record<RuleId, new (options: CheckerOptions) => Checker
   'stale-iotlb': StaleIotlb,
   'iotlb-mismatch': StaleIotlb,
   'stale-metadata': StaleIotlb,
+  'stale-translation': VtdCaches,
+  'stale-context': VtdCaches,
+  'stale-device-tlb': VtdCaches,
+  'freed-table-walked': VtdCaches,
+  'early-reuse': VtdCaches,
+  'flush-order': VtdCaches,
+  'entry-order': VtdStructures,
+  'reserved-domain': VtdStructures,
+  'reserved-descriptor': VtdRegisters,
+  'cache-survives': VtdCaches,
+  'unit-registers': VtdRegisters,
   stopped: Stopped,
   unmodelled: NotModelled,
 }

@@ -1,6 +1,7 @@
 import { HOST_RULES } from './host-rules.ts'
 import { IOTLB_RULES } from './iotlb-rules.ts'
 import { declareRules } from './rule.ts'
+import { VTD_RULES } from './vtd-rules.ts'
 
 /** Every promise that records are judged by. */
 export const RULES = declareRules([
@@ -90,6 +91,7 @@ export const RULES = declareRules([
   },
   ...HOST_RULES,
   ...IOTLB_RULES,
+  ...VTD_RULES,
   {
     id: 'stopped',
     title: 'A part of the machine stopped for good',

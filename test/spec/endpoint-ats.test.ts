@@ -241,7 +241,7 @@ describe('invalidations of a device', () => {
   testRules(ATS_BEHAVE, {
     'no-ats': () => others.map((who) => deviceWorld().run(ATS_BEHAVE, { ...who, invalidations: 'late' })),
     done: () =>
-      ['at-once', 'late', 'lost', 'ignored'].map((invalidations) =>
+      ['at-once', 'late', 'lost', 'ignored', 'kept'].map((invalidations) =>
         atsWorld().run(ATS_BEHAVE, { invalidations }),
       ),
   })
@@ -265,6 +265,7 @@ describe('invalidations of a device', () => {
     ['late', 'late', 1],
     ['lost', 'lost', 0],
     ['ignored', 'lost', 1],
+    ['kept', 'done', 1],
   ])('%s: ends %s, and %i translations stay', (invalidations, end, left) => {
     const { run, read, invalidate, endpoint, unit } = atsWorld()
     run(ATS_BEHAVE, { invalidations })

@@ -112,7 +112,7 @@ export const ATS_TRANSLATE = declareCall({
 })
 
 /** What a device does with an invalidation request. */
-export const INVALIDATION_WAYS = ['at-once', 'late', 'lost', 'ignored'] as const
+export const INVALIDATION_WAYS = ['at-once', 'late', 'lost', 'ignored', 'kept'] as const
 export type InvalidationWay = (typeof INVALIDATION_WAYS)[number]
 
 export const ATS_BEHAVE = declareCall({
@@ -123,7 +123,7 @@ export const ATS_BEHAVE = declareCall({
     invalidations: {
       type: 'choice',
       choices: INVALIDATION_WAYS,
-      doc: 'at-once: forgets and completes. late: forgets and completes some ticks later. lost: forgets, and the completion does not arrive. ignored: neither.',
+      doc: 'at-once: forgets and completes. late: forgets and completes some ticks later. lost: forgets, and the completion does not arrive. ignored: neither. kept: completes, and forgets nothing.',
     },
     ticks: { type: 'u32', optional: true, initial: 1n, doc: 'How many ticks later.' },
   },

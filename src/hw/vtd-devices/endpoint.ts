@@ -186,8 +186,8 @@ export class Endpoint implements BusMaster {
       this.#waiting.set([...this.#waiting.value, { what, due }])
       return 'late'
     }
-    if (way !== 'ignored') this.tlb.invalidate(what)
-    return way === 'at-once' ? 'done' : 'lost'
+    if (way !== 'ignored' && way !== 'kept') this.tlb.invalidate(what)
+    return way === 'at-once' || way === 'kept' ? 'done' : 'lost'
   }
 
   /** A response to its page requests: what has waited for it is tried again, or fails. */

@@ -16,5 +16,6 @@ export const INTEL_IOMMU_ERRATA = declareErrata([
     source: `Linux v6.1 ${DRIVER}, __iommu_flush_iotlb`,
     evidence: 'source',
     scenario: 'scenarios/errata/k6-iva-zero.yaml',
+    finding: 'stale-translation',
   },
 ])

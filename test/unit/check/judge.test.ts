@@ -84,6 +84,17 @@ describe('the judge', () => {
       ['stale-iotlb', ['iotlb.fill']],
       ['iotlb-mismatch', ['iotlb.fill']],
       ['stale-metadata', ['iotlb.use']],
+      ['stale-translation', ['vtd.word', 'vtd.translate']],
+      ['stale-context', ['vtd.word', 'vtd.context', 'vtd.translate']],
+      ['stale-device-tlb', ['vtd.word', 'vtd.fill', 'vtd.translate']],
+      ['freed-table-walked', ['vtd.table', 'vtd.walk']],
+      ['early-reuse', ['vtd.word', 'page.own']],
+      ['flush-order', ['vtd.word', 'vtd.fill', 'domain.flush']],
+      ['entry-order', ['vtd.word', 'vtd.context']],
+      ['reserved-domain', ['vtd.context']],
+      ['reserved-descriptor', ['vtd.refuse']],
+      ['cache-survives', ['vtd.fill', 'vtd.translate', 'domain.flush']],
+      ['unit-registers', ['vtd.register']],
       ['stopped', ['dead']],
     ])
   })
