@@ -167,7 +167,8 @@ export class VtdCaches extends ListedChecker {
     if (cached?.cache === VTD_CACHE.DEVICE_TLB) return true
     if (number === 0 && isInterrupt(log, seq)) return true
     // What is new in this request was not found in a cache of translations.
-    const isMiss = number === 0 || filled > before
+    const isMiss =
+      filled > before || (number === 0 && isRefused(log, seq) && unit.abilities.cachingMode === true)
     const isRight = this.#judgeStructure(log, seq, unit, { structure: context, before, isMiss })
     const entry = pasid === NONE ? undefined : unit.pasid(source, pasid)
     if (!isRight || entry === undefined) return isRight

@@ -24,6 +24,8 @@ const PQH = 0xc0
 const PQT = 0xc8
 const PQA = 0xd0
 const PRS = 0xdc
+/** The lowest place of fault recording registers. */
+const FIRST_RECORD = 0x100
 const PPF = 2n
 const QUEUE_SIZE = 7n
 const QUEUE_PAGE_BYTES = 4096
@@ -108,11 +110,12 @@ export class VtdRegisters extends ListedChecker {
     for (const [event, at] of Object.entries(CLEARING)) if (offset === at) unit.events.delete(event)
     if (offset === FSTS) unit.events.delete('fault')
     const bytes = log.slot(seq, R.bytes)
-    const record = this.#recordAt(unit, offset, bytes)
     // F is the highest bit of the register.
-    if (record < 0 || ((value >> BigInt(bytes * 8 - 1)) & 1n) === 0n) return
-    unit.recorded.delete(record)
-    unit.events.delete('fault')
+    if (((value >> BigInt(bytes * 8 - 1)) & 1n) === 0n) return
+    const record = this.#recordAt(unit, offset, bytes)
+    if (record >= 0) unit.recorded.delete(record)
+    // Where the registers are not known to be elsewhere, it may be one of them.
+    if (record >= 0 || (unit.faults === 0 && offset >= FIRST_RECORD)) unit.events.delete('fault')
   }
 
   #readOf(log: RecordLog, seq: number, unit: Unit, offset: number, value: bigint): void {

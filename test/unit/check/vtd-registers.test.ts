@@ -141,15 +141,18 @@ describe('events', () => {
     expect(w.rules()).toEqual(['unit-registers'])
   })
 
-  it('of a fault come again when its record is cleared', () => {
-    const w = new RegisterWorld()
-    w.capabilities(CAP)
-    w.fault(0)
-    w.event('fault', 1)
-    w.register(0x22c, F, { bytes: 4 })
-    w.event('fault', 1)
-    expect(w.rules()).toEqual([])
-  })
+  it.each([true, false])(
+    'of a fault come again when its record is cleared (capabilities known: %s)',
+    (isKnown) => {
+      const w = new RegisterWorld()
+      if (isKnown) w.capabilities(CAP)
+      w.fault(0)
+      w.event('fault', 1)
+      w.register(0x22c, F, { bytes: 4 })
+      w.event('fault', 1)
+      expect(w.rules()).toEqual([])
+    },
+  )
 })
 
 describe('a descriptor that is refused', () => {
