@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { STANDING } from '../../../src/machine/replay/vtd/ftrace-tally.ts'
 import { bytesOf } from '../../log-rows.ts'
 import { joinBoot, joinTraces, VtdBoot } from '../../support/vtd-boot.ts'
+import { replayLines, STARTED, VTD_LINE } from '../../support/vtd-trace.ts'
 
 /** Enough descriptors that no other place looks so. */
 const began = (boot: VtdBoot): VtdBoot => {
@@ -94,6 +95,33 @@ describe('which domain a map is of', () => {
       boot.kernel.push(...other.kernel)
     }
     expect(joinBoot(boot).result.ftrace).toMatchObject({ unplaced: 4, flushes: { matched: 2 } })
+  })
+})
+
+describe('a flush that the driver forgot', () => {
+  it('is a finding of the replay, with its chain: what the unit keeps, the unmap, the map', () => {
+    const boot = began(new VtdBoot()).map(1, 7).dma(1).unmap(1).map(1, 8).flush(9).interrupt(90)
+    const { findings } = joinBoot(boot).result
+    expect(findings.map((f) => f.rule)).toEqual(['stale-translation'])
+    expect(findings[0]?.message).toContain('low word 0x50032 and high word 0x1000')
+    expect(findings[0]?.because.map((b) => b.text.split(' ').slice(0, 3).join(' '))).toEqual([
+      'the IOTLB keeps',
+      'domain 5 unmaps',
+      'domain 5 maps',
+    ])
+  })
+
+  it('is a finding of a trace of QEMU alone, where the page shows to lead elsewhere', () => {
+    const { findings } = replayLines([
+      ...STARTED,
+      ...[VTD_LINE.update(0x1000, 0x200_003), VTD_LINE.translate(0x1000, 0x200_000)],
+      // QEMU drops more than this flush names, so the next walk shows what the driver changed.
+      ...[VTD_LINE.flushPages(0x10_1000)],
+      ...[VTD_LINE.update(0x1000, 0x300_003), VTD_LINE.translate(0x1000, 0x300_000)],
+    ])
+    expect(findings.map((f) => [f.rule, f.because.map((b) => b.line)])).toEqual([
+      ['stale-translation', [7, 10]],
+    ])
   })
 })
 
