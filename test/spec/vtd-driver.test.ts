@@ -544,6 +544,16 @@ describe('PASIDs', () => {
     ])
   })
 
+  it('a second-level entry that goes takes its domain along, and with K6 in caching mode no device-TLB', () => {
+    const options = { ...SECOND_LEVEL, cap: CAP.modern | BIT.CM, profile: 'linux-6.1' }
+    const made = world({ ...options, capabilities: { pasids: 0x100 } })
+    made.iommu('detach_pasid', { device: 'dev0', pasid: 7n })
+    expect(los(made)).toEqual([
+      [0x7_0005_0017n, 0n],
+      [0x500e2n, 0n],
+    ])
+  })
+
   it.each([
     [false, 0n],
     [true, 2n],
@@ -668,6 +678,43 @@ describe('the queue', () => {
 })
 
 describe('errata', () => {
+  const unmapped = (profile: string, iova: bigint, bytes: bigint) => {
+    const made = driverWorld({ ...SCALABLE, profile })
+    made.iommu('attach', { device: 'dev0', domain: 5n })
+    made.iommu('map', { domain: 5n, iova, gpa: 0x20_0000n, bytes })
+    made.unit.done.splice(0)
+    made.iommu('unmap', { domain: 5n, iova, bytes, flush: 'strict' })
+    return made.unit.done.flatMap(([lo = 0n, hi = 0n]) => ((lo & 0xfn) === 6n ? [hi] : []))
+  }
+
+  it.each([
+    ['across its alignment', 0x10_3000n, 0x2000n, [0x10_2041n, 0x10_4041n], [0x10_2041n]],
+    ['aligned', 0x10_4000n, 0x2000n, [0x10_4041n], [0x10_4041n]],
+    ['three pages', 0x10_2000n, 0x3000n, [0x10_0042n, 0x10_4042n], [0x10_0042n]],
+    ['one page', 0x10_3000n, 0x1000n, [0x10_3040n], [0x10_3040n]],
+  ])('K6-unaligned-piotlb: %s', (_what, iova, bytes, right, wrong) => {
+    expect(unmapped('intended', iova, bytes)).toEqual(right)
+    expect(unmapped('linux-6.1', iova, bytes)).toEqual(wrong)
+    expect(unmapped('linux-6.10', iova, bytes)).toEqual(right)
+  })
+
+  it.each([
+    ['intended', true],
+    ['linux-6.1', false],
+    ['linux-6.10', true],
+  ])('K6-caching-device-tlb: %s, device-TLBs are flushed in caching mode: %s', (profile, isFlushed) => {
+    for (const cap of [CAP.qemu, CAP.qemu | BIT.CM]) {
+      const made = driverWorld({ cap, ecap: ECAP.qemu | BIT.DT, profile })
+      made.iommu('attach', { device: 'dev0', domain: 5n })
+      made.iommu('map', MAP)
+      made.unit.done.splice(0)
+      made.iommu('unmap', { ...MAP, flush: 'lazy' })
+      made.iommu('flush_queue', { domain: 5n })
+      const types = made.unit.done.map(([lo = 0n]) => lo & 0xfn)
+      expect(types).toEqual(isFlushed || cap === CAP.qemu ? [2n, 3n] : [2n])
+    }
+  })
+
   it.each([
     ['intended', ['IVA=0', 'IOTLB=b001000500000000', 'IOTLB']],
     ['linux-6.1', ['IOTLB=b001000500000000', 'IOTLB']],
