@@ -130,12 +130,12 @@ export const CACHE_ERRATA = declareErrata([
   },
   {
     id: 'D103',
-    title: 'an invalidation of the PASID cache ends pass-through',
+    title: 'an invalidation of the PASID cache decides pass-through anew',
     kind: 'quirk',
     family: 'qemu',
     versions: [{ since: '11.0' }],
     wrong:
-      'A device whose context, PASID directory or PASID entry is bad by now is no longer passed by after any invalidation of the PASID cache, whatever it names. When one begins pass-through is not known in full, and not modelled.',
+      'After any invalidation of the PASID cache a device whose context, PASID directory or PASID entry is bad is passed by no more. One that names the domain which the PASID entry had when it was looked at last (and the PASID, where it names one) decides pass-through anew.',
     right: 'What the invalidation names is forgotten.',
     source: 'Run on 11.1.3, with 10.0.2 beside it',
     evidence: 'run',

@@ -301,7 +301,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   /** A device that is passed through: one entry of the IOTLB stands for all addresses, or QEMU decides anew. */
   #meetDirect(request: VtdRequest): void {
     if (this.#hold !== undefined) {
-      this.#hold.decide(request.source)
+      this.#hold.decide(request.source, false)
       this.caches.front.clear()
     } else if (request.addressType !== ADDRESS_TYPE.TRANSLATED) {
       const space = this.#place.ofEngine(request)
@@ -381,7 +381,8 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
       into.isDirect = false
       if (this.isEnabled) reader.translate(this.#rootPage, this.#root.get(TTM), request, into)
     }
-    return new PassThroughHold(read, journal, name, profile.has('D103'))
+    const domainOf = (): number => reader.pasid.domain
+    return new PassThroughHold(read, domainOf, journal, name, profile.has('D103'))
   }
 
   /** FPD of the entries that a request goes through, as the caches have them. */
