@@ -89,7 +89,7 @@ export class Flusher {
    * Second-level pages of a domain: the smallest block that holds them, or all of the domain where the unit cannot name
    * that. Answers the mask that it took.
    *
-   * @param hint only entries that map pages have changed (IH)
+   * @param hint only entries that map pages have changed (IH): registers are told, the queue never is
    */
   pages(domain: number, first: number, pages: number, hint: boolean): { order: number; isWhole: boolean } {
     const order = pageMask(first, pages)
@@ -166,7 +166,8 @@ export class Flusher {
     const registers = this.#registers
     const { drainsWrites: writes, drainsReads: reads } = registers.features
     const drains = { writes, reads }
-    if (this.#isQueued) this.#submit(iotlbDescriptor(what, drains))
+    // The kernel loses the hint there: it comes as bit 6 of the address, whose low bits are cut off.
+    if (this.#isQueued) this.#submit(iotlbDescriptor({ ...what, hint: false }, drains))
     else this.#iotlbByRegister(what, drains.writes)
   }
 
