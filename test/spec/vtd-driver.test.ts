@@ -241,6 +241,18 @@ describe('entries', () => {
     expect([at(0x10_3180), at(0x10_3188)]).toEqual([0x9n, 0x502n])
   })
 
+  it.each([
+    ['legacy pass-through', { ecap: ECAP.qemu | BIT.DT }, 'identity', []],
+    ['legacy tables', { ecap: ECAP.qemu | BIT.DT }, 'dma', ['dev0 ATS true']],
+    ['scalable pass-through', { ...SCALABLE, ecap: ECAP.modern & ~BIT.PRS }, 'identity', ['dev0 ATS true']],
+  ] as const)('%s: a device that is refused translations is not told to ask', (_what, options, kind, switched) => {
+    const made = attach(options, kind)
+    expect(made.switched).toEqual(switched)
+    made.unit.done.splice(0)
+    made.iommu('flush_device_tlb', { device: 'dev0' })
+    expect(made.unit.done).toHaveLength(switched.length)
+  })
+
   it('a unit without pass-through: what Linux then maps is not modelled', () => {
     const { iommu } = driverWorld({ ecap: ECAP.qemu & ~BIT.PT })
     expect(iommu('attach', { device: 'dev0', domain: 5n, kind: 'identity' }).state).toBe('unmodelled')

@@ -133,7 +133,9 @@ export class Attachments {
     const { domain, tables, wantsAts } = how
     const { capabilities = {} } = device
     const contexts = this.#contexts
-    const hasAts = wantsAts && device.offersAts && features.hasDeviceTlb
+    // A legacy entry that passes through refuses translation requests: ATS stays off. (Linux v6.1.y domain_add_dev_info)
+    const takesAts = isScalable || tables !== undefined
+    const hasAts = wantsAts && takesAts && device.offersAts && features.hasDeviceTlb
     const hasPasid = isScalable && features.hasPasid && (capabilities.pasids ?? 0) > 0
     const hasRequests = hasAts && features.hasPageRequests && capabilities.hasRequests === true
     const flags = { hasAts, hasPasid, hasRequests }
