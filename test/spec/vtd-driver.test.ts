@@ -245,13 +245,16 @@ describe('entries', () => {
     ['legacy pass-through', { ecap: ECAP.qemu | BIT.DT }, 'identity', []],
     ['legacy tables', { ecap: ECAP.qemu | BIT.DT }, 'dma', ['dev0 ATS true']],
     ['scalable pass-through', { ...SCALABLE, ecap: ECAP.modern & ~BIT.PRS }, 'identity', ['dev0 ATS true']],
-  ] as const)('%s: a device that is refused translations is not told to ask', (_what, options, kind, switched) => {
-    const made = attach(options, kind)
-    expect(made.switched).toEqual(switched)
-    made.unit.done.splice(0)
-    made.iommu('flush_device_tlb', { device: 'dev0' })
-    expect(made.unit.done).toHaveLength(switched.length)
-  })
+  ] as const)(
+    '%s: a device that is refused translations is not told to ask',
+    (_what, options, kind, switched) => {
+      const made = attach(options, kind)
+      expect(made.switched).toEqual(switched)
+      made.unit.done.splice(0)
+      made.iommu('flush_device_tlb', { device: 'dev0' })
+      expect(made.unit.done).toHaveLength(switched.length)
+    },
+  )
 
   it('a unit without pass-through: what Linux then maps is not modelled', () => {
     const { iommu } = driverWorld({ ecap: ECAP.qemu & ~BIT.PT })
@@ -725,6 +728,37 @@ describe('errata', () => {
       const types = made.unit.done.map(([lo = 0n]) => lo & 0xfn)
       expect(types).toEqual(isFlushed || cap === CAP.qemu ? [2n, 3n] : [2n])
     }
+  })
+
+  it.each([
+    // Type 3: as many ones from bit 12 on, and a zero, as the block has pages.
+    ['intended', 4n, 0x10_3001n],
+    ['linux-6.1', 4n, 0x10_1001n],
+    ['intended', 2n, 0x10_1001n],
+    ['linux-6.1', 2n, 0x10_1001n],
+  ])('K6-unaligned-piotlb, TLBs of devices: %s, %i pages from 0x101 on', (profile, pages, range) => {
+    const made = driverWorld({ ...SCALABLE, profile })
+    made.iommu('attach', { device: 'dev0', domain: 5n })
+    const at = { domain: 5n, iova: 0x10_1000n, bytes: pages * 0x1000n }
+    made.iommu('map', { ...at, gpa: 0x20_0000n })
+    made.unit.done.splice(0)
+    made.iommu('unmap', { ...at, flush: 'strict' })
+    expect(made.unit.done.at(-1)?.slice(0, 2)).toEqual([0x18_0000_0003n, range])
+  })
+
+  it('K6-unaligned-piotlb: a PASID of its own is flushed in aligned blocks', () => {
+    const made = driverWorld({ ...SCALABLE, profile: 'linux-6.1', capabilities: { pasids: 0x100 } })
+    made.iommu('attach', { device: 'dev0', domain: 5n })
+    made.iommu('attach_pasid', { device: 'dev0', pasid: 7n, domain: 5n })
+    made.iommu('map', MAP)
+    made.unit.done.splice(0)
+    made.iommu('flush_pages', { domain: 5n, iova: MAP.iova, bytes: MAP.bytes })
+    const words = made.unit.done.map((words) => words.slice(0, 2))
+    expect(words).toEqual([
+      [0x5_0036n, 0x10_2001n],
+      [0x7_0005_0036n, 0x10_2001n],
+      [0x7_0005_0036n, 0x10_4001n],
+    ])
   })
 
   it.each([

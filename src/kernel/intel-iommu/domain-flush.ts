@@ -88,14 +88,15 @@ export class DomainFlush {
     { hint, isMap }: { readonly hint: boolean; readonly isMap: boolean },
   ): void {
     const { flusher, registers } = this.#core
-    const { domain } = tables.shape
+    const { domain, isFirstLevel } = tables.shape
     if (isMap || !this.#core.forgets('iotlb')) this.flushIotlb(tables, span, hint)
     if ((isMap && registers.features.isCachingMode) || this.#core.forgets('device-tlb')) return
-    const order = pageMask(span.first, span.end - span.first)
+    const pages = span.end - span.first
+    const order = flusher.deviceOrder(span.first, pages, isFirstLevel)
     const address = BigInt(span.first) << PAGE_SHIFT
     for (const device of this.#attachments.withTlb(domain)) flusher.deviceTlb(device, address, order)
     for (const { device, pasid } of this.#pasidsWithTlb(domain)) {
-      flusher.pasidDeviceTlb(device, pasid, address, order)
+      flusher.pasidDeviceTlb(device, pasid, address, pageMask(span.first, pages))
     }
   }
 

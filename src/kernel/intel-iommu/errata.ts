@@ -11,7 +11,7 @@ export const INTEL_IOMMU_ERRATA = declareErrata([
     family: 'linux',
     versions: [{ since: '5.6', until: '6.10' }],
     wrong:
-      'A page-selective flush of a DMA domain on the first level is one descriptor: the address is aligned down to the number of pages rounded up to a power of two, and what lies behind that block stays in the IOTLB. Two pages from 0x103 on are flushed as 0x102 and 0x103.',
+      'A page-selective flush of a DMA domain on the first level is one descriptor: the address is aligned down to the number of pages rounded up to a power of two, and what lies behind that block stays in the IOTLB. Two pages from 0x103 on are flushed as 0x102 and 0x103. TLBs of devices are told of as many pages around the first one, which may miss the end as well.',
     right:
       'As many aligned blocks as hold the pages are flushed, as for processes (intel_flush_svm_range_dev).',
     source: `Linux v6.1 ${DRIVER}, iommu_flush_iotlb_psi; dmar.c, qi_flush_piotlb. v6.10 has cache.c instead, which gives another block until "iommu/vt-d: Fix aligned pages in calculate_psi_aligned_address()"`,

@@ -1,3 +1,4 @@
+import { RID2PASID } from './context-entries.ts'
 import type { CpuStores } from './cpu-stores.ts'
 import {
   ALL_ORDER,
@@ -108,17 +109,27 @@ export class Flusher {
     this.#submit(pasidIotlbDescriptor(domain, pasid))
   }
 
-  /** First-level pages of a PASID, in blocks that are aligned to their number. */
+  /**
+   * First-level pages of a PASID, in blocks that are aligned to their number. (Linux v6.1 drivers/iommu/intel/svm.c,
+   * intel_flush_svm_range_dev)
+   */
   pasidPages(domain: number, pasid: number, first: number, pages: number, hint: boolean): void {
     let order = 0
     while (2 ** order < pages) order++
     const block = 2 ** order
     const begin = Math.floor(first / block) * block
-    const end = this.#quirks.cutsUnaligned ? begin + 1 : first + pages
+    const isCut = this.#quirks.cutsUnaligned && pasid === RID2PASID
+    const end = isCut ? begin + 1 : first + pages
     for (let page = begin; page < end; page += block) {
       const address = BigInt(page) * BigInt(PAGE_BYTES)
       this.#submit(pasidIotlbDescriptor(domain, pasid, { address, order, hint }))
     }
+  }
+
+  /** log2 of the pages around `first` that a flush of a device-TLB names after a flush of pages in the IOTLB. */
+  deviceOrder(first: number, pages: number, isFirstLevel: boolean): number {
+    // The address is not aligned down here, so that it may even name more.
+    return isFirstLevel && this.#quirks.cutsUnaligned ? pageMask(0, pages) : pageMask(first, pages)
   }
 
   pasidEntry(domain: number, pasid: number): void {
