@@ -50,9 +50,8 @@ export function missingForStructure(unit: VtdUnitShadow, entry: Structure, { rol
     // What is not present has no domain; that of the new entry is what comes to be translated.
     if (fault !== 0)
       return behind(SMALLEST.context(0, source), SMALLEST.domain(abilities, newDomain(unit, entry)))
-    const first = SMALLEST.context(domain, source)
-    const last = SMALLEST.domain(abilities, domain)
-    return mode === SCALABLE ? behind(first, SMALLEST.pasidsOfDomain(domain), last) : behind(first, last)
+    if (mode === SCALABLE) return missingForScalable(unit, source)
+    return behind(SMALLEST.context(domain, source), SMALLEST.domain(abilities, domain))
   }
   const own = fault === 0 ? domain : newDomain(unit, entry)
   const isSecondLevel = mode !== EXTENDED && ((lo >>> PGTT_SHIFT) & 7) === SECOND_LEVEL
@@ -60,6 +59,14 @@ export function missingForStructure(unit: VtdUnitShadow, entry: Structure, { rol
     SMALLEST.pasidEntry(own, pasid),
     isSecondLevel ? SMALLEST.domain(abilities, own) : SMALLEST.pasid(own, pasid),
   )
+}
+
+/** A context entry of scalable mode has no domain: those of the PASIDs below it are forgotten, one by one. */
+function missingForScalable({ abilities, pasids }: VtdUnitShadow, source: number): string {
+  const below = [...pasids.values()].filter((entry) => entry.source === source && entry.fault === 0)
+  const domains = [...new Set(below.map((entry) => entry.domain))]
+  const ofDomain = (domain: number) => [SMALLEST.pasidsOfDomain(domain), SMALLEST.domain(abilities, domain)]
+  return behind(SMALLEST.context(domains[0] ?? 0, source), ...domains.flatMap(ofDomain))
 }
 
 /** The domain that an entry names now, as far as it was seen to be written; else the one that was read. */

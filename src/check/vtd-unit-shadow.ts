@@ -264,8 +264,9 @@ export class VtdUnitShadow {
     if (domain === NONE) this.#globalContexts = seq
     const ignored = [0, 4, 6, 7][hint & 3] as number
     for (const entry of this.contexts.values()) {
-      // An entry that is not present has no domain: it is kept as one of domain 0.
-      const isOf = entry.domain === domain || (entry.fault !== 0 && domain === 0)
+      // An entry that is not present is kept as one of domain 0; one of scalable mode has no domain: any names it.
+      const isAny = this.mode === MODE.SCALABLE || (entry.fault !== 0 && domain === 0)
+      const isOf = isAny || entry.domain === domain
       const isNamed = source === NONE || (entry.source & ~ignored) === (source & ~ignored)
       if (domain === NONE || (isOf && isNamed)) entry.flushed = seq
     }

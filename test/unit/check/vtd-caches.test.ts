@@ -359,6 +359,24 @@ describe('a PASID', () => {
     },
   )
 
+  it.each([
+    ['that of its PASIDs', { domain: 5 }, true],
+    ['any', { domain: 0 }, true],
+    ['that of its PASIDs, for another device', { domain: 5, source: 0x19 }, false],
+  ])('has a context entry of no domain: it is forgotten by %s', (_what, options, isTaken) => {
+    const { w, entry } = scalable(1)
+    w.word(CONTEXT_AT, 0x2_000dn, 0n)
+    w.flush(FLUSH_SCOPE.CONTEXT, options)
+    w.wait()
+    w.translate(entry, IOVA, { pasid: 1 })
+    expect(w.rules()).toEqual(isTaken ? [] : ['stale-context'])
+    if (isTaken) return
+    expect(w.found()[0]?.message).toContain(
+      'the context-cache of 00:03.0, domain 5 (0x1800050031 0x0), then of the PASID-cache of domain 5 (0x50007 0x0), ' +
+        'then of the IOTLB of domain 5 (0x50022 0x0)',
+    )
+  })
+
   it('has its first-level translations taken by flushes of it, and of its domain', () => {
     const range = { iova: IOVA, bytes: 0x1000n }
     const flushes = [
