@@ -107,6 +107,13 @@ describe('the registers of a unit in a machine', () => {
     const { read } = vtdMachine({ iommu })
     expect([read('CAP'), read('ECAP'), read('GSTS')]).toEqual([cap, ecap, 0n])
   })
+
+  it.each([
+    ['fault records', { cap: 0x0200_0000n, ecap: 0xf42n }, 'RTADDR and FRCD_LO at 0x20'],
+    ['the IOTLB register', { cap: 0x00d2_008c_2226_0286n, ecap: 0x042n }, 'VER and IVA at 0x0'],
+  ])('%s where other registers are: no such unit', (_what, said, both) => {
+    expect(() => vtdMachine({ iommu: { ...said, driver: 'none' } })).toThrow(`put ${both}: see FRO`)
+  })
 })
 
 describe('who drives the unit', () => {

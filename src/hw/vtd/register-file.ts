@@ -1,4 +1,4 @@
-import { assert } from '../../bits/errors.ts'
+import { assert, IommulatorError } from '../../bits/errors.ts'
 import type { Cells } from '../../bits/state.ts'
 import { hiOf, loOf, wordOf } from '../../bits/u64.ts'
 import { maskOf, type Word } from '../../bits/word.ts'
@@ -124,7 +124,14 @@ export class RegisterFile {
       const shown = ~(maskOf(word, 'wo') | (maskOf(word, 'rsvd') & ~extra))
       for (let lane = 0; lane < place.lanes; lane++) {
         const at = place.offset / LANE_BYTES + lane
-        assert(this.#cellAt[at] === -1, `two registers at ${place.offset}`)
+        const other = this.#places[this.#placeAt[at] as number]
+        if (other !== undefined) {
+          const both = `${other.name} and ${place.name} at 0x${(at * LANE_BYTES).toString(16)}`
+          throw new IommulatorError(
+            'ERR_MACHINE',
+            `the capability registers put ${both}: see FRO and NFR of CAP, IRO of ECAP`,
+          )
+        }
         this.#cellAt[at] = place.cell + lane
         this.#placeAt[at] = i
         const shift = BigInt(lane * 32)
