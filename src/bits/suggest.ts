@@ -43,3 +43,13 @@ export function didYouMean(word: string, known: readonly string[]): string {
   const near = nearest(word, known)
   return near === undefined ? '' : ` (did you mean "${near}"?)`
 }
+
+/**
+ * The known words that hold every part of a word, whatever stands between; letters of both cases are the same.
+ *
+ * @example holding('inv_wait', ['VTD_INV_WAIT_DSC_QW0', 'VTD_CAP']) // ['VTD_INV_WAIT_DSC_QW0']
+ */
+export function holding(word: string, known: readonly string[]): string[] {
+  const parts = word.toLowerCase().split(/[^a-z0-9]+/)
+  return known.filter((candidate) => parts.every((part) => candidate.toLowerCase().includes(part)))
+}

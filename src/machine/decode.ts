@@ -1,7 +1,7 @@
 import type { CallDecl } from '../bits/call.ts'
 import { CODE_FAMILIES, type CodeFamily, codeName } from '../bits/codes.ts'
 import { IommulatorError } from '../bits/errors.ts'
-import { didYouMean } from '../bits/suggest.ts'
+import { didYouMean, holding } from '../bits/suggest.ts'
 import { hex, parseU64 } from '../bits/u64.ts'
 import { encode, type Field, get, type Word } from '../bits/word.ts'
 import { FAULT_REASONS, type FaultReason } from '../hw/vtd/fault-reasons.ts'
@@ -47,6 +47,9 @@ export const CODE_NAMES: Readonly<Record<string, CodeFamily>> = {
 
 /** Name under which fault reasons of VT-d are looked up. */
 const FAULT_NAME = 'vtd_fault'
+
+/** So many names that hold what was asked for are a help. */
+const ALIKE_MAX = 12
 
 const CALL_NAMES = ['hcall', 'rtas', 'ioctl'] as const
 
@@ -204,6 +207,14 @@ export function decodeName(dictionary: Dictionary, name: string, values: readonl
       ? decodeCode(label, family, first)
       : decodeCall(label, dictionary.calls, first)
   }
+  const names = decodeNames(dictionary)
+  const alike = holding(name, names)
+  if (alike.length > 0 && alike.length <= ALIKE_MAX) {
+    throw new IommulatorError(
+      'ERR_NUMBER',
+      `nothing is called "${name}"${didYouMean(name, alike)}; near it: ${alike.join(', ')}`,
+    )
+  }
   const known = [
     ...dictionary.words.map((w) => w.name),
     ...Object.keys(CODE_NAMES),
@@ -212,6 +223,6 @@ export function decodeName(dictionary: Dictionary, name: string, values: readonl
   ]
   throw new IommulatorError(
     'ERR_NUMBER',
-    `nothing is called "${name}"${didYouMean(name, decodeNames(dictionary))}; known: ${known.join(', ')}, and the names of calls`,
+    `nothing is called "${name}"${didYouMean(name, names)}; known: ${known.join(', ')}, and the names of calls`,
   )
 }

@@ -190,6 +190,20 @@ describe('decode', () => {
   })
 })
 
+describe('a name that is not known', () => {
+  it.each([
+    ['CAP', 'nothing is called "CAP"; near it: VTD_CAP, VTD_ECAP, '],
+    ['vtd_context_lo', 'nothing is called "vtd_context_lo"; near it: VTD_CONTEXT_ENTRY_LO\n'],
+    // Too many to be a help: the one that may be meant, and all.
+    ['vtd', 'nothing is called "vtd"; known: TCE, '],
+    ['lionb', 'nothing is called "lionb" (did you mean "LIOBN"?); known: TCE, '],
+  ])('%s', async (name, said) => {
+    const { code, err, out } = await run(['decode', name, '1'])
+    expect([code, out]).toEqual([2, ''])
+    expect(err).toContain(said)
+  })
+})
+
 describe('lists', () => {
   it('errata of a profile are those of its versions', async () => {
     const ids = async (profile: string) =>

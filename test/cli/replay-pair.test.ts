@@ -69,7 +69,7 @@ describe('replay of two logs', () => {
     [
       'two traces',
       [LAZY[0], LAZY[0]],
-      'two logs are the trace of QEMU, and of the same run the message log of a back end, or the trace of',
+      'two logs are the trace of QEMU, and of the same run the message log of a back end, the trace of',
     ],
     ['a file that is not there', [LAZY[0], 'nothing'], 'cannot read nothing: there is no such file'],
     [

@@ -120,6 +120,8 @@ describe('walk over an image of memory', () => {
     ['a width that no unit has', ['--haw', '64'], '--haw 64', 2],
     ['one register of two', ['--cap', '1'], '--ecap', 2],
     ['a device that is none', ['--source', '00:20.0'], 'a bus has 32 devices', 2],
+    ['a function that is none', ['--source', '00:1f.8'], 'a device has 8 functions', 2],
+    ['a device without a function', ['--source', '00:03'], 'no device in the form of 00:03.0', 2],
     ['a source that is none', ['--source', 'eth0'], '--source eth0', 2],
     ['a PASID of too many bits', ['--pasid', '0x100000'], '--pasid', 2],
     ['a profile that is none', ['--profile', 'qemu-seven'], 'qemu-seven', 2],

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { didYouMean, nearest } from '../../src/bits/suggest.ts'
+import { didYouMean, holding, nearest } from '../../src/bits/suggest.ts'
 
 const CALLS = ['H_PUT_TCE', 'H_GET_TCE', 'H_STUFF_TCE', 'H_PUT_TCE_INDIRECT', 'read', 'write', 'x']
 
@@ -22,6 +22,15 @@ describe('did you mean', () => {
   it.each(['mumble', 'H_ENTER', 'zzzz', '', 'q'.repeat(500)])('nothing for "%s"', (word) => {
     expect(didYouMean(word, ['H_PUT_TCE', 'write'])).toBe('')
     expect(didYouMean(word, [])).toBe('')
+  })
+
+  it.each<[string, string[]]>([
+    ['tce', ['H_PUT_TCE', 'H_GET_TCE', 'H_STUFF_TCE', 'H_PUT_TCE_INDIRECT']],
+    ['put-tce', ['H_PUT_TCE', 'H_PUT_TCE_INDIRECT']],
+    ['h_indirect', ['H_PUT_TCE_INDIRECT']],
+    ['H_REMOVE_TCE', []],
+  ])('every part of %s', (word, known) => {
+    expect(holding(word, CALLS)).toEqual(known)
   })
 
   it('finds a known word after one edit of any kind, and the word itself first', () => {

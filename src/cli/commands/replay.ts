@@ -75,8 +75,8 @@ function pairOf(opened: readonly LogInput[]): { trace: LogInput; partner: LogInp
       .map(({ log, detection }) => `${log.input.name} is a ${detection.format.title}`)
       .join(', ')
     const what =
-      'two logs are the trace of QEMU, and of the same run the message log of a back end, or the trace of ' +
-      `the guest's kernel; ${are}`
+      'two logs are the trace of QEMU, and of the same run the message log of a back end, the trace of ' +
+      `the guest's kernel, or its tables; ${are}`
     throw new IommulatorError('ERR_LOG_FORMAT', what)
   }
   return { trace: trace.log, partner: partner.log, partnerId: partner.detection.format.id }
@@ -222,7 +222,7 @@ export const replayCommand: Command = {
     ['qemu-system-ppc64 ... 2>&1 | iommulator replay -', 'a machine that runs now'],
     ['iommulator replay kernel.answers', 'what a real kernel answered to commands'],
     ['iommulator replay boot.trace boot.vhost.jsonl', 'what a vhost device did, and what it was told'],
-    ['iommulator replay boot.trace boot.ftrace', "what the guest's kernel mapped, and what devices reached"],
+    ['iommulator replay boot.trace boot.ftrace', 'mapped by the guest, reached by devices'],
     ['iommulator replay boot.trace --json', 'the same as one JSON object'],
   ],
   async run({ positionals: [path = '-', second], options }, io) {

@@ -51,14 +51,18 @@ function numberOf(options: Invocation['options'], option: string, bits = 64): bi
   }
 }
 
-const BDF = /^(?:[0-9a-f]{4}:)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-7])$/i
+const BDF = /^(?:[0-9a-f]{4}:)?([0-9a-f]{1,2}):([0-9a-f]{1,2})\.([0-9a-f])$/i
 
 /** `00:03.0`, or the source-id as a number. */
 function sourceOf(text: string): number {
   const match = BDF.exec(text)
-  if (match === null) return Number(numberOf({ source: text }, 'source', SOURCE_BITS))
+  if (match === null) {
+    if (text.includes(':')) throw wrong('--source', text, 'no device in the form of 00:03.0')
+    return Number(numberOf({ source: text }, 'source', SOURCE_BITS))
+  }
   const [bus, device, fn] = [match[1], match[2], match[3]].map((t) => Number.parseInt(t as string, 16))
   if ((device as number) > 31) throw wrong('--source', text, 'a bus has 32 devices')
+  if ((fn as number) > 7) throw wrong('--source', text, 'a device has 8 functions')
   return ((bus as number) << 8) | ((device as number) << 3) | (fn as number)
 }
 
