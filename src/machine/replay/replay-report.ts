@@ -200,7 +200,7 @@ function problemLines(r: ReplayResult, paint: Paint): string[] {
   const diverged = r.divergences
     .slice(0, SHOWN_MAX)
     .flatMap((d) => [
-      ...wrapped(`  line ${d.line}  `, `${d.call}: the log has ${d.log}; the model ${d.model} (${d.rule})`),
+      ...wrapped(`  line ${d.line}  `, `${d.call}: the log has ${d.log}; the model: ${d.model} (${d.rule})`),
     ])
   const damaged = r.log.damaged.first
     .slice(0, SHOWN_MAX)
