@@ -183,6 +183,14 @@ describe('start-up', () => {
     ])
   })
 
+  it('interrupts that firmware has remapped stay so: IRE is kept in every command', () => {
+    const world = driverWorld({ starts: false })
+    world.unit.setReg('GSTS', 1n << 25n)
+    world.iommu('start')
+    const commands = world.unit.take().filter((b) => b.startsWith('GCMD'))
+    expect(commands).toEqual(['GCMD=6000000', 'GCMD=46000000', 'GCMD=86000000'])
+  })
+
   it('protected memory regions of the firmware end with the translation on, and before it is off', () => {
     const world = driverWorld({ cap: CAP.qemu | BIT.PLMR, starts: false })
     world.unit.setReg('PMEN', 0x8000_0000n)

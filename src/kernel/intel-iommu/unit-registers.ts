@@ -6,7 +6,7 @@ import { VTD_REGISTERS, type VtdRegister, type VtdRegisterName } from '../../hw/
 import type { UnitPort } from './unit-port.ts'
 
 /** Bits of GCMD; those of GSTS that say it is done are the same. */
-const COMMAND = { TE: 1n << 31n, SRTP: 1n << 30n, WBF: 1n << 27n, QIE: 1n << 26n } as const
+const COMMAND = { TE: 1n << 31n, SRTP: 1n << 30n, WBF: 1n << 27n, QIE: 1n << 26n, IRE: 1n << 25n } as const
 /** PMEN: enable, and whether they are on. */
 const EPM = 1n << 31n
 const PRS = 1n
@@ -49,7 +49,7 @@ export class UnitRegisters {
     this.#features = featuresOf(cap, ecap, this.#hostAddressBits)
     if (cap === U64_MAX && ecap === U64_MAX) return false
     this.read32('VER')
-    this.#keep(this.read32('GSTS') & (COMMAND.TE | COMMAND.QIE))
+    this.#keep(this.read32('GSTS') & (COMMAND.TE | COMMAND.QIE | COMMAND.IRE))
     return true
   }
 
