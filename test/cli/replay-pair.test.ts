@@ -67,6 +67,11 @@ describe('replay of two logs', () => {
   it.each([
     ['a message log alone', [LAZY[1]], 'give the trace of QEMU of the same run as well'],
     [
+      'a dump of tables alone',
+      ['recordings/vtd/x86-tab-strict.tables.json.xz'],
+      'x86-tab-strict.tables.json.xz is a dump of tables: give the trace of QEMU of the same run as well',
+    ],
+    [
       'two traces',
       [LAZY[0], LAZY[0]],
       'two logs are the trace of QEMU, and of the same run the message log of a back end, the trace of',

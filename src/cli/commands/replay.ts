@@ -45,6 +45,11 @@ async function replay(path: string, options: Invocation['options'], io: Io): Pro
   const from = options['from'] as string | undefined
   const profile = options['profile'] as string | undefined
   const log = await LogInput.open(path, io.stdin)
+  if (from === undefined && isTables(log)) {
+    await log.close()
+    const what = `${log.input.name} is a dump of tables: give the trace of QEMU of the same run as well`
+    throw new IommulatorError('ERR_LOG_FORMAT', what)
+  }
   const running = createReplay({
     from: sourceOf(log, from, io),
     ...(profile === undefined ? {} : { profile }),
