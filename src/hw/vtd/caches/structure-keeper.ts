@@ -1,4 +1,4 @@
-import { hiOfPage, loOfPage, POWERS_OF_TWO } from '../../../bits/u64.ts'
+import { hiOfNumber, loOfNumber } from '../../../bits/u64.ts'
 import { VTD_CACHE } from '../../../trace/event-codes.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
 import {
@@ -12,6 +12,7 @@ import {
   type TablePlace,
 } from '../ports.ts'
 import type { EntryNumbers } from './entry-numbers.ts'
+import { firstHi, firstLo } from './page-rows.ts'
 import { type Fill, newFill, type TranslationRecords } from './translation-records.ts'
 import type { UnitCaches } from './unit-caches.ts'
 
@@ -123,15 +124,17 @@ export class StructureKeeper implements StructureCaches {
     caches.tables.keep(stage, domain, pasid, inputPage, place, number)
     if (!log.on || this.#tableCount === TABLES_MAX) return
     const { level, page, perm } = place
-    const first = inputPage - (inputPage % (POWERS_OF_TWO[LEVEL_BITS * level] as number))
+    const order = LEVEL_BITS * level
+    const firstPage = firstLo(loOfNumber(inputPage), order)
+    const firstPageHi = firstHi(hiOfNumber(inputPage), order)
     const fill = this.#tables[this.#tableCount++] as Fill
     fill.cache = VTD_CACHE.PAGING_STRUCTURE
     fill.entry = number
     fill.source = this.#source
     fill.domain = domain
     fill.pasid = stage === STAGE.SECOND ? NO_PASID : pasid
-    fill.hi = hiOfPage(first, PAGE_SHIFT)
-    fill.lo = loOfPage(first, PAGE_SHIFT)
+    fill.hi = (firstPageHi << PAGE_SHIFT) | (firstPage >>> (32 - PAGE_SHIFT))
+    fill.lo = firstPage << PAGE_SHIFT
     fill.shift = PAGE_SHIFT + LEVEL_BITS * (level - 1)
     fill.page = page
     fill.perm = perm & PERM_MASK

@@ -34,6 +34,8 @@ const ALL = READ | WRITE | EXECUTE
 /** 4 KiB pages of the addresses 0xfee00000 to 0xfeefffff, where interrupts go. */
 const INTERRUPT_FIRST = 0xfee00
 const INTERRUPT_LAST = 0xfeeff
+/** Pages of 4 KiB of the largest page: 1 GiB. */
+const PAGES_MAX = 1 << 18
 
 export interface EngineOptions {
   readonly memory: BusMemory
@@ -378,8 +380,10 @@ export class TranslationEngine {
 
   /** No page table may lead to the interrupt range. `first` is the page as the entry names it. */
   #guard(first: number, into: Translation): number {
-    const pages = 2 ** (into.shift - PAGE_SHIFT)
-    const start = this.#hasLegacyCodes ? first : into.page - (into.page % pages)
+    // From there no page of any size reaches down to the range.
+    if (into.page >= INTERRUPT_LAST + PAGES_MAX) return 0
+    const pages = 1 << (into.shift - PAGE_SHIFT)
+    const start = this.#hasLegacyCodes ? first : into.page & -pages
     if (start > INTERRUPT_LAST || start + pages <= INTERRUPT_FIRST) return 0
     if (this.#hasLegacyCodes || isInterruptPage(into.page)) return this.#interruptCode
     into.shift = PAGE_SHIFT

@@ -113,7 +113,7 @@ export class FirstLevelWalk {
     this.#hasSmep = isSupervisor && entry.hasSmep
     this.#setsExtended = entry.hasExtendedAccessed && !this.#ignoresExecute
     this.#snoops = entry.hasWalkSnoop || this.#alwaysSnoops
-    if (trail.on) this.#pages.fill(0)
+    if (trail.on) for (let i = 0; i < LEVELS_MAX; i++) this.#pages[i] = 0
     const fault = this.#walk(entry, hi, lo, need)
     if (trail.on) trail.add(STAGE.FIRST, pageOfAddress(hi, lo), fault, this.#pages)
     return fault

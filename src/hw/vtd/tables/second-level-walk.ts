@@ -145,7 +145,7 @@ export class SecondLevelWalk {
   /** Walks for an address. Answers 0, or the fault. */
   walk(hi: number, lo: number, need: number): number {
     const { trail } = this.#options
-    if (trail.on) this.#pages.fill(0)
+    if (trail.on) for (let i = 0; i < LEVELS_MAX; i++) this.#pages[i] = 0
     const fault = this.#walk(hi, lo, need)
     if (trail.on) trail.add(STAGE.SECOND, pageOfAddress(hi, lo), fault, this.#pages)
     return fault

@@ -36,6 +36,7 @@ export class Trail {
     this.stage[walk] = stage
     this.input[walk] = input
     this.fault[walk] = fault
-    this.#tables.set(tables, walk * LEVELS_MAX)
+    // Faster than `set` for so few.
+    for (let i = 0; i < LEVELS_MAX; i++) this.#tables[walk * LEVELS_MAX + i] = tables[i] as number
   }
 }
