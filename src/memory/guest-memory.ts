@@ -222,6 +222,20 @@ export class GuestMemory implements BusMemory {
     return true
   }
 
+  loadU64le(page: number, offset: number): boolean {
+    const at = this.#hostPage(page, PTE_READ)
+    if (at < 0) {
+      this.wordHi = 0
+      this.wordLo = 0
+      return at === UNTOUCHED
+    }
+    const memory = this.#memory
+    memory.loadU64le(at, offset)
+    this.wordHi = memory.wordHi
+    this.wordLo = memory.wordLo
+    return true
+  }
+
   loadWords(page: number, count: number, into: Int32Array): boolean {
     const from = this.#hostPage(page, PTE_READ)
     if (from >= 0) return this.#memory.loadWords(from, count, into)

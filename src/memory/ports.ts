@@ -3,13 +3,15 @@
  * system page size. Page numbers are below 2^40 and small integers on the hot path; nothing here allocates.
  */
 export interface BusMemory {
-  /** Result lanes of `loadU64be`. */
+  /** Result lanes of `loadU64be` and `loadU64le`. */
   wordHi: number
   wordLo: number
   /** Whether there is memory at a 4 KiB page. */
   isRam(page: number): boolean
   /** The big-endian word at a page and offset (a multiple of 8) into the result lanes; false and 0 where there is no memory. */
   loadU64be(page: number, offset: number): boolean
+  /** As `loadU64be`, for little-endian words. */
+  loadU64le(page: number, offset: number): boolean
   /**
    * The first `count` big-endian words of a page into lanes (word i: high in `into[2 * i]`, low behind it); false,
    * and zeros, where there is no memory.

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { gpa, ua } from '../../src/bits/brand.ts'
 import { Journal } from '../../src/bits/state.ts'
+import { swap32 } from '../../src/bits/u64.ts'
 import { ListMemory } from '../../src/machine/replay/list-memory.ts'
 import { GuestMemory } from '../../src/memory/guest-memory.ts'
 import type { BusMemory } from '../../src/memory/ports.ts'
@@ -48,6 +49,10 @@ describe('words in bulk', () => {
             expect(memory.loadWords(page, count, into)).toBe(isThere)
             expect(into.subarray(0, count * 2)).toEqual(words)
             expect(into.subarray(count * 2).every((lane) => lane === 77)).toBe(true)
+            for (let i = 0; i < count; i++) {
+              expect(memory.loadU64le(page, i * 8)).toBe(isThere)
+              expect([swap32(memory.wordLo), swap32(memory.wordHi)]).toEqual([words[i * 2], words[i * 2 + 1]])
+            }
           }
         }
       }),

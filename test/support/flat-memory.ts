@@ -1,3 +1,4 @@
+import { swap32 } from '../../src/bits/u64.ts'
 import type { BusMemory } from '../../src/memory/ports.ts'
 
 const PAGE_BYTES = 4096
@@ -26,6 +27,14 @@ export class FlatMemory implements BusMemory {
     this.wordHi = isRam ? this.#view.getInt32(page * PAGE_BYTES + offset) : 0
     this.wordLo = isRam ? this.#view.getInt32(page * PAGE_BYTES + offset + 4) : 0
     return isRam
+  }
+
+  loadU64le(page: number, offset: number): boolean {
+    const isThere = this.loadU64be(page, offset)
+    const { wordHi } = this
+    this.wordHi = swap32(this.wordLo)
+    this.wordLo = swap32(wordHi)
+    return isThere
   }
 
   loadWords(page: number, count: number, into: Int32Array): boolean {

@@ -106,6 +106,7 @@ it('a request runs on inside a page of 16 GiB, also over a boundary of 4 GiB', (
     readPage: note,
     writePage: note,
     loadU64be: note,
+    loadU64le: note,
     loadWords: note,
     storeU64be: note,
   }

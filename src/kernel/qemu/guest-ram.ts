@@ -1,3 +1,4 @@
+import { swap32 } from '../../bits/u64.ts'
 import type { AddressSpace } from '../../memory/address-space.ts'
 import type { BusMemory } from '../../memory/ports.ts'
 
@@ -43,6 +44,14 @@ export class GuestRam implements BusMemory {
     const isThere = this.#read(page, offset, this.#page.subarray(0, WORD_BYTES))
     this.wordHi = this.#view.getInt32(0)
     this.wordLo = this.#view.getInt32(4)
+    return isThere
+  }
+
+  loadU64le(page: number, offset: number): boolean {
+    const isThere = this.loadU64be(page, offset)
+    const { wordHi } = this
+    this.wordHi = swap32(this.wordLo)
+    this.wordLo = swap32(wordHi)
     return isThere
   }
 

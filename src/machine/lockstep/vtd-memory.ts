@@ -1,3 +1,4 @@
+import { swap32 } from '../../bits/u64.ts'
 import type { BusMemory } from '../../memory/ports.ts'
 
 const PAGE_BYTES = 4096
@@ -25,6 +26,14 @@ export class SparseMemory implements BusMemory {
     this.wordHi = view?.getInt32(offset) ?? 0
     this.wordLo = view?.getInt32(offset + 4) ?? 0
     return this.isRam(page)
+  }
+
+  loadU64le(page: number, offset: number): boolean {
+    const isThere = this.loadU64be(page, offset)
+    const { wordHi } = this
+    this.wordHi = swap32(this.wordLo)
+    this.wordLo = swap32(wordHi)
+    return isThere
   }
 
   loadWords(page: number, count: number, into: Int32Array): boolean {

@@ -1,3 +1,4 @@
+import { swap32 } from '../../bits/u64.ts'
 import type { BusMemory } from '../../memory/ports.ts'
 
 /**
@@ -31,6 +32,14 @@ export class ListMemory implements BusMemory {
     this.wordLo = low | 0
     this.wordHi = (this.#firstHi + Math.floor(plus / 0x1_0000_0000) + (low >= 0x1_0000_0000 ? 1 : 0)) | 0
     return true
+  }
+
+  loadU64le(page: number, offset: number): boolean {
+    const isThere = this.loadU64be(page, offset)
+    const { wordHi } = this
+    this.wordHi = swap32(this.wordLo)
+    this.wordLo = swap32(wordHi)
+    return isThere
   }
 
   loadWords(page: number, count: number, into: Int32Array): boolean {

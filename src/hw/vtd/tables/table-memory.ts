@@ -43,9 +43,8 @@ export class TableMemory {
   /** Reads a word into the lanes; false where there is no memory. */
   load(what: number, page: number, offset: number): boolean {
     const memory = this.#memory
-    if (page >= PAGES_END || !memory.loadU64be(page, offset)) return false
-    const hi = swap32(memory.wordLo)
-    const lo = swap32(memory.wordHi)
+    if (page >= PAGES_END || !memory.loadU64le(page, offset)) return false
+    const { wordHi: hi, wordLo: lo } = memory
     this.hi = hi
     this.lo = lo
     this.watcher?.read(what, page, offset, hi, lo)
