@@ -12,14 +12,16 @@ import {
   vtdLooks,
 } from '../machine/lockstep/vtd-state.ts'
 import {
+  VTD_BRIDGE_SLOT,
   VTD_DEVICE_NAMES,
   VTD_DEVICES,
   VTD_RAM_BYTES,
   type VtdDeviceName,
+  type VtdPlaces,
   type VtdScript,
   type VtdStep,
 } from '../machine/lockstep/vtd-step.ts'
-import { type VtdUnitOptions, vtdDeviceArgument } from '../machine/lockstep/vtd-unit-options.ts'
+import { vtdDeviceArgument } from '../machine/lockstep/vtd-unit-options.ts'
 import { PeerProcess } from './peer-process.ts'
 import { endsWithUs, type PeerProgram } from './programs.ts'
 import { Qtest } from './qtest.ts'
@@ -40,7 +42,9 @@ const EDU = { source: 0x80, target: 0x88, count: 0x90, command: 0x98, buffer: 0x
 /** Where registers of devices are put: those on the first bus, and those behind the bridge. */
 const BARS = 0xd000_0000
 const BAR_BYTES = 0x10_0000
-const BRIDGE_DEVFN = 0x30
+const BRIDGE_DEVFN = VTD_BRIDGE_SLOT << 3
+/** A window that forwards nothing: it ends before it begins. */
+const NO_WINDOW = 0x0000_fff0
 const CONFIG = { id: 0x00, command: 0x04, bar: 0x10, buses: 0x18, window: 0x20 } as const
 const MEMORY_AND_MASTER = 6
 const CONFIG_ADDRESS = 0xcf8
@@ -52,7 +56,14 @@ const deviceArgument = (source: number): string => {
   return `edu,addr=${slot.toString(16)}.${fn}${bus},multifunction=on,dma_mask=0xffffffffffffffff`
 }
 
-const machineArguments = (unit: VtdUnitOptions, version: string, firmware: string): string[] => [
+/** What a machine is made of. */
+type VtdParts = Pick<VtdScript, 'unit' | 'devices'>
+
+const machineArguments = (
+  { unit, devices = VTD_DEVICES }: VtdParts,
+  version: string,
+  firmware: string,
+): string[] => [
   ...['-M', 'q35', '-m', `${VTD_RAM_BYTES >> 20}M`, '-bios', firmware],
   // Time jumps while the processor waits, so the device's 100 ms for a request cost nothing.
   ...['-accel', 'tcg', '-icount', 'shift=0,sleep=off', '-nodefaults', '-display', 'none', '-net', 'none'],
@@ -60,7 +71,7 @@ const machineArguments = (unit: VtdUnitOptions, version: string, firmware: strin
   ...['-qtest', 'chardev:qtest', '-qtest-log', 'none'],
   ...['-device', vtdDeviceArgument(unit, version)],
   ...['-device', `pcie-root-port,id=bridge,chassis=1,slot=1,addr=${(BRIDGE_DEVFN >> 3).toString(16)}.0`],
-  ...Object.values(VTD_DEVICES).flatMap((source) => ['-device', deviceArgument(source)]),
+  ...Object.values(devices).flatMap((source) => ['-device', deviceArgument(source)]),
 ]
 
 const barOf = (device: VtdDeviceName): number => BARS + VTD_DEVICE_NAMES.indexOf(device) * BAR_BYTES
@@ -88,7 +99,7 @@ export class VtdMachine {
    */
   static async start(
     files: VtdFiles,
-    unit: VtdUnitOptions,
+    parts: VtdParts,
     answerMs: number,
     program?: PeerProgram,
   ): Promise<VtdMachine> {
@@ -97,11 +108,11 @@ export class VtdMachine {
     const image = new Uint8Array(FIRMWARE_BYTES).fill(HALT[1])
     image.set(HALT, HALT_AT)
     writeFileSync(firmware, image)
-    const args = machineArguments(unit, files.version, firmware)
+    const args = machineArguments(parts, files.version, firmware)
     const started = program ?? endsWithUs(files.setpriv, { command: files.qemu, args })
     const machine = new VtdMachine(started, answerMs, folder)
     try {
-      await machine.#setUpDevices()
+      await machine.#setUpDevices(parts.devices ?? VTD_DEVICES)
     } catch (error) {
       await machine.stop()
       throw error
@@ -202,15 +213,19 @@ export class VtdMachine {
     throw new IommulatorError('ERR_PEER', 'the peer is lost: the edu device does not get ready')
   }
 
-  async #setUpDevices(): Promise<void> {
-    const last = VTD_DEVICE_NAMES.at(-1) as VtdDeviceName
+  async #setUpDevices(places: VtdPlaces): Promise<void> {
+    const devices = VTD_DEVICE_NAMES.flatMap((device) => {
+      const source = places[device]
+      return source === undefined ? [] : [{ device, source }]
+    })
+    const behind = devices.find(({ source }) => source >> 8 !== 0)
     // The bridge forwards one bus, and the memory of what is behind it.
-    const window = (barOf(last) >>> 16) & 0xfff0
+    const base = behind === undefined ? undefined : (barOf(behind.device) >>> 16) & 0xfff0
+    const window = base === undefined ? NO_WINDOW : ((base << 16) | base) >>> 0
     await this.#config(BRIDGE_DEVFN, CONFIG.buses, 0x0001_0100)
-    await this.#config(BRIDGE_DEVFN, CONFIG.window, ((window << 16) | window) >>> 0)
+    await this.#config(BRIDGE_DEVFN, CONFIG.window, window)
     await this.#config(BRIDGE_DEVFN, CONFIG.command, MEMORY_AND_MASTER)
-    for (const device of VTD_DEVICE_NAMES) {
-      const source = VTD_DEVICES[device]
+    for (const { device, source } of devices) {
       await this.#config(source, CONFIG.id)
       const id = await this.#qtest.command(`inl ${hex(CONFIG_DATA)}`)
       if (Number(id) !== EDU_ID) {

@@ -1,6 +1,11 @@
 import { IommulatorError } from '../bits/errors.ts'
 import type { Answers, ScriptPeer } from '../machine/lockstep/script-comparison.ts'
-import { formatVtdStep, type VtdScript, vtdStepRefusal } from '../machine/lockstep/vtd-step.ts'
+import {
+  formatVtdStep,
+  type VtdScript,
+  type VtdStep,
+  vtdScriptRefusal,
+} from '../machine/lockstep/vtd-step.ts'
 import { vtdUnitRefusal } from '../machine/lockstep/vtd-unit-options.ts'
 import type { PeerProgram } from './programs.ts'
 import type { VtdFiles } from './vtd-files.ts'
@@ -43,14 +48,13 @@ export class VtdPeer implements ScriptPeer<VtdScript> {
     const { version } = this.#files
     const why = vtdUnitRefusal(script.unit, version)
     if (why !== undefined) throw new IommulatorError('ERR_OPERATION', `${script.name}: ${why}`)
-    for (const step of script.steps) {
-      const refusal = vtdStepRefusal(step)
-      if (refusal !== undefined) {
-        throw new IommulatorError('ERR_OPERATION', `${formatVtdStep(step)}: ${refusal}`)
-      }
+    const refused = vtdScriptRefusal(script)
+    if (refused !== undefined) {
+      const step = formatVtdStep(script.steps[refused.at] as VtdStep)
+      throw new IommulatorError('ERR_OPERATION', `${step}: ${refused.why}`)
     }
     const { program, answerMs = ANSWER_MS } = this.#options
-    const machine = await VtdMachine.start(this.#files, script.unit, answerMs, program)
+    const machine = await VtdMachine.start(this.#files, script, answerMs, program)
     this.#running.add(machine)
     try {
       return await machine.run(script)

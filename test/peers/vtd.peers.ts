@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { compareQ35Scenarios } from '../../src/machine/lockstep/scenario/q35-comparison.ts'
+import { planQ35 } from '../../src/machine/lockstep/scenario/q35-plan.ts'
 import { compareVtd, vtdComparisonText } from '../../src/machine/lockstep/vtd-compare.ts'
 import { VtdModel } from '../../src/machine/lockstep/vtd-model.ts'
 import { randomVtdModes, randomVtdScript } from '../../src/machine/lockstep/vtd-random.ts'
@@ -9,6 +11,7 @@ import { peerCache } from '../../src/peer/programs.ts'
 import { findVtdFiles, type VtdFiles } from '../../src/peer/vtd-files.ts'
 import { VtdPeer } from '../../src/peer/vtd-peer.ts'
 import { vtdAnswers } from '../log-rows.ts'
+import { scenariosOf } from '../support/scenarios.ts'
 
 const plain = (text: string): string => text
 const PAINT = { bold: plain, dim: plain, red: plain, green: plain, yellow: plain, cyan: plain }
@@ -24,6 +27,15 @@ for (const path of paths) {
   }
 }
 
+/** Steps of scenarios that QEMU is not asked. */
+const LEFT_OUT: Readonly<Record<string, readonly string[]>> = {
+  'scenarios/errata/vtd-queue.yaml': ['39: it would end QEMU'],
+}
+/** Scenarios that a QEMU must have run. */
+const WHOLE: Readonly<Record<string, readonly string[]>> = {
+  '7.2.22': ['registers', 'queue', 'tables', 'caches'].map((name) => `scenarios/errata/vtd-${name}.yaml`),
+}
+
 describe.each(found)('the intel-iommu of QEMU $version', (files) => {
   const peer = new VtdPeer(files)
   const scriptsOf = (seed: number, count: number): VtdScript[] =>
@@ -33,10 +45,10 @@ describe.each(found)('the intel-iommu of QEMU $version', (files) => {
 
   it('gives the recorded answers again', async () => {
     const recorded = await vtdAnswers(files.version)
-    for (const { name, unit, entries } of recorded === undefined
+    for (const { entries, ...script } of recorded === undefined
       ? []
       : readVtdScripts(recorded, 'recording')) {
-      const answers = await peer.run({ name, unit, steps: entries.map(({ step }) => step) })
+      const answers = await peer.run({ ...script, steps: entries.map(({ step }) => step) })
       expect(answers).toEqual(entries.map(({ answer }) => answer))
     }
   })
@@ -54,5 +66,23 @@ describe.each(found)('the intel-iommu of QEMU $version', (files) => {
     const result = await compareVtd(peer, model, scriptsOf(5, 2), { differencesMax: 1 })
     expect(result.differences).toHaveLength(1)
     expect(result.differences[0]?.isMinimal).toBe(true)
+  })
+  it('does what the scenarios of this QEMU expect', async () => {
+    const plans = scenariosOf('q35')
+      .filter(({ scenario }) => scenario.machine.profile === `qemu-${files.version}`)
+      .map(({ file, name, scenario }) => ({ file, plan: planQ35(scenario, name, files.version) }))
+      .filter(({ plan }) => plan.leftOut.every(({ step }) => step !== undefined))
+    const results = await compareQ35Scenarios(peer, new VtdModel(files.version), plans, {
+      differencesMax: plans.length + 1,
+    })
+    for (const { file, difference, differing, leftOut, expectations } of results) {
+      expect({ file, difference, differing }).toEqual({ file, difference: undefined, differing: 0 })
+      expect({ file, wrong: expectations.filter(({ kept }) => kept !== 'kept') }).toEqual({ file, wrong: [] })
+      expect(expectations.length, file).toBeGreaterThan(0)
+      const steps = leftOut.map(({ step, why }) => `${step}: ${why}`)
+      expect({ file, steps }).toEqual({ file, steps: LEFT_OUT[file] ?? [] })
+    }
+    const run = results.map(({ file }) => file)
+    expect(run).toEqual(expect.arrayContaining([...(WHOLE[files.version] ?? [])]))
   })
 })

@@ -1,3 +1,6 @@
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
 /**
  * The program text of a q35 machine that speaks qtest, with a unit whose registers keep what is written and devices
  * that are ready at once. `extra` sees every line first, and answers it where it returns a text.
@@ -35,3 +38,11 @@ export const fakeVtdMachine = (extra: string, id = '0x11e81234'): string =>
      if (name === 'writeq' && at >= base && at % 0x100000 === 0x98) transfer(at - 0x98)
      say('OK')
    })`
+
+/** A program in place of QEMU that says which one it is, and then is such a machine. */
+export function installVtd(folder: string, version: string, extra = ''): string {
+  const path = join(folder, 'fake-qemu')
+  const source = `if (process.argv[2] === '--version') console.log('QEMU emulator version ${version}')\nelse {${fakeVtdMachine(extra)}}\n`
+  writeFileSync(path, `#!${process.execPath}\n${source}`, { mode: 0o755 })
+  return path
+}

@@ -11,7 +11,7 @@ export interface FiledScenario extends PlacedScenario {
 }
 
 /** All scenarios of the project that are of one kind of machine. */
-export const scenariosOf = (kind: 'powernv' | 'pseries'): FiledScenario[] =>
+export const scenariosOf = (kind: 'powernv' | 'pseries' | 'q35'): FiledScenario[] =>
   FOLDERS.flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)))
     .sort()
     .map((file) => ({

@@ -44,8 +44,9 @@ describe('steps', () => {
     ['reg 0xa8 8 0', /ends QEMU$/],
     ['reg 0x3c 4 0x400', /^such an interrupt would wake the processor$/],
     ['reg 0xa4 4 0x700', /^such an interrupt would wake the processor$/],
-    ['word 0x1000 1', /^not all memory between 0x100000 and 0x4000000$/],
-    ['word 0x3fffff8 1 2', /^not all memory between/],
+    ['word 0x9fff8 1 2', /^not all memory below 0xa0000, or between 0x100000 and 0x4000000$/],
+    ['word 0xffff8 1', /^not all memory below/],
+    ['word 0x3fffff8 1 2', /^not all memory below/],
     ['word 0x120000 0x35', /^a wait descriptor with a status write and an interrupt ends QEMU$/],
     ['word 0x123ff8 0x7ffffffffffff001', /^a device-TLB invalidation of everything may end QEMU$/],
     ['word 0x100000', /not of the form word GPA WORD \.\.\.$/],
@@ -92,6 +93,48 @@ word ${`0x${(VTD_RAM_BYTES - 8).toString(16)}`} 0x1
     const script = { ...one, steps: one.entries.map(({ step }) => step) }
     expect(formatVtdRecording(script, ['GSTS=0x80000000'])).toBe(
       'script one scalable,aw48,cm\nreg 0x18 4 0x80000000 => GSTS=0x80000000\n',
+    )
+  })
+
+  it('name devices in other places', () => {
+    const [script] = readVtdScripts('script a legacy edu0=0x18,edu4=0x100\ndma edu4 read 0 8\n', 'file')
+    expect(script).toMatchObject({ devices: { edu0: 0x18, edu4: 0x100 }, unit: PLAIN_VTD_UNIT })
+    if (script === undefined) return
+    const steps = script.entries.map(({ step }) => step)
+    expect(formatVtdRecording({ ...script, steps }, ['-'])).toBe(
+      'script a legacy,aw39 edu0=0x18,edu4=0x100\ndma edu4 read 0x0 8 => -\n',
+    )
+  })
+
+  it.each([
+    ['edu0', '"edu0" is not of the form DEVICE=0xSOURCE'],
+    ['edu7=0x18', '"edu7=0x18" is not of the form DEVICE=0xSOURCE'],
+    ['edu0=0x0', 'edu0=0x0: the host bridge is in slot 0'],
+    ['edu0=0x31', 'edu0=0x31: its root port is in slot 6'],
+    ['edu0=0xfa', 'edu0=0xfa: the chipset is in slot 31'],
+    ['edu0=0x101', 'edu0=0x101: on bus 1 it has slot 0, function 0 only'],
+    ['edu0=0x200', 'edu0=0x200: its buses are 0, and 1 behind a root port'],
+    ['edu0=0x18,edu1=0x18', 'edu1=0x18: another device is there'],
+  ])('with devices %s: are refused', (places, why) => {
+    expect(() => readVtdScripts(`script a legacy ${places}\n`, 'file')).toThrow(`file, line 1: ${why}`)
+  })
+
+  it('may have any interrupt while none can be sent, and requests of devices that are there', () => {
+    const refusalOf = (...lines: readonly string[]) => {
+      const head = 'script a legacy edu0=0x18'
+      try {
+        readVtdScripts([head, ...lines].join('\n'), 'file')
+        return undefined
+      } catch (error) {
+        return (error as Error).message
+      }
+    }
+    const wakes = 'such an interrupt would wake the processor'
+    expect(refusalOf('reg 0xa4 4 0x700', 'reg 0xa0 4 0x80000000')).toBeUndefined()
+    expect(refusalOf('reg 0xa4 4 0x700', 'reg 0xa0 4 0')).toBe(`file, line 2: ${wakes}`)
+    expect(refusalOf('reg 0x38 4 0', 'reg 0x3c 4 0x100')).toBe(`file, line 3: ${wakes}`)
+    expect(refusalOf('dma edu0 read 0 8', 'dma edu1 read 0 8')).toBe(
+      'file, line 3: the script has no such device',
     )
   })
 

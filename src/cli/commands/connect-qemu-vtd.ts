@@ -1,10 +1,20 @@
 import { IommulatorError } from '../../bits/errors.ts'
+import { compareQ35Scenarios, type Q35Difference } from '../../machine/lockstep/scenario/q35-comparison.ts'
+import { planQ35, type Q35Plan } from '../../machine/lockstep/scenario/q35-plan.ts'
+import type { FiledPlan } from '../../machine/lockstep/scenario/result.ts'
 import { isScriptEqual } from '../../machine/lockstep/script-comparison.ts'
-import { compareVtd, vtdComparisonJson, vtdComparisonText } from '../../machine/lockstep/vtd-compare.ts'
+import {
+  compareVtd,
+  vtdComparisonJson,
+  vtdComparisonText,
+  vtdDifferenceJson,
+  vtdDifferenceLines,
+} from '../../machine/lockstep/vtd-compare.ts'
 import { VtdModel } from '../../machine/lockstep/vtd-model.ts'
 import { randomVtdModes, randomVtdScript } from '../../machine/lockstep/vtd-random.ts'
 import { formatVtdRecording, readVtdScripts, type VtdScript } from '../../machine/lockstep/vtd-step.ts'
 import { VTD_UNIT_MODES, type VtdUnitMode } from '../../machine/lockstep/vtd-unit-options.ts'
+import type { Scenario } from '../../machine/scenario/scenario.ts'
 import { findVtdFiles } from '../../peer/vtd-files.ts'
 import { VtdPeer } from '../../peer/vtd-peer.ts'
 import type { Invocation } from '../command.ts'
@@ -13,6 +23,7 @@ import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
 import type { OutputFile } from '../output-file.ts'
 import { type ConnectRequest, filesOf, PROGRESS_MS, recordOf } from './connect-request.ts'
+import { linesOf, planned, reportScenarios } from './connect-scenarios.ts'
 
 /** The modes of random scripts: the one that is asked for, or all that the QEMU has. */
 function modesOf({ options }: Invocation, version: string): readonly VtdUnitMode[] {
@@ -65,24 +76,59 @@ async function compareWith(
   return result
 }
 
+/** Runs scenarios, each on a machine of its own. */
+async function runScenarios(
+  peer: VtdPeer,
+  model: VtdModel,
+  plans: readonly FiledPlan<Q35Plan>[],
+  { most }: ConnectRequest,
+  record: OutputFile | undefined,
+  io: Io,
+) {
+  try {
+    return await compareQ35Scenarios(peer, model, plans, {
+      differencesMax: most,
+      onScenario: (name) => io.progress(name),
+      onDifference: (kind, name) => io.err(`${name} differs: ${kind}; making its script smaller\n`),
+      onAnswers: (script, answers) => record?.write(formatVtdRecording(script, answers)),
+    })
+  } finally {
+    io.progress('')
+  }
+}
+
 /** `connect qemu-vtd`: QEMU's intel-iommu beside the model's VT-d unit. */
 export async function connectQemuVtd(request: ConnectRequest, call: Invocation, io: Io): Promise<number> {
   const { scripts, scenarios } = await filesOf(request, io, readVtdScripts)
-  if (scenarios.length > 0) {
-    throw new IommulatorError('ERR_NUMBER', 'qemu-vtd takes scripts and recordings, not scenarios')
-  }
   const files = await findVtdFiles(call.options['qemu'] as string | undefined)
   const modes = modesOf(call, files.version)
   const profile = (call.options['profile'] as string | undefined) ?? `qemu-${files.version}`
   const model = new VtdModel(files.version, profile)
+  const plan = (scenario: Scenario, name: string): Q35Plan => planQ35(scenario, name, files.version)
+  const plans = planned(request, 'q35', scenarios, plan)
   const peer = new VtdPeer(files)
   const record = recordOf(call)
   const all = function* (): Generator<VtdScript> {
-    for (const { name, unit, entries } of scripts)
-      yield { name, unit, steps: entries.map(({ step }) => step) }
+    for (const { entries, ...script } of scripts) yield { ...script, steps: entries.map(({ step }) => step) }
     yield* randomScripts(request, modes, files.version)
   }
   try {
+    if (plans.length > 0) {
+      const lineOf = linesOf(scenarios)
+      const results = await runScenarios(peer, model, plans, request, record, io)
+      const placeOf = ({ file, scenarioStep }: Q35Difference) =>
+        scenarioStep && { scenarioStep, line: lineOf(file, ['steps', scenarioStep - 1]) }
+      const made = {
+        ...{ peer: peer.title, profile, planned: plans.length, lineOf },
+        differenceLines(d: Q35Difference) {
+          const place = placeOf(d)
+          const where = place ? [`${d.file}:${place.line}: step ${place.scenarioStep} shows it first`] : []
+          return [...where, ...vtdDifferenceLines(d, io.paint)]
+        },
+        differenceJson: (d: Q35Difference) => ({ ...placeOf(d), ...vtdDifferenceJson(d) }),
+      }
+      return reportScenarios(results, made, call, io)
+    }
     const result = await compareWith(peer, model, all(), request, record, io)
     const made = { peer: peer.title, ...(request.random > 0 && { seed: request.seed }) }
     io.out(

@@ -29,7 +29,7 @@ interface Planned {
 const PEER_OF = {
   powernv: 'iommulator connect kernel',
   pseries: 'iommulator connect qemu-pseries',
-  q35: 'no peer does it',
+  q35: 'iommulator connect qemu-vtd',
 } as const
 
 /** Line of a part of one of some scenarios. */

@@ -13,9 +13,11 @@ import {
   type SmallestDifference,
   scriptComparisonText,
   scriptDifferenceJson,
+  scriptDifferenceLines,
+  smallestScript,
 } from './script-comparison.ts'
 import { vtdRegisterName } from './vtd-state.ts'
-import { formatVtdStep, type VtdScript, type VtdStep } from './vtd-step.ts'
+import { formatVtdScriptHead, formatVtdStep, type VtdScript, type VtdStep } from './vtd-step.ts'
 
 export type VtdComparison = ScriptComparison<VtdScript>
 
@@ -73,6 +75,27 @@ export const firstVtdDifference = (
   model: Answers,
 ): ScriptDifference | undefined => firstScriptDifference(VTD, script, peer, model)
 
+/** Makes the script of a difference as small as it can be; undefined where it does not show a second time. */
+export const smallestVtd = (
+  peer: ScriptPeer<VtdScript>,
+  model: ScriptPeer<VtdScript>,
+  script: VtdScript,
+  first: ScriptDifference,
+): Promise<SmallestDifference<VtdScript> | undefined> => smallestScript(VTD, peer, model, script, first)
+
+/** A difference for people, with the line that its script begins with. */
+export const vtdDifferenceLines = (d: SmallestDifference<VtdScript>, paint: Paint): string[] => [
+  ...scriptDifferenceLines(VTD, d, paint),
+  `  on the machine of: ${formatVtdScriptHead(d.script)}`,
+]
+
+/** A difference as plain data. */
+export const vtdDifferenceJson = (d: SmallestDifference<VtdScript>): object => ({
+  ...scriptDifferenceJson(VTD, d),
+  unit: d.script.unit,
+  ...(d.script.devices && { devices: d.script.devices }),
+})
+
 /**
  * Runs scripts on a machine with a VT-d unit and on the model and compares answer by answer. The first difference of
  * each kind is made as small as it can be.
@@ -99,9 +122,6 @@ export function vtdComparisonJson(result: VtdComparison, made: ComparedWith): ob
     schema: 'iommulator/connect-vtd/1',
     ...made,
     ...{ scripts, steps, requests, equal, passing },
-    differences: result.differences.map((difference: SmallestDifference<VtdScript>) => ({
-      ...scriptDifferenceJson(VTD, difference),
-      unit: difference.script.unit,
-    })),
+    differences: result.differences.map(vtdDifferenceJson),
   }
 }

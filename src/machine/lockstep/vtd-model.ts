@@ -22,7 +22,7 @@ import {
   type VtdScript,
   type VtdStep,
 } from './vtd-step.ts'
-import { type VtdUnitOptions, vtdCapabilities } from './vtd-unit-options.ts'
+import { vtdCapabilities } from './vtd-unit-options.ts'
 
 /** Records that are kept: nobody reads them here. */
 const RECORDS_KEPT = 4096
@@ -33,10 +33,14 @@ class ModelRun {
   readonly #memory = new SparseMemory(VTD_RAM_BYTES)
   readonly #watch = new VtdWatch()
   readonly #unit: RemappingUnit
-  readonly #devices: Readonly<Record<VtdDeviceName, Edu>>
+  readonly #devices: ReadonlyMap<VtdDeviceName, Edu>
   readonly #life: Life
 
-  constructor(unit: VtdUnitOptions, version: string, profile: Profile) {
+  constructor(
+    { unit, devices = VTD_DEVICES }: Pick<VtdScript, 'unit' | 'devices'>,
+    version: string,
+    profile: Profile,
+  ) {
     const journal = new Journal()
     const stage = new Stage(new RecordLog({ keepRecords: RECORDS_KEPT }))
     const life = new Life(stage, journal)
@@ -48,15 +52,17 @@ class ModelRun {
       { name: 'vtd0', memory, cap, ecap, hostAddressBits: unit.addressBits },
       { stage, journal, life, profile },
     )
-    const device = (called: VtdDeviceName): Edu => {
-      const space = new VtdDmaSpace(VTD_DEVICES[called], { unit: this.#unit, memory, stage, profile })
-      this.#unit.translator.addSource(VTD_DEVICES[called])
+    const device = (called: VtdDeviceName, source: number): Edu => {
+      const space = new VtdDmaSpace(source, { unit: this.#unit, memory, stage, profile })
+      this.#unit.translator.addSource(source)
       return new Edu({ name: called, space, dmaMask: U64_MAX }, { stage, journal, life, profile, clock })
     }
-    this.#devices = Object.fromEntries(VTD_DEVICE_NAMES.map((called) => [called, device(called)])) as Record<
-      VtdDeviceName,
-      Edu
-    >
+    this.#devices = new Map(
+      VTD_DEVICE_NAMES.flatMap((called) => {
+        const source = devices[called]
+        return source === undefined ? [] : [[called, device(called, source)] as const]
+      }),
+    )
   }
 
   /** @returns undefined where the step has no answer */
@@ -74,12 +80,9 @@ class ModelRun {
         this.#unit.mmioWrite(step.offset, step.widthBytes, step.value)
         return this.#changes(step)
       case 'dma':
-        this.#devices[step.device].transfer(
-          iova(step.iova),
-          step.bytes,
-          step.direction === 'write',
-          step.at ?? 0,
-        )
+        this.#devices
+          .get(step.device)
+          ?.transfer(iova(step.iova), step.bytes, step.direction === 'write', step.at ?? 0)
         return this.#changes(step)
     }
   }
@@ -125,8 +128,8 @@ export class VtdModel implements ScriptPeer<VtdScript> {
     return Promise.resolve(this.answers(script))
   }
 
-  answers({ unit, steps }: VtdScript): (string | undefined)[] {
-    const run = new ModelRun(unit, this.#version, this.#profile)
-    return steps.map((step) => run.answer(step))
+  answers(script: VtdScript): (string | undefined)[] {
+    const run = new ModelRun(script, this.#version, this.#profile)
+    return script.steps.map((step) => run.answer(step))
   }
 }

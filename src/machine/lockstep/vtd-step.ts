@@ -27,6 +27,8 @@ export type VtdStep =
 /** A machine's life from its start on. */
 export interface VtdScript extends Script<VtdStep> {
   readonly unit: VtdUnitOptions
+  /** The devices that it has; `VTD_DEVICES` where it is left out. */
+  readonly devices?: VtdPlaces
 }
 
 /** A step with what was answered; undefined where nothing is. */
@@ -41,6 +43,7 @@ export interface VtdAnswered {
 export interface VtdRecording {
   readonly name: string
   readonly unit: VtdUnitOptions
+  readonly devices?: VtdPlaces
   readonly entries: readonly VtdAnswered[]
 }
 
@@ -55,9 +58,15 @@ export const VTD_DEVICES = Object.freeze({
 export type VtdDeviceName = keyof typeof VTD_DEVICES
 export const VTD_DEVICE_NAMES = Object.keys(VTD_DEVICES) as readonly VtdDeviceName[]
 
+/** Devices of a machine, with their source-ids. */
+export type VtdPlaces = Readonly<Partial<Record<VtdDeviceName, number>>>
+
 export const VTD_RAM_BYTES = 64 << 20
-/** Below it lie the memory of the firmware and of old devices. */
-const RAM_FROM = 1 << 20
+/** Slot of the root port that bus 1 is behind. */
+export const VTD_BRIDGE_SLOT = 6
+/** Between them lie the memory of the firmware and of old devices. */
+const LOW_RAM_END = 0xa_0000
+const HIGH_RAM = 1 << 20
 /** edu ends QEMU where a request reaches the last byte of its buffer (Q11, Q12). */
 export const VTD_DMA_BYTES_MAX = 4095
 const PEEK_BYTES_MAX = 4096
@@ -67,6 +76,9 @@ const WORDS_MAX = 512
 const NARROW_ONLY: readonly number[] = [0x38, 0xa0, 0xa8, 0xe0, 0xe8]
 /** FEDATA, IEDATA, PEDATA: a delivery mode other than fixed would wake or reset the processor. */
 const MSI_DATA: readonly number[] = [0x3c, 0xa4, 0xe4]
+/** FECTL, IECTL, PECTL, and the bit that holds their interrupts back, which a reset sets. */
+const MSI_CONTROL: readonly number[] = [0x38, 0xa0, 0xe0]
+const INTERRUPT_MASK = 1n << 31n
 const DELIVERY_MODE = 0x700n
 /** A wait descriptor with both of a status write and an interrupt ends QEMU. */
 const WAIT_MASK = 0x3fn
@@ -75,8 +87,25 @@ const WAIT_BOTH = 0x35n
 const WHOLE_SPACE = 0x7fff_ffff_ffff_f001n
 
 const isOurs = (gpa: number, bytes: number): boolean =>
-  Number.isSafeInteger(gpa) && gpa >= RAM_FROM && gpa + bytes <= VTD_RAM_BYTES
-const OUTSIDE = `not all memory between ${hex(RAM_FROM)} and ${hex(VTD_RAM_BYTES)}`
+  Number.isSafeInteger(gpa) &&
+  gpa >= 0 &&
+  (gpa + bytes <= LOW_RAM_END || (gpa >= HIGH_RAM && gpa + bytes <= VTD_RAM_BYTES))
+const OUTSIDE = `not all memory below ${hex(LOW_RAM_END)}, or between ${hex(HIGH_RAM)} and ${hex(VTD_RAM_BYTES)}`
+
+/** Slots of the root complex that the machine has other things in. */
+const TAKEN_SLOTS: Readonly<Record<number, string>> = {
+  0: 'the host bridge is in slot 0',
+  [VTD_BRIDGE_SLOT]: `its root port is in slot ${VTD_BRIDGE_SLOT}`,
+  31: 'the chipset is in slot 31',
+}
+
+/** Why the machine cannot have a device there; undefined where it can. */
+export function vtdPlaceRefusal(source: number): string | undefined {
+  const [bus, slot] = [source >> 8, (source >> 3) & 0x1f]
+  if (bus === 0) return TAKEN_SLOTS[slot]
+  if (bus > 1) return 'its buses are 0, and 1 behind a root port'
+  return (source & 0xff) === 0 ? undefined : 'on bus 1 it has slot 0, function 0 only'
+}
 
 function registerRefusal(offset: number, widthBytes: number): string | undefined {
   if (offset % widthBytes !== 0) return `a register of ${widthBytes} bytes is at a multiple of them`
@@ -94,8 +123,33 @@ function wordsRefusal(gpa: number, words: readonly bigint[]): string | undefined
   return words.includes(WHOLE_SPACE) ? 'a device-TLB invalidation of everything may end QEMU' : undefined
 }
 
-/** Why a step must not be done to QEMU, or cannot be; undefined where it may. */
-export function vtdStepRefusal(step: VtdStep): string | undefined {
+/** Whether the unit sends no interrupt of its own whatever happens: its masks stay as a reset leaves them. */
+const isSilent = (steps: readonly VtdStep[]): boolean =>
+  !steps.some(
+    (step) =>
+      step.kind === 'reg' && MSI_CONTROL.includes(step.offset) && (step.value & INTERRUPT_MASK) === 0n,
+  )
+
+/** The first step of a script that must not be done to QEMU, or cannot be, and why; undefined where all may. */
+export function vtdScriptRefusal({
+  steps,
+  devices = VTD_DEVICES,
+}: Pick<VtdScript, 'steps' | 'devices'>): { readonly at: number; readonly why: string } | undefined {
+  const silent = isSilent(steps)
+  for (const [at, step] of steps.entries()) {
+    const isThere = step.kind !== 'dma' || devices[step.device] !== undefined
+    const why = isThere ? vtdStepRefusal(step, silent) : 'the script has no such device'
+    if (why !== undefined) return { at, why }
+  }
+  return undefined
+}
+
+/**
+ * Why a step must not be done to QEMU, or cannot be; undefined where it may.
+ *
+ * @param silent no interrupt of the unit's own can reach the processor
+ */
+export function vtdStepRefusal(step: VtdStep, silent = false): string | undefined {
   switch (step.kind) {
     case 'look':
       return registerRefusal(step.offset, step.widthBytes)
@@ -103,7 +157,7 @@ export function vtdStepRefusal(step: VtdStep): string | undefined {
       const { offset, widthBytes, value } = step
       if (widthBytes === 8 && NARROW_ONLY.includes(offset))
         return `a write of 8 bytes to ${hex(offset)} ends QEMU`
-      if (MSI_DATA.includes(offset) && (value & DELIVERY_MODE) !== 0n)
+      if (!silent && MSI_DATA.includes(offset) && (value & DELIVERY_MODE) !== 0n)
         return 'such an interrupt would wake the processor'
       return value > U64_MAX >> BigInt(64 - widthBytes * 8)
         ? `the value has more than ${widthBytes} bytes`
@@ -183,22 +237,49 @@ function stepOf(kind: keyof typeof FORMS, words: readonly string[]): VtdStep | u
   return kind === 'look' ? { kind, offset, widthBytes } : { kind, offset, widthBytes, value: value ?? 0n }
 }
 
-/** A step of a line, or what is wrong with it. */
-export function readVtdStep(line: string): VtdStep | string {
+/** A step of a line, or what is wrong with the line. */
+function formOf(line: string): VtdStep | string {
   const [head = '', ...words] = line.split(/\s+/)
   const kind = KINDS.find((k) => k === head)
   if (kind === undefined) return `no step is called "${head}"${didYouMean(head, KINDS)}`
   const step = stepOf(kind, words)
-  if (step === undefined) return `"${line}" is not of the form ${FORMS[kind]}`
-  return vtdStepRefusal(step) ?? step
+  return step ?? `"${line}" is not of the form ${FORMS[kind]}`
 }
 
-const SCRIPT = /^script (\S+)(?: (\S+))?$/
+/** A step of a line, or what is wrong with it where it stands alone. */
+export function readVtdStep(line: string): VtdStep | string {
+  const step = formOf(line)
+  return typeof step === 'string' ? step : (vtdStepRefusal(step) ?? step)
+}
+
+const SCRIPT = /^script (\S+)(?: (\S+))?(?: (\S+))?$/
+const PLACE = /^(\w+)=(0x[0-9a-f]{1,4})$/
+
+/** Devices as a script names them: `edu0=0x18,edu1=0x20`. */
+function placesOf(text: string): VtdPlaces | string {
+  const places: Partial<Record<VtdDeviceName, number>> = {}
+  for (const word of text.split(',')) {
+    const [, called, source] = PLACE.exec(word) ?? []
+    const device = VTD_DEVICE_NAMES.find((name) => name === called)
+    if (device === undefined) return `"${word}" is not of the form DEVICE=0xSOURCE`
+    const why = vtdPlaceRefusal(Number(source))
+    if (why !== undefined) return `${word}: ${why}`
+    if (Object.values(places).includes(Number(source))) return `${word}: another device is there`
+    places[device] = Number(source)
+  }
+  return places
+}
+
+const formatPlaces = (places: VtdPlaces): string =>
+  Object.entries(places)
+    .map(([name, source]) => `${name}=${hex(source)}`)
+    .join(',')
 const ARROW = ' => '
 
 /**
  * The scripts of a file: a step a line, with its answer behind an arrow in recordings, comments behind `#`, and
- * `script NAME UNIT` where the next one begins, such as `script a legacy,aw48,cm`.
+ * `script NAME UNIT DEVICES` where the next one begins, such as `script a legacy,aw48,cm` or
+ * `script a legacy edu0=0x18`.
  *
  * @param name what a script is called that the file does not name
  * @throws IommulatorError ERR_OPERATION where a line is no step that may be done, or where there is none
@@ -206,43 +287,53 @@ const ARROW = ' => '
  * readVtdScripts('script a legacy\nreg 0x18 4 0x80000000\n', 'one.txt') // [{ name: 'a', entries: [...] }]
  */
 export function readVtdScripts(text: string, name: string): VtdRecording[] {
-  const scripts: { name: string; unit: VtdUnitOptions; entries: VtdAnswered[] }[] = []
+  const scripts: (Omit<VtdRecording, 'entries'> & { readonly entries: VtdAnswered[] })[] = []
+  const wrong = (line: number, why: string): IommulatorError =>
+    new IommulatorError('ERR_OPERATION', `${name}, line ${line}: ${why}`, { file: name, line })
   let open: (typeof scripts)[number] | undefined
-  const begin = (called: string, unit: VtdUnitOptions) => {
-    open = { name: called, unit, entries: [] }
+  const begin = (called: string, unit: VtdUnitOptions, devices?: VtdPlaces) => {
+    open = { name: called, unit, ...(devices && { devices }), entries: [] }
     scripts.push(open)
     return open
   }
   for (const [i, raw] of text.split('\n').entries()) {
     const line = raw.trim()
     if (line === '' || line.startsWith('#')) continue
-    const [, called, unit] = SCRIPT.exec(line) ?? []
+    const [, called, unit, devices] = SCRIPT.exec(line) ?? []
     if (called !== undefined) {
-      begin(called, unit === undefined ? PLAIN_VTD_UNIT : readVtdUnit(unit))
+      const places = devices === undefined ? undefined : placesOf(devices)
+      if (typeof places === 'string') throw wrong(i + 1, places)
+      begin(called, unit === undefined ? PLAIN_VTD_UNIT : readVtdUnit(unit), places)
       continue
     }
     const [todo = '', answer] = line.split(ARROW)
-    const step = readVtdStep(todo.trim())
-    if (typeof step === 'string') {
-      const at = { file: name, line: i + 1 }
-      throw new IommulatorError('ERR_OPERATION', `${name}, line ${i + 1}: ${step}`, at)
-    }
+    const step = formOf(todo.trim())
+    if (typeof step === 'string') throw wrong(i + 1, step)
     const { entries } = open ?? begin(name, PLAIN_VTD_UNIT)
     entries.push({ line: i + 1, step, answer })
+  }
+  for (const { entries, devices } of scripts) {
+    const refused = vtdScriptRefusal({ steps: entries.map(({ step }) => step), ...(devices && { devices }) })
+    if (refused !== undefined) throw wrong(entries[refused.at]?.line ?? 0, refused.why)
   }
   const filled = scripts.filter(({ entries }) => entries.length > 0)
   if (filled.length === 0) throw new IommulatorError('ERR_OPERATION', `${name} holds no step`)
   return filled
 }
 
+/** Where a script begins, as `readVtdScripts` reads it. */
+export const formatVtdScriptHead = ({
+  name,
+  unit,
+  devices,
+}: Pick<VtdScript, 'name' | 'unit' | 'devices'>): string =>
+  `script ${name} ${formatVtdUnit(unit)}${devices === undefined ? '' : ` ${formatPlaces(devices)}`}`
+
 /** A script with its answers, as `readVtdScripts` reads it. */
-export function formatVtdRecording(
-  { name, unit, steps }: VtdScript,
-  answers: readonly (string | undefined)[],
-): string {
-  const lines = steps.map((step, i) => {
+export function formatVtdRecording(script: VtdScript, answers: readonly (string | undefined)[]): string {
+  const lines = script.steps.map((step, i) => {
     const answer = answers[i]
     return `${formatVtdStep(step)}${answer === undefined ? '' : `${ARROW}${answer}`}`
   })
-  return `script ${name} ${formatVtdUnit(unit)}\n${lines.join('\n')}\n`
+  return `${formatVtdScriptHead(script)}\n${lines.join('\n')}\n`
 }
