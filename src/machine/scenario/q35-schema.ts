@@ -100,7 +100,7 @@ export const q35Schema = (errata: readonly Erratum[]) =>
       ),
     },
     {
-      phbs: 'PHBs belong to kinds pseries and powernv: devices of a q35 stand below virtio',
+      phbs: 'PHBs belong to kinds pseries and powernv: devices of a q35 stand below virtio and devices',
       processes: 'a machine of kind q35 has the process qemu only; processes belong to kind powernv',
     },
   )
