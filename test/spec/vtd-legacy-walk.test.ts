@@ -153,6 +153,23 @@ describe('a walk in legacy mode', () => {
     expect(world((w) => w.word(0x1_3008, 0x8000_0083n)).short(IOVA)).toBe('80001:21:3')
   })
 
+  it.each<[string, lo: bigint, hi: bigint, fault: number]>([
+    ['four levels in a unit of three', 0x1_2001n, 0x502n, FAULT.CONTEXT_ENTRY_INVALID],
+    ['the reserved type', 0x1_200dn, 0x501n, FAULT.CONTEXT_ENTRY_INVALID],
+    ['bit 4', 0x1_2011n, 0x501n, FAULT.CONTEXT_ENTRY_RSVD],
+    ['bit 7 of the upper word', 0x1_2001n, 0x581n, FAULT.CONTEXT_ENTRY_RSVD],
+  ])('V8: a context entry with %s', (_what, lo, hi, fault) => {
+    const w = world((w) => {
+      w.word(CONTEXT, lo)
+      w.word(CONTEXT + 8, hi)
+    })
+    expect(w.translate(IOVA)).toMatchObject({ fault })
+  })
+
+  it('V9: the first address beyond 39 bits', () => {
+    expect(world().translate(0x80_0000_0000n)).toMatchObject({ fault: FAULT.BEYOND_WIDTH })
+  })
+
   it('a page of 1 GiB', () => {
     expect(world((w) => w.word(0x1_2008, 0x8000_0083n)).short(IOVA)).toBe('80201:30:3')
   })
