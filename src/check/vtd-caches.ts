@@ -9,7 +9,7 @@ import type { RuleId } from './rules.ts'
 import { SeenMaps } from './seen-maps.ts'
 import { FlushOrder } from './vtd-flush-order.ts'
 import { type Flush, flushAt, NEVER } from './vtd-flushes.ts'
-import { type CachedEntry, type Dependence, Provenance } from './vtd-provenance.ts'
+import { type CachedEntry, cacheOf, type Dependence, Provenance } from './vtd-provenance.ts'
 import { missingFor, missingForStructure } from './vtd-remedies.ts'
 import { TablePages } from './vtd-table-pages.ts'
 import { pageAt, type Structure, type VtdUnitShadow, VtdUnits } from './vtd-unit-shadow.ts'
@@ -162,9 +162,8 @@ export class VtdCaches extends ListedChecker {
     const pasid = unit.pasidOf(source, requested)
     const number = log.slot(seq, T.entry) >>> 0
     const filled = number === 0 ? -1 : this.#provenance.filledAt(log, number)
-    const cached = filled < 0 ? undefined : this.#provenance.entry(log, unit, number)
     // A device that answers from its own TLB asks nobody.
-    if (cached?.cache === VTD_CACHE.DEVICE_TLB) return true
+    if (filled >= 0 && cacheOf(log, filled) === VTD_CACHE.DEVICE_TLB) return true
     if (number === 0 && isInterrupt(log, seq)) return true
     // What is new in this request was not found in a cache of translations.
     const isMiss =

@@ -68,6 +68,9 @@ export interface DeviceUser {
 }
 const NOBODY: readonly DeviceUser[] = []
 
+/** Which cache a translation entered, by the record of its fill. */
+export const cacheOf = (log: RecordLog, filled: number): number => log.slot(filled, FILL.cache)
+
 /** Finds what cached translations were made from: in the records of the request that filled them. */
 export class Provenance {
   /** Record of each fill, by number; for numbers that are far apart, the newest. */
@@ -91,7 +94,7 @@ export class Provenance {
       this.#fills = grown
     }
     this.#fills[number % this.#fills.length] = seq + 1
-    const cache = log.slot(seq, FILL.cache)
+    const cache = cacheOf(log, seq)
     if (cache === VTD_CACHE.DEVICE_TLB) this.#used(log, seq)
     if (cache !== VTD_CACHE.PAGING_STRUCTURE) return
     const table = pageAt(log, seq, FILL.target)
@@ -137,7 +140,7 @@ export class Provenance {
   }
 
   #make(log: RecordLog, unit: VtdUnitShadow, number: number, filled: number): CachedEntry {
-    const cache = log.slot(filled, FILL.cache)
+    const cache = cacheOf(log, filled)
     const source = log.slot(filled, FILL.source) >>> 0
     const pasid = log.slot(filled, FILL.pasid) >>> 0
     const domain = log.slot(filled, FILL.domain) >>> 0

@@ -10,6 +10,9 @@ const REGISTER = slotMap('vtd.register')
 const ROOT = slotMap('vtd.root')
 const CONTEXT = slotMap('vtd.context')
 const PASID = slotMap('vtd.pasid')
+/** Of both: `above` is the entry that leads to it. */
+const CONTEXT_AT = { ...CONTEXT, above: CONTEXT.rootAddress }
+const PASID_AT = { ...PASID, above: PASID.directory }
 const CAP = 8
 const WORD_BYTES = 8
 const PAGE_BYTES = 4096
@@ -129,7 +132,7 @@ export class VtdUnitShadow {
 
   read(log: RecordLog, seq: number): void {
     const isContext = log.kindNumberOf(seq) === KIND['vtd.context']
-    const at = isContext ? { ...CONTEXT, above: CONTEXT.rootAddress } : { ...PASID, above: PASID.directory }
+    const at = isContext ? CONTEXT_AT : PASID_AT
     const source = log.slot(seq, at.source) >>> 0
     const pasid = isContext ? NONE : log.slot(seq, PASID.pasid) >>> 0
     const known = isContext ? this.contexts.get(source) : this.pasids.get(source * PASIDS + pasid)
