@@ -46,6 +46,11 @@ export type Verb =
   | 'virtio'
   | 'ats'
   | 'pri'
+  | 'sys'
+  | 'cpu'
+  | 'svm'
+  | 'sva'
+  | 'task'
   | 'tick'
 export const VERBS: readonly Verb[] = [
   'hcall',
@@ -62,6 +67,11 @@ export const VERBS: readonly Verb[] = [
   'virtio',
   'ats',
   'pri',
+  'sys',
+  'cpu',
+  'svm',
+  'sva',
+  'task',
   'tick',
 ]
 

@@ -100,9 +100,29 @@ const VTD: readonly EventKind[] = [
   'vtd.table',
 ]
 
+/** What only a kernel leaves that gives devices the address spaces of processes. */
+const SVM: readonly EventKind[] = [
+  'mm.users',
+  'mm.vma',
+  'mm.table',
+  'mm.fault',
+  'mm.notify',
+  'file.refs',
+  'svm.tables',
+  'svm.pasid',
+  'svm.entry',
+  'svm.bind',
+  'svm.request',
+  'svm.callback',
+  'svm.thread',
+  'svm.use-after-free',
+  'task.step',
+]
+
 /** A guest below QEMU: nobody pins or registers memory for it, and no PHB walks tables of a host. */
 export const PSERIES_MACHINE: Coverage = without([
   ...VTD,
+  ...SVM,
   'hw.set',
   'hw.table',
   'hw.ref',
@@ -149,9 +169,28 @@ export const Q35_MACHINE: Coverage = new Set<EventKind>([
   'unmodelled',
 ])
 
+/** An x86 machine without a hypervisor: its processes and their page tables, and the driver of the VT-d unit. */
+export const X86_MACHINE: Coverage = new Set<EventKind>([
+  'run.begin',
+  'run.end',
+  'call.enter',
+  'call.return',
+  'dma.request',
+  'dma.done',
+  'page.own',
+  'memory.write',
+  ...VTD,
+  ...SVM,
+  'device.add',
+  'warning',
+  'dead',
+  'unmodelled',
+])
+
 /** What only the kernel of a guest leaves, which a POWER host does not run, and what only a log shows. */
 const GUEST_KERNEL: readonly EventKind[] = [
   ...VTD,
+  ...SVM,
   'tce.seen',
   'dma.grant',
   'dma.revoke',

@@ -2,6 +2,7 @@ import { hex } from '../bits/u64.ts'
 import type { EventFields, EventKind, TraceRecord } from '../trace/event.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { IOTLB_DESCRIBERS } from './describe-iotlb.ts'
+import { SVM_DESCRIBERS } from './describe-svm.ts'
 import { VTD_DESCRIBERS } from './describe-vtd.ts'
 import { bytesText, counted, directionText } from './words.ts'
 
@@ -100,6 +101,7 @@ function killedText(e: EventFields<'hw.kill'>): string {
 
 /** One describer a kind: a kind without words does not compile. */
 const DESCRIBERS: { readonly [K in EventKind]: Describer<K> } = {
+  ...SVM_DESCRIBERS,
   'run.begin': (e) => `the run of ${e.source || 'a machine'} begins, profile ${e.profile || 'intended'}`,
   'run.end': (e) => (e.settled === 1 ? 'the run ends; every driver has ended' : 'the run ends'),
   'call.enter': (e) =>

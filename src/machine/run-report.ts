@@ -72,7 +72,7 @@ function namedText({ steps }: RunResult): string {
 export function runText(r: RunResult, paint: Paint): string {
   const { description } = r.machine
   const hasLevels = description.kind === 'powernv'
-  const platform = description.kind === 'q35' ? 'x86' : 'power'
+  const platform = description.kind === 'q35' || description.kind === 'x86' ? 'x86' : 'power'
   const guestProfile = hasLevels ? description.guest?.profile : undefined
   const options = {
     paint,

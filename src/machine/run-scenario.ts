@@ -6,6 +6,7 @@ import {
   POWERNV_WITH_GUEST,
   PSERIES_MACHINE,
   Q35_MACHINE,
+  X86_MACHINE,
 } from '../check/coverage.ts'
 import { Judge } from '../check/judge.ts'
 import type { Finding, Verdict } from '../check/rule.ts'
@@ -36,6 +37,7 @@ export interface StepResult {
 function coverageOf(machine: MachineDescription): Coverage {
   if (machine.kind === 'pseries') return PSERIES_MACHINE
   if (machine.kind === 'q35') return Q35_MACHINE
+  if (machine.kind === 'x86') return X86_MACHINE
   return machine.guest === undefined ? POWERNV_MACHINE : POWERNV_WITH_GUEST
 }
 

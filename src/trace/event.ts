@@ -530,6 +530,84 @@ export const EVENTS = declareEvents({
     doc: 'A driver has a page for a table of a domain from now on (`state` 1), or gives it back (0).',
     fields: { unit: 'name', page: 'page', state: 'u32', domain: 'u32' },
   },
+  'mm.users': {
+    doc: 'mm_users and mm_count of an address space are now these. `why` names what changed them.',
+    fields: { mm: 'name', users: 'u32', count: 'u32', why: 'name' },
+  },
+  'mm.vma': {
+    doc: 'An address space has a range of user addresses (1) with these rights (1 read, 2 write, 4 execute), or has it no more (0).',
+    fields: { mm: 'name', first: 'page', count: 'page', flags: 'u32', present: 'u32' },
+  },
+  'mm.table': {
+    doc: 'A page is a page table of an address space from now on (`state` 1), of that level (4 is the pgd), or is given back (0).',
+    fields: { mm: 'name', page: 'page', level: 'u32', state: 'u32' },
+  },
+  'mm.fault': {
+    doc: 'The kernel handles a fault of an address space: `write` 1 for a write, `result` what came of it.',
+    fields: { mm: 'name', address: 'u64', write: 'u32', result: 'name' },
+  },
+  'mm.notify': {
+    doc: 'A notifier of an address space is registered, unregistered, or called (`call`: change_pte, invalidate_range, release) for [start, end).',
+    fields: { mm: 'name', notifier: 'name', call: 'name', start: 'u64', end: 'u64' },
+  },
+  'file.refs': {
+    doc: 'So many references an open file has now. `why` names what changed them; 0 is the last one, and the driver releases it.',
+    fields: { file: 'name', refs: 'u32', why: 'name' },
+  },
+  'svm.tables': {
+    doc: 'The PASID table of a VT-d unit of revisions 2.x is allocated (`order` of pages, `entries` that the driver uses of it), or could not be (`page` 0), or is freed (`entries` 0).',
+    fields: { unit: 'name', table: 'name', page: 'page', order: 'u32', entries: 'u32' },
+  },
+  'svm.pasid': {
+    doc: 'A PASID is handed out (`state` 1) or given back (0). `mm` is empty for the kernel`s.',
+    fields: { unit: 'name', pasid: 'u32', mm: 'name', state: 'u32' },
+  },
+  'svm.entry': {
+    doc: 'The driver writes the entry of a PASID: it leads to the page table `pgd` of `mm` (`present` 1), or nowhere (0). `device` is empty where all devices of the unit share the table.',
+    fields: {
+      unit: 'name',
+      device: 'name',
+      pasid: 'u32',
+      mm: 'name',
+      pgd: 'page',
+      present: 'u32',
+      supervisor: 'u32',
+    },
+  },
+  'svm.bind': {
+    doc: 'A device is bound to an address space by a PASID; `users` counts how often. 0: it is not bound any more.',
+    fields: { unit: 'name', device: 'name', mm: 'name', pasid: 'u32', users: 'u32' },
+  },
+  'svm.request': {
+    doc: 'The page request thread has taken a request from the queue at `offset`: what came of it (`result`: success, invalid, failure), and which response follows (`response`: group, stream, none).',
+    fields: {
+      unit: 'name',
+      source: 'u32',
+      pasid: 'u32',
+      iova: 'u64',
+      flags: 'u32',
+      group: 'u32',
+      result: 'name',
+      response: 'name',
+      offset: 'u32',
+    },
+  },
+  'svm.callback': {
+    doc: 'The fault callback of the driver of a device: `rwxp` is 8 read, 4 write, 2 execute, 1 privileged; `wanted` the device that sent the request.',
+    fields: { device: 'name', pasid: 'u32', address: 'u64', rwxp: 'u32', result: 'name', wanted: 'u32' },
+  },
+  'svm.thread': {
+    doc: 'The page request thread of a unit begins (1), with the head and the tail that it read, or has written the head (0).',
+    fields: { unit: 'name', state: 'u32', head: 'u32', tail: 'u32' },
+  },
+  'svm.use-after-free': {
+    doc: 'The kernel used what it has freed: `what` says which structure, `by` which function.',
+    fields: { what: 'name', by: 'name', line: 'u32' },
+  },
+  'task.step': {
+    doc: 'A task of the kernel does one step of its work, which others may come between.',
+    fields: { task: 'name', step: 'name', line: 'u32' },
+  },
   'device.add': {
     doc: 'A device appears below a unit; `mask` is its DMA mask.',
     fields: { device: 'name', unit: 'name', mask: 'u64' },

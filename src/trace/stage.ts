@@ -19,11 +19,16 @@ export interface CallTags {
 /** Verbs whose calls have names that mean little alone: records name them with their verb. */
 const NAMED_WITH_VERB: readonly Verb[] = [
   'ats',
+  'cpu',
   'dma',
   'iommu',
   'mem',
   'mmio',
   'pri',
+  'sva',
+  'svm',
+  'sys',
+  'task',
   'tick',
   'vhost',
   'virtio',

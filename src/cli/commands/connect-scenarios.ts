@@ -30,6 +30,7 @@ const PEER_OF = {
   powernv: 'iommulator connect kernel',
   pseries: 'iommulator connect qemu-pseries',
   q35: 'iommulator connect qemu-vtd',
+  x86: 'no peer runs its kernel',
 } as const
 
 /** Line of a part of one of some scenarios. */

@@ -66,7 +66,7 @@ export interface VtdDeviceDescription {
 }
 
 /** Where in guest memory the driver keeps its tables and the invalidation queue. */
-interface TableArea {
+export interface TableArea {
   readonly gpa: bigint
   readonly bytes: bigint
 }
@@ -87,7 +87,7 @@ export interface Q35Description {
 }
 
 type DeviceInput = Loose<Q35DeviceDescription> & { readonly name: string }
-type VtdDeviceInput = Loose<VtdDeviceDescription> & Pick<VtdDeviceDescription, 'name' | 'kind'>
+export type VtdDeviceInput = Loose<VtdDeviceDescription> & Pick<VtdDeviceDescription, 'name' | 'kind'>
 /** A description as a person writes it: what is left out is the default. */
 export type Q35Input = Omit<Loose<Q35Description>, 'kind' | 'iommu' | 'virtio' | 'devices'> & {
   readonly kind: 'q35'
@@ -186,7 +186,8 @@ export function completeQ35(given: Q35Input): Q35Description {
   }
 }
 
-function completeDevice(given: VtdDeviceInput, at: number): VtdDeviceDescription {
+/** A device with its defaults. @param at its place in the list */
+export function completeDevice(given: VtdDeviceInput, at: number): VtdDeviceDescription {
   const { device } = Q35_DEFAULTS
   const isEndpoint = given.kind === 'endpoint'
   return {
@@ -258,6 +259,16 @@ export function q35Conflicts(machine: Q35Description): DescriptionConflict[] {
       conflicts.push({ path: ['virtio', i, 'ats'], message })
     }
   })
+  deviceConflicts(devices, claims)
+  if (iommu.preset !== undefined && hasOptions(iommu)) {
+    const message = 'a unit is either a known one or QEMU`s with its options'
+    conflicts.push({ path: ['iommu', 'preset'], message })
+  }
+  return conflicts
+}
+
+/** Claims what devices with engines of their own claim, and tells what of them cannot be. */
+export function deviceConflicts(devices: readonly VtdDeviceDescription[], claims: Claims): void {
   devices.forEach((device, i) => {
     const { name, kind, bus, slot, function: fn } = device
     const who = `device ${name}`
@@ -267,14 +278,12 @@ export function q35Conflicts(machine: Q35Description): DescriptionConflict[] {
     const { hasAts, pageRequests, pasidBits, canExecute, canBePrivileged, tlbEntries } = device
     const isBare = !hasAts && pageRequests === 0 && pasidBits === 0 && tlbEntries === undefined
     if (kind === 'edu' && !(isBare && !canExecute && !canBePrivileged)) {
-      conflicts.push({ path: [...path, 'kind'], message: 'edu has no ATS, PRI or PASID: an endpoint has' })
+      claims.conflicts.push({
+        path: [...path, 'kind'],
+        message: 'edu has no ATS, PRI or PASID: an endpoint has',
+      })
     }
   })
-  if (iommu.preset !== undefined && hasOptions(iommu)) {
-    const message = 'a unit is either a known one or QEMU`s with its options'
-    conflicts.push({ path: ['iommu', 'preset'], message })
-  }
-  return conflicts
 }
 
 /** Whether an option of QEMU is not as it is unless said. */

@@ -41,11 +41,12 @@ export function q35Document(m: Q35Description): DocumentMap {
         ats: unless(d.hasAts, false),
       }),
     ),
-    devices: m.devices.length === 0 ? undefined : m.devices.map(deviceOf),
+    devices: m.devices.length === 0 ? undefined : m.devices.map(busDeviceDocument),
   })
 }
 
-function deviceOf(d: VtdDeviceDescription): DocumentMap {
+/** A device with a DMA engine of its own, as a scenario file holds it. */
+export function busDeviceDocument(d: VtdDeviceDescription): DocumentMap {
   const isEndpoint = d.kind === 'endpoint'
   const { device } = Q35_DEFAULTS
   return present({

@@ -1,6 +1,5 @@
 import type { Erratum } from '../../bits/errata.ts'
-import { PRESETS, type VtdPresetName } from '../../hw/vtd/capabilities.ts'
-import { type Q35Input, VTD_DEVICE_KINDS, VTD_DRIVERS } from '../q35/description.ts'
+import { type Q35Input, VTD_DRIVERS } from '../q35/description.ts'
 import {
   bytes,
   choice,
@@ -15,8 +14,7 @@ import {
 } from '../schema/schema.ts'
 import { nameText } from './call-schema.ts'
 import { PROFILE_DOC, profileSchema, RAM_MOST } from './machine-schema-parts.ts'
-
-const PRESET_NAMES = Object.keys(PRESETS) as VtdPresetName[]
+import { busDevice, busDeviceInput, PRESET_NAMES, tableArea } from './vtd-schema-parts.ts'
 
 const iommu = map('iommu', {
   name: optional(nameText('name'), 'How steps and reports call the unit; vtd0 if left out.'),
@@ -37,11 +35,6 @@ const iommu = map('iommu', {
   ),
 })
 
-const tables = map('tables', {
-  gpa: required(bytes('gpa', { max: (1n << 46n) - 1n }), 'Guest physical address of the first byte.'),
-  bytes: required(bytes('bytes', { min: 1n << 16n, max: 1n << 30n }), 'How many bytes.'),
-})
-
 const device = map('a virtio device', {
   name: required(nameText('name'), 'How steps and reports call it.'),
   kind: optional(choice('kind of virtio device', ['net']), 'What it is to the guest: net.'),
@@ -49,30 +42,6 @@ const device = map('a virtio device', {
   slot: optional(count('slot', 0, 31), 'PCI device number; 0 if left out.'),
   function: optional(count('function', 0, 7), 'PCI function number; 0 if left out.'),
   ats: optional(flag('ats'), 'Whether it has the ATS capability; not so if left out.'),
-})
-
-const busDevice = map('a device', {
-  name: required(nameText('name'), 'How steps and reports call it.'),
-  kind: required(
-    choice('kind of device', VTD_DEVICE_KINDS),
-    'What it is: edu of QEMU, or an endpoint with ATS, PRI and PASIDs.',
-  ),
-  bus: optional(count('bus', 0, 255), 'PCI bus; 0 if left out.'),
-  slot: optional(count('slot', 0, 31), 'PCI device number; 3 and its place in the list if left out.'),
-  function: optional(count('function', 0, 7), 'PCI function number; 0 if left out.'),
-  dmaMask: optional(word('dmaMask'), 'Bus addresses that edu can form; all if left out.'),
-  ats: optional(flag('ats'), 'Whether an endpoint has the ATS capability; it has if left out.'),
-  tlbEntries: optional(
-    count('tlbEntries', 1, 1 << 20),
-    'Translations that it has room for; no bound if left out.',
-  ),
-  pageRequests: optional(
-    count('pageRequests', 0, 1 << 16),
-    'Page requests that may wait for a response; 32 if left out, and 0 is no PRI.',
-  ),
-  pasidBits: optional(count('pasidBits', 0, 20), 'Bits of its PASIDs; 20 if left out, and 0 is no PASIDs.'),
-  execute: optional(flag('execute'), 'Whether requests with a PASID may be for execution; so if left out.'),
-  privileged: optional(flag('privileged'), 'Whether they may have privilege; so if left out.'),
 })
 
 /** An x86 guest with a VT-d unit of a scenario file; everything but the kind has a default. */
@@ -84,7 +53,7 @@ export const q35Schema = (errata: readonly Erratum[]) =>
       profile: optional(profileSchema(errata), PROFILE_DOC),
       ram: optional(bytes('ram', { min: 1n << 22n, max: RAM_MOST }), 'Guest memory.'),
       cpus: optional(count('cpus', 1, 2048), 'Virtual CPUs.'),
-      tables: optional(tables, 'Guest memory that the driver has for tables; the end of it if left out.'),
+      tables: optional(tableArea, 'Guest memory that the driver has for tables; the end of it if left out.'),
       iotlbEntries: optional(
         count('iotlbEntries', 1, 1 << 20),
         'Maps that an IOTLB of vhost keeps (max_iotlb_entries); 2048 if left out.',
@@ -112,10 +81,5 @@ export const q35Input = ({ ram, virtio, devices, ...rest }: Q35Document): Q35Inp
   ...rest,
   ramBytes: ram,
   virtio: virtio?.map(({ ats, ...d }) => ({ ...d, hasAts: ats })),
-  devices: devices?.map(({ ats, execute, privileged, ...d }) => ({
-    ...d,
-    hasAts: ats,
-    canExecute: execute,
-    canBePrivileged: privileged,
-  })),
+  devices: devices?.map(busDeviceInput),
 })

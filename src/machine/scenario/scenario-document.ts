@@ -7,9 +7,11 @@ import { powernvDocument } from './powernv-document.ts'
 import { pseriesDocument } from './pseries-document.ts'
 import { q35Document } from './q35-document.ts'
 import type { ExpectedFinding, Scenario, Step } from './scenario.ts'
+import { x86Document } from './x86-document.ts'
 
 function machineDocument(m: MachineDescription): DocumentMap {
   if (m.kind === 'q35') return q35Document(m)
+  if (m.kind === 'x86') return x86Document(m)
   return m.kind === 'powernv' ? powernvDocument(m) : pseriesDocument(m)
 }
 

@@ -68,8 +68,10 @@ function stepOf({ key, name, rest }: VariantValue, line: number | undefined): St
 }
 
 /** Who can act before the first step: the guest and its VMM, or the processes of a host. */
-const firstActors = ({ machine }: Scenario): string[] =>
-  machine.kind === 'powernv' ? machine.processes.map((p) => p.name) : ['guest', 'qemu']
+const firstActors = ({ machine }: Scenario): string[] => {
+  if (machine.kind === 'x86') return ['kernel', ...machine.processes.map((p) => p.name)]
+  return machine.kind === 'powernv' ? machine.processes.map((p) => p.name) : ['guest', 'qemu']
+}
 
 /** Steps of processes that are not there, nor made by a step before, where the step does not expect just that. */
 function strangers(scenario: Scenario): { readonly path: Path; readonly message: string }[] {
@@ -85,7 +87,8 @@ function strangers(scenario: Scenario): { readonly path: Path; readonly message:
       const hint = `${didYouMean(name, [...known])}; known: ${[...known].join(', ')}`
       found.push({ path, message: `no process is called "${name}"${hint}` })
     }
-    if (verb === 'proc' && call === 'fork' && typeof args['child'] === 'string') known.add(args['child'])
+    if ((verb === 'proc' || verb === 'sys') && call === 'fork' && typeof args['child'] === 'string')
+      known.add(args['child'])
   })
   return found
 }

@@ -306,6 +306,57 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       { unit: 'vtd', reason: 4, offset: 0x30, lo: 0x500e2n, hi: 0x80n, line: 0 },
       'the invalidation queue of vtd stops at 0x30: a descriptor with a reserved field (0x500e2 0x80)',
     ],
+    'mm.users': [{ mm: 'P', users: 0, count: 1, why: 'exit_mm' }, 'exit_mm: mm_users of P is 0, mm_count 1'],
+    'mm.vma': [
+      { mm: 'P', first: 0x1000, count: 2, flags: 1, present: 1 },
+      'P has 0x1000000 + 8 KiB, with rights to read',
+    ],
+    'mm.table': [
+      { mm: 'P', page: 0x2000, level: 4, state: 0 },
+      'the page table of P at 0x2000000 (level 4) is freed',
+    ],
+    'mm.fault': [
+      { mm: 'P', address: 0x1000n, write: 1, result: 'done' },
+      'the kernel handles a fault of P: a write at 0x1000, done',
+    ],
+    'mm.notify': [
+      { mm: 'P', notifier: 'svm', call: 'invalidate_range', start: 0x1000n, end: 0x3000n },
+      'the address space of P calls invalidate_range of svm for 0x1000 up to 0x3000',
+    ],
+    'file.refs': [{ file: '/dev/a', refs: 2, why: 'mmap' }, 'mmap: /dev/a has 2 references'],
+    'svm.tables': [
+      { unit: 'vtd0', table: 'PASID', page: 0, order: 14, entries: 0 },
+      'no memory for the PASID table of vtd0: order 14 (64 MiB) is not to be had',
+    ],
+    'svm.pasid': [{ unit: 'vtd0', pasid: 1, mm: 'P', state: 1 }, 'PASID 0x1 of vtd0 is handed out, for P'],
+    'svm.entry': [
+      { unit: 'vtd0', device: '', pasid: 1, mm: 'P', pgd: 0x2000, present: 1, supervisor: 0 },
+      'the driver of vtd0 points the entry of PASID 0x1 to the page table of P at 0x2000000',
+    ],
+    'svm.bind': [
+      { unit: 'vtd0', device: 'a', mm: 'P', pasid: 1, users: 1 },
+      'a is bound to P by PASID 0x1, 1 time',
+    ],
+    'svm.request': [
+      {
+        ...{ unit: 'vtd0', source: 0x310, pasid: 1, iova: 0x1000n, flags: 4, group: 1 },
+        ...{ result: 'success', response: 'group', offset: 16 },
+      },
+      'the page request thread takes the request of 03:02.0 for 0x1000 with PASID 0x1 (write): success; response: group',
+    ],
+    'svm.callback': [
+      { device: 'a', pasid: 1, address: 0x10n, rwxp: 4, result: 'invalid', wanted: 0x310 },
+      'the fault callback of a is told: page 0x10 of PASID 0x1, rwxp 4, invalid; the request is of 03:02.0',
+    ],
+    'svm.thread': [
+      { unit: 'vtd0', state: 1, head: 0, tail: 32 },
+      'the page request thread of vtd0 begins: head 0x0, tail 0x20',
+    ],
+    'svm.use-after-free': [
+      { what: 'svm', by: 'prq_event_thread', line: 0 },
+      'prq_event_thread uses svm, which is freed',
+    ],
+    'task.step': [{ task: 'exit', step: 'exit_mm', line: 0 }, 'exit: exit_mm'],
     'vtd.word': [
       { unit: 'vtd0', address: 0x14008n, before: 0xabc_d003n, after: 0n, line: 0 },
       'the word at 0x14008, which vtd0 has read, changes from 0xabcd003 to 0x0',

@@ -7,6 +7,7 @@ const OTHER_LAYER: Readonly<Record<MachineDescription['kind'], string>> = {
   powernv: 'qemu',
   pseries: 'kvm',
   q35: 'kvm',
+  x86: 'kvm',
 }
 
 /** The declaration of a call on a kind of machine. */
