@@ -55,11 +55,11 @@ function entryText(e: EventFields<'svm.entry'>): string {
 
 function tablesText(e: EventFields<'svm.tables'>): string {
   const what = `the ${e.table} table of ${e.unit || 'the unit'}`
-  const size = `order ${e.order} (${bytesText(PAGE_BYTES * 2 ** e.order)})`
-  if (e.page === 0) return `no memory for ${what}: ${size} is not to be had`
+  const block = `order ${e.order} (${bytesText(PAGE_BYTES * 2 ** e.order)})`
+  if (e.page === 0) return `no memory for ${what}: ${block} is not to be had`
   return e.entries === 0
-    ? `${what} at ${hex(e.page * PAGE_BYTES)} is freed, ${size}`
-    : `${what} is at ${hex(e.page * PAGE_BYTES)}: ${size}, ${counted(e.entries, 'entry', 'entries')}`
+    ? `${what} at ${hex(e.page * PAGE_BYTES)} is freed, ${block}`
+    : `${what} is at ${hex(e.page * PAGE_BYTES)}: ${block}, ${counted(e.entries, 'entry', 'entries')}`
 }
 
 /** One describer a kind: a kind without words does not compile. */
