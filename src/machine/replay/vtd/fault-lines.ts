@@ -18,6 +18,9 @@ const REASON = { ROOT: 1, CONTEXT: 2, WIDTH: 4, WRITE: 5, READ: 6 } as const
 /** A walk met an entry that does not allow the access. */
 const REFUSED: ReadonlySet<number> = new Set([REASON.WRITE, REASON.READ, 0x71, 0x79, 0x85, 0x86])
 
+/** Rights of a page, by the bits of its entry. */
+const PERMISSIONS = ['nothing', 'reads only', 'writes only', 'reads and writes'] as const
+
 const ENDS = {
   RECORDED: 'recorded',
   COMPRESSED: 'not recorded: one of the same device is',
@@ -26,17 +29,39 @@ const ENDS = {
   UNKNOWN: 'the log does not show whether it was recorded',
 } as const
 
+/** A line of the trace that led to a fault, and what it says. */
+export interface FaultStep {
+  readonly line: number
+  readonly text: string
+}
+
+/** A fault of the trace: what led to it, and what became of it. */
+export interface FaultStory extends ShownFault {
+  /** The trace shows the reason; otherwise nothing in it speaks against one. */
+  readonly isShown: boolean
+  /** Why, in words; empty where the trace speaks against the fault. */
+  readonly why: string
+  /** What the reason rests on, by line. */
+  readonly steps: readonly FaultStep[]
+  /** Whether it reached a fault recording register, in words. */
+  readonly end: string
+  readonly isRecorded: boolean
+}
+
 /** What the parts below read of the other lines. */
 interface FaultParts {
   readonly tally: VtdTally
   readonly records: VtdRecords
   readonly contexts: SeenContexts
   readonly pages: SeenPages
+  /** Told of each fault when it is known what became of it. */
+  readonly onFault?: ((story: FaultStory) => void) | undefined
 }
 
-type Because = { readonly isShown: boolean; readonly why: string }
-const shown = (why: string): Because => ({ isShown: true, why })
-const inferred = (why: string): Because => ({ isShown: false, why })
+type Because = { readonly isShown: boolean; readonly why: string; readonly steps: readonly FaultStep[] }
+const shown = (why: string, ...steps: FaultStep[]): Because => ({ isShown: true, why, steps })
+const inferred = (why: string, ...steps: FaultStep[]): Because => ({ isShown: false, why, steps })
+const CONTRADICTED: Because = { isShown: false, why: '', steps: [] }
 
 /**
  * Judges the lines about faults: whether what the log shows leads to each, and what becomes of it in the one fault
@@ -53,6 +78,7 @@ export class FaultLines {
   #hasRegisters = false
   /** The last fault: the model expects that a line says that it is recorded, or does not. */
   #last: ShownFault | undefined
+  #because = CONTRADICTED
   #isExpected = false
 
   constructor(parts: FaultParts) {
@@ -61,7 +87,7 @@ export class FaultLines {
 
   fault(fault: ShownFault): void {
     this.settle()
-    this.#judge(fault)
+    this.#because = this.#judge(fault) ?? CONTRADICTED
     this.#last = fault
     this.#isExpected = false
     if (this.#hasOverflow === true) this.#end(fault, 'overflow', ENDS.OVERFLOW)
@@ -145,6 +171,8 @@ export class FaultLines {
   #end(fault: ShownFault, why: string, text: string, record = NONE): void {
     this.#parts.tally.faultEnds.add(text, fault.line)
     this.#parts.records.fault(fault, record, why)
+    const isRecorded = text === ENDS.RECORDED
+    this.#parts.onFault?.({ ...fault, ...this.#because, end: text, isRecorded })
   }
 
   #diverge(line: number, index: number, log: string, model: string, rule: string): void {
@@ -171,27 +199,31 @@ export class FaultLines {
     this.#diverge(line, index, log, faultText(fault), 'record-differs')
   }
 
-  #judge(fault: ShownFault): void {
+  #judge(fault: ShownFault): Because | undefined {
     const { tally } = this.#parts
-    const because = this.#because(fault)
-    if (because === undefined) return
+    const because = this.#reasonOf(fault)
+    if (because === undefined) return undefined
     const why = `${hex(fault.reason)}: ${because.why}`
     tally.faultReasons.add(why, fault.line)
     if (because.isShown) tally.faultsExplained++
     else tally.faultsInferred++
+    return because
   }
 
   /** What leads to a fault; nothing where the log speaks against it. */
-  #because(fault: ShownFault): Because | undefined {
+  #reasonOf(fault: ShownFault): Because | undefined {
     const { contexts } = this.#parts
     const { source, reason } = fault
     if (reason === REASON.ROOT) {
-      if (contexts.absentRootSince(source >>> 8) !== undefined)
-        return shown('the bus of the device has no root entry')
+      const absent = contexts.absentRootSince(source >>> 8)
+      const why = 'the bus of the device has no root entry'
+      if (absent !== undefined) return shown(why, { line: absent, text: 'the root entry is not present' })
       return this.#unlessHeld(fault, 'the log does not show the root entry')
     }
     if (reason === REASON.CONTEXT) {
-      if (contexts.absentSince(source) !== undefined) return shown('the device has no context entry')
+      const absent = contexts.absentSince(source)
+      const why = 'the device has no context entry'
+      if (absent !== undefined) return shown(why, { line: absent, text: 'the context entry is not present' })
       return this.#unlessHeld(fault, 'the log does not show the context entry')
     }
     if (reason === REASON.WIDTH) {
@@ -216,14 +248,42 @@ export class FaultLines {
   #refused(fault: ShownFault): Because {
     const { contexts, pages } = this.#parts
     const domain = contexts.domainOf(fault.source)
+    const steps = this.#contextSteps(fault.source, domain)
     // A device whose domain no line names has had no translation: nothing is known to be mapped for it.
     const page = Number(fault.iova >> 12n)
     const story = domain === undefined ? undefined : pages.storyOf(domain, page)
-    if (story === undefined) return shown('nothing was ever seen mapped there')
+    if (story === undefined)
+      return shown('nothing was ever seen mapped there', ...steps, ...this.#neighbour(domain, page))
     const need = fault.isWrite ? 2 : 1
-    if ((story.page.perm & need) === 0) return shown('the page is mapped without this right')
-    if (story.flushLine > 0) return shown('the page was flushed since it was seen mapped')
-    return inferred('the page was seen mapped, and no flush says that it is gone')
+    const { line, perm } = story.page
+    const walked = { line, text: `a walk found the page mapped for ${PERMISSIONS[perm & 3]}` }
+    if ((perm & need) === 0) return shown('the page is mapped without this right', ...steps, walked)
+    if (story.flushLine > 0) {
+      const flushed = { line: story.flushLine, text: 'an invalidation names the page' }
+      return shown('the page was flushed since it was seen mapped', ...steps, walked, flushed)
+    }
+    return inferred('the page was seen mapped, and no flush says that it is gone', ...steps, walked)
+  }
+
+  #contextSteps(source: number, domain: number | undefined): FaultStep[] {
+    const line = this.#parts.contexts.find(source)?.line
+    if (line === undefined || this.#parts.onFault === undefined) return []
+    const read = 'the context entry of the device was read'
+    if (domain === undefined) return [{ line, text: read }]
+    const empty = this.#parts.pages.hasSeen(domain) ? '' : ', in which no page was ever seen mapped'
+    return [{ line, text: `${read}: domain ${domain}${empty}` }]
+  }
+
+  /** A buffer that ends right before the page, or begins right behind it. */
+  #neighbour(domain: number | undefined, page: number): FaultStep[] {
+    const { pages, onFault } = this.#parts
+    if (domain === undefined || onFault === undefined) return []
+    const before = pages.storyOf(domain, page - 1)
+    if (before !== undefined) return [{ line: before.page.line, text: 'the page before it was seen mapped' }]
+    const behind = pages.storyOf(domain, page + 1)
+    return behind === undefined
+      ? []
+      : [{ line: behind.page.line, text: 'the page behind it was seen mapped' }]
   }
 
   #contradict(fault: ShownFault, model: string, rule: string): void {

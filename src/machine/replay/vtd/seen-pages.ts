@@ -59,6 +59,11 @@ export class SeenPages {
     return { page: seen, flushLine: lines.length === 0 ? 0 : Math.min(...lines) }
   }
 
+  /** Whether a walk has shown any page of a domain. */
+  hasSeen(domain: number): boolean {
+    return (this.#domains.get(domain)?.pages.size ?? 0) > 0
+  }
+
   flushed(line: number): void {
     this.#flushLine = line
   }

@@ -3,7 +3,7 @@ import { type BatchSink, DAMAGED_LINE, type LogBatch } from '../../../reader/log
 import { LANES_MAX } from '../../../reader/log-format.ts'
 import { QEMU_TRACE } from '../../../reader/qemu-trace-format.ts'
 import type { RecordLog } from '../../../trace/record-log.ts'
-import { FaultLines } from './fault-lines.ts'
+import { FaultLines, type FaultStory } from './fault-lines.ts'
 import { InvalidationLines } from './invalidation-lines.ts'
 import { flushRow, sourceOf } from './invalidation-rows.ts'
 import { contextText, isSameContext, type SeenContext, SeenContexts } from './seen-contexts.ts'
@@ -103,7 +103,8 @@ export class VtdReplay implements BatchSink {
   /** Lines about caches have come: a reset that follows is not the first thing that happened. */
   #line = 0
 
-  constructor(log: RecordLog) {
+  /** @param onFault told of each fault of the trace, with what led to it */
+  constructor(log: RecordLog, onFault?: (story: FaultStory) => void) {
     this.#records = new VtdRecords(log)
     const parts = {
       tally: this.tally,
@@ -111,6 +112,7 @@ export class VtdReplay implements BatchSink {
       contexts: this.#contexts,
       iotlb: this.#iotlb,
       pages: this.#pages,
+      onFault,
     }
     this.#translations = new TranslationLines(parts)
     this.#faults = new FaultLines(parts)
