@@ -1,0 +1,99 @@
+/** Who printed a line. Where the log does not say, it is taken for the kernel's. */
+export type LineOrigin = 'kernel' | 'qemu' | 'xen' | 'other'
+
+const CARRIAGE_RETURN = '\r'
+const ESCAPE = '\x1b'
+const ESCAPES = new RegExp(`${ESCAPE}\\[[0-9;?]{0,16}[A-Za-z]`, 'g')
+const QUOTED = /[ \t]{0,32}(?:>[ \t]{0,8}){0,8}/y
+const PRIORITY = /<\d{1,3}>/y
+/** `dmesg --decode`. */
+const DECODED =
+  /(?:kern|user|daemon|syslog) {0,8}:(?:emerg|alert|crit|err|warn|notice|info|debug) {0,8}: {0,2}/y
+const CLOCK =
+  /(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?|\d{9,10}\.\d{6}) {1,2}/y
+const STAMP = /\[ {0,12}(\d{1,10})\.(\d{6})\](?:\[ {0,8}[TC]\d{1,10}\])?:? ?/y
+/** `dmesg --ctime`. */
+const DATED_STAMP = /\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] ?/y
+/** The host, and who wrote to the journal. */
+const NAMED =
+  /(?:[^\s:]{1,255} )?(kernel|hypervisor|qemu-[\w.-]{1,40}|qemu|QEMU|kvm|libvirtd|virtqemud)(?:\[\d{1,10}\])?:(?: |(?=\[))/y
+/** Without a stamp of the journal only programs name themselves. */
+const PROGRAM = /(?:qemu-system-[\w.-]{1,40}|qemu-kvm|kvm|qemu)(?:\[\d{1,10}\])?: /y
+const XEN = /\(XEN\) {1,2}(?:\[[\d\-:. ]{1,40}\] )?/y
+
+const MICROSECONDS = 1_000_000
+
+/** Who writes to the journal as a part of a virtual machine. */
+const QEMU_NAME = /^(?:qemu|QEMU|kvm|libvirtd|virtqemud)/
+
+const after = (pattern: RegExp, text: string, at: number): number => {
+  pattern.lastIndex = at
+  return pattern.test(text) ? pattern.lastIndex : at
+}
+
+/**
+ * Finds the message in a line of dmesg, of the journal, of a serial console, or of QEMU's stderr: what stands before it
+ * are stamps and names, in any order in which these programs put them. All patterns are bounded and begin where they
+ * are put, so no input makes them slow.
+ *
+ * @example
+ * const prefix = new LogPrefix()
+ * prefix.message('[    5.793582] DMAR: DRHD: handling fault status reg 2') // 'DMAR: DRHD: ...', timeUs 5793582
+ */
+export class LogPrefix {
+  /** Microseconds since the kernel started; -1 where the line does not say. */
+  timeUs = -1
+  origin: LineOrigin = 'kernel'
+
+  message(line: string): string {
+    this.timeUs = -1
+    this.origin = 'kernel'
+    const text = plain(line)
+    let at = after(QUOTED, text, 0)
+    at = after(PRIORITY, text, at)
+    at = after(DECODED, text, at)
+    at = this.#stamp(text, at)
+    at = after(CLOCK, text, at)
+    at = this.#named(text, at)
+    at = this.#stamp(text, at)
+    at = this.#named(text, at)
+    if (at < text.length && text.charCodeAt(at) === 0x28) {
+      const xen = after(XEN, text, at)
+      if (xen !== at) this.origin = 'xen'
+      at = xen
+    }
+    return at === 0 ? text : text.slice(at)
+  }
+
+  #stamp(text: string, at: number): number {
+    if (text.charCodeAt(at) !== 0x5b) return at
+    STAMP.lastIndex = at
+    const found = STAMP.exec(text)
+    if (found === null) return after(DATED_STAMP, text, at)
+    this.timeUs = Number(found[1]) * MICROSECONDS + Number(found[2])
+    return STAMP.lastIndex
+  }
+
+  #named(text: string, at: number): number {
+    NAMED.lastIndex = at
+    const found = NAMED.exec(text)
+    if (found !== null) {
+      if (QEMU_NAME.test(found[1] as string)) this.origin = 'qemu'
+      const end = NAMED.lastIndex
+      return this.origin === 'qemu' ? after(PROGRAM, text, end) : end
+    }
+    const program = after(PROGRAM, text, at)
+    if (program !== at) this.origin = 'qemu'
+    return program
+  }
+}
+
+/** Without escapes of a terminal, and what a carriage return has overwritten. */
+function plain(line: string): string {
+  let text = line
+  if (text.includes(ESCAPE)) text = text.replace(ESCAPES, '')
+  if (!text.includes(CARRIAGE_RETURN)) return text
+  let end = text.length
+  while (end > 0 && text[end - 1] === CARRIAGE_RETURN) end--
+  return text.slice(text.lastIndexOf(CARRIAGE_RETURN, end - 1) + 1, end)
+}

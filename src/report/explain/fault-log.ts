@@ -1,0 +1,207 @@
+import type { FoundLine } from '../../reader/kernel-log/kernel-log-reader.ts'
+import { AddressRanges } from './address-ranges.ts'
+
+/** Distinct faults that are kept; later ones are counted as one more group, without words. */
+export const FAULTS_MAX = 2000
+/** Earlier lines that are remembered of a topic; older ones go first. */
+export const REMEMBERED_MAX = 32
+/** Reasons that a fault gives, at most. */
+export const BECAUSE_MAX = 12
+
+/** A line of the log, or of another log of the same boot, that tells why. */
+export interface Because {
+  /** Its number in the log; 0 where it is of no line. */
+  readonly line: number
+  readonly text: string
+}
+
+/** A value of a fault as JSON gives it: 64-bit ones as texts with 0x. */
+export type FaultField = string | number | boolean | null
+
+/** What is said of a fault, once for all lines of its group. */
+export interface FaultWords {
+  /** `dma`, `interrupt`, `queue`, `page-request`, `map`, `frozen`, ... */
+  readonly kind: string
+  /** What happened, in one short sentence. */
+  readonly title: string
+  /** bus:device.function, as the log names it. */
+  readonly device?: string
+  /** For programs: names in camelCase. */
+  readonly fields: Readonly<Record<string, FaultField>>
+  /** For people: a word and what it says, in this order: `reason`, `means`, `where`, ... */
+  readonly rows: readonly (readonly [label: string, text: string])[]
+  /** Lines before it that made it so. */
+  readonly because: readonly Because[]
+  /** What to look at next, the likeliest first. */
+  readonly checks: readonly string[]
+}
+
+/** Faults that are alike: what is said of them, and how often they came. */
+export interface FaultGroup {
+  readonly family: string
+  readonly key: string
+  readonly words: FaultWords
+  readonly because: readonly Because[]
+  readonly times: number
+  readonly firstLine: number
+  readonly lastLine: number
+  /** Microseconds since the kernel started; -1 where the log does not say. */
+  readonly firstUs: number
+  readonly lastUs: number
+  readonly addresses: AddressRanges
+}
+
+class Group implements FaultGroup {
+  readonly family: string
+  readonly key: string
+  readonly words: FaultWords
+  readonly because: Because[]
+  readonly addresses = new AddressRanges()
+  readonly firstLine: number
+  readonly firstUs: number
+  times = 0
+  lastLine = 0
+  lastUs = -1
+
+  constructor(key: string, line: FoundLine, words: FaultWords) {
+    this.family = line.family.id
+    this.key = key
+    this.words = words
+    this.because = [...words.because]
+    this.firstLine = line.line
+    this.firstUs = line.timeUs
+  }
+
+  seen(line: FoundLine, address: bigint | undefined): void {
+    this.times++
+    this.lastLine = line.line
+    this.lastUs = line.timeUs
+    if (address !== undefined) this.addresses.add(address)
+  }
+}
+
+/** One fault, as an explainer of its family reports it. */
+export interface FaultReport {
+  /** Faults with one key are one group: what distinguishes them, but the address and the time. */
+  readonly key: string
+  /** The line that tells of it. */
+  readonly line: FoundLine
+  readonly address?: bigint
+  /** Called for the first fault of a group only. */
+  describe(): FaultWords
+}
+
+/** Lines that the kernel did not print, because there were too many. */
+export interface Suppressed {
+  readonly family: string
+  readonly line: number
+  readonly lines: number
+}
+
+/** What a machine said of itself: a unit, a setting. */
+export interface Fact {
+  readonly family: string
+  readonly line: number
+  readonly text: string
+  readonly fields: Readonly<Record<string, FaultField>>
+}
+
+interface Remembered extends Because {
+  readonly device: string | undefined
+}
+
+/** Takes what explainers find in a log, and groups it; bounded, whatever the log holds. */
+export class FaultLog {
+  readonly #groups = new Map<string, Group>()
+  readonly #topics = new Map<string, Remembered[]>()
+  readonly #facts = new Map<string, Fact>()
+  readonly #suppressed = new Map<string, { family: string; line: number; lines: number }>()
+  #overflowed = 0
+
+  /** Groups in the order of their first lines. */
+  get groups(): readonly FaultGroup[] {
+    return [...this.#groups.values()]
+  }
+
+  /** Faults beyond FAULTS_MAX groups: only counted. */
+  get overflowed(): number {
+    return this.#overflowed
+  }
+
+  get facts(): readonly Fact[] {
+    return [...this.#facts.values()]
+  }
+
+  /** Lines that were not printed, by family; `line` is the last that says so. */
+  get suppressed(): readonly Suppressed[] {
+    return [...this.#suppressed.values()]
+  }
+
+  /** A fault happened. Answers its group; nothing where it is only counted. */
+  fault({ key, line, address, describe }: FaultReport): FaultGroup | undefined {
+    const id = `${line.family.id} ${key}`
+    let group = this.#groups.get(id)
+    if (group === undefined) {
+      if (this.#groups.size >= FAULTS_MAX) {
+        this.#overflowed++
+        return undefined
+      }
+      group = new Group(key, line, describe())
+      this.#groups.set(id, group)
+    }
+    group.seen(line, address)
+    return group
+  }
+
+  /** Something that came to light later made a fault so: a dump of tables, another log. */
+  explain(group: FaultGroup, because: Because): void {
+    const own = this.#groups.get(`${group.family} ${group.key}`)
+    if (own === undefined || own.because.length >= BECAUSE_MAX) return
+    if (own.because.some(({ line, text }) => line === because.line && text === because.text)) return
+    own.because.push(because)
+  }
+
+  /** A line that may be the cause of a later fault. */
+  remember(topic: string, line: FoundLine, text: string, device?: string): void {
+    const known = this.#topics.get(topic)
+    const entry = { line: line.line, text, device }
+    if (known === undefined) this.#topics.set(topic, [entry])
+    else {
+      if (known.length >= REMEMBERED_MAX) known.shift()
+      known.push(entry)
+    }
+  }
+
+  /** What was remembered of a topic, of all devices or of one; the latest first. */
+  earlier(topic: string, device?: string): readonly Because[] {
+    const known = this.#topics.get(topic) ?? []
+    const wanted = device === undefined ? known : known.filter((entry) => entry.device === device)
+    return wanted.map(({ line, text }) => ({ line, text })).reverse()
+  }
+
+  /** The machine says what it is. A fact of the same name is not told twice. */
+  fact(name: string, line: FoundLine, text: string, fields: Fact['fields'] = {}): void {
+    if (this.#facts.has(name) || this.#facts.size >= FAULTS_MAX) return
+    this.#facts.set(name, { family: line.family.id, line: line.line, text, fields })
+  }
+
+  /** The kernel says how many lines it did not print. */
+  suppress(line: FoundLine, lines: number): void {
+    const family = line.family.id
+    const known = this.#suppressed.get(family)
+    if (known === undefined) this.#suppressed.set(family, { family, line: line.line, lines })
+    else {
+      known.line = line.line
+      known.lines += lines
+    }
+  }
+}
+
+/** Turns the lines of one family into faults. It sees its lines in the order of the log. */
+export interface FamilyExplainer {
+  /** The id of its LineFamily. */
+  readonly family: string
+  take(line: FoundLine, log: FaultLog): void
+  /** The log ends here: what waits for a second line has none. */
+  end?(log: FaultLog): void
+}

@@ -1,0 +1,158 @@
+import { describe, expect, it } from 'vitest'
+import { LINE_FAMILIES } from '../../../src/reader/kernel-log/families.ts'
+import { type FoundLine, KernelLogReader } from '../../../src/reader/kernel-log/kernel-log-reader.ts'
+import { declareLineFamily, kernelLine } from '../../../src/reader/kernel-log/line-format.ts'
+
+const read = (text: string, families = LINE_FAMILIES) => {
+  const found: FoundLine[] = []
+  const unexplained: number[] = []
+  const reader = new KernelLogReader(families, {
+    found: (line) => found.push(line),
+    unexplained: (_, line) => unexplained.push(line),
+  })
+  reader.push(new TextEncoder().encode(text))
+  return { found, unexplained, summary: reader.end() }
+}
+
+describe.each(LINE_FAMILIES)('lines of $title', ({ templates }) => {
+  it.each(templates)('$id takes its example, and no other template does', (template) => {
+    const { found } = read(template.example)
+    expect(found.map((line) => line.template.id)).toEqual([template.id])
+  })
+
+  it.each(templates)('$id does not take its example cut or with more text', ({ id, example, fields }) => {
+    const isOpen = fields.at(-1)?.kind === 'text'
+    const takes = (text: string) => read(text).found.some((line) => line.template.id === id)
+    if (!isOpen) expect(takes(`${example.trimEnd()} and more`)).toBe(false)
+    expect(takes(example.slice(0, example.length >> 2))).toBe(false)
+  })
+})
+
+describe('all families', () => {
+  it('have ids of their own', () => {
+    const ids = LINE_FAMILIES.flatMap(({ templates }) => templates.map(({ id }) => id))
+    expect(new Set(ids).size).toBe(ids.length)
+    expect(new Set(LINE_FAMILIES.map(({ id }) => id)).size).toBe(LINE_FAMILIES.length)
+  })
+})
+
+describe('a template', () => {
+  const about = { era: 'all', doc: 'A line.', example: 'x' }
+  it.each([
+    ['an unknown kind', 'abcd {a:what}', 'no kind of field'],
+    ['a field twice', 'abcd {a:x} {a:x}', 'stands twice'],
+    ['a number without an end', 'abcd {a:x}{b:d}', 'no text shows where'],
+    ['digits that go on', 'abcd {a:x}fault', 'no text shows where'],
+    ['three texts', 'abcd {a:text} b {b:text} c {c:text}', 'at most 2'],
+    ['nothing to look for', '{a:word} {b:word}', 'no literal'],
+  ])('with %s does not load', (_what, template, why) => {
+    expect(() => kernelLine('bad', template, about)).toThrow(why)
+  })
+
+  it('stands once in its family', () => {
+    const template = kernelLine('same', 'abcd {a:x}', about)
+    const family = { id: 'f', title: 'F', source: 's', isModelled: true, mentions: [] }
+    expect(() => declareLineFamily({ ...family, templates: [template, template] })).toThrow('stands twice')
+  })
+})
+
+describe('what stands before a message', () => {
+  const MESSAGE = 'DMAR: DRHD: handling fault status reg 2'
+  it.each([
+    ['printk', `[    5.793582] ${MESSAGE}`, 5_793_582],
+    ['a thread', `[    5.793582][  T123] ${MESSAGE}`, 5_793_582],
+    ['a level', `<3>[    5.793582] ${MESSAGE}`, 5_793_582],
+    ['a level alone', `<3>${MESSAGE}`, -1],
+    ['dmesg --decode', `kern  :err   : [    5.793582] ${MESSAGE}`, 5_793_582],
+    ['dmesg --ctime', `[Fri Nov 20 11:20:11 2026] ${MESSAGE}`, -1],
+    ['dmesg, ISO', `2026-11-20T11:20:11,123456+01:00 ${MESSAGE}`, -1],
+    ['the journal', `Oct 14 18:41:49 host kernel: ${MESSAGE}`, -1],
+    ['the journal with a stamp', `Oct 14 18:41:49.056494 host kernel: [   85.570395] ${MESSAGE}`, 85_570_395],
+    ['the journal without a blank', `Oct 14 18:41:49.056494 kernel:[   85.570395] ${MESSAGE}`, 85_570_395],
+    ['short-monotonic', `[    5.793582] host kernel: ${MESSAGE}`, 5_793_582],
+    ['a name behind the stamp', `[    0.938401] kernel: ${MESSAGE}`, 938_401],
+    ['ISO', `2026-11-20T11:20:11+0100 host kernel: ${MESSAGE}`, -1],
+    ['Unix time', `1700000000.123456 host kernel: ${MESSAGE}`, -1],
+    ['a serial line', `[    5.793582] ${MESSAGE}\r\r`, 5_793_582],
+    ['a prompt that was overwritten', `login: \r[    5.793582] ${MESSAGE}\r`, 5_793_582],
+    [
+      'colours',
+      `\x1b[33m[    5.793582] \x1b[0m\x1b[31mDMAR: DRHD:\x1b[0m handling fault status reg 2`,
+      5_793_582,
+    ],
+    ['a quoted mail', `> > [    5.793582] ${MESSAGE}`, 5_793_582],
+    ['nothing', MESSAGE, -1],
+    ['JSON', JSON.stringify({ MESSAGE, SYSLOG_IDENTIFIER: 'kernel' }), -1],
+    ['JSON with a time', JSON.stringify({ MESSAGE, _SOURCE_MONOTONIC_TIMESTAMP: '5793582' }), 5_793_582],
+    ['JSON of bytes', JSON.stringify({ MESSAGE: [...new TextEncoder().encode(MESSAGE)] }), -1],
+  ])('%s', (_what, line, timeUs) => {
+    const { found, summary } = read(`${line}\n`)
+    expect(found.map((l) => [l.text, l.timeUs, l.origin])).toEqual([[MESSAGE, timeUs, 'kernel']])
+    expect(summary).toMatchObject({ lines: 1, understood: 1, unknown: 0 })
+  })
+
+  it.each([
+    ['another program of the journal', `Oct 14 18:41:49 host mydaemon[1]: ${MESSAGE}`],
+    ['another program in JSON', JSON.stringify({ MESSAGE, SYSLOG_IDENTIFIER: 'mydaemon' })],
+    ['an echo', `echo ${MESSAGE}`],
+    ['JSON without a message', '{"a":1}'],
+    ['broken JSON', `{"MESSAGE":"${MESSAGE}`],
+  ])('%s is not the kernel', (_what, line) => {
+    const { found, summary } = read(line)
+    expect(found).toEqual([])
+    expect(summary).toMatchObject({ lines: 1, understood: 0, unknown: 1 })
+  })
+
+  it('says who printed a line', () => {
+    const status = kernelLine('status', 'hello {a:d} there', { era: 'all', doc: 'A line.', example: 'x' })
+    const family = declareLineFamily({
+      id: 'f',
+      title: 'F',
+      source: 's',
+      isModelled: true,
+      mentions: [],
+      templates: [status],
+    })
+    const lines = [
+      'hello 1 there',
+      'qemu-system-x86_64: hello 2 there',
+      '2026-11-20T11:20:11.123456Z qemu-system-ppc64: hello 3 there',
+      'Oct 14 18:41:49 host libvirtd[77]: hello 4 there',
+      'Oct 14 18:41:49.056589 VM hypervisor: (XEN) hello 5 there',
+      '(XEN) [2026-11-20 11:20:11] hello 6 there',
+      JSON.stringify({ MESSAGE: 'hello 7 there', SYSLOG_IDENTIFIER: 'qemu-kvm' }),
+    ]
+    const { found } = read(lines.join('\n'), [family])
+    expect(found.map(({ line, origin }) => [line, origin])).toEqual([
+      [1, 'kernel'],
+      [2, 'qemu'],
+      [3, 'qemu'],
+      [4, 'qemu'],
+      [5, 'xen'],
+      [6, 'xen'],
+      [7, 'qemu'],
+    ])
+  })
+})
+
+describe('counts', () => {
+  it('every line is counted once; those that look like ours are told of', () => {
+    const long = `DMAR: ${'a'.repeat(20_000)}`
+    const text = `\n[    1.0] other\nDMAR: something new\n${long}\n[    5.793582] DMAR: DRHD: handling fault status reg 2`
+    const { found, unexplained, summary } = read(text)
+    expect(summary).toMatchObject({ lines: 5, understood: 1, unknown: 4, tooLong: 1 })
+    expect(found.map(({ line }) => line)).toEqual([5])
+    expect(unexplained).toEqual([3])
+  })
+
+  it('an entry of the journal may hold two lines', () => {
+    const MESSAGE =
+      'DMAR:[DMA Write] Request device [02:00.0] fault addr ffa00000 \nDMAR:[fault reason 05] PTE Write access is not set'
+    const { found, summary } = read(JSON.stringify({ MESSAGE }))
+    expect(found.map(({ template, line }) => [template.id, line])).toEqual([
+      ['vtd-fault-old', 1],
+      ['vtd-reason-old', 1],
+    ])
+    expect(summary).toMatchObject({ lines: 1, understood: 1 })
+  })
+})
