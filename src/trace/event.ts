@@ -531,7 +531,7 @@ export const EVENTS = declareEvents({
     fields: { unit: 'name', page: 'page', state: 'u32', domain: 'u32' },
   },
   'mm.users': {
-    doc: 'mm_users and mm_count of an address space are now these. `why` names what changed them.',
+    doc: 'mm_users and mm_count of an address space are now these. `why` names what changed them: `exit` where its process gave it up.',
     fields: { mm: 'name', users: 'u32', count: 'u32', why: 'name' },
   },
   'mm.vma': {
@@ -555,11 +555,11 @@ export const EVENTS = declareEvents({
     fields: { file: 'name', refs: 'u32', why: 'name' },
   },
   'svm.tables': {
-    doc: 'The PASID table of a VT-d unit of revisions 2.x is allocated (`order` of pages, `entries` that the driver uses of it), or could not be (`page` 0), or is freed (`entries` 0).',
+    doc: 'The PASID table of a VT-d unit of revisions 2.x is allocated (`order` of pages, `entries` that the driver uses of it), or could not be (`page` 0, `entries` that it wanted), or is freed (`entries` 0).',
     fields: { unit: 'name', table: 'name', page: 'page', order: 'u32', entries: 'u32' },
   },
   'svm.pasid': {
-    doc: 'A PASID is handed out (`state` 1) or given back (0). `mm` is empty for the kernel`s.',
+    doc: 'A PASID is handed out (`state` 1) or given back (0). `mm` is empty for the kernel`s; `unit` is empty where all units share the numbers.',
     fields: { unit: 'name', pasid: 'u32', mm: 'name', state: 'u32' },
   },
   'svm.entry': {
@@ -575,8 +575,8 @@ export const EVENTS = declareEvents({
     },
   },
   'svm.bind': {
-    doc: 'A device is bound to an address space by a PASID; `users` counts how often. 0: it is not bound any more.',
-    fields: { unit: 'name', device: 'name', mm: 'name', pasid: 'u32', users: 'u32' },
+    doc: 'A device (`source` is its source-id) is bound to an address space by a PASID; `users` counts how often. 0: it is not bound any more.',
+    fields: { unit: 'name', device: 'name', source: 'u32', mm: 'name', pasid: 'u32', users: 'u32' },
   },
   'svm.request': {
     doc: 'The page request thread has taken a request from the queue at `offset`: what came of it (`result`: success, invalid, failure), and which response follows (`response`: group, stream, none).',
@@ -593,8 +593,16 @@ export const EVENTS = declareEvents({
     },
   },
   'svm.callback': {
-    doc: 'The fault callback of the driver of a device: `rwxp` is 8 read, 4 write, 2 execute, 1 privileged; `wanted` the device that sent the request.',
-    fields: { device: 'name', pasid: 'u32', address: 'u64', rwxp: 'u32', result: 'name', wanted: 'u32' },
+    doc: 'The fault callback of the driver of a device, `source`: `rwxp` is 8 read, 4 write, 2 execute, 1 privileged; `wanted` is the source-id of the device that sent the request.',
+    fields: {
+      device: 'name',
+      source: 'u32',
+      pasid: 'u32',
+      address: 'u64',
+      rwxp: 'u32',
+      result: 'name',
+      wanted: 'u32',
+    },
   },
   'svm.thread': {
     doc: 'The page request thread of a unit begins (1), with the head and the tail that it read, or has written the head (0).',

@@ -325,7 +325,7 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
     ],
     'file.refs': [{ file: '/dev/a', refs: 2, why: 'mmap' }, 'mmap: /dev/a has 2 references'],
     'svm.tables': [
-      { unit: 'vtd0', table: 'PASID', page: 0, order: 14, entries: 0 },
+      { unit: 'vtd0', table: 'PASID', page: 0, order: 14, entries: 0x20000 },
       'no memory for the PASID table of vtd0: order 14 (64 MiB) is not to be had',
     ],
     'svm.pasid': [{ unit: 'vtd0', pasid: 1, mm: 'P', state: 1 }, 'PASID 0x1 of vtd0 is handed out, for P'],
@@ -334,7 +334,7 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       'the driver of vtd0 points the entry of PASID 0x1 to the page table of P at 0x2000000',
     ],
     'svm.bind': [
-      { unit: 'vtd0', device: 'a', mm: 'P', pasid: 1, users: 1 },
+      { unit: 'vtd0', device: 'a', source: 0x310, mm: 'P', pasid: 1, users: 1 },
       'a is bound to P by PASID 0x1, 1 time',
     ],
     'svm.request': [
@@ -345,7 +345,7 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       'the page request thread takes the request of 03:02.0 for 0x1000 with PASID 0x1 (write): success; response: group',
     ],
     'svm.callback': [
-      { device: 'a', pasid: 1, address: 0x10n, rwxp: 4, result: 'invalid', wanted: 0x310 },
+      { device: 'a', source: 0x310, pasid: 1, address: 0x10n, rwxp: 4, result: 'invalid', wanted: 0x310 },
       'the fault callback of a is told: page 0x10 of PASID 0x1, rwxp 4, invalid; the request is of 03:02.0',
     ],
     'svm.thread': [
