@@ -73,6 +73,8 @@ export interface ProcessPort {
   mm(name: string): Mm | undefined
   /** init_mm: the kernel's own page tables. */
   readonly kernel: { readonly pgd: number }
+  /** Told of every address space whose last count goes (__mmdrop), by its name: what was kept for as long as it lives. */
+  onDropped(listener: (mm: string) => void): void
 }
 
 /**
