@@ -6,6 +6,7 @@ import { COLUMNS, wrapped } from '../report/layout.ts'
 import type { Paint } from '../report/text.ts'
 import { valueText } from './expectation.ts'
 import { knownErrata } from './known-errata.ts'
+import type { Operation } from './operation.ts'
 import { isAsExpected, type RunResult, type StepResult } from './run-scenario.ts'
 
 /** Characters of one value in the report; the JSON has all of them. */
@@ -40,16 +41,18 @@ function answerTexts(answer: Answer, hasLevels: boolean): string[] {
   return [...before, `${last}: ${answerText(answer)}`]
 }
 
+/** What a step does, with its arguments. */
+export const callText = ({ verb, call, args, by }: Operation): string =>
+  `${verb} ${call} ${valuesText(args)}${by?.cpu === undefined ? '' : ` on CPU ${by.cpu}`}`.trim()
+
 /** One step: the call with its arguments, its answer, and what is not as expected. */
 function stepLines(
   { step, operation, answer, wrong }: StepResult,
   { paint, hasLevels }: { readonly paint: Paint; readonly hasLevels: boolean },
 ): string[] {
-  const by = operation.by?.cpu === undefined ? '' : ` on CPU ${operation.by.cpu}`
-  const call = `${operation.verb} ${operation.call} ${valuesText(operation.args)}${by}`
   const head = `#${step}`.padEnd(5)
   return [
-    ...wrapped(head, call.trim()),
+    ...wrapped(head, callText(operation)),
     ...answerTexts(answer, hasLevels).flatMap((text) => wrapped('     -> ', text)),
     ...wrong.flatMap((w) => wrapped('     ', `NOT AS EXPECTED: ${w}`).map((l) => paint.red(l))),
   ]

@@ -2,6 +2,12 @@ import { COLUMNS, wrapped } from '../report/layout.ts'
 
 const escaped = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
 
+/** A table, as short as it can be. */
+export function grid(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.map(escaped).join(' | ')} |`
+  return [line(head), `|${head.map(() => '---').join('|')}|`, ...rows.map(line)].join('\n')
+}
+
 /** A table whose columns stand under one another. */
 export function alignedGrid(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const lines = [head, ...rows].map((line) => line.map(escaped))

@@ -1,6 +1,5 @@
 import type { ArgDecl, CallDecl } from '../bits/call.ts'
 import { CODE_FAMILIES, codeNumber } from '../bits/codes.ts'
-import type { Erratum, VersionRange } from '../bits/errata.ts'
 import { ERROR_CODES } from '../bits/errors.ts'
 import { hex } from '../bits/u64.ts'
 import type { Field, Word } from '../bits/word.ts'
@@ -11,7 +10,7 @@ import { BLK_ANSWERS, BLK_CONFIG_FIELDS } from '../hw/virtio/blk-format.ts'
 import { DEVICE_FAULTS } from '../hw/virtio/device-faults.ts'
 import { RING_ANSWERS } from '../hw/virtio/ring-rules.ts'
 import { FAULT_REASONS } from '../hw/vtd/fault-reasons.ts'
-import { CALLS, ERRATA, LOG_FORMATS, WORDS } from '../machine/registry.ts'
+import { CALLS, LOG_FORMATS, WORDS } from '../machine/registry.ts'
 import type { AgentArg } from '../reader/agent-command.ts'
 import { AGENT_COMMANDS, AGENT_MARKS, KERNEL_ANSWERS, MARK_WORD } from '../reader/kernel-answers-format.ts'
 import type { LogFormat } from '../reader/log-format.ts'
@@ -19,15 +18,12 @@ import { EVENTS } from '../trace/event.ts'
 import { realAnswerPages } from './answers/pages.ts'
 import { readRecordings } from './answers/recordings.ts'
 import { callsByVerb } from './call-order.ts'
+import { erratumPages } from './erratum-pages.ts'
+import { grid } from './markdown.ts'
 import { messageLogSection } from './message-log-section.ts'
 import { vhostCostsPage } from './vhost-costs.ts'
 
 const HEAD = '<!-- Made by `npm run docs` from the declarations; do not edit. -->\n'
-
-const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ')
-const row = (cells: readonly string[]): string => `| ${cells.map(cell).join(' | ')} |`
-const grid = (head: readonly string[], rows: readonly (readonly string[])[]): string =>
-  [row(head), `|${head.map(() => '---').join('|')}|`, ...rows.map(row)].join('\n')
 
 const wordSection = (w: Word): string => {
   const fields = Object.entries<Field>(w.fields)
@@ -76,35 +72,6 @@ function callSection(call: CallDecl): string {
     '',
   ].join('\n')
 }
-
-const versionText = (ranges: readonly VersionRange[]): string => {
-  if (ranges.length === 0) return 'in no release'
-  return ranges
-    .map(({ since, until }) =>
-      `${since === undefined ? '' : `from ${since} `}${until === undefined ? '' : `before ${until}`}`.trim(),
-    )
-    .map((t) => (t === '' ? 'all' : t))
-    .join('; ')
-}
-
-const erratumSection = (e: Erratum): string =>
-  [
-    `## ${e.id}: ${e.title}`,
-    grid(
-      ['', ''],
-      [
-        ['kind', e.kind],
-        ['in', `${e.family}, ${versionText(e.versions)}`],
-        ['wrong', e.wrong],
-        ['right', e.right],
-        ['source', e.source],
-        ['evidence', e.evidence],
-        ['scenario', `\`${e.scenario}\``],
-        ...(e.finding === undefined ? [] : [['found by', `\`${e.finding}\``]]),
-      ],
-    ),
-    '',
-  ].join('\n')
 
 const logSection = (format: LogFormat): string => {
   const rows = format.events.map((e) => [`\`${e.name}\``, `\`${e.template}\``, e.doc])
@@ -248,7 +215,7 @@ export async function referencePages(): Promise<Readonly<Record<string, string>>
     'calls.md': `${HEAD}# Calls and their answers\n\n${callsByVerb(CALLS).map(callSection).join('\n')}`,
     'codes.md': `${HEAD}# Return codes\n\n${codes.join('\n')}`,
     'events.md': `${HEAD}# Records: the kinds of events\n\n${grid(['kind', 'fields', 'meaning'], events)}\n`,
-    'errata.md': `${HEAD}# Errata\n\n${ERRATA.map(erratumSection).join('\n')}`,
+    ...(await erratumPages()),
     'rules.md': `${HEAD}# Rules\n\n${rules.join('\n')}`,
     'errors.md': `${HEAD}# Error codes of the library\n\n${grid(['code', 'meaning'], errors)}\n`,
     'log-formats.md': `${HEAD}# Log formats\n\n${[...LOG_FORMATS.map(logSection), transcriptSection(), messageLogSection()].join('\n')}`,

@@ -1,10 +1,15 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { referencePages } from './reference-pages.ts'
 import { schemaFiles } from './schema-files.ts'
 
-mkdirSync('docs/reference', { recursive: true })
 mkdirSync('schema', { recursive: true })
-for (const [name, text] of Object.entries(await referencePages()))
-  writeFileSync(join('docs/reference', name), text)
+const pages = await referencePages()
+// A page of what is declared no more would stay.
+rmSync('docs/reference', { recursive: true, force: true })
+for (const [name, text] of Object.entries(pages)) {
+  const path = join('docs/reference', name)
+  mkdirSync(dirname(path), { recursive: true })
+  writeFileSync(path, text)
+}
 for (const [name, text] of Object.entries(schemaFiles())) writeFileSync(join('schema', name), text)

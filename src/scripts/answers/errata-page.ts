@@ -1,4 +1,5 @@
-import { alignedGrid, anchorOf, paragraph } from '../markdown.ts'
+import { erratumLink } from '../erratum-pages.ts'
+import { alignedGrid, paragraph } from '../markdown.ts'
 import { type ErratumCount, erratumCounts } from './erratum-evidence.ts'
 import { learnedList } from './learned.ts'
 import type { RecordedRun } from './recorded-run.ts'
@@ -17,7 +18,7 @@ function rowOf(found: readonly ErratumCount[]): Row[] {
   const { id, title, evidence } = first.erratum
   return [
     {
-      link: `[${id}](errata.md#${anchorOf(`${id}: ${title}`)})`,
+      link: erratumLink(id),
       title,
       evidence,
       profile: first.isThere ? 'on' : 'off',
