@@ -1,5 +1,21 @@
+import { AMD_LINES } from './amd-lines.ts'
+import { EEH_LINES } from './eeh-lines.ts'
 import type { LineFamily } from './line-format.ts'
+import { POWERPC_LINES } from './powerpc-lines.ts'
+import { QEMU_LINES } from './qemu-lines.ts'
+import { SMMU_LINES } from './smmu-lines.ts'
+import { TRACE_LINES } from './trace-lines.ts'
+import { VFIO_LINES } from './vfio-lines.ts'
 import { VTD_LINES } from './vtd-lines.ts'
 
 /** Every family of lines that is read, in the order in which their templates are tried. */
-export const LINE_FAMILIES: readonly LineFamily[] = [VTD_LINES]
+export const LINE_FAMILIES: readonly LineFamily[] = [
+  VTD_LINES,
+  EEH_LINES,
+  POWERPC_LINES,
+  VFIO_LINES,
+  AMD_LINES,
+  SMMU_LINES,
+  QEMU_LINES,
+  TRACE_LINES,
+]

@@ -15,6 +15,10 @@ export const LINE_KINDS = {
     pattern: 'DMA (?:Read|Write)(?: NO_PASID| PASID 0x[0-9a-f]{1,8})?',
     doc: 'what a VT-d unit says of a request: its direction, and its PASID where the version prints it there',
   },
+  blank: {
+    pattern: '[ \\t]{1,16}',
+    doc: 'blanks and tabs, which copies of a log rarely keep as they were; a text',
+  },
   word: { pattern: '[^\\s]{1,80}', doc: 'a text without blanks' },
   text: { pattern: '.{0,300}', doc: 'any text; at most two of a line' },
 } as const
@@ -29,6 +33,7 @@ interface LineKindValues {
   bdf0x: string
   sbdf: string
   access: string
+  blank: string
   word: string
   text: string
 }
@@ -91,6 +96,7 @@ const CONTINUES: Readonly<Record<LineKind, RegExp>> = {
   bdf0x: /^$/,
   sbdf: /^$/,
   access: /^$/,
+  blank: /^(?:$|[ \t])/,
   word: /^$/,
   text: /^$/,
 }
