@@ -67,7 +67,7 @@ export class Attachments {
       writer: this.#writer,
       pool: core.pool,
       isSnooped: () => core.snoopsEntries,
-      isScalable: () => core.isScalable,
+      isWide: () => core.isScalable || core.isExtended,
       root: () => this.root,
     })
   }

@@ -11,11 +11,11 @@ import {
 import type { EntryWriter } from './entry-writer.ts'
 import type { TablePool } from './table-pages.ts'
 
-/** Words of a legacy and of a scalable context entry. */
+/** Words of a legacy context entry, and of one of the other modes. */
 const LEGACY_WORDS = 2
-const SCALABLE_WORDS = 4
+const WIDE_WORDS = 4
 const ROOT_WORDS = 2
-/** Devices and functions of the lower half of a bus, in scalable mode. */
+/** Devices and functions of the lower half of a bus, where entries are wide. */
 const HALF = 0x80
 /** T: what a legacy context entry translates. */
 const T = { PLAIN: 0n, DEVICE_TLB: 1n, PASS_THROUGH: 2n } as const
@@ -51,7 +51,8 @@ export interface ContextParts {
   readonly writer: EntryWriter
   readonly pool: TablePool
   readonly isSnooped: () => boolean
-  readonly isScalable: () => boolean
+  /** Entries of 32 bytes, in two tables of 128 devices a bus: scalable and extended mode. */
+  readonly isWide: () => boolean
   /** Page of the root table. */
   readonly root: () => number
 }
@@ -117,14 +118,14 @@ export class ContextEntries {
   }
 
   get #words(): number {
-    return this.#parts.isScalable() ? SCALABLE_WORDS : LEGACY_WORDS
+    return this.#parts.isWide() ? WIDE_WORDS : LEGACY_WORDS
   }
 
   #placeOf(source: number, makes: boolean): Place | undefined {
     const devfn = source & 0xff
-    const isUpper = this.#parts.isScalable() && devfn >= HALF
+    const isUpper = this.#parts.isWide() && devfn >= HALF
     const at = (source >> 8) * ROOT_WORDS + (isUpper ? 1 : 0)
-    const index = (this.#parts.isScalable() ? devfn % HALF : devfn) * this.#words
+    const index = (this.#parts.isWide() ? devfn % HALF : devfn) * this.#words
     const found = this.#writer.read(this.#parts.root(), at)
     if ((found & 1n) !== 0n) return { page: Number(found >> 12n), index }
     const page = makes ? this.#pool.take(0, this.#parts.isSnooped()) : -1
@@ -137,7 +138,7 @@ export class ContextEntries {
 
   #rootEntry(page: number, isUpper: boolean): bigint {
     const table = BigInt(page)
-    if (!this.#parts.isScalable()) return encode(ROOT_ENTRY, { P: 1n, CTP: table })
+    if (!this.#parts.isWide()) return encode(ROOT_ENTRY, { P: 1n, CTP: table })
     if (isUpper) return encode(ROOT_ENTRY_UPPER, { UP: 1n, UCTP: table })
     return encode(ROOT_ENTRY_LOWER, { LP: 1n, LCTP: table })
   }

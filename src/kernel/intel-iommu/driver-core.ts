@@ -21,6 +21,8 @@ export interface DriverOptions {
   readonly area: { readonly first: number; readonly pages: number }
   /** Scalable mode where the unit has it (intel_iommu=sm_on), else legacy. */
   readonly wantsScalable: boolean
+  /** Extended root and context entries where the unit has them (revisions 2.x). */
+  readonly wantsExtended?: boolean
 }
 
 export interface DriverParts {
@@ -92,6 +94,11 @@ export class DriverCore {
     return this.options.wantsScalable && this.registers.features.hasScalableMode
   }
 
+  /** Root and context entries of revisions 2.x, which let requests have a PASID. */
+  get isExtended(): boolean {
+    return this.options.wantsExtended === true && this.registers.features.hasExtendedContext
+  }
+
   /** Whether the unit snoops caches where it reads root, context and PASID entries. */
   get snoopsEntries(): boolean {
     return this.registers.features.isCoherent
@@ -129,7 +136,7 @@ export class DriverCore {
   }
 
   /** What the kernel printed since it was last asked. */
-  takePrinted(): readonly string[] {
+  takePrinted(): string[] {
     return this.flusher.queue.printed.splice(0)
   }
 }

@@ -1,7 +1,7 @@
 import { Held } from '../../bits/held.ts'
 import { type Journal, keyOf } from '../../bits/state.ts'
 import { get } from '../../bits/word.ts'
-import { TABLE_MODE } from '../../hw/vtd/ports.ts'
+import { TABLE_MODE, type TableMode } from '../../hw/vtd/ports.ts'
 import { FSTS } from '../../hw/vtd/register-format.ts'
 import type { CpuStores } from './cpu-stores.ts'
 import { GRANULARITY } from './descriptors.ts'
@@ -10,7 +10,9 @@ import type { Flusher } from './flusher.ts'
 import type { UnitRegisters } from './unit-registers.ts'
 
 /** Where the message of an event goes, and its data: processor 0, a vector for each kind. */
-const MESSAGE = { ADDRESS: 0xfee0_0000n, FAULT: 0x21n, PAGE_REQUEST: 0x22n } as const
+const MESSAGE = { ADDRESS: 0xfee0_0000n, FAULT: 0x21n } as const
+/** Vector of the page request event. */
+export const REQUEST_VECTOR = 0x22
 /** Pages of the page request queue, as log2. (Linux v6.1 drivers/iommu/intel/svm.h, PRQ_ORDER) */
 export const REQUEST_QUEUE_ORDER = 4
 const TTM_SHIFT = 10n
@@ -68,25 +70,24 @@ export class UnitControl {
   }
 
   /** The root table is set, all caches know nothing of what was before. */
-  setRoot(root: number, isScalable: boolean): void {
+  setRoot(root: number, mode: TableMode): void {
     const registers = this.#registers
-    const mode = isScalable ? TABLE_MODE.SCALABLE : TABLE_MODE.LEGACY
     this.flushWriteBuffer()
     registers.write64('RTADDR', (BigInt(root) << 12n) | (BigInt(mode) << TTM_SHIFT))
     registers.command('SRTP')
     if (registers.features.dropsCachesAtRoot || this.#forgets('root-caches')) return
     this.#flusher.context(0, 0, GRANULARITY.GLOBAL)
-    if (isScalable) this.#flusher.everyPasidEntry()
+    if (mode === TABLE_MODE.SCALABLE) this.#flusher.everyPasidEntry()
     this.#flusher.everything()
   }
 
   /** The page request queue, and its event: switched on before the unit has requests. */
-  enableRequests(queue: number): void {
+  enableRequests(queue: number, order = REQUEST_QUEUE_ORDER): void {
     const registers = this.#registers
-    this.#enableEvent('PE', MESSAGE.PAGE_REQUEST)
+    this.#enableEvent('PE', BigInt(REQUEST_VECTOR))
     registers.write64('PQH', 0n)
     registers.write64('PQT', 0n)
-    registers.write64('PQA', (BigInt(queue) << 12n) | BigInt(REQUEST_QUEUE_ORDER))
+    registers.write64('PQA', (BigInt(queue) << 12n) | BigInt(order))
   }
 
   enableFaults(): void {
@@ -113,14 +114,14 @@ export class UnitControl {
     this.#saved.set(saved as unknown as Saved)
   }
 
-  resume(root: number, isScalable: boolean): void {
+  resume(root: number, mode: TableMode): void {
     const registers = this.#registers
     const [control = 0n, data = 0n, address = 0n, upper = 0n] = this.#saved.value ?? []
     if (registers.features.hasQueue) {
       this.#flusher.queue.disable()
       this.#flusher.queue.enable()
     }
-    this.setRoot(root, isScalable)
+    this.setRoot(root, mode)
     this.enable()
     registers.write32('FECTL', control)
     registers.write32('FEDATA', data)

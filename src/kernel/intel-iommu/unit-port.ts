@@ -11,3 +11,10 @@ export interface UnitPort {
   /** What software has asked of the unit since it was asked last and the unit does not know. */
   takeUnknown?(): string | undefined
 }
+
+/** Interrupts of a unit as they reach a processor. Those that come again before they are taken are one. */
+export interface InterruptPort {
+  isPending(vector: number): boolean
+  /** The handler begins: what comes from now on is another one. */
+  take(vector: number): void
+}

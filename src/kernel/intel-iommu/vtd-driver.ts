@@ -1,7 +1,7 @@
 import type { RuleOf } from '../../bits/call.ts'
 import { Cells, keyOf } from '../../bits/state.ts'
 import { floorLog2 } from '../../bits/u64.ts'
-import { PERM } from '../../hw/vtd/ports.ts'
+import { PERM, TABLE_MODE, type TableMode } from '../../hw/vtd/ports.ts'
 import { type Outcome, unknown } from '../outcome.ts'
 import { type Attached, Attachments, PASS_THROUGH_DOMAIN } from './attachments.ts'
 import type {
@@ -101,7 +101,7 @@ export class VtdDriver {
     flusher.queue.setPlace({ queue, statuses })
     control.prepare()
     this.#attachments.setRoot(root)
-    control.setRoot(root, this.core.isScalable)
+    control.setRoot(root, this.#tableMode)
     control.flushWriteBuffer()
     this.#requests.place = requests
     if (hasRequests) control.enableRequests(requests)
@@ -127,7 +127,7 @@ export class VtdDriver {
 
   resume(): Outcome<RuleOf<typeof IOMMU_RESUME>> {
     if (this.#state.get(0) !== STATE.ASLEEP) return 'not-asleep'
-    this.core.control.resume(this.#attachments.root, this.core.isScalable)
+    this.core.control.resume(this.#attachments.root, this.#tableMode)
     this.#state.set(0, STATE.ON)
     return 'done'
   }
@@ -311,6 +311,11 @@ export class VtdDriver {
 
   submit(descriptor: Descriptor): Outcome<RuleOf<typeof IOMMU_SUBMIT>> {
     return this.core.flusher.submit([descriptor])
+  }
+
+  get #tableMode(): TableMode {
+    if (this.core.isScalable) return TABLE_MODE.SCALABLE
+    return this.core.isExtended ? TABLE_MODE.EXTENDED : TABLE_MODE.LEGACY
   }
 
   /** First level where the unit has it, for DMA; a user of its own gets the second level where there is one. */
