@@ -1,4 +1,5 @@
 import { hex } from '../bits/u64.ts'
+import { isInterruptPage } from '../memory/interrupt-range.ts'
 import { EVENT_KINDS, type EventKind, KIND, slotMap } from '../trace/event.ts'
 import { FLUSH_SCOPE, NONE, VTD_CACHE } from '../trace/event-codes.ts'
 import type { RecordLog } from '../trace/record-log.ts'
@@ -28,8 +29,6 @@ const FILL = KIND['vtd.fill']
 /** Translations that were judged last, by their numbers. */
 const JUDGED = 2 ** 14
 const JUDGED_LANES = 3
-/** Bus addresses that are interrupts, as 4 KiB pages: no table says anything of them. */
-const INTERRUPTS = { first: 0xfee00, last: 0xfeeff } as const
 
 /**
  * Judges what VT-d units and devices use of what they remember: `stale-translation`, `stale-context`, `stale-device-tlb`
@@ -320,7 +319,7 @@ export class VtdCaches extends ListedChecker {
 /** Interrupt requests meet no tables. */
 function isInterrupt(log: RecordLog, seq: number): boolean {
   const page = pageAt(log, seq, T.iova)
-  return log.slot(seq, T.pasid) >>> 0 === NONE && page >= INTERRUPTS.first && page <= INTERRUPTS.last
+  return log.slot(seq, T.pasid) >>> 0 === NONE && isInterruptPage(page)
 }
 
 const isRefused = (log: RecordLog, seq: number): boolean => {

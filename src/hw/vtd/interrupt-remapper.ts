@@ -1,6 +1,7 @@
 import { Cells, keyOf } from '../../bits/state.ts'
 import { hiOf, loOf, wordOf } from '../../bits/u64.ts'
 import { get, maskOf } from '../../bits/word.ts'
+import { INTERRUPT_START } from '../../memory/interrupt-range.ts'
 import { type BlockedRequest, FAULT_ACCESS } from './fault-log.ts'
 import { FAULT, isQualified } from './fault-reasons.ts'
 import { NO_PASID } from './ports.ts'
@@ -17,7 +18,6 @@ const INDEX_SHIFT = 16
 /** Bits of the function number that do not count, by SQ. */
 const SOURCE_MASKS = [0xffff, 0xfffb, 0xfff9, 0xfff8] as const
 const VERIFY = { NOTHING: 0, SOURCE: 1, BUS: 2 } as const
-const MESSAGE_BASE = 0xfee0_0000n
 
 // Cells of the state: the table as it was taken.
 const BASE_LO = 0
@@ -126,7 +126,7 @@ export class InterruptRemapper {
     // Without EIME the destination has 8 bits, from bit 8 on.
     const to = isWide ? of('DST') : (of('DST') >> 8n) & 0xffn
     const upper = (to >> 8n) << 40n
-    const address = upper | MESSAGE_BASE | ((to & 0xffn) << 12n) | (of('RH') << 3n) | (of('DM') << 2n)
+    const address = upper | INTERRUPT_START | ((to & 0xffn) << 12n) | (of('RH') << 3n) | (of('DM') << 2n)
     const data = of('V') | (of('DLM') << 8n) | 0x4000n | (of('TM') << 15n)
     this.#core.msi?.send(address, Number(data))
   }

@@ -1,4 +1,5 @@
 import { hiOf, loOf, pageOf, wordOf } from '../../bits/u64.ts'
+import { isInterruptPage } from '../../memory/interrupt-range.ts'
 import type { BusMemory } from '../../memory/ports.ts'
 import { featuresOf, type VtdFeatures } from './capabilities.ts'
 import { type BlockedRequest, FAULT_ACCESS, FaultLog } from './fault-log.ts'
@@ -45,8 +46,6 @@ export interface RemappingUnitOptions {
 const EPM = 0x8000_0000 | 0
 const PRS = 1
 const PAGE_SHIFT = 12
-const INTERRUPT_FIRST = 0xfee00
-const INTERRUPT_LAST = 0xfeeff
 
 const newBlocked = (): BlockedRequest => ({
   source: 0,
@@ -320,7 +319,7 @@ export class RemappingUnit {
     direct.perm = PERM.READ | PERM.WRITE
     direct.isDirect = true
     direct.pasid = pasid
-    direct.isInterrupt = page >= INTERRUPT_FIRST && page <= INTERRUPT_LAST && pasid === NO_PASID
+    direct.isInterrupt = isInterruptPage(page) && pasid === NO_PASID
     if (this.#isProtected(hi, lo)) {
       this.#core.unmodelled(`DMA of ${source.toString(16)} to a protected memory region`)
     }

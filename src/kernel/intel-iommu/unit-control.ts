@@ -3,6 +3,7 @@ import { type Journal, keyOf } from '../../bits/state.ts'
 import { get } from '../../bits/word.ts'
 import { TABLE_MODE, type TableMode } from '../../hw/vtd/ports.ts'
 import { FSTS } from '../../hw/vtd/register-format.ts'
+import { INTERRUPT_START } from '../../memory/interrupt-range.ts'
 import type { CpuStores } from './cpu-stores.ts'
 import { GRANULARITY } from './descriptors.ts'
 import type { Duty } from './duties.ts'
@@ -10,7 +11,7 @@ import type { Flusher } from './flusher.ts'
 import type { UnitRegisters } from './unit-registers.ts'
 
 /** Where the message of an event goes, and its data: processor 0, a vector for each kind. */
-const MESSAGE = { ADDRESS: 0xfee0_0000n, FAULT: 0x21n } as const
+const MESSAGE = { ADDRESS: INTERRUPT_START, FAULT: 0x21n } as const
 /** Vector of the page request event. */
 export const REQUEST_VECTOR = 0x22
 /** Pages of the page request queue, as log2. (Linux v6.1 drivers/iommu/intel/svm.h, PRQ_ORDER) */

@@ -5,6 +5,7 @@ import { floorLog2, hex, U64_MAX } from '../../bits/u64.ts'
 import type { Life } from '../../hw/life.ts'
 import { FAULT } from '../../hw/vtd/fault-reasons.ts'
 import type { VtdInvalidation } from '../../hw/vtd/ports.ts'
+import { INTERRUPT_END, INTERRUPT_START } from '../../memory/interrupt-range.ts'
 import { NOTIFIER } from '../../trace/event-codes.ts'
 import type { Stage } from '../../trace/stage.ts'
 import { IovaTree } from './iova-tree.ts'
@@ -24,8 +25,8 @@ interface Section {
 
 /** On q35 the interrupt addresses stand between two sections. (QEMU 7.2 hw/i386/intel_iommu.c, vtd_find_add_as) */
 const SECTIONS: readonly Section[] = [
-  { first: 0n, last: 0xfedf_ffffn },
-  { first: 0xfef0_0000n, last: U64_MAX },
+  { first: 0n, last: INTERRUPT_START - 1n },
+  { first: INTERRUPT_END, last: U64_MAX },
 ]
 
 /** Who hears that translations of a device are gone: bytes [iova, last] of bus addresses. QEMU waits for it to return. */

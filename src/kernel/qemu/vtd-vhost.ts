@@ -3,6 +3,7 @@ import type { Journal } from '../../bits/state.ts'
 import { hiOf, loOf } from '../../bits/u64.ts'
 import type { Life } from '../../hw/life.ts'
 import { newRequest, PERM, type Translation, type VtdRequest } from '../../hw/vtd/ports.ts'
+import { isInterruptAddress } from '../../memory/interrupt-range.ts'
 import type { DriverQueue, IotlbSink, VirtioDevicePort } from '../ports.ts'
 import type { VhostBackend } from './vhost-devices.ts'
 import { sendUpdate, type UpdateParts } from './vhost-update.ts'
@@ -10,9 +11,6 @@ import type { UnmapListener, VtdDevice, VtdNotifier } from './vtd-notifier.ts'
 
 const READ = 1
 const PAGE_SHIFT = 12
-/** Interrupts: no translation is asked for there, and no memory answers. */
-const INTERRUPTS_FIRST = 0xfee0_0000n
-const INTERRUPTS_END = 0xfef0_0000n
 
 /** What translates for it: the unit, with its caches and its fault records. */
 export interface VtdTranslator {
@@ -94,7 +92,7 @@ export class VtdVhost implements UnmapListener, VirtioDevicePort {
 
   #answer(iova: bigint, isWrite: boolean): void {
     const { unit, device, backend, ...parts } = this.#parts
-    if (iova >= INTERRUPTS_FIRST && iova < INTERRUPTS_END) return
+    if (isInterruptAddress(iova)) return
     const request = this.#request
     request.source = device.options.source
     request.hi = hiOf(iova)

@@ -1,10 +1,8 @@
 import { swap32 } from '../../bits/u64.ts'
+import { isInterruptPage } from '../../memory/interrupt-range.ts'
 import type { BusMemory } from '../../memory/ports.ts'
 
 const PAGE_BYTES = 4096
-
-/** Pages of the addresses of interrupts: who reads there without being a processor reads zeros. (QEMU 7.2 hw/intc/apic.c) */
-const INTERRUPTS = { first: 0xfee00, end: 0xfef00 } as const
 
 /** Memory from address 0 on, of which only the pages that were written take room, and what else a walk may read. */
 export class SparseMemory implements BusMemory {
@@ -18,7 +16,7 @@ export class SparseMemory implements BusMemory {
   }
 
   isRam(page: number): boolean {
-    return page < this.#pageCount || (page >= INTERRUPTS.first && page < INTERRUPTS.end)
+    return page < this.#pageCount || isInterruptPage(page)
   }
 
   loadU64be(page: number, offset: number): boolean {

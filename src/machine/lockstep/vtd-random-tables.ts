@@ -1,4 +1,5 @@
 import type { Prng } from '../../bits/prng.ts'
+import { INTERRUPT_START } from '../../memory/interrupt-range.ts'
 import { BUSES, FUNCTIONS, LEVELS, PAGES, RANDOM_DOMAINS, RANDOM_PASIDS, SLOTS } from './vtd-random-layout.ts'
 import { VTD_AREAS } from './vtd-state.ts'
 import type { VtdStep } from './vtd-step.ts'
@@ -10,8 +11,6 @@ const FPD = 2n
 
 /** Neither memory nor registers are there. */
 const NO_MEMORY = 0x8000_0000n
-/** Where interrupts are. */
-const INTERRUPTS = 0xfee0_0000n
 const GIB = 1n << 30n
 /** Address bits of entries that lead to tables. */
 const TABLE_MASK = 0x7f_ffff_f000n
@@ -346,14 +345,19 @@ export class VtdTableWriter {
     if (level === 1) {
       const usual = BigInt(data.gpa + this.#prng.below(data.bytes / PAGE) * PAGE)
       return (
-        (isOdd ? this.#prng.pick([NO_MEMORY, INTERRUPTS, INTERRUPTS + 0xf_f000n]) : usual) |
+        (isOdd ? this.#prng.pick([NO_MEMORY, INTERRUPT_START, INTERRUPT_START + 0xf_f000n]) : usual) |
         this.#rights(false) |
         strange
       )
     }
     if (level === 2) {
       const page = isOdd
-        ? this.#prng.pick([NO_MEMORY, INTERRUPTS, BigInt(data.gpa) | 0x1000n, BigInt(data.gpa) | 0x2000n])
+        ? this.#prng.pick([
+            NO_MEMORY,
+            INTERRUPT_START,
+            BigInt(data.gpa) | 0x1000n,
+            BigInt(data.gpa) | 0x2000n,
+          ])
         : BigInt(data.gpa)
       return page | 0x80n | this.#rights(false) | strange
     }

@@ -1,7 +1,7 @@
 import type { MsiPort } from '../../hw/vtd/ports.ts'
+import { isInterruptAddress } from '../../memory/interrupt-range.ts'
 import type { BusMemory } from '../../memory/ports.ts'
 
-const INTERRUPTS = 0xfeen
 const MESSAGE_BYTES = 4
 const PAGES = 2 ** 40
 
@@ -18,7 +18,7 @@ export class MessagePort implements MsiPort {
   }
 
   send(address: bigint, data: number): void {
-    if (address >> 20n === INTERRUPTS) return
+    if (isInterruptAddress(address)) return
     new DataView(this.#bytes.buffer).setUint32(0, data, true)
     const page = Number(address >> 12n)
     if (page >= PAGES || !this.#memory.isRam(page)) return

@@ -1,10 +1,11 @@
 import { pageOf } from '../../../bits/u64.ts'
+import { INTERRUPT_START } from '../../../memory/interrupt-range.ts'
 import { ADDRESS_TYPE, NO_PASID, PERM, type Translation, type VtdRequest } from '../ports.ts'
 import { EVERYTHING } from './refusals.ts'
 
 const PAGE_SHIFT = 12
-/** The upper 12 bits of addresses below 4 GiB that are interrupts. */
-const INTERRUPTS = 0xfee
+/** Bits 31:20 of interrupt addresses. */
+const INTERRUPTS = Number(INTERRUPT_START >> 20n)
 
 /** Whether an address is one of interrupts. */
 export const isInterrupt = ({ hi, lo }: VtdRequest): boolean => hi === 0 && lo >>> 20 === INTERRUPTS

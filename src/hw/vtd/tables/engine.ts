@@ -1,5 +1,6 @@
 import { assert } from '../../../bits/errors.ts'
 import { hiOfPage, loOfPage } from '../../../bits/u64.ts'
+import { INTERRUPT_PAGES, isInterruptPage } from '../../../memory/interrupt-range.ts'
 import type { BusMemory } from '../../../memory/ports.ts'
 import { NOT_KEPT, type PageCache } from '../caches/engine.ts'
 import { FAULT } from '../fault-reasons.ts'
@@ -31,9 +32,7 @@ import { Trail } from './trail.ts'
 
 const { READ, WRITE, EXECUTE } = PERM
 const ALL = READ | WRITE | EXECUTE
-/** 4 KiB pages of the addresses 0xfee00000 to 0xfeefffff, where interrupts go. */
-const INTERRUPT_FIRST = 0xfee00
-const INTERRUPT_LAST = 0xfeeff
+const { first: INTERRUPT_FIRST, last: INTERRUPT_LAST } = INTERRUPT_PAGES
 /** Pages of 4 KiB of the largest page: 1 GiB. */
 const PAGES_MAX = 1 << 18
 
@@ -390,5 +389,3 @@ export class TranslationEngine {
     return 0
   }
 }
-
-const isInterruptPage = (page: number): boolean => page >= INTERRUPT_FIRST && page <= INTERRUPT_LAST

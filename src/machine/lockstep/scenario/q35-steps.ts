@@ -1,5 +1,6 @@
 import type { Value } from '../../../bits/answer.ts'
 import { bytesOf } from '../../../bits/byte-text.ts'
+import { isInterruptAddress } from '../../../memory/interrupt-range.ts'
 import type { VtdDeviceName, VtdStep } from '../vtd-step.ts'
 import { VTD_DMA_BYTES_MAX } from '../vtd-step.ts'
 import type { DeviceBuffers } from './device-buffers.ts'
@@ -16,8 +17,6 @@ export type Q35Translated =
     }
 
 const WORD_BYTES = 8
-/** Where interrupts go, and the part of a message that may wake the processor. */
-const INTERRUPTS = { from: 0xfee0_0000n, end: 0xfef0_0000n } as const
 const DELIVERY_MODE = 0x7
 
 const u64 = (args: StepArgs, name: string): bigint => (args[name] ?? 0n) as bigint
@@ -86,7 +85,7 @@ const CALLS: Readonly<Record<string, (args: StepArgs, unit: string) => Q35Transl
 
 /** Whether what a device writes is a message that could wake the processor. */
 function wakes(iova: bigint, data: Uint8Array): boolean {
-  if (iova < INTERRUPTS.from || iova >= INTERRUPTS.end) return false
+  if (!isInterruptAddress(iova)) return false
   return data.some((byte, i) => i % 4 === 1 && (byte & DELIVERY_MODE) !== 0)
 }
 

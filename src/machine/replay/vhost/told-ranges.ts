@@ -1,6 +1,4 @@
-/** Interrupt addresses: no memory lies there, so nobody is told of them. */
-const MSI_FIRST = 0xfee0_0000n
-const MSI_LAST = 0xfeef_ffffn
+import { INTERRUPT_END, INTERRUPT_START } from '../../../memory/interrupt-range.ts'
 
 export interface Range {
   readonly iova: bigint
@@ -24,12 +22,12 @@ function without(range: Range, gone: Range): Range[] {
   return left
 }
 
-/** Whether two ranges share addresses where memory can lie. */
+/** Whether two ranges share addresses where memory can lie: nobody is told of those of interrupts. */
 function isMemory(a: Range, b: Range): boolean {
   // Math has no way with bigint.
   const [, iova] = a.iova < b.iova ? [a.iova, b.iova] : [b.iova, a.iova]
   const [last] = a.last < b.last ? [a.last, b.last] : [b.last, a.last]
-  return iova <= last && (iova < MSI_FIRST || last > MSI_LAST)
+  return iova <= last && (iova < INTERRUPT_START || last >= INTERRUPT_END)
 }
 
 /** What a descriptor takes back, until the listener has been told of all of it. */
