@@ -1,13 +1,17 @@
 import { hex } from '../bits/u64.ts'
 import type { EventFields, EventKind } from '../trace/event.ts'
-import { FLUSH_SCOPE, NONE, PAGE_REQUEST, VTD_CACHE } from '../trace/event-codes.ts'
+import { FLUSH_SCOPE, NONE, PAGE_REQUEST, PAGE_RESPONSE, VTD_CACHE } from '../trace/event-codes.ts'
 import { bytesText, directionText } from './words.ts'
 
 type VtdKind = Extract<EventKind, `vtd.${string}`>
 
 const MODES = ['legacy', 'scalable', 'extended', 'abort'] as const
 const ACCESSES = ['write', 'page request', 'read', 'atomic'] as const
-const CODES: Readonly<Record<number, string>> = { 0: 'success', 1: 'invalid request', 15: 'failure' }
+const CODES: Readonly<Record<number, string>> = {
+  [PAGE_RESPONSE.SUCCESS]: 'success',
+  [PAGE_RESPONSE.INVALID]: 'invalid request',
+  [PAGE_RESPONSE.FAILURE]: 'failure',
+}
 const CACHES: Readonly<Record<number, string>> = {
   [VTD_CACHE.IOTLB]: 'the IOTLB',
   [VTD_CACHE.DEVICE_TLB]: 'the TLB of the device',

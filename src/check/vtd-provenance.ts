@@ -1,5 +1,5 @@
 import { KIND, slotMap } from '../trace/event.ts'
-import { NONE, VTD_CACHE } from '../trace/event-codes.ts'
+import { NONE, STAGE, VTD_CACHE } from '../trace/event-codes.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import type { FlushTag } from './vtd-flushes.ts'
 import type { PageRange } from './vtd-invalidations.ts'
@@ -9,7 +9,6 @@ import { offsetOf, pagesOfLevel, ROLE, type Role } from './vtd-words.ts'
 const WALK = slotMap('vtd.walk')
 const FILL = slotMap('vtd.fill')
 const TRANSLATE = slotMap('vtd.translate')
-const FIRST_STAGE = 1
 const LEVELS = 5
 const PAGE_BYTES = 4096
 const PAGE_SHIFT = 12
@@ -195,7 +194,7 @@ export class Provenance {
     const hi = log.slot(walk, WALK.iova + 1)
     const lo = log.slot(walk, WALK.iova)
     const page = pageAt(log, walk, WALK.iova)
-    const role = log.slot(walk, WALK.stage) === FIRST_STAGE ? ROLE.FIRST : ROLE.SECOND
+    const role = log.slot(walk, WALK.stage) === STAGE.FIRST ? ROLE.FIRST : ROLE.SECOND
     const from: Dependence[] = []
     let top = 0
     let topLevel = 0

@@ -1,11 +1,10 @@
-import { NONE, VTD_CACHE } from '../trace/event-codes.ts'
+import { NONE, TABLE_MODE, VTD_CACHE } from '../trace/event-codes.ts'
 import { SMALLEST } from './vtd-invalidations.ts'
 import type { CachedEntry, Dependence } from './vtd-provenance.ts'
 import type { Changed, Structure, VtdUnitShadow } from './vtd-unit-shadow.ts'
 import { ROLE } from './vtd-words.ts'
 
-const SCALABLE = 1
-const EXTENDED = 2
+const { SCALABLE, EXTENDED } = TABLE_MODE
 const SECOND_LEVEL = 2
 const PGTT_SHIFT = 6
 const WORD_BYTES = 8

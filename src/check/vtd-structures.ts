@@ -1,5 +1,6 @@
 import { hex } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
+import { TABLE_MODE } from '../trace/event-codes.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { sourceText } from './describe-vtd.ts'
 import { because } from './evidence.ts'
@@ -17,7 +18,7 @@ const PASID = slotMap('vtd.pasid')
 const PAGE_BYTES = 4096
 const WORD_BYTES = 8
 const PRESENT = 1
-const [SCALABLE, EXTENDED] = [1, 2]
+const { SCALABLE, EXTENDED } = TABLE_MODE
 /** Bytes of an entry, by the mode of the tables. */
 const CONTEXT_BYTES = [16, 32, 32, 16] as const
 const PASID_BYTES = [64, 64, 8, 64] as const

@@ -1,6 +1,6 @@
 import { hex } from '../bits/u64.ts'
 import { slotMap } from '../trace/event.ts'
-import { NONE } from '../trace/event-codes.ts'
+import { NONE, STAGE } from '../trace/event-codes.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { isFree, type Scene } from './describe.ts'
 import { sourceText } from './describe-vtd.ts'
@@ -30,7 +30,6 @@ const WORD = slotMap('vtd.word')
 const TABLE = slotMap('vtd.table')
 const OWN = slotMap('page.own')
 const LEVELS = 5
-const FIRST_STAGE = 1
 const PAGE_BYTES = 4096
 const PAGE_SHIFT = 12
 /** Records of one request behind a walk, at most. */
@@ -250,7 +249,7 @@ export class TablePages {
   #placeOf(log: RecordLog, unit: VtdUnitShadow, table: number, walk: number): TablePlace | undefined {
     const page = pageAt(log, walk, WALK.iova)
     const source = log.slot(walk, WALK.source) >>> 0
-    const role = log.slot(walk, WALK.stage) === FIRST_STAGE ? ROLE.FIRST : ROLE.SECOND
+    const role = log.slot(walk, WALK.stage) === STAGE.FIRST ? ROLE.FIRST : ROLE.SECOND
     const key = keyOf(log, unit, walk)
     if (key === undefined) return undefined
     let isTop = !this.#provenance.isLedTo(table)

@@ -1,6 +1,6 @@
 import { numberOf } from '../bits/u64.ts'
 import { KIND, slotMap } from '../trace/event.ts'
-import { FLUSH_SCOPE, NONE } from '../trace/event-codes.ts'
+import { FLUSH_SCOPE, NONE, TABLE_MODE } from '../trace/event-codes.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { DeviceFlushes, type Flush, IotlbFlushes, NEVER } from './vtd-flushes.ts'
 import { abilitiesOf, UNKNOWN_ABILITIES, type UnitAbilities } from './vtd-invalidations.ts'
@@ -19,7 +19,6 @@ const PAGE_BYTES = 4096
 const PASIDS = 2 ** 20
 /** Registers whose writes have the invalidation queue go on: GCMD, FSTS, IQT. What others flush is done at once. */
 const QUEUE_REGISTERS = [0x18, 0x34, 0x88] as const
-const MODE = { LEGACY: 0, SCALABLE: 1, EXTENDED: 2 } as const
 /** Words of an entry, by the mode of the tables. */
 const CONTEXT_WORDS = [2, 4, 4, 0] as const
 const PASID_WORDS = [0, 8, 1, 0] as const
@@ -85,7 +84,7 @@ export class VtdUnitShadow {
   /** What was read of a PASID last. */
   lastPasid: Structure | undefined
   abilities: UnitAbilities = UNKNOWN_ABILITIES
-  mode: number = MODE.LEGACY
+  mode: number = TABLE_MODE.LEGACY
   /** 4 KiB page of the root table, and the record that set it; -1 where none did. */
   rootPage = -1
   rootSeq = NEVER
@@ -242,8 +241,8 @@ export class VtdUnitShadow {
   /** Whether the tables behind an entry are others by a later reading of it, or of the entry of another device. */
   leadsElsewhere(then: Structure, now: Structure): boolean {
     const isOther = ((then.hi ^ now.hi) & POINTER_HI) !== 0 || ((then.lo ^ now.lo) & POINTER_LO) !== 0
-    if (this.mode === MODE.EXTENDED && then.pasid !== NONE) return isOther
-    if (this.mode !== MODE.SCALABLE) {
+    if (this.mode === TABLE_MODE.EXTENDED && then.pasid !== NONE) return isOther
+    if (this.mode !== TABLE_MODE.SCALABLE) {
       const isDirect = (entry: Structure) => ((entry.lo >>> 2) & 3) === DIRECT
       return isDirect(then) !== isDirect(now) || (!isDirect(then) && isOther)
     }
@@ -268,7 +267,7 @@ export class VtdUnitShadow {
     const ignored = [0, 4, 6, 7][hint & 3] as number
     for (const entry of this.contexts.values()) {
       // An entry that is not present is kept as one of domain 0; one of scalable mode has no domain: any names it.
-      const isAny = this.mode === MODE.SCALABLE || (entry.fault !== 0 && domain === 0)
+      const isAny = this.mode === TABLE_MODE.SCALABLE || (entry.fault !== 0 && domain === 0)
       const isOf = isAny || entry.domain === domain
       const isNamed = source === NONE || (entry.source & ~ignored) === (source & ~ignored)
       if (domain === NONE || (isOf && isNamed)) entry.flushed = seq
@@ -279,7 +278,7 @@ export class VtdUnitShadow {
     for (const entry of this.pasids.values()) {
       const isOf = entry.domain === domain && (pasid === NONE || entry.pasid === pasid)
       // Of one that is not present a unit knows no domain; of extended tables software names PASID 0.
-      const isNamed = entry.pasid === pasid || (pasid === 0 && this.mode === MODE.EXTENDED)
+      const isNamed = entry.pasid === pasid || (pasid === 0 && this.mode === TABLE_MODE.EXTENDED)
       const isAbsent = entry.fault !== 0 && (isNamed || (pasid === NONE && domain === 0))
       if (domain === NONE || isOf || isAbsent) entry.flushed = seq
     }

@@ -44,5 +44,15 @@ export const PAGE_REQUEST = {
 /** Stands for "no PASID", and for "more than one", in records. */
 export const NONE = 0xffff_ffff
 
+/** `mode` of a `vtd.root`, TTM: which tables the root table leads to. `EXTENDED` is bit RTT of revisions 2.x. */
+export const TABLE_MODE = { LEGACY: 0, SCALABLE: 1, EXTENDED: 2, ABORT: 3 } as const
+export type TableMode = (typeof TABLE_MODE)[keyof typeof TABLE_MODE]
+
+/** `stage` of a `vtd.walk`: page tables of the first or the second level. */
+export const STAGE = { FIRST: 1, SECOND: 2 } as const
+
+/** `code` of a `vtd.response`, as devices take it: what software says of a group of page requests. */
+export const PAGE_RESPONSE = { SUCCESS: 0, INVALID: 1, FAILURE: 0xf } as const
+
 /** `flag` of a `domain.notify`: what a notifier hears, and what an event is. (QEMU 7.2 include/exec/memory.h) */
 export const NOTIFIER = { UNMAP: 1, MAP: 2, DEVIOTLB_UNMAP: 4 } as const

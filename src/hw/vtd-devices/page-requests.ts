@@ -1,12 +1,11 @@
 import { Held } from '../../bits/held.ts'
 import { Cells, type Journal, keyOf } from '../../bits/state.ts'
+import { PAGE_RESPONSE } from '../../trace/event-codes.ts'
 import type { PageRequest, PageResponse } from '../vtd/ports.ts'
 import type { PageRequestEnd, VtdUnitPort } from './unit-port.ts'
 
 /** Indices of groups have 9 bits. */
 export const GROUPS = 512
-/** Response codes. */
-const CODE = { SUCCESS: 0, INVALID: 1 } as const
 
 // Cells of the state.
 const ON = 0
@@ -140,10 +139,10 @@ export class PageRequests<A> {
       this.#state.set(UNEXPECTED, 1)
       return { again: [], failed: [] }
     }
-    if (code !== CODE.SUCCESS && code !== CODE.INVALID) return this.#fail()
+    if (code !== PAGE_RESPONSE.SUCCESS && code !== PAGE_RESPONSE.INVALID) return this.#fail()
     this.#groups.set(groups.filter((g) => g !== named))
     const accesses = this.#accesses([named])
-    return code === CODE.SUCCESS ? { again: accesses, failed: [] } : { again: [], failed: accesses }
+    return code === PAGE_RESPONSE.SUCCESS ? { again: accesses, failed: [] } : { again: [], failed: accesses }
   }
 
   /** A response of failure switches the interface off, and ends all that waits. */

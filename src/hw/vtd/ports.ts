@@ -1,17 +1,17 @@
+import { NONE } from '../../trace/event-codes.ts'
+
+export { STAGE, TABLE_MODE, type TableMode } from '../../trace/event-codes.ts'
+
 /** Stands for "no PASID" in requests, caches and records: no PASID has more than 20 bits. */
-export const NO_PASID = 0xffff_ffff
+export const NO_PASID = NONE
 /** Stands for "more than one" where a record or an invalidation names a source-id or a domain-id. */
-export const EVERY = 0xffff_ffff
+export const EVERY = NONE
 
 /** What a request needs, and what a translation allows. Atomics need both. */
 export const PERM = { READ: 1, WRITE: 2, EXECUTE: 4 } as const
 
 /** AT: what kind of request it is. (VT-d manual, Fault Recording Registers) */
 export const ADDRESS_TYPE = { UNTRANSLATED: 0, TRANSLATION_REQUEST: 1, TRANSLATED: 2 } as const
-
-/** TTM: which tables the root table leads to. `EXTENDED` is bit RTT of revisions 2.x. */
-export const TABLE_MODE = { LEGACY: 0, SCALABLE: 1, EXTENDED: 2, ABORT: 3 } as const
-export type TableMode = (typeof TABLE_MODE)[keyof typeof TABLE_MODE]
 
 /** PGTT of a PASID table entry: what a PASID, or a device without one, is translated through. */
 export const PGTT = { FIRST_LEVEL: 1, SECOND_LEVEL: 2, NESTED: 3, PASS_THROUGH: 4 } as const
@@ -189,9 +189,6 @@ export const newPasidEntry = (): PasidEntry => ({
   hasSecondExecute: false,
   hasWalkSnoop: false,
 })
-
-/** Which page tables: of the first or the second level. */
-export const STAGE = { FIRST: 1, SECOND: 2 } as const
 
 /** A table that a walk may begin at, instead of the first one. */
 export interface TablePlace {

@@ -8,6 +8,7 @@ import {
   PAGE_REQ_DSC_QW0,
   PAGE_REQ_DSC_QW1,
 } from '../../hw/vtd/descriptor-format.ts'
+import { PAGE_RESPONSE } from '../../trace/event-codes.ts'
 import type { DriverCore } from './driver-core.ts'
 import { REQUEST_QUEUE_ORDER } from './unit-control.ts'
 
@@ -22,9 +23,6 @@ const WORD_BYTES = 8
 const WANTED = 3n
 /** Addresses of 48 bits are canonical where the upper 17 bits are the same. */
 const SIGN_SHIFT = 47n
-
-/** Codes of responses that a process can be the reason of. */
-const RESPONSE_CODE = { SUCCESS: 0, INVALID: 1 } as const
 
 type Words = readonly [qw0: bigint, qw1: bigint, qw2: bigint, qw3: bigint]
 
@@ -123,11 +121,11 @@ export class PageRequestThread {
     if (why === undefined && isMarker) return undefined
     if (why !== undefined || !this.#serves(Number(get(PAGE_REQ_DSC_QW0, qw0, 'RID')))) {
       this.#say(`Invalid page request: ${hex8(qw0)} ${hex8(qw1)}`, '')
-      return isAnswered ? responseTo(words, RESPONSE_CODE.INVALID, isLast) : undefined
+      return isAnswered ? responseTo(words, PAGE_RESPONSE.INVALID, isLast) : undefined
     }
     if (!isAnswered) return undefined
     // A request with private data is taken for the last one of its group.
-    return responseTo(words, isMapped ? RESPONSE_CODE.SUCCESS : RESPONSE_CODE.INVALID, true)
+    return responseTo(words, isMapped ? PAGE_RESPONSE.SUCCESS : PAGE_RESPONSE.INVALID, true)
   }
 
   /** Why a request is none that a process can have, in the order of the checks. */
