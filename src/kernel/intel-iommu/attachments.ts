@@ -178,6 +178,11 @@ export class Attachments {
     flusher.domain(old)
   }
 
+  /** The PASID directory and tables of a device that was attached in scalable mode. */
+  tableOf({ source }: GuestDevice): PasidTable | undefined {
+    return this.#directories.value.get(source)
+  }
+
   /** Whether a PASID of an attached device has an entry; undefined where its directory cannot have one. */
   isPasidPresent({ device }: Attached, pasid: number): boolean | undefined {
     const table = this.#directories.value.get(device.source)

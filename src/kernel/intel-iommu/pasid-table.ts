@@ -18,13 +18,17 @@ export const PASIDS_MAX = 2 ** 20
 export interface PasidEntryValue {
   readonly kind: 'first' | 'second' | 'pass-through'
   readonly domain: number
-  /** First table, and the levels of the unit; for the first level also whether it has five. */
+  /** First table, and the levels of the unit. */
   readonly root: number
   readonly levels: number
+  /** Levels of first-level tables; those of the unit where left out. */
+  readonly firstLevels?: number
   /** Walks of page tables snoop (ECAP.SMPWCS). */
   readonly snoopsWalks: boolean
   /** Requests with privilege are allowed. */
   readonly hasSupervisor: boolean
+  /** Requests with privilege may not write what is read-only (WPE). */
+  readonly isWriteProtected?: boolean
 }
 
 /** What an entry that goes had. */
@@ -81,7 +85,7 @@ export class PasidTable {
   set(pasid: number, value: PasidEntryValue): boolean {
     const place = this.#placeOf(pasid, true)
     if (place === undefined) return false
-    const { kind, domain, root, levels, snoopsWalks, hasSupervisor } = value
+    const { kind, domain, root, levels, firstLevels = levels, snoopsWalks, hasSupervisor } = value
     const type = { first: PGTT.FIRST_LEVEL, second: PGTT.SECOND_LEVEL, 'pass-through': PGTT.PASS_THROUGH }[
       kind
     ]
@@ -96,8 +100,9 @@ export class PasidTable {
       encode(PASID_ENTRY_1, { DID: BigInt(domain), PWSNP: flag(snoopsWalks) }),
       encode(PASID_ENTRY_2, {
         SRE: flag(hasSupervisor),
+        WPE: flag(value.isWriteProtected === true),
         NXE: flag(kind === 'first'),
-        FLPM: flag(kind === 'first' && levels === 5),
+        FLPM: flag(kind === 'first' && firstLevels === 5),
         FLPTPTR: kind === 'first' ? BigInt(root) : 0n,
       }),
       ...new Array<bigint>(ENTRY_WORDS - 3).fill(0n),

@@ -47,19 +47,19 @@ const STATE = { OFF: 0, ON: 1, ASLEEP: 2 } as const
  */
 export class VtdDriver {
   readonly core: DriverCore
+  readonly attachments: Attachments
+  readonly requests: PageRequestThread
   readonly #devices: readonly GuestDevice[]
   readonly #domains: Domains
-  readonly #attachments: Attachments
   readonly #state: Cells
   readonly #flush: DomainFlush
-  readonly #requests: PageRequestThread
 
   constructor(options: DriverOptions, parts: DriverParts, devices: readonly GuestDevice[]) {
     this.core = new DriverCore(options, parts)
     this.#devices = devices
-    this.#attachments = new Attachments(this.core)
-    this.#flush = new DomainFlush(this.core, this.#attachments)
-    this.#requests = new PageRequestThread(this.core, (source) => this.#attachments.hasRequests(source))
+    this.attachments = new Attachments(this.core)
+    this.#flush = new DomainFlush(this.core, this.attachments)
+    this.requests = new PageRequestThread(this.core, (source) => this.attachments.hasRequests(source))
     this.#domains = new Domains(this.core, (tables, first, pages) => {
       this.#flush.flushRange(tables, { first, end: first + pages }, { hint: false, isMap: false })
       this.core.pool.settle(tables.shape.domain)
@@ -76,7 +76,7 @@ export class VtdDriver {
   }
 
   attachmentOf(device: GuestDevice): Attached | undefined {
-    return this.#attachments.of(device)
+    return this.attachments.of(device)
   }
 
   hasDomain(domain: number): boolean {
@@ -96,14 +96,14 @@ export class VtdDriver {
     const hasRequests = this.core.isScalable && features.hasPasid && features.hasPageRequests
     const requests = hasRequests ? pool.takeRun(2 ** REQUEST_QUEUE_ORDER, true) : 0
     if (Math.min(root, queue, statuses, requests) < 0) return 'no-table-page'
-    this.#attachments.reset()
+    this.attachments.reset()
     this.#domains.reset()
     flusher.queue.setPlace({ queue, statuses })
     control.prepare()
-    this.#attachments.setRoot(root)
+    this.attachments.setRoot(root)
     control.setRoot(root, this.#tableMode)
     control.flushWriteBuffer()
-    this.#requests.place = requests
+    this.requests.place = requests
     if (hasRequests) control.enableRequests(requests)
     control.enableFaults()
     control.enable()
@@ -127,7 +127,7 @@ export class VtdDriver {
 
   resume(): Outcome<RuleOf<typeof IOMMU_RESUME>> {
     if (this.#state.get(0) !== STATE.ASLEEP) return 'not-asleep'
-    this.core.control.resume(this.#attachments.root, this.#tableMode)
+    this.core.control.resume(this.attachments.root, this.#tableMode)
     this.#state.set(0, STATE.ON)
     return 'done'
   }
@@ -138,7 +138,7 @@ export class VtdDriver {
 
   /** The thread of the page request interrupt. @param isMapped whether the pages are there in the end */
   answerRequests(isMapped: boolean): HandledRequests | undefined {
-    return this.#requests.place === 0 ? undefined : this.#requests.run(isMapped)
+    return this.requests.place === 0 ? undefined : this.requests.run(isMapped)
   }
 
   readFaults(): readonly FaultRecord[] {
@@ -161,13 +161,13 @@ export class VtdDriver {
     } else if (!registers.features.hasPassThrough) {
       return unknown('an identity domain of a unit without pass-through, which maps all of memory')
     }
-    return this.#attachments.attach(device, { domain, tables, wantsAts }) ? 'done' : 'no-table-page'
+    return this.attachments.attach(device, { domain, tables, wantsAts }) ? 'done' : 'no-table-page'
   }
 
   detach(device: GuestDevice): Outcome<RuleOf<typeof IOMMU_DETACH>> {
     const attached = this.attachmentOf(device)
     if (attached === undefined) return 'not-attached'
-    this.#attachments.detach(attached)
+    this.attachments.detach(attached)
     return 'done'
   }
 
@@ -181,10 +181,10 @@ export class VtdDriver {
     const tables = this.#domains.find(domain)
     if (tables === undefined) return 'domain-unknown'
     if (!attached.hasPasid) return 'no-pasids'
-    const isPresent = this.#attachments.isPasidPresent(attached, pasid)
+    const isPresent = this.attachments.isPasidPresent(attached, pasid)
     if (isPresent === undefined) return 'no-entry'
     if (isPresent) return 'present'
-    return this.#attachments.attachPasid(attached, pasid, tables) ? 'done' : 'no-entry'
+    return this.attachments.attachPasid(attached, pasid, tables) ? 'done' : 'no-entry'
   }
 
   detachPasid(
@@ -194,14 +194,19 @@ export class VtdDriver {
   ): Outcome<RuleOf<typeof IOMMU_DETACH_PASID>> {
     const attached = this.attachmentOf(device)
     if (attached === undefined) return 'not-attached'
-    const isThere = pasid !== RID2PASID && this.#attachments.isPasidPresent(attached, pasid) === true
+    const isThere = pasid !== RID2PASID && this.attachments.isPasidPresent(attached, pasid) === true
     if (!isThere) return 'not-present'
-    if (attached.hasRequests && this.#requests.holds(pasid)) {
+    if (attached.hasRequests && this.requests.holds(pasid)) {
       return unknown('page requests that wait while their PASID goes')
     }
-    this.#attachments.clearPasid(attached, pasid, isSilent)
-    this.#flush.drainRequests(attached, pasid)
+    this.attachments.clearPasid(attached, pasid, isSilent)
+    this.drainRequests(attached, pasid)
     return 'done'
+  }
+
+  /** Page requests of a PASID that the device and the unit have under way are pushed out. */
+  drainRequests(attached: Attached, pasid: number): void {
+    this.#flush.drainRequests(attached, pasid)
   }
 
   map(
@@ -253,7 +258,7 @@ export class VtdDriver {
         first: Math.min(head.first, span.first),
         end: Math.max(tail.first + tail.pages, span.end),
       }
-      if (this.#attachments.has(domain)) this.#flush.flushRange(tables, whole, { hint, isMap: false })
+      if (this.attachments.has(domain)) this.#flush.flushRange(tables, whole, { hint, isMap: false })
       this.core.pool.settle(domain)
     } else if (way === 'lazy') this.#flush.queueUp(tables)
     for (const run of gone) this.#domains.own(run.target, run.pages, owner)
@@ -305,7 +310,7 @@ export class VtdDriver {
     const isBlock = order >= 0 && (order === ALL_ORDER || bytes === 1n << (BigInt(order) + PAGE_SHIFT))
     if (!isBlock || (iova & (bytes - 1n)) !== 0n) return 'no-block'
     if (!attached.hasAts) return 'ats-off'
-    this.core.flusher.deviceTlb(this.#attachments.flushed(device), iova, order)
+    this.core.flusher.deviceTlb(this.attachments.flushed(device), iova, order)
     return 'done'
   }
 
