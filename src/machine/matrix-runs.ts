@@ -5,6 +5,7 @@ import type { MachineDescription } from './description.ts'
 import { vtdShapeOf } from './q35/description.ts'
 import { isAsExpected, type RunOptions, type RunResult, runScenario } from './run-scenario.ts'
 import type { Scenario } from './scenario/scenario.ts'
+import { x86Shape } from './x86/description.ts'
 
 /** Capabilities of a VT-d unit that a matrix turns, and what they ask of a driver. */
 export const MATRIX_BITS = {
@@ -37,7 +38,7 @@ export interface Matrix {
 /**
  * Bits from their names, in the order given; each once.
  *
- * @throws IommulatorError ERR_OPERATION for a name that is none, or for too many
+ * @throws IommulatorError ERR_NUMBER for a name that is none, or for too many
  */
 export function matrixBits(names: readonly string[]): readonly MatrixBit[] {
   const known = Object.keys(MATRIX_BITS)
@@ -45,11 +46,11 @@ export function matrixBits(names: readonly string[]): readonly MatrixBit[] {
   if (unknown !== undefined || names.length === 0) {
     const what =
       unknown === undefined ? 'a matrix needs a capability' : `"${unknown}" is no capability of a matrix`
-    throw new IommulatorError('ERR_OPERATION', `${what}; known: ${known.join(', ')}`)
+    throw new IommulatorError('ERR_NUMBER', `${what}; known: ${known.join(', ')}`)
   }
   const bits = [...new Set(names)] as MatrixBit[]
   if (bits.length > BITS_MAX) {
-    throw new IommulatorError('ERR_OPERATION', `a matrix has at most ${BITS_MAX} capabilities`)
+    throw new IommulatorError('ERR_NUMBER', `a matrix has at most ${BITS_MAX} capabilities`)
   }
   return bits
 }
@@ -60,17 +61,19 @@ function withBits(
   bits: readonly MatrixBit[],
   set: readonly boolean[],
 ): MachineDescription {
-  if (machine.kind !== 'q35') {
-    throw new IommulatorError('ERR_MACHINE', 'a matrix takes a machine with a VT-d unit (kind: q35)')
+  if (machine.kind !== 'q35' && machine.kind !== 'x86') {
+    throw new IommulatorError('ERR_MACHINE', 'a matrix takes a machine with a VT-d unit (kind: q35 or x86)')
   }
-  let { cap, ecap } = vtdShapeOf(machine.iommu)
+  let { cap, ecap } = machine.kind === 'x86' ? x86Shape(machine.iommu) : vtdShapeOf(machine.iommu)
   bits.forEach((bit, i) => {
     const { register, field } = MATRIX_BITS[bit]
     const value = set[i] === true ? 1n : 0n
     if (register === 'cap') cap = put(CAP, cap, field, value)
     else ecap = put(ECAP, ecap, field, value)
   })
-  return { ...machine, iommu: { ...machine.iommu, cap, ecap } }
+  return machine.kind === 'x86'
+    ? { ...machine, iommu: { ...machine.iommu, cap, ecap } }
+    : { ...machine, iommu: { ...machine.iommu, cap, ecap } }
 }
 
 /**

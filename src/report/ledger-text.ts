@@ -1,5 +1,6 @@
 import { type CodeFamily, codeName } from '../bits/codes.ts'
 import { bytesText, counted } from '../check/words.ts'
+import { domainSections } from './domain-ledger.ts'
 import { hostSections } from './host-ledger-text.ts'
 import { COLUMNS, table } from './layout.ts'
 import type { CallCount, Ledger, WindowLedger } from './ledger.ts'
@@ -13,6 +14,7 @@ export function ledgerText(ledger: Ledger, options: TextOptions = {}): string[] 
     ['windows', windowLines(ledger.windows, columns)],
     ['mappings', mappingLines(ledger, columns)],
     ['runs of pages mapped one behind the other', runLines(ledger)],
+    ...domainSections(ledger.domains, ledger.vtdTranslations, columns),
     ...hostSections(ledger.host, columns),
     ...vhostSections(ledger.vhost, columns),
     ['DMA', dmaLines(ledger, columns)],
@@ -38,8 +40,9 @@ function windowLines(windows: readonly WindowLedger[], columns: number): string[
 }
 
 function mappingLines(l: Ledger, columns: number): string[] {
-  // A POWER host has tables of its own instead of windows of a guest.
-  if (l.windows.length === 0 && l.host.processes.length > 0) return []
+  // A POWER host has tables of its own instead of windows of a guest, and a VT-d unit those of domains.
+  const hasVtd = l.domains.length > 0 || l.vtdTranslations.allowed + l.vtdTranslations.blocked > 0
+  if (l.windows.length === 0 && (hasVtd || l.host.processes.length > 0)) return []
   const { known, inferred, unknown } = l.entries
   const { confirmed, contradicted, learned } = l.shown
   const rows: string[][] = [
@@ -100,12 +103,17 @@ const FAMILIES: readonly (readonly [start: string, family: CodeFamily])[] = [
   ['ibm,', 'rtas'],
   ['KVM_', 'errno'],
   ['ats ', 'ats'],
+  ['cpu ', 'errno'],
   ['dma ', 'dma'],
   ['iommu ', 'errno'],
   ['virtio ', 'errno'],
   ['mem ', 'errno'],
   ['mmio ', 'errno'],
   ['pri ', 'ats'],
+  ['sva ', 'errno'],
+  ['svm ', 'errno'],
+  ['sys ', 'errno'],
+  ['task ', 'errno'],
   ['tick ', 'errno'],
   ['vmm ', 'vmm'],
 ]

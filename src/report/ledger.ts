@@ -3,6 +3,7 @@ import type { Uses } from '../check/uses.ts'
 import type { WindowShadow, WindowShadows } from '../check/window-shadow.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
+import { DomainCounter, type DomainLedger, type TranslationLedger } from './domain-ledger.ts'
 import { HostCounter, type HostLedger } from './host-ledger.ts'
 import { reachableMemory } from './reachable-memory.ts'
 import { RunHistogram, type RunLengths } from './run-histogram.ts'
@@ -89,6 +90,9 @@ export interface Ledger {
   readonly calls: readonly CallCount[]
   /** What only a POWER host has. */
   readonly host: HostLedger
+  /** What only machines with VT-d units have. */
+  readonly domains: readonly DomainLedger[]
+  readonly vtdTranslations: TranslationLedger
   /** What only machines with vhost devices have. */
   readonly vhost: VhostLedger
 }
@@ -143,6 +147,7 @@ export class LedgerCounter implements RecordSink {
   readonly #runs = new RunHistogram()
   readonly #host = new HostCounter()
   readonly #vhost = new VhostCounter()
+  readonly #domains = new DomainCounter()
   readonly #devices = new Map<number, DeviceRow>()
   readonly #calls: Returned[] = []
   /** By the lowest bits of the call's name, the entry of `#calls` that was counted last. */
@@ -172,6 +177,7 @@ export class LedgerCounter implements RecordSink {
     log.subscribe(this)
     log.subscribe(this.#host)
     log.subscribe(this.#vhost)
+    log.subscribe(this.#domains)
   }
 
   see(log: RecordLog, seq: number): void {
@@ -326,6 +332,7 @@ export class LedgerCounter implements RecordSink {
     const othersRefused = strayRefused + hardwareRefused
     const sum = (of: (row: WindowLedger) => number) => windows.reduce((n, row) => n + of(row), 0)
     const shadows = [...this.#rows.values()].map((row) => row.shadow)
+    const { domains, translations } = this.#domains.ledger()
     const { reachableBytes, unknownPages } = reachableMemory(this.#log, shadows)
     return {
       windows,
@@ -355,6 +362,8 @@ export class LedgerCounter implements RecordSink {
       },
       calls: this.#callCounts(),
       host: this.#host.ledger(),
+      domains,
+      vtdTranslations: translations,
       vhost: this.#vhost.ledger(),
     }
   }

@@ -1,7 +1,7 @@
 import { numberOf } from '../bits/u64.ts'
 import { bytesText } from '../check/words.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
-import { REMEMBERED } from '../trace/event-codes.ts'
+import { FLUSH_SCOPE, REMEMBERED } from '../trace/event-codes.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
 import { table } from './layout.ts'
 
@@ -35,6 +35,10 @@ export interface FlushLedger {
   readonly pages: number
   readonly deviceTlb: number
   readonly context: number
+  /** Entries of PASIDs, translations of PASIDs, and those in TLBs of devices. */
+  readonly pasidEntries: number
+  readonly pasids: number
+  readonly pasidDeviceTlb: number
   readonly waits: number
   readonly notifications: number
 }
@@ -51,7 +55,7 @@ type Row = { -readonly [K in keyof Omit<IotlbLedger, 'device'>]: IotlbLedger[K] 
 const IOTLB_USE = KIND['iotlb.use']
 const IOTLB_FILL = KIND['iotlb.fill']
 const IOTLB_MISS = KIND['iotlb.miss']
-const SCOPES = 6
+const SCOPES = 11
 
 /** Counts what records say of vhost IOTLBs and of flushes. */
 export class VhostCounter implements RecordSink {
@@ -137,15 +141,18 @@ export class VhostCounter implements RecordSink {
       device: this.#log?.names.word(device) ?? '',
       ...row,
     }))
-    const [, global = 0, domain = 0, pages = 0, deviceTlb = 0, context = 0] = this.#flushes
+    const of = (scope: number) => this.#flushes[scope] as number
     return {
       iotlbs,
       flushes: {
-        global,
-        domain,
-        pages,
-        deviceTlb,
-        context,
+        global: of(FLUSH_SCOPE.ALL),
+        domain: of(FLUSH_SCOPE.DOMAIN),
+        pages: of(FLUSH_SCOPE.PAGES),
+        deviceTlb: of(FLUSH_SCOPE.DEVICE_TLB),
+        context: of(FLUSH_SCOPE.CONTEXT),
+        pasidEntries: of(FLUSH_SCOPE.PASID_CACHE),
+        pasids: of(FLUSH_SCOPE.PASID_PAGES) + of(FLUSH_SCOPE.PASID),
+        pasidDeviceTlb: of(FLUSH_SCOPE.PASID_DEVICE_TLB),
         waits: this.#waits,
         notifications: this.#notifications,
       },
@@ -154,7 +161,8 @@ export class VhostCounter implements RecordSink {
 }
 
 const HEAD = ['device', 'misses', 'filled', 'dropped', 'evicted', 'peak', 'at the end', 'uses', 'bytes']
-const FLUSH_HEAD = ['global', 'domain', 'pages', 'device TLB', 'context', 'waits']
+const FLUSH_HEAD = ['global', 'domain', 'pages', 'device TLB', 'context']
+const PASID_HEAD = ['PASID entries', 'PASIDs', 'device TLB by PASID']
 
 /** Whether nobody saw a flush: it is the one that must have come with an unmap which only a use showed. */
 function isInferred(log: RecordLog, seq: number): boolean {
@@ -174,10 +182,17 @@ export function vhostSections(
     bytesText(d.bytes),
   ])
   const { global, domain, pages, deviceTlb, context, waits, notifications } = flushes
+  const pasids = [flushes.pasidEntries, flushes.pasids, flushes.pasidDeviceTlb]
+  const hasPasids = pasids.some((n) => n > 0)
   // A log does not show what QEMU told its listeners.
   const told = notifications > 0
-  const head = told ? [...FLUSH_HEAD, 'listeners told'] : FLUSH_HEAD
-  const counts = [global, domain, pages, deviceTlb, context, waits, ...(told ? [notifications] : [])]
+  const head = [...FLUSH_HEAD, ...(hasPasids ? PASID_HEAD : []), 'waits', ...(told ? ['listeners told'] : [])]
+  const counts = [
+    ...[global, domain, pages, deviceTlb, context],
+    ...(hasPasids ? pasids : []),
+    waits,
+    ...(told ? [notifications] : []),
+  ]
   return [
     [
       'maps in the IOTLBs of vhost devices',
@@ -189,7 +204,7 @@ export function vhostSections(
       'flushes that software asked for',
       counts.every((n) => n === 0)
         ? []
-        : table([head, counts.map(String)], { indent: 2, right: [0, 1, 2, 3, 4, 5, 6], columns }),
+        : table([head, counts.map(String)], { indent: 2, right: [...head.keys()], columns }),
     ],
   ]
 }
