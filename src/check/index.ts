@@ -18,6 +18,7 @@ import { RULES, type RuleId } from './rules.ts'
 import { StaleIotlb } from './stale-iotlb.ts'
 import { StaleTce } from './stale-tce.ts'
 import { Stopped } from './stopped.ts'
+import { SvmRequests } from './svm-requests.ts'
 import { TableReferenceLeak } from './table-reference-leak.ts'
 import { UnmapMiss } from './unmap-miss.ts'
 import { VtdCaches } from './vtd-caches.ts'
@@ -56,6 +57,8 @@ const CHECKERS: Readonly<Record<RuleId, new (options: CheckerOptions) => Checker
   'reserved-descriptor': VtdRegisters,
   'cache-survives': VtdCaches,
   'unit-registers': VtdRegisters,
+  'page-request-answer': SvmRequests,
+  'lost-interrupt': SvmRequests,
   stopped: Stopped,
   unmodelled: NotModelled,
 }

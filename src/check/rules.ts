@@ -1,6 +1,7 @@
 import { HOST_RULES } from './host-rules.ts'
 import { IOTLB_RULES } from './iotlb-rules.ts'
 import { declareRules } from './rule.ts'
+import { SVM_RULES } from './svm-rules.ts'
 import { VTD_RULES } from './vtd-rules.ts'
 
 /** Every promise that records are judged by. */
@@ -92,6 +93,7 @@ export const RULES = declareRules([
   ...HOST_RULES,
   ...IOTLB_RULES,
   ...VTD_RULES,
+  ...SVM_RULES,
   {
     id: 'stopped',
     title: 'A part of the machine stopped for good',

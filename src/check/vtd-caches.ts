@@ -59,6 +59,7 @@ export class VtdCaches extends ListedChecker {
     'vtd.translate',
     'vtd.word',
     'vtd.table',
+    'mm.table',
     'page.own',
     'domain.flush',
     'domain.wait',
@@ -91,6 +92,10 @@ export class VtdCaches extends ListedChecker {
     const kind = log.kindNumberOf(seq)
     if (kind === KIND['page.own']) {
       this.#pages.owned(log, seq)
+      return
+    }
+    if (kind === KIND['mm.table']) {
+      this.#pages.processTable(log, seq, this.#units.all)
       return
     }
     if (IS_SEEN[kind] === true) this.#seen.see(log, seq)

@@ -41,10 +41,10 @@ export const VTD_RULES = declareRules([
   {
     id: 'freed-table-walked',
     title: 'A VT-d unit walks a page table that was given back',
-    promise: 'No page that a driver gave back is read as a table.',
+    promise: 'No page that a driver, or a process, gave back is read as a table.',
     advice:
       'Something still leads there: an entry that was not cleared, or one that a cache holds. Whoever has the page by now decides what devices reach.',
-    needs: ['vtd.table', 'vtd.walk'],
+    needs: [['vtd.table', 'mm.table'], 'vtd.walk'],
     broken: 'scenarios/rules/freed-table-walked-broken.yaml',
     kept: 'scenarios/rules/freed-table-walked-kept.yaml',
   },
@@ -55,7 +55,7 @@ export const VTD_RULES = declareRules([
       'A page that was mapped, or held a page table, goes to another owner only when an invalidation of what led there is complete.',
     advice:
       'Free the page behind the invalidation wait, not behind the write to the table: until then the unit, or a device with ATS, may use what it remembers.',
-    needs: ['vtd.word', ['page.own', 'vtd.table']],
+    needs: ['vtd.word', ['page.own', 'vtd.table', 'mm.table']],
     broken: 'scenarios/rules/early-reuse-broken.yaml',
     kept: 'scenarios/rules/early-reuse-kept.yaml',
   },

@@ -28,6 +28,7 @@ const WALK = slotMap('vtd.walk')
 const FILL = slotMap('vtd.fill')
 const WORD = slotMap('vtd.word')
 const TABLE = slotMap('vtd.table')
+const MM_TABLE = slotMap('mm.table')
 const OWN = slotMap('page.own')
 const LEVELS = 5
 const PAGE_BYTES = 4096
@@ -105,12 +106,23 @@ export class TablePages {
     }
   }
 
+  /** A page becomes a table of a driver, or is none any more. */
   table(log: RecordLog, seq: number, unit: VtdUnitShadow): void {
-    const page = addressAt(log, seq, TABLE.page)
+    this.#table(log, seq, unit, addressAt(log, seq, TABLE.page), log.slot(seq, TABLE.state) === 1)
+  }
+
+  /** A page becomes a page table of a process, or is none any more: every unit may walk it. */
+  processTable(log: RecordLog, seq: number, units: readonly VtdUnitShadow[]): void {
+    const page = addressAt(log, seq, MM_TABLE.page)
+    const isTable = log.slot(seq, MM_TABLE.state) === 1
+    for (const unit of units) this.#table(log, seq, unit, page, isTable)
+  }
+
+  #table(log: RecordLog, seq: number, unit: VtdUnitShadow, page: number, isTable: boolean): void {
     const walk = this.#walks.get(unit.number)?.get(page)
     // Whatever it was read as, it is something else from now on.
     this.#walks.get(unit.number)?.delete(page)
-    if (log.slot(seq, TABLE.state) === 1) {
+    if (isTable) {
       this.#freed.delete(page)
       return
     }

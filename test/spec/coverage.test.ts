@@ -9,6 +9,7 @@ import {
   Q35_MACHINE,
   seenIn,
 } from '../../src/check/coverage.ts'
+import { SVM_RULES } from '../../src/check/svm-rules.ts'
 import { VTD_RULES } from '../../src/check/vtd-rules.ts'
 import { parseScenario } from '../../src/cli/yaml-scenario.ts'
 import { CATALOGUE } from '../../src/machine/registry.ts'
@@ -62,6 +63,6 @@ describe('a rule that a machine of a kind cannot break', () => {
 
   it('is judged where a host has a guest', () => {
     const rules = notJudged(run('scenarios/tour/guest-hypercalls-in-kvm.yaml'))
-    expect(rules).toEqual(['allocator-drift', ...VTD_RULES.map(({ id }) => id)])
+    expect(rules).toEqual(['allocator-drift', ...[...VTD_RULES, ...SVM_RULES].map(({ id }) => id)])
   })
 })
