@@ -112,6 +112,7 @@ const SVM: readonly EventKind[] = [
   'svm.pasid',
   'svm.entry',
   'svm.bind',
+  'svm.object',
   'svm.request',
   'svm.callback',
   'svm.thread',

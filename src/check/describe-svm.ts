@@ -85,6 +85,8 @@ export const SVM_DESCRIBERS: { readonly [K in SvmKind]: (e: EventFields<K>) => s
     e.users === 0
       ? `${e.device} is not bound to ${ofMm(e.mm)} any more (PASID ${hex(e.pasid)})`
       : `${e.device} is bound to ${ofMm(e.mm)} by PASID ${hex(e.pasid)}, ${counted(e.users, 'time')}`,
+  'svm.object': (e) =>
+    `the driver of ${e.unit || 'the unit'} ${e.state === 1 ? 'allocates' : 'frees'} ${e.what}${e.device === '' ? ` of PASID ${hex(e.pasid)}` : ` of ${e.device}`}`,
   'svm.request': (e) =>
     `the page request thread takes the request of ${sourceText(e.source)} for ${hex(e.iova)} with PASID ${hex(e.pasid)} ` +
     `(${wantedText(e.flags)}): ${e.result}; response: ${e.response}`,

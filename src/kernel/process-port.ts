@@ -17,7 +17,7 @@ export interface Vma {
   readonly file: string | undefined
 }
 
-/** How a fault that the kernel takes for somebody else ended. */
+/** How a fault that the kernel takes for somebody else ended; `error` is any of VM_FAULT_ERROR. */
 export type FaultEnd = 'done' | 'error'
 
 /**
@@ -61,8 +61,11 @@ export interface Mm {
   unregister(notifier: MmuNotifier): readonly Work[]
   /** find_vma with the check of its first address, or (`canGrow`) find_extend_vma. Undefined for none. */
   findVma(address: bigint, canGrow: boolean): Vma | undefined
-  /** handle_mm_fault: a page is there afterwards, and may be written where it was to be. */
-  handleFault(address: bigint, isWrite: boolean): FaultEnd
+  /**
+   * handle_mm_fault: a page is there afterwards, and may be written where it was to be. Work, since a copy on write calls
+   * notifiers: behind it `task.value` is a `FaultEnd`. Who calls it holds the lock `mmap_sem NAME` and has looked at rights.
+   */
+  handleFault(address: bigint, isWrite: boolean): readonly Work[]
 }
 
 /** The address spaces of a kernel, as a driver asks for them. */

@@ -578,6 +578,10 @@ export const EVENTS = declareEvents({
     doc: 'A device (`source` is its source-id) is bound to an address space by a PASID; `users` counts how often. 0: it is not bound any more.',
     fields: { unit: 'name', device: 'name', source: 'u32', mm: 'name', pasid: 'u32', users: 'u32' },
   },
+  'svm.object': {
+    doc: 'The driver allocates (`state` 1) or frees (0) what it keeps of a bind: `intel_svm` for a PASID, `intel_svm_dev` for a device of one.',
+    fields: { unit: 'name', what: 'name', pasid: 'u32', device: 'name', state: 'u32' },
+  },
   'svm.request': {
     doc: 'The page request thread has taken a request from the queue at `offset`: what came of it (`result`: success, invalid, failure), and which response follows (`response`: group, stream, none).',
     fields: {

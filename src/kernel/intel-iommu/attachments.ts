@@ -1,6 +1,6 @@
 import { Held } from '../../bits/held.ts'
 import { Cells, keyOf } from '../../bits/state.ts'
-import { ContextEntries, RID2PASID } from './context-entries.ts'
+import { ContextEntries, type ExtendedPasids, RID2PASID } from './context-entries.ts'
 import { ALL_ORDER, GRANULARITY } from './descriptors.ts'
 import type { DomainTables } from './domain-tables.ts'
 import type { DriverCore } from './driver-core.ts'
@@ -19,6 +19,8 @@ export interface Attached {
   readonly domain: number
   /** Through the page tables of the domain, or past them. */
   readonly isIdentity: boolean
+  /** It has ATS, and the driver uses it where it can be. */
+  readonly takesAts: boolean
   readonly hasAts: boolean
   readonly hasRequests: boolean
   readonly hasPasid: boolean
@@ -31,6 +33,7 @@ interface AttachedPasid {
   readonly domain: number
 }
 
+type Flags = Pick<Attached, 'hasAts' | 'hasPasid' | 'hasRequests'>
 type Directories = ReadonlyMap<number, PasidTable>
 
 /**
@@ -54,7 +57,7 @@ export class Attachments {
       () => !core.forgets('cache-lines'),
     )
     this.#list = new Held<readonly Attached[]>(core.journal, 'attached', [], (list) =>
-      keyOf(...list.map((a) => `${a.device.name} ${a.domain} ${a.hasAts}`)),
+      keyOf(...list.map((a) => `${a.device.name} ${a.domain} ${a.hasAts} ${a.hasPasid}`)),
     )
     this.#pasids = new Held<readonly AttachedPasid[]>(core.journal, 'attached PASIDs', [], (list) =>
       keyOf(...list.map((p) => `${p.source} ${p.pasid} ${p.domain}`)),
@@ -103,6 +106,11 @@ export class Attachments {
     return this.#list.value.some((a) => a.device.source === source && a.hasRequests)
   }
 
+  /** Whether a device has a domain, through page tables or past them. */
+  hasDomain(domain: number): boolean {
+    return this.#list.value.some((a) => a.domain === domain)
+  }
+
   has(domain: number): boolean {
     return (
       this.#list.value.some((a) => a.domain === domain && !a.isIdentity) || this.pasidsOf(domain).length > 0
@@ -128,17 +136,17 @@ export class Attachments {
     device: GuestDevice,
     how: { domain: number; tables: DomainTables | undefined; wantsAts: boolean },
   ): boolean {
-    const { isScalable, registers } = this.#core
+    const { isScalable, isExtended, registers } = this.#core
     const { features } = registers
     const { domain, tables, wantsAts } = how
     const { capabilities = {} } = device
     const contexts = this.#contexts
-    // A legacy entry that passes through refuses translation requests: ATS stays off. (Linux v6.1.y domain_add_dev_info)
-    const takesAts = isScalable || tables !== undefined
-    const hasAts = wantsAts && takesAts && device.offersAts && features.hasDeviceTlb
-    const hasPasid = isScalable && features.hasPasid && (capabilities.pasids ?? 0) > 0
-    const hasRequests = hasAts && features.hasPageRequests && capabilities.hasRequests === true
-    const flags = { hasAts, hasPasid, hasRequests }
+    const takesAts = wantsAts && device.offersAts && features.hasDeviceTlb
+    // A legacy or extended entry that passes through refuses translation requests: ATS stays off. (Linux v6.1.y
+    // domain_add_dev_info; v4.9 domain_context_mapping_one)
+    const isSwitched = isScalable || tables !== undefined
+    const flags = this.#flagsOf(device, takesAts && isSwitched, isSwitched)
+    const { hasAts, hasPasid, hasRequests } = flags
     if (!contexts.prepare(device.source)) return false
     if (isScalable) {
       const table = this.#directoryOf(device, hasPasid ? (capabilities.pasids ?? 0) : 0)
@@ -147,16 +155,55 @@ export class Attachments {
       contexts.setScalable(device.source, { ...shape, hasAts, hasPasid, hasPageRequests: hasRequests })
     } else {
       const shape = { root: tables?.root ?? 0, levels: tables?.levels ?? this.#core.levels }
-      contexts.setLegacy(device.source, { domain, ...shape, hasAts, isPassThrough: tables === undefined })
+      const context = { domain, ...shape, hasAts, isPassThrough: tables === undefined }
+      if (isExtended) contexts.setExtended(device.source, context)
+      else contexts.setLegacy(device.source, context)
     }
-    this.#list.set([...this.#list.value, { device, domain, isIdentity: tables === undefined, ...flags }])
+    const isIdentity = tables === undefined
+    this.#list.set([...this.#list.value, { device, domain, isIdentity, takesAts, ...flags }])
     this.#record(device, domain, hasAts)
     this.#published(device.source, domain)
-    // A device that is given PASIDs after ATS may do anything.
+    this.#switchOn(device, flags)
+    return true
+  }
+
+  /**
+   * Lets requests of an attached device have a PASID, in extended mode: its entry says so, then the device is switched on
+   * where it was not. Answers what the device has now.
+   */
+  enablePasids(attached: Attached, tables: Pick<ExtendedPasids, 'table' | 'sizeCode' | 'states'>): Attached {
+    const { flusher } = this.#core
+    const { device, domain, takesAts } = attached
+    const flags = this.#flagsOf(device, takesAts, true)
+    const { hasRequests } = flags
+    const entry = { ...tables, takesAts, hasPageRequests: hasRequests }
+    if (this.#contexts.enablePasids(device.source, entry)) {
+      flusher.context(domain, device.source, GRANULARITY.FINE)
+    }
+    if (attached.hasPasid) return attached
+    const now = { ...attached, ...flags }
+    this.#list.set(this.#list.value.map((a) => (a === attached ? now : a)))
+    this.#record(device, domain, flags.hasAts)
+    this.#switchOn(device, flags)
+    return now
+  }
+
+  #flagsOf({ capabilities = {} }: GuestDevice, hasAts: boolean, isSwitched: boolean): Flags {
+    const { isScalable, isExtended, registers } = this.#core
+    const { hasPasid, hasPageRequests } = registers.features
+    const hasPasids = isScalable || (isExtended && isSwitched)
+    return {
+      hasAts,
+      hasPasid: hasPasids && hasPasid && (capabilities.pasids ?? 0) > 0,
+      hasRequests: hasAts && hasPageRequests && capabilities.hasRequests === true,
+    }
+  }
+
+  /** A device that is given PASIDs after ATS may do anything. */
+  #switchOn(device: GuestDevice, { hasAts, hasPasid, hasRequests }: Flags): void {
     if (hasPasid) device.setPasid?.(true)
     if (hasRequests) device.setRequests?.(true)
     if (hasAts) device.setAts(true)
-    return true
   }
 
   detach(attached: Attached): void {

@@ -1,7 +1,11 @@
-import { encode } from '../../bits/word.ts'
+import { encode, get, put } from '../../bits/word.ts'
 import {
   CONTEXT_ENTRY_HI,
   CONTEXT_ENTRY_LO,
+  EXT_CONTEXT_ENTRY_0,
+  EXT_CONTEXT_ENTRY_1,
+  EXT_CONTEXT_ENTRY_2,
+  EXT_CONTEXT_ENTRY_3,
   ROOT_ENTRY,
   ROOT_ENTRY_LOWER,
   ROOT_ENTRY_UPPER,
@@ -17,8 +21,10 @@ const WIDE_WORDS = 4
 const ROOT_WORDS = 2
 /** Devices and functions of the lower half of a bus, where entries are wide. */
 const HALF = 0x80
-/** T: what a legacy context entry translates. */
+/** T: what a legacy or an extended context entry translates. */
 const T = { PLAIN: 0n, DEVICE_TLB: 1n, PASS_THROUGH: 2n } as const
+/** T of extended entries that pass requests without a PASID through, and let others have one. */
+const T_WITH_PASID = { PLAIN: 4n, DEVICE_TLB: 5n } as const
 /** The PASID of requests that have none (PASID_RID2PASID). */
 export const RID2PASID = 0
 
@@ -27,7 +33,7 @@ interface Place {
   readonly index: number
 }
 
-/** A legacy context entry. */
+/** A legacy context entry, or an extended one without PASIDs. */
 export interface LegacyContext {
   readonly domain: number
   /** First table of the second level, and its levels. Pass-through has none, and the most levels of the unit. */
@@ -45,6 +51,18 @@ export interface ScalableContext {
   readonly hasAts: boolean
   readonly hasPageRequests: boolean
   readonly hasPasid: boolean
+}
+
+/** What an extended context entry says of PASIDs. Pages count 4 KiB. */
+export interface ExtendedPasids {
+  readonly table: number
+  /** PTS: log2 of the entries of the table, less 5. */
+  readonly sizeCode: number
+  /** The PASID-state table; 0 where the unit has none. */
+  readonly states: number
+  /** The device may have a TLB; requests for pages are taken. */
+  readonly takesAts: boolean
+  readonly hasPageRequests: boolean
 }
 
 export interface ContextParts {
@@ -105,6 +123,52 @@ export class ContextEntries {
       0n,
       0n,
     ])
+  }
+
+  setExtended(source: number, { domain, root, levels, hasAts, isPassThrough }: LegacyContext): void {
+    const plain = hasAts ? T.DEVICE_TLB : T.PLAIN
+    this.#publish(source, [
+      encode(EXT_CONTEXT_ENTRY_0, {
+        P: 1n,
+        T: isPassThrough ? T.PASS_THROUGH : plain,
+        SLPTPTR: BigInt(isPassThrough ? 0 : root),
+      }),
+      encode(EXT_CONTEXT_ENTRY_1, { DID: BigInt(domain), AW: BigInt(levels - 2) }),
+      0n,
+      0n,
+    ])
+  }
+
+  /**
+   * Lets requests have a PASID, by an extended entry that is present: the tables first, the word with PASIDE last. False
+   * where it has been so. An entry that passes through would block them, whatever PASIDE says: its type changes.
+   * (Linux v4.9 drivers/iommu/intel-iommu.c, intel_iommu_enable_pasid)
+   */
+  enablePasids(source: number, pasids: ExtendedPasids): boolean {
+    const place = this.#placeOf(source, false)
+    if (place === undefined) return false
+    const { page, index } = place
+    let first = this.#writer.read(page, index)
+    if (get(EXT_CONTEXT_ENTRY_0, first, 'PASIDE') === 1n) return false
+    if (pasids.states !== 0) {
+      const states = encode(EXT_CONTEXT_ENTRY_3, { PASIDSTPTR: BigInt(pasids.states) })
+      this.#writer.write(page, index + 3, states)
+    }
+    const table = { PASIDPTR: BigInt(pasids.table), PTS: BigInt(pasids.sizeCode) }
+    this.#writer.write(page, index + 2, encode(EXT_CONTEXT_ENTRY_2, table))
+    this.#writer.flush(page, index, WIDE_WORDS)
+    if (get(EXT_CONTEXT_ENTRY_0, first, 'T') === T.PASS_THROUGH) {
+      const type = pasids.takesAts ? T_WITH_PASID.DEVICE_TLB : T_WITH_PASID.PLAIN
+      first = put(EXT_CONTEXT_ENTRY_0, first, 'T', type)
+    }
+    const flags = {
+      PASIDE: 1n,
+      DINVE: pasids.states === 0 ? 0n : 1n,
+      PRE: pasids.hasPageRequests ? 1n : 0n,
+    }
+    this.#writer.write(page, index, first | encode(EXT_CONTEXT_ENTRY_0, flags))
+    this.#writer.flush(page, index, WIDE_WORDS)
+    return true
   }
 
   clear(source: number): void {

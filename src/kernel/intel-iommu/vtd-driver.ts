@@ -19,13 +19,14 @@ import type {
   IOMMU_SUSPEND,
   IOMMU_UNMAP,
 } from './calls.ts'
-import { RID2PASID } from './context-entries.ts'
+import { type ExtendedPasids, RID2PASID } from './context-entries.ts'
 import { ALL_ORDER, type Descriptor } from './descriptors.ts'
 import { DomainFlush } from './domain-flush.ts'
 import type { DomainTables } from './domain-tables.ts'
 import { Domains, isAligned } from './domains.ts'
 import { DriverCore, type DriverOptions, type DriverParts } from './driver-core.ts'
 import type { Duty } from './duties.ts'
+import type { FlushedDevice } from './flusher.ts'
 import type { GuestDevice } from './guest-device.ts'
 import { type HandledRequests, PageRequestThread } from './page-requests.ts'
 import { type FaultRecord, REQUEST_QUEUE_ORDER } from './unit-control.ts'
@@ -37,6 +38,12 @@ const PAGE_BYTES = 4096n
 export type FlushWay = 'none' | 'strict' | 'lazy'
 /** What a domain is for: DMA of drivers, a user of its own, or memory as it is. */
 export type DomainKind = 'dma' | 'unmanaged' | 'identity'
+
+/** A device whose requests may have a PASID, as flushes need it. */
+export interface PasidDevice extends FlushedDevice {
+  readonly domain: number
+  readonly hasAts: boolean
+}
 
 /** State of the unit, as the driver knows it. */
 const STATE = { OFF: 0, ON: 1, ASLEEP: 2 } as const
@@ -66,6 +73,9 @@ export class VtdDriver {
     })
     this.#state = new Cells(parts.journal, keyOf('driver', options.port.name), 1)
   }
+
+  /** Done while the unit is started, before it translates: what shared virtual memory needs. */
+  onStart: () => void = () => undefined
 
   get isOn(): boolean {
     return this.#state.get(0) === STATE.ON
@@ -105,6 +115,7 @@ export class VtdDriver {
     control.flushWriteBuffer()
     this.requests.place = requests
     if (hasRequests) control.enableRequests(requests)
+    this.onStart()
     control.enableFaults()
     control.enable()
     this.#state.set(0, STATE.ON)
@@ -162,6 +173,25 @@ export class VtdDriver {
       return unknown('an identity domain of a unit without pass-through, which maps all of memory')
     }
     return this.attachments.attach(device, { domain, tables, wantsAts }) ? 'done' : 'no-table-page'
+  }
+
+  /**
+   * Lets requests of a device have a PASID, in extended mode. A device without a domain gets one of its own. Undefined
+   * where no page is left for its tables. (Linux v4.9 drivers/iommu/intel-iommu.c, intel_iommu_enable_pasid)
+   */
+  enablePasids(
+    device: GuestDevice,
+    tables: Pick<ExtendedPasids, 'table' | 'sizeCode' | 'states'>,
+  ): PasidDevice | undefined {
+    if (this.attachmentOf(device) === undefined) {
+      let domain = 1
+      while (this.hasDomain(domain) || this.attachments.hasDomain(domain)) domain++
+      this.attach(device, domain, { wantsAts: true, kind: 'dma' })
+    }
+    const attached = this.attachmentOf(device)
+    if (attached === undefined) return undefined
+    const { domain, hasAts } = this.attachments.enablePasids(attached, tables)
+    return { ...this.attachments.flushed(device), domain, hasAts }
   }
 
   detach(device: GuestDevice): Outcome<RuleOf<typeof IOMMU_DETACH>> {

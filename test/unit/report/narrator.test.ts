@@ -337,6 +337,10 @@ const EXAMPLES: Record<EventKind, readonly [fields: Record<string, bigint | numb
       { unit: 'vtd0', device: 'a', source: 0x310, mm: 'P', pasid: 1, users: 1 },
       'a is bound to P by PASID 0x1, 1 time',
     ],
+    'svm.object': [
+      { unit: 'vtd0', what: 'intel_svm', pasid: 1, device: '', state: 0 },
+      'the driver of vtd0 frees intel_svm of PASID 0x1',
+    ],
     'svm.request': [
       {
         ...{ unit: 'vtd0', source: 0x310, pasid: 1, iova: 0x1000n, flags: 4, group: 1 },
