@@ -25,6 +25,7 @@ import { INTEL_IOMMU_ERRATA } from '../kernel/intel-iommu/errata.ts'
 import { KVM_CALLS } from '../kernel/kvm/calls.ts'
 import { KVM_ERRATA } from '../kernel/kvm/errata.ts'
 import { PREREG_ERRATA } from '../kernel/prereg/errata.ts'
+import { SYS_CALLS } from '../kernel/process/sys-calls.ts'
 import { QEMU_CALLS } from '../kernel/qemu/calls.ts'
 import { QEMU_ERRATA } from '../kernel/qemu/errata.ts'
 import { VTD_ERRATA } from '../kernel/qemu/vtd-errata.ts'
@@ -98,6 +99,7 @@ export const CALLS: readonly CallDecl[] = [
   ...MEM_CALLS,
   ...PROC_CALLS,
   ...IOMMU_CALLS,
+  ...SYS_CALLS,
   TICK_ADVANCE,
 ]
 

@@ -1,13 +1,19 @@
 import type { CallHandler } from '../../bits/answer.ts'
+import { IommulatorError } from '../../bits/errors.ts'
 import type { Life } from '../../hw/life.ts'
 import type { RemappingUnit } from '../../hw/vtd/remapping-unit.ts'
 import type { GuestDevice } from '../../kernel/intel-iommu/guest-device.ts'
 import { iommuHandlers } from '../../kernel/intel-iommu/handlers.ts'
 import type { UnitPort } from '../../kernel/intel-iommu/unit-port.ts'
 import { VtdDriver } from '../../kernel/intel-iommu/vtd-driver.ts'
+import { makeProcesses, type ProcessSystem } from '../../kernel/process/process-system.ts'
+import { sysHandlers } from '../../kernel/process/sys-handlers.ts'
 import { Tasks } from '../../kernel/steps.ts'
+import { TaskCalls } from '../../kernel/task-calls.ts'
 import type { Machine } from '../machine.ts'
-import { type X86Description, x86Shape } from './description.ts'
+import { LOW_BYTES, type X86Description, x86Shape } from './description.ts'
+
+const PAGE_SHIFT = 12n
 
 /** What the kernel of an x86 machine stands on. */
 export interface KernelParts {
@@ -24,7 +30,48 @@ export function wireKernel(description: X86Description, parts: KernelParts): Cal
   const { machine, life } = parts
   const tasks = new Tasks(machine.stage, machine.journal)
   tasks.isStopped = () => life.isDead
-  return driverCalls(description, parts)
+  const { stage } = machine
+  const calls = new TaskCalls({ tasks, stage, life })
+  const system = processesOf(description, parts, tasks)
+  return [...sysHandlers({ ...system, calls }), ...driverCalls(description, parts)]
+}
+
+/**
+ * The processes of a description, and the page allocator: it has all memory between the first MiB and the driver's tables.
+ *
+ * @throws IommulatorError ERR_MACHINE where memory is too small for them
+ */
+function processesOf(
+  description: X86Description,
+  { machine, port }: KernelParts,
+  tasks: Tasks,
+): ProcessSystem {
+  const { stage, journal } = machine
+  const { iommu, tables, ramBytes } = description
+  const first = Number(LOW_BYTES >> PAGE_SHIFT)
+  const isNew = iommu.driver === 'scalable'
+  const system = makeProcesses({
+    stage,
+    journal,
+    tasks,
+    memory: port.memory,
+    first,
+    pages: Number(tables.gpa >> PAGE_SHIFT) - first,
+    ramPages: Number(ramBytes >> PAGE_SHIFT),
+    isNew,
+    // Linux 4.9 does not set NXE, without which units take XD for a reserved bit.
+    hasNx: isNew,
+  })
+  const { processes } = system
+  for (const { name } of description.processes) {
+    if (processes.spawn(name) === undefined) {
+      throw new IommulatorError('ERR_MACHINE', `no memory for the process "${name}"`, { name })
+    }
+  }
+  machine.actAs = (name) => {
+    processes.actor = name
+  }
+  return system
 }
 
 /** The driver of the unit, which it has started, and its calls. */
@@ -33,7 +80,7 @@ function driverCalls({ iommu, tables }: X86Description, parts: KernelParts): Cal
   const { stage, journal, profile } = machine
   const { driver: mode } = iommu
   if (mode === 'none' || mode === 'extended') return []
-  const area = { first: Number(tables.gpa >> 12n), pages: Number(tables.bytes >> 12n) }
+  const area = { first: Number(tables.gpa >> PAGE_SHIFT), pages: Number(tables.bytes >> PAGE_SHIFT) }
   const { hostAddressBits } = x86Shape(iommu)
   const options = { port, hostAddressBits, area, wantsScalable: mode === 'scalable' }
   const driver = new VtdDriver(options, { stage, journal, profile, life }, devices)

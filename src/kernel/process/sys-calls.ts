@@ -1,0 +1,204 @@
+import { declareCall } from '../../bits/call.ts'
+
+const process = {
+  type: 'name',
+  optional: true,
+  doc: 'The process that acts; left out, the one that the operation says.',
+} as const
+const NO_PROCESS = {
+  rule: 'no-such-process',
+  code: 'ESRCH',
+  when: 'There is no such process, or it has ended.',
+} as const
+const address = { type: 'u64', doc: 'First byte.' } as const
+const bytes = { type: 'u64', doc: 'Bytes; rounded up to pages of 4 KiB.' } as const
+const UNALIGNED = {
+  rule: 'unaligned',
+  code: 'EINVAL',
+  when: 'The address is not a multiple of 4 KiB.',
+} as const
+const SPLIT_PAST_LIMIT = {
+  rule: 'split-past-limit',
+  code: 'ENOMEM',
+  when: 'It would split an area and pass vm.max_map_count.',
+} as const
+const NO_MEMORY = { rule: 'no-memory', code: 'ENOMEM', when: 'No page is left for a page table.' } as const
+const flag = (doc: string, initial = false) => ({ type: 'flag', optional: true, initial, doc }) as const
+
+export const SYS_FORK = declareCall({
+  name: 'fork',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: { process, child: { type: 'name', doc: 'Name of the child; no process may have had it before.' } },
+  answers: [
+    NO_PROCESS,
+    {
+      rule: 'name-taken',
+      code: 'EEXIST',
+      when: 'A process has or had the name of the child (names are ours).',
+    },
+    NO_MEMORY,
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The child has the same files and areas; private pages are write-protected in both, and notifiers of the parent are told of each area that has some.',
+    },
+  ],
+  source: 'Linux v4.9 and v6.1 kernel/fork.c (copy_process, dup_mmap), mm/memory.c (copy_page_range)',
+  doc: 'A process makes a child.',
+})
+
+export const SYS_MMAP = declareCall({
+  name: 'mmap',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: {
+    process,
+    address: {
+      type: 'u64',
+      optional: true,
+      initial: 0n,
+      doc: 'Where to map (fixed), or a hint; 0 is none. The process has CAP_SYS_RAWIO: vm.mmap_min_addr binds hints only.',
+    },
+    bytes,
+    read: flag('PROT_READ.', true),
+    write: flag('PROT_WRITE; such memory can be read as well.', true),
+    execute: flag('PROT_EXEC.'),
+    shared: flag('MAP_SHARED; else MAP_PRIVATE.'),
+    fixed: flag('MAP_FIXED: replaces what is mapped there.'),
+    growsdown: flag('MAP_GROWSDOWN: a stack, which grows with the first access below it.'),
+    fd: {
+      type: 'u32',
+      optional: true,
+      doc: 'The file that is mapped, of a driver; left out, MAP_ANONYMOUS. What its driver shows there is not modelled: an access ends with SIGBUS.',
+    },
+  },
+  outputs: { address: { type: 'u64', doc: 'First byte; the choice of the kernel unless fixed.' } },
+  answers: [
+    NO_PROCESS,
+    { rule: 'bad-fd', code: 'EBADF', when: 'The process has no such descriptor.' },
+    { rule: 'empty', code: 'EINVAL', when: 'bytes is 0.' },
+    { rule: 'bytes-wrap', code: 'ENOMEM', when: 'bytes, rounded up to pages, does not fit 64 bits.' },
+    { rule: 'too-many-areas', code: 'ENOMEM', when: 'The process has more areas than vm.max_map_count.' },
+    {
+      rule: 'no-room',
+      code: 'ENOMEM',
+      when: 'No gap is large enough, or a fixed range passes the end of user space.',
+    },
+    {
+      rule: 'unaligned',
+      code: 'EINVAL',
+      when: 'A fixed address is not a multiple of 4 KiB.',
+    },
+    { rule: 'shared-stack', code: 'EINVAL', when: 'growsdown is set for a file, or for shared memory.' },
+    SPLIT_PAST_LIMIT,
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The range is mapped; its pages come when they are first used. A file has one reference more.',
+    },
+  ],
+  source:
+    'Linux v4.9 and v6.1 mm/mmap.c (ksys_mmap_pgoff, do_mmap, get_unmapped_area, mmap_region), arch/x86/kernel/sys_x86_64.c',
+  doc: 'A process maps anonymous memory, or the file of a driver.',
+})
+
+export const SYS_MUNMAP = declareCall({
+  name: 'munmap',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: { process, address, bytes },
+  answers: [
+    NO_PROCESS,
+    UNALIGNED,
+    { rule: 'past-end', code: 'EINVAL', when: 'The range passes the end of user space.' },
+    { rule: 'empty', code: 'EINVAL', when: 'bytes is 0.' },
+    SPLIT_PAST_LIMIT,
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'Nothing is mapped in the range any more: entries are cleared and notifiers told, tables taken out and notifiers told, then pages and tables are freed, and files let go.',
+    },
+  ],
+  source:
+    'Linux v4.9 mm/mmap.c (do_munmap, unmap_region), mm/memory.c (unmap_vmas, free_pgtables, tlb_finish_mmu); v6.1 mm/mmap.c (do_mas_munmap)',
+  doc: 'A process gives memory back.',
+})
+
+export const SYS_MPROTECT = declareCall({
+  name: 'mprotect',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: {
+    process,
+    address,
+    bytes,
+    read: flag('PROT_READ.'),
+    write: flag('PROT_WRITE.'),
+    execute: flag('PROT_EXEC.'),
+  },
+  answers: [
+    NO_PROCESS,
+    UNALIGNED,
+    { rule: 'empty', code: 'OK', when: 'bytes is 0; nothing happens.' },
+    { rule: 'range-wraps', code: 'ENOMEM', when: 'The range does not fit 64 bits.' },
+    { rule: 'start-not-mapped', code: 'ENOMEM', when: 'Nothing is mapped at the address.' },
+    SPLIT_PAST_LIMIT,
+    {
+      rule: 'hole',
+      code: 'ENOMEM',
+      when: 'Nothing is mapped further on; what lies before the hole has changed.',
+    },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The range has the new rights; notifiers are told of each GiB that has page tables.',
+    },
+  ],
+  source: 'Linux v4.9 and v6.1 mm/mprotect.c (do_mprotect_pkey, mprotect_fixup, change_protection)',
+  doc: 'A process changes the rights of its memory.',
+})
+
+export const SYS_EXECVE = declareCall({
+  name: 'execve',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: { process },
+  answers: [
+    NO_PROCESS,
+    NO_MEMORY,
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The process has an empty address space, and has given back the old one; then descriptors with O_CLOEXEC are closed.',
+    },
+  ],
+  source: 'Linux v4.9 fs/exec.c (flush_old_exec, exec_mmap); v6.1 fs/exec.c (begin_new_exec)',
+  doc: 'A process runs another program, whose areas are not modelled: it maps them itself.',
+})
+
+export const SYS_EXIT = declareCall({
+  name: 'exit',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: { process },
+  answers: [
+    NO_PROCESS,
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The address space is given back, then files are closed and released, then the structure of the address space is let go.',
+    },
+  ],
+  source:
+    'Linux v4.9 and v6.1 kernel/exit.c (do_exit: exit_mm, exit_files, exit_task_work, exit_notify), mm/mmap.c (exit_mmap)',
+  doc: 'A process ends (exit_group; it has one thread).',
+})
+
+export const SYS_CALLS = [SYS_FORK, SYS_MMAP, SYS_MUNMAP, SYS_MPROTECT, SYS_EXECVE, SYS_EXIT] as const
