@@ -84,7 +84,9 @@ describe('runMatrix', () => {
 
   it('takes no machine without a VT-d unit', () => {
     const power = scenarioOf('  { kind: pseries, profile: intended }', 'tick: advance')
-    expect(() => runMatrix(power, ['cm'])).toThrow('a matrix takes a machine with a VT-d unit (kind: q35 or x86)')
+    expect(() => runMatrix(power, ['cm'])).toThrow(
+      'a matrix takes a machine with a VT-d unit (kind: q35 or x86)',
+    )
   })
 })
 

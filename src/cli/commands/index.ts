@@ -18,6 +18,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./connect.ts')).connectCommand,
   },
   {
+    name: 'explain',
+    summary: 'say in words what the faults in a kernel log mean',
+    load: async () => (await import('./explain.ts')).explainCommand,
+  },
+  {
     name: 'decode',
     summary: 'show what a word, a call or a code means, in both directions',
     load: async () => (await import('./decode.ts')).decodeCommand,

@@ -1,4 +1,5 @@
 import { AMD_LINES } from './amd-lines.ts'
+import { BOOT_LINES } from './boot-lines.ts'
 import { EEH_LINES } from './eeh-lines.ts'
 import type { LineFamily } from './line-format.ts'
 import { POWERPC_LINES } from './powerpc-lines.ts'
@@ -18,4 +19,5 @@ export const LINE_FAMILIES: readonly LineFamily[] = [
   SMMU_LINES,
   QEMU_LINES,
   TRACE_LINES,
+  BOOT_LINES,
 ]

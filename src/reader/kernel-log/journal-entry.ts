@@ -5,6 +5,7 @@ export interface JournalEntry {
   /** Microseconds since the kernel started; -1 where the entry does not say. */
   readonly timeUs: number
   readonly isQemu: boolean
+  readonly host: string | undefined
 }
 
 const LINES_MAX = 64
@@ -35,5 +36,6 @@ export function journalMessage(line: string): JournalEntry | undefined {
   const isOurs = isQemu || typeof name !== 'string' || KERNEL_NAMES.test(name)
   const stamp = fields['_SOURCE_MONOTONIC_TIMESTAMP'] ?? fields['__MONOTONIC_TIMESTAMP']
   const timeUs = typeof stamp === 'string' && /^\d{1,15}$/.test(stamp) ? Number(stamp) : -1
-  return { lines: isOurs ? message.split('\n', LINES_MAX) : [], timeUs, isQemu }
+  const host = typeof fields['_HOSTNAME'] === 'string' ? fields['_HOSTNAME'] : undefined
+  return { lines: isOurs ? message.split('\n', LINES_MAX) : [], timeUs, isQemu, host }
 }

@@ -56,6 +56,9 @@ export interface KernelLogSummary {
   readonly bytes: number
 }
 
+/** Hosts that entries in JSON name, at most. */
+const HOSTS_MAX = 16
+
 /**
  * Reads the log of a kernel, of Xen, or of QEMU: dmesg, the journal (short or JSON), a serial console, stderr; plain or
  * mixed. Lines that no template takes are counted, never guessed at. Memory stays bounded whatever comes.
@@ -84,6 +87,11 @@ export class KernelLogReader implements LineTarget {
 
   push(piece: Uint8Array): void {
     this.#buffer.push(piece)
+  }
+
+  /** Hosts that the log names: for those who do not want to tell. */
+  get hosts(): readonly string[] {
+    return [...this.#prefix.hosts]
   }
 
   /** What was read so far. */
@@ -127,6 +135,8 @@ export class KernelLogReader implements LineTarget {
       if (this.#message(message, this.#prefix.timeUs)) this.#understood++
       return
     }
+    const { hosts } = this.#prefix
+    if (entry.host !== undefined && hosts.size < HOSTS_MAX) hosts.add(entry.host)
     // An entry may hold more than one line, and its text may have a prefix of its own.
     let isUnderstood = false
     for (const part of entry.lines) {

@@ -21,6 +21,7 @@ export const LINE_KINDS = {
   },
   word: { pattern: '[^\\s]{1,80}', doc: 'a text without blanks' },
   text: { pattern: '.{0,300}', doc: 'any text; at most two of a line' },
+  long: { pattern: '.{0,1800}', doc: 'any text to the end of the line' },
 } as const
 
 export type LineKind = keyof typeof LINE_KINDS
@@ -36,6 +37,7 @@ interface LineKindValues {
   blank: string
   word: string
   text: string
+  long: string
 }
 
 type Braced<T extends string> = T extends `${string}{${infer F}:${infer K}}${infer Rest}`
@@ -99,6 +101,7 @@ const CONTINUES: Readonly<Record<LineKind, RegExp>> = {
   blank: /^(?:$|[ \t])/,
   word: /^$/,
   text: /^$/,
+  long: /^/,
 }
 const TEXTS_MAX = 2
 /** A template is looked for by its longest literal: a shorter one stands in too many lines. */
@@ -147,10 +150,10 @@ export function kernelLine<const T extends string>(
       throw wrong(id, `no text shows where field ${before.name} ends`)
     }
     const field = { name, kind: kind as LineKind }
-    if (field.kind === 'text') texts++
+    if (field.kind === 'text' || field.kind === 'long') texts++
     fields.push(field)
     literals.push(literal)
-    source += `${escaped(literal)}(${LINE_KINDS[field.kind].pattern}${field.kind === 'text' ? '?' : ''})`
+    source += `${escaped(literal)}(${LINE_KINDS[field.kind].pattern}${field.kind === 'text' || field.kind === 'long' ? '?' : ''})`
     at = found.index + found[0].length
   }
   if (texts > TEXTS_MAX) throw wrong(id, `it has ${texts} texts, at most ${TEXTS_MAX}`)

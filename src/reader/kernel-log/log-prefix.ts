@@ -16,11 +16,12 @@ const STAMP = /\[ {0,12}(\d{1,10})\.(\d{6})\](?:\[ {0,8}[TC]\d{1,10}\])?:? ?/y
 const DATED_STAMP = /\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] ?/y
 /** The host, and who wrote to the journal. */
 const NAMED =
-  /(?:[^\s:]{1,255} )?(kernel|hypervisor|qemu-[\w.-]{1,40}|qemu|QEMU|kvm|libvirtd|virtqemud)(?:\[\d{1,10}\])?:(?: |(?=\[))/y
+  /(?:([^\s:]{1,255}) )?(kernel|hypervisor|qemu-[\w.-]{1,40}|qemu|QEMU|kvm|libvirtd|virtqemud)(?:\[\d{1,10}\])?:(?: |(?=\[))/y
 /** Without a stamp of the journal only programs name themselves. */
 const PROGRAM = /(?:qemu-system-[\w.-]{1,40}|qemu-kvm|kvm|qemu)(?:\[\d{1,10}\])?: /y
 const XEN = /\(XEN\) {1,2}(?:\[[\d\-:. ]{1,40}\] )?/y
 
+const HOSTS_MAX = 16
 const MICROSECONDS = 1_000_000
 
 /** Who writes to the journal as a part of a virtual machine. */
@@ -44,6 +45,8 @@ export class LogPrefix {
   /** Microseconds since the kernel started; -1 where the line does not say. */
   timeUs = -1
   origin: LineOrigin = 'kernel'
+  /** Hosts that lines of the journal name. */
+  readonly hosts = new Set<string>()
 
   message(line: string): string {
     this.timeUs = -1
@@ -78,7 +81,9 @@ export class LogPrefix {
     NAMED.lastIndex = at
     const found = NAMED.exec(text)
     if (found !== null) {
-      if (QEMU_NAME.test(found[1] as string)) this.origin = 'qemu'
+      const [, host, name] = found
+      if (host !== undefined && this.hosts.size < HOSTS_MAX) this.hosts.add(host)
+      if (QEMU_NAME.test(name as string)) this.origin = 'qemu'
       const end = NAMED.lastIndex
       return this.origin === 'qemu' ? after(PROGRAM, text, end) : end
     }

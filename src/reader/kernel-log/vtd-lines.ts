@@ -198,6 +198,13 @@ export const SUPPRESSED = kernelLine('vtd-suppressed', 'dmar_fault: {lines:d} ca
   example: '[   10.953461] dmar_fault: 5 callbacks suppressed',
 })
 
+/** Xen does not print more than ten lines a second or so; which lines those were it does not say. */
+export const XEN_SUPPRESSED = kernelLine('vtd-xen-suppressed', 'printk: {lines:d} messages suppressed.', {
+  era: 'Xen',
+  doc: 'Lines of Xen, of any kind, that were not printed because there were too many.',
+  example: '(XEN) printk: 26235 messages suppressed.',
+})
+
 /** All lines of the driver of VT-d units, and of Xen's. */
 export const VTD_LINES: LineFamily = declareLineFamily({
   id: 'vtd',
@@ -206,7 +213,7 @@ export const VTD_LINES: LineFamily = declareLineFamily({
     'Linux drivers/iommu/dmar.c and intel-iommu.c (3.6, 4.1, 5.2), drivers/iommu/intel (5.10, 5.15, 6.3, 7.2); ' +
     'Xen xen/drivers/passthrough/vtd/iommu.c (4.2) and logs of later versions',
   isModelled: true,
-  mentions: ['DMAR', 'dmar', 'INTR-REMAP', 'VT-d', 'VT-D'],
+  mentions: ['DMAR:', 'DMAR-IR:', 'dmar:', 'INTR-REMAP', '[VT-D]'],
   templates: [
     FAULT_5_15,
     FAULT_5_4,
@@ -226,6 +233,7 @@ export const VTD_LINES: LineFamily = declareLineFamily({
     XEN_FAULT,
     XEN_REASON,
     XEN_REASON_4_2,
+    XEN_SUPPRESSED,
     ...VTD_DUMP_LINES,
     ...VTD_QUEUE_LINES,
     ...VTD_SETUP_LINES,

@@ -92,6 +92,52 @@ export const DEFAULT_DOMAIN = kernelLine('iommu-default-domain', 'iommu: Default
   example: '[    0.746349] iommu: Default domain type: Translated ',
 })
 
+/** The firmware's tables contradict themselves, or the machine. */
+export const FIRMWARE_BUG = kernelLine('vtd-firmware-bug', '[Firmware Bug]: {text:text}', {
+  heads: ['DMAR: ', 'dmar: '],
+  era: 'Linux',
+  doc: 'The kernel found the ACPI table DMAR wrong.',
+  example:
+    '[    0.004000] DMAR: [Firmware Bug]: RMRR entry for device 02:00.0 is broken - applying workaround',
+})
+
+/** What each start says, and no fault depends on. */
+const ROUTINE = [
+  ['host-width', 'Host address width {bits:d}', 'Host address width 39'],
+  ['drhd', 'DRHD base: 0x{base:x} flags: 0x{flags:x}', 'DRHD base: 0x000000fed90000 flags: 0x0'],
+  ['atsr', 'ATSR flags: 0x{flags:x}', 'ATSR flags: 0x1'],
+  ['absent', 'No {what:word} found', 'No RMRR found'],
+  ['started', 'Intel(R) Virtualization Technology for Directed I/O', undefined],
+  ['no-scalable', 'VT-d Scalable Mode not enabled, no PASID allocation', undefined],
+  ['scalable', 'Enable scalable mode if hardware supports', undefined],
+  ['no-batching', 'IOMMU batching disallowed due to virtualization', undefined],
+  ['registers', '{unit:word}: Using Register based invalidation', 'dmar0: Using Register based invalidation'],
+] as const
+
+const ROUTINE_LINES = ROUTINE.map(([id, template, example]) =>
+  kernelLine(`vtd-${id}`, template, {
+    heads: ['DMAR: ', 'dmar: '],
+    era: 'Linux',
+    doc: 'A step of the start of the driver.',
+    example: `[    0.871761] DMAR: ${example ?? template}`,
+  }),
+)
+
+const IR_LINES = [
+  kernelLine('vtd-ir-ioapic', 'IOAPIC id {id:d} under DRHD base  0x{base:x} IOMMU {unit:d}', {
+    heads: ['DMAR-IR: '],
+    era: 'Linux',
+    doc: 'The unit that remaps the interrupts of an IOAPIC.',
+    example: '[    0.004000] DMAR-IR: IOAPIC id 0 under DRHD base  0xfed90000 IOMMU 0',
+  }),
+  kernelLine('vtd-ir-enabled', 'Enabled IRQ remapping in {mode:word} mode', {
+    heads: ['DMAR-IR: '],
+    era: 'Linux',
+    doc: 'Interrupts are remapped.',
+    example: '[    0.008000] DMAR-IR: Enabled IRQ remapping in xapic mode',
+  }),
+] as const
+
 export const VTD_SETUP_LINES = [
   UNIT,
   UNIT_OLD,
@@ -103,4 +149,7 @@ export const VTD_SETUP_LINES = [
   QUEUED,
   POLICY,
   DEFAULT_DOMAIN,
+  FIRMWARE_BUG,
+  ...ROUTINE_LINES,
+  ...IR_LINES,
 ] as const

@@ -25,6 +25,8 @@ export interface Explanation {
   }
   readonly faults: FaultLog
   readonly families: readonly LineFamily[]
+  /** Hosts that the log names. */
+  readonly hosts: readonly string[]
 }
 
 const EXAMPLE_LETTERS = 160
@@ -71,6 +73,7 @@ export class LogExplainer {
       },
       faults: this.faults,
       families: this.#families,
+      hosts: this.#reader.hosts,
     }
   }
 

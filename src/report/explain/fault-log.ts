@@ -1,8 +1,11 @@
 import type { FoundLine } from '../../reader/kernel-log/kernel-log-reader.ts'
 import { AddressRanges } from './address-ranges.ts'
+import { MachineFacts } from './machine-facts.ts'
 
 /** Distinct faults that are kept; later ones are counted as one more group, without words. */
 export const FAULTS_MAX = 2000
+/** Topics, facts and notes that are kept, each. */
+export const KEPT_MAX = 1000
 /** Earlier lines that are remembered of a topic; older ones go first. */
 export const REMEMBERED_MAX = 32
 /** Reasons that a fault gives, at most. */
@@ -42,6 +45,8 @@ export interface FaultGroup {
   readonly key: string
   readonly words: FaultWords
   readonly because: readonly Because[]
+  /** Lines anywhere in the log that tell what the device is, or the address. */
+  readonly about: readonly Because[]
   readonly times: number
   readonly firstLine: number
   readonly lastLine: number
@@ -63,13 +68,20 @@ class Group implements FaultGroup {
   lastLine = 0
   lastUs = -1
 
-  constructor(key: string, line: FoundLine, words: FaultWords) {
+  readonly #identify: (() => readonly Because[]) | undefined
+
+  constructor({ key, line, describe, identify }: FaultReport) {
     this.family = line.family.id
     this.key = key
-    this.words = words
-    this.because = [...words.because]
+    this.words = describe()
+    this.because = [...this.words.because]
+    this.#identify = identify
     this.firstLine = line.line
     this.firstUs = line.timeUs
+  }
+
+  get about(): readonly Because[] {
+    return this.#identify?.() ?? []
   }
 
   seen(line: FoundLine, address: bigint | undefined): void {
@@ -88,7 +100,9 @@ export interface FaultReport {
   readonly line: FoundLine
   readonly address?: bigint
   /** Called for the first fault of a group only. */
-  describe(): FaultWords
+  describe: () => FaultWords
+  /** Lines anywhere in the log that tell what the device is, or the address: asked for when the group is shown. */
+  identify?: () => readonly Because[]
 }
 
 /** Lines that the kernel did not print, because there were too many. */
@@ -106,6 +120,14 @@ export interface Fact {
   readonly fields: Readonly<Record<string, FaultField>>
 }
 
+/** A line that is no fault, but that a reader of the log should know of. */
+export interface Note {
+  readonly family: string
+  readonly text: string
+  readonly firstLine: number
+  readonly times: number
+}
+
 interface Remembered extends Because {
   readonly device: string | undefined
 }
@@ -115,6 +137,9 @@ export class FaultLog {
   readonly #groups = new Map<string, Group>()
   readonly #topics = new Map<string, Remembered[]>()
   readonly #facts = new Map<string, Fact>()
+  readonly #notes = new Map<string, { family: string; text: string; firstLine: number; times: number }>()
+  /** Devices and memory. */
+  readonly machine = new MachineFacts()
   readonly #suppressed = new Map<string, { family: string; line: number; lines: number }>()
   #overflowed = 0
 
@@ -128,6 +153,10 @@ export class FaultLog {
     return this.#overflowed
   }
 
+  get notes(): readonly Note[] {
+    return [...this.#notes.values()]
+  }
+
   get facts(): readonly Fact[] {
     return [...this.#facts.values()]
   }
@@ -138,7 +167,8 @@ export class FaultLog {
   }
 
   /** A fault happened. Answers its group; nothing where it is only counted. */
-  fault({ key, line, address, describe }: FaultReport): FaultGroup | undefined {
+  fault(report: FaultReport): FaultGroup | undefined {
+    const { key, line, address } = report
     const id = `${line.family.id} ${key}`
     let group = this.#groups.get(id)
     if (group === undefined) {
@@ -146,7 +176,7 @@ export class FaultLog {
         this.#overflowed++
         return undefined
       }
-      group = new Group(key, line, describe())
+      group = new Group(report)
       this.#groups.set(id, group)
     }
     group.seen(line, address)
@@ -165,24 +195,34 @@ export class FaultLog {
   remember(topic: string, line: FoundLine, text: string, device?: string): void {
     const known = this.#topics.get(topic)
     const entry = { line: line.line, text, device }
-    if (known === undefined) this.#topics.set(topic, [entry])
-    else {
+    if (known === undefined) {
+      if (this.#topics.size < KEPT_MAX) this.#topics.set(topic, [entry])
+    } else {
       if (known.length >= REMEMBERED_MAX) known.shift()
       known.push(entry)
     }
   }
 
-  /** What was remembered of a topic, of all devices or of one; the latest first. */
+  /** What was remembered of a topic: of one device and of none in particular, or all; the latest first. */
   earlier(topic: string, device?: string): readonly Because[] {
     const known = this.#topics.get(topic) ?? []
-    const wanted = device === undefined ? known : known.filter((entry) => entry.device === device)
+    const isWanted = (entry: Remembered) => entry.device === undefined || entry.device === device
+    const wanted = device === undefined ? known : known.filter(isWanted)
     return wanted.map(({ line, text }) => ({ line, text })).reverse()
   }
 
   /** The machine says what it is. A fact of the same name is not told twice. */
   fact(name: string, line: FoundLine, text: string, fields: Fact['fields'] = {}): void {
-    if (this.#facts.has(name) || this.#facts.size >= FAULTS_MAX) return
+    if (this.#facts.has(name) || this.#facts.size >= KEPT_MAX) return
     this.#facts.set(name, { family: line.family.id, line: line.line, text, fields })
+  }
+
+  /** Something to know that is no fault; like ones are told once, and counted. */
+  note(key: string, line: FoundLine, text: string): void {
+    const known = this.#notes.get(key)
+    if (known !== undefined) known.times++
+    else if (this.#notes.size < KEPT_MAX)
+      this.#notes.set(key, { family: line.family.id, text, firstLine: line.line, times: 1 })
   }
 
   /** The kernel says how many lines it did not print. */

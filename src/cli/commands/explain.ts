@@ -1,0 +1,141 @@
+import { setTimeout as wait } from 'node:timers/promises'
+import { createLogExplainer } from '../../machine/explain.ts'
+import { explainJson } from '../../report/explain/explain-json.ts'
+import { type ExplainOptions, explainText, groupText } from '../../report/explain/explain-text.ts'
+import type { Explanation, LogExplainer } from '../../report/explain/explainer.ts'
+import { Redactor } from '../../report/explain/redactor.ts'
+import type { Command, Invocation } from '../command.ts'
+import { EXIT } from '../exit.ts'
+import { GrowingFile } from '../growing-file.ts'
+import { openInput } from '../input.ts'
+import type { Io } from '../io.ts'
+import { jsonText } from '../json-text.ts'
+
+/** How often a growing file is looked at. */
+const LOOK_MS = 100
+const PROGRESS_MS = 500
+
+/** Says each kind of fault when it comes first, while a log grows. */
+class NewFaults {
+  #told = 0
+  readonly #explainer: LogExplainer
+  readonly #io: Io
+  readonly #redactor: Redactor | undefined
+
+  constructor(explainer: LogExplainer, redactor: Redactor | undefined, io: Io) {
+    this.#explainer = explainer
+    this.#redactor = redactor
+    this.#io = io
+  }
+
+  tell(): void {
+    const { groups } = this.#explainer.faults
+    while (this.#told < groups.length) {
+      const group = groups[this.#told++]
+      if (group === undefined) return
+      const options = optionsOf(this.#redactor, this.#io)
+      this.#io.out(`${groupText(group, this.#told, options).join('\n')}\n\n`)
+    }
+  }
+}
+
+const optionsOf = (redactor: Redactor | undefined, io: Io): ExplainOptions => ({
+  paint: io.paint,
+  ...(redactor !== undefined && { redact: (text: string) => redactor.text(text) }),
+})
+
+/** Reads a file that grows until it is interrupted, or standard input until it ends. */
+async function follow(path: string, explainer: LogExplainer, tell: () => void, io: Io): Promise<void> {
+  let isOver = false
+  const restore = io.onInterrupt(() => {
+    isOver = true
+  })
+  try {
+    if (path === '-') {
+      for await (const piece of (await openInput(path, io.stdin)).pieces()) {
+        explainer.push(piece)
+        tell()
+        if (isOver) return
+      }
+      return
+    }
+    const file = new GrowingFile(path)
+    try {
+      while (!isOver) {
+        const isMore = file.read((bytes) => explainer.push(bytes))
+        tell()
+        if (!isMore) await wait(LOOK_MS)
+      }
+    } finally {
+      file.close()
+    }
+  } finally {
+    restore()
+  }
+}
+
+async function readAll(path: string, explainer: LogExplainer, io: Io): Promise<void> {
+  const input = await openInput(path, io.stdin)
+  let shown = PROGRESS_MS
+  for await (const piece of input.pieces()) {
+    explainer.push(piece)
+    if (io.elapsedMs() <= shown) continue
+    shown = io.elapsedMs() + PROGRESS_MS
+    io.progress(`${input.name}: ${explainer.explanation.log.lines} lines`)
+  }
+  io.progress('')
+}
+
+function print(explanation: Explanation, { options }: Invocation, io: Io): void {
+  const redactor = options['redact'] === true ? new Redactor(explanation.hosts) : undefined
+  if (options['json'] === true) {
+    const json = explainJson(explanation)
+    io.out(jsonText(redactor === undefined ? json : (redactor.json(json) as object)))
+  } else io.out(explainText(explanation, optionsOf(redactor, io)))
+}
+
+export const explainCommand: Command = {
+  name: 'explain',
+  summary: 'say in words what the faults in a kernel log mean',
+  positionals: [
+    {
+      name: '[log]',
+      doc: 'dmesg, the journal (also -o json), a serial console, or stderr of QEMU, plain or packed (.gz, .xz); standard input where it is left out, or -',
+      complete: 'file',
+    },
+  ],
+  options: [
+    { flags: '--json', doc: 'print one JSON object' },
+    {
+      flags: '--redact',
+      doc: 'replace addresses, serial numbers and names of hosts by pseudonyms; devices stay',
+    },
+    {
+      flags: '--follow',
+      doc: 'read on while the log grows, and say each new kind of fault at once; ends with the whole at an interruption',
+    },
+  ],
+  examples: [
+    ['dmesg | iommulator explain', 'the machine that you sit at'],
+    ['iommulator explain boot.txt', 'each kind of fault: what failed, why, what next'],
+    ['journalctl -k -o json | iommulator explain --json', 'as one JSON object'],
+    ['iommulator explain --redact dmesg.txt', 'to be pasted into a bug report'],
+    ['dmesg -w | iommulator explain --follow', 'as they come'],
+  ],
+  async run(call, io) {
+    const path = call.positionals[0] ?? '-'
+    if (path === '-' && io.stdin.isTTY === true)
+      io.err('reading standard input; dmesg | iommulator explain, or name a log\n')
+    const explainer = createLogExplainer()
+    const { options } = call
+    if (options['follow'] === true) {
+      const redactor = options['redact'] === true ? new Redactor() : undefined
+      const faults = new NewFaults(explainer, redactor, io)
+      const tell = options['json'] === true ? () => undefined : () => faults.tell()
+      await follow(path, explainer, tell, io)
+    } else await readAll(path, explainer, io)
+    const explanation = explainer.end()
+    print(explanation, call, io)
+    return explanation.faults.groups.length > 0 ? EXIT.FINDINGS : EXIT.CLEAN
+  },
+}
