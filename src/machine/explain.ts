@@ -2,8 +2,15 @@ import { get } from '../bits/word.ts'
 import { FAULT_REASONS, faultNameOf } from '../hw/vtd/fault-reasons.ts'
 import { CAP, ECAP, FSTS_OLD } from '../hw/vtd/register-format.ts'
 import { LINE_FAMILIES } from '../reader/kernel-log/families.ts'
+import { AmdExplainer } from '../report/explain/amd-explainer.ts'
 import { BootExplainer } from '../report/explain/boot-explainer.ts'
+import { EehExplainer } from '../report/explain/eeh-explainer.ts'
 import { LogExplainer } from '../report/explain/explainer.ts'
+import { PowerpcExplainer } from '../report/explain/powerpc-explainer.ts'
+import { QemuExplainer } from '../report/explain/qemu-explainer.ts'
+import { SmmuExplainer } from '../report/explain/smmu-explainer.ts'
+import { TraceExplainer } from '../report/explain/trace-explainer.ts'
+import { VfioExplainer } from '../report/explain/vfio-explainer.ts'
 import { VtdExplainer } from '../report/explain/vtd-explainer.ts'
 import type { VtdKnowledge } from '../report/explain/vtd-knowledge.ts'
 
@@ -54,4 +61,14 @@ const VTD_KNOWLEDGE: VtdKnowledge = {
  * explainText(explainer.end())
  */
 export const createLogExplainer = (): LogExplainer =>
-  new LogExplainer(LINE_FAMILIES, [new VtdExplainer(VTD_KNOWLEDGE), new BootExplainer()])
+  new LogExplainer(LINE_FAMILIES, [
+    new VtdExplainer(VTD_KNOWLEDGE),
+    new EehExplainer(),
+    new PowerpcExplainer(),
+    new VfioExplainer(),
+    new AmdExplainer(),
+    new SmmuExplainer(),
+    new QemuExplainer(VTD_KNOWLEDGE.reason),
+    new TraceExplainer(),
+    new BootExplainer(),
+  ])

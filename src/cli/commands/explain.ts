@@ -1,5 +1,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
+import { IommulatorError } from '../../bits/errors.ts'
 import { createLogExplainer } from '../../machine/explain.ts'
+import { CAUSE_FORMATS, createTraceCauses } from '../../machine/explain-trace.ts'
 import { explainJson } from '../../report/explain/explain-json.ts'
 import { type ExplainOptions, explainText, groupText } from '../../report/explain/explain-text.ts'
 import type { Explanation, LogExplainer } from '../../report/explain/explainer.ts'
@@ -10,6 +12,7 @@ import { GrowingFile } from '../growing-file.ts'
 import { openInput } from '../input.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
+import { LogInput } from '../log-input.ts'
 
 /** How often a growing file is looked at. */
 const LOOK_MS = 100
@@ -86,6 +89,23 @@ async function readAll(path: string, explainer: LogExplainer, io: Io): Promise<v
   io.progress('')
 }
 
+/** Adds what a trace of the same boot shows of each fault. */
+async function addTrace(path: string, { faults }: Explanation, io: Io): Promise<void> {
+  const trace = await LogInput.open(path, io.stdin)
+  try {
+    const { format } = trace.detect()
+    if (!CAUSE_FORMATS.includes(format.id)) {
+      const what = `--trace takes a trace of QEMU with vtd_* events, or of the kernel (ftrace); ${trace.input.name} is a ${format.title}`
+      throw new IommulatorError('ERR_LOG_FORMAT', what)
+    }
+    const causes = createTraceCauses(format.id, faults)
+    for await (const piece of trace.pieces()) causes.push(piece)
+    causes.end()
+  } finally {
+    await trace.close()
+  }
+}
+
 function print(explanation: Explanation, { options }: Invocation, io: Io): void {
   const redactor = options['redact'] === true ? new Redactor(explanation.hosts) : undefined
   if (options['json'] === true) {
@@ -111,6 +131,10 @@ export const explainCommand: Command = {
       doc: 'replace addresses, serial numbers and names of hosts by pseudonyms; devices stay',
     },
     {
+      flags: '--trace <file>',
+      doc: 'a trace of the same boot, of QEMU (-trace vtd_*) or of the kernel (events iommu): what led to each fault',
+    },
+    {
       flags: '--follow',
       doc: 'read on while the log grows, and say each new kind of fault at once; ends with the whole at an interruption',
     },
@@ -118,6 +142,7 @@ export const explainCommand: Command = {
   examples: [
     ['dmesg | iommulator explain', 'the machine that you sit at'],
     ['iommulator explain boot.txt', 'each kind of fault: what failed, why, what next'],
+    ['iommulator explain boot.txt --trace boot.trace', 'and what the trace of the same boot shows of each'],
     ['journalctl -k -o json | iommulator explain --json', 'as one JSON object'],
     ['iommulator explain --redact dmesg.txt', 'to be pasted into a bug report'],
     ['dmesg -w | iommulator explain --follow', 'as they come'],
@@ -135,6 +160,12 @@ export const explainCommand: Command = {
       await follow(path, explainer, tell, io)
     } else await readAll(path, explainer, io)
     const explanation = explainer.end()
+    const trace = options['trace']
+    if (typeof trace === 'string') {
+      if (trace === '-' && path === '-')
+        throw new IommulatorError('ERR_INPUT', 'standard input is one file: name the log, or the trace')
+      await addTrace(trace, explanation, io)
+    }
     print(explanation, call, io)
     return explanation.faults.groups.length > 0 ? EXIT.FINDINGS : EXIT.CLEAN
   },

@@ -17,6 +17,12 @@ export const MEMORY_MAP = kernelLine('boot-e820', 'BIOS-e820: [mem 0x{first:x}-0
   doc: 'Physical memory as the firmware describes it.',
   example: '[    0.000000] BIOS-e820: [mem 0x0000000000100000-0x000000001ffdefff] usable',
 })
+export const ZONE = kernelLine('boot-zone', '[mem 0x{first:x}-0x{last:x}]', {
+  heads: ['  DMA      ', '  DMA32    ', '  Normal   ', 'DMA      ', 'DMA32    ', 'Normal   '],
+  era: 'Linux',
+  doc: 'A zone of memory that the kernel uses: from its first page to its last.',
+  example: '[    0.028181]   DMA32    [mem 0x0000000001000000-0x000000001ffdcfff]',
+})
 export const PCI_DEVICE = kernelLine(
   'boot-pci',
   'pci {device:sbdf}: [{id:word}] type {type:word} class {class:text}',
@@ -52,5 +58,5 @@ export const BOOT_LINES: LineFamily = declareLineFamily({
   source: 'Linux init/main.c, arch/x86/kernel/e820.c, drivers/pci/probe.c, drivers/iommu/iommu.c (6.1)',
   isModelled: true,
   mentions: [],
-  templates: [LINUX_VERSION, COMMAND_LINE, MEMORY_MAP, PCI_DEVICE, IOMMU_GROUP, IOMMU_GROUP_OLD],
+  templates: [LINUX_VERSION, COMMAND_LINE, MEMORY_MAP, ZONE, PCI_DEVICE, IOMMU_GROUP, IOMMU_GROUP_OLD],
 })

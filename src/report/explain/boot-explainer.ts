@@ -6,6 +6,7 @@ import {
   LINUX_VERSION,
   MEMORY_MAP,
   PCI_DEVICE,
+  ZONE,
 } from '../../reader/kernel-log/boot-lines.ts'
 import { type FoundLine, valuesOf } from '../../reader/kernel-log/kernel-log-reader.ts'
 import type { FamilyExplainer, FaultLog } from './fault-log.ts'
@@ -36,6 +37,11 @@ export class BootExplainer implements FamilyExplainer {
     if (memory !== undefined) {
       const text = memory.type === 'usable' ? 'usable RAM' : memory.type
       log.machine.region({ first: memory.first, last: memory.last, line: line.line, text })
+      return
+    }
+    const zone = valuesOf(ZONE, line)
+    if (zone !== undefined) {
+      log.machine.zone({ first: zone.first, last: zone.last, line: line.line, text: 'memory of the kernel' })
       return
     }
     const pci = valuesOf(PCI_DEVICE, line)

@@ -92,8 +92,8 @@ function decodedOnly({ families, faults }: Explanation): string[] {
 function notesOf(explanation: Explanation): string[] {
   const { log, faults, families } = explanation
   const titleOf = (id: string): string => families.find((family) => family.id === id)?.title ?? id
-  const notes = faults.notes.map(
-    ({ firstLine, times, text }) => `line ${firstLine}${times === 1 ? '' : ` (${times} times)`}: ${text}`,
+  const notes = faults.notes.map(({ firstLine, times, text }) =>
+    firstLine === 0 ? text : `line ${firstLine}${times === 1 ? '' : ` (${times} times)`}: ${text}`,
   )
   const more = notes.length - NOTES_SHOWN
   return [

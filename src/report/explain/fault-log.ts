@@ -225,6 +225,12 @@ export class FaultLog {
       this.#notes.set(key, { family: line.family.id, text, firstLine: line.line, times: 1 })
   }
 
+  /** The same of no line of the log: another log of the same boot says so. */
+  remark(family: string, text: string): void {
+    if (!this.#notes.has(text) && this.#notes.size < KEPT_MAX)
+      this.#notes.set(text, { family, text, firstLine: 0, times: 1 })
+  }
+
   /** The kernel says how many lines it did not print. */
   suppress(line: FoundLine, lines: number): void {
     const family = line.family.id

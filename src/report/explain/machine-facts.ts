@@ -1,8 +1,12 @@
+import { hex } from '../../bits/u64.ts'
 import type { Because } from './fault-log.ts'
+import { TracedPages } from './traced-pages.ts'
 
 const DEVICES_MAX = 8192
 const LINES_OF_DEVICE_MAX = 4
 const REGIONS_MAX = 512
+/** Firmware keeps its own memory right behind what it leaves to the kernel: tables, and buffers of devices. */
+const TAIL_BYTES = 64n << 20n
 
 /** Memory that a log tells of. */
 export interface Region {
@@ -20,6 +24,9 @@ export const shortDevice = (device: string): string => device.replace(/^0{4,8}:/
 export class MachineFacts {
   readonly #devices = new Map<string, Because[]>()
   readonly #regions: Region[] = []
+  readonly #zones: Region[] = []
+  /** What the kernel's own trace in the log says of bus addresses. */
+  readonly pages = new TracedPages()
 
   /** How many devices the log names in lines of their own. */
   get devices(): number {
@@ -41,6 +48,20 @@ export class MachineFacts {
 
   region(region: Region): void {
     if (this.#regions.length < REGIONS_MAX) this.#regions.push(region)
+  }
+
+  /** Memory that the kernel uses. */
+  zone(zone: Region): void {
+    if (this.#zones.length < REGIONS_MAX) this.#zones.push(zone)
+  }
+
+  /** Whether an address lies right behind memory that the kernel uses: it is the firmware's. */
+  behindKernel(address: bigint): Because | undefined {
+    if (this.#zones.some(({ first, last }) => address >= first && address <= last)) return undefined
+    const zone = this.#zones.find(({ last }) => address > last && address - last <= TAIL_BYTES)
+    if (zone === undefined) return undefined
+    const text = `as a physical address, ${hex(address)} lies right behind the memory that the kernel uses (to ${hex(zone.last)}): it is the firmware's`
+    return { line: zone.line, text }
   }
 
   /** Regions that hold an address, in the order of the log. */

@@ -35,6 +35,7 @@ const reasonText = (code: number, text: string, knowledge: VtdKnowledge): string
 /** Lines before that may have made it so: of the page, and of the device. */
 const becauseOf = ({ device, address }: VtdFault, log: FaultLog): Because[] => [
   ...log.earlier(pageTopic(address)),
+  ...log.machine.pages.storyOf(address),
   ...log.earlier('cause', shortDevice(device)).slice(0, CAUSES_MAX),
 ]
 
@@ -43,12 +44,14 @@ const REGIONS_SHOWN = 2
 /** What the device is, and where its addresses lie, by the whole log. */
 export function identified(device: string, addresses: readonly bigint[], log: FaultLog): Because[] {
   const { machine } = log
-  const lies = addresses.flatMap((address) =>
-    machine.regionsAt(address).map(({ line, text }) => ({
+  const lies = addresses.flatMap((address): Because[] => {
+    const regions = machine.regionsAt(address).map(({ line, text }) => ({
       line,
       text: `as a physical address, ${hex(address)} lies in memory that is ${text}`,
-    })),
-  )
+    }))
+    const behind = regions.length === 0 ? machine.behindKernel(address) : undefined
+    return behind === undefined ? regions : [behind]
+  })
   const lines = machine.linesOf(device)
   if (lines.length > 0 || machine.devices === 0) return [...lies.slice(0, REGIONS_SHOWN), ...lines]
   const text = `the log names ${counted(machine.devices, 'device')} of the machine, and ${device} is none of them`

@@ -1,0 +1,213 @@
+import { hex } from '../../bits/u64.ts'
+import {
+  AMD_EVENT,
+  AMD_EVENT_OF,
+  AMD_LINES,
+  AMD_OVERFLOW,
+  AMD_SPLIT,
+  AMD_SUPPRESSED,
+  AMD_TIMEOUT,
+} from '../../reader/kernel-log/amd-lines.ts'
+import { type FoundLine, valuesOf } from '../../reader/kernel-log/kernel-log-reader.ts'
+import type { FamilyExplainer, FaultField, FaultLog, FaultWords } from './fault-log.ts'
+import { shortDevice } from './machine-facts.ts'
+import { identified } from './vtd-fault-words.ts'
+
+/** Bits of `flags` of an IO_PAGE_FAULT. (AMD 48882, IO_PAGE_FAULT Event; Linux amd_iommu_types.h EVENT_FLAG_*.) */
+const FLAG = { GN: 0x1, NX: 0x2, US: 0x4, I: 0x8, PR: 0x10, RW: 0x20, PE: 0x40, RZ: 0x80, TR: 0x100 } as const
+type Flag = keyof typeof FLAG
+const FLAG_NAMES = Object.keys(FLAG) as Flag[]
+const KNOWN = Object.values(FLAG).reduce((all, bit) => all | bit, 0)
+
+/** Addresses that HyperTransport keeps for itself; drivers map nothing there (Linux drivers/iommu/amd/iommu.c). */
+const HT_FIRST = 0xfd_0000_0000n
+const HT_LAST = 0xff_ffff_ffffn
+/** Addresses are printed with their upper bits as the unit extends them. */
+const ADDRESS_MASK = 0xff_ffff_ffffn
+
+const EVENTS: Readonly<Record<string, string>> = {
+  ILLEGAL_DEV_TABLE_ENTRY: 'The device table entry of the device is not valid.',
+  IO_PAGE_FAULT: '',
+  DEV_TAB_HARDWARE_ERROR: 'The unit could not read the device table entry of the device.',
+  PAGE_TAB_HARDWARE_ERROR: 'The unit could not read a page table of the device.',
+  ILLEGAL_COMMAND_ERROR: 'The unit met a command that it does not know, and has stopped taking commands.',
+  COMMAND_HARDWARE_ERROR: 'The unit could not read a command, and has stopped taking commands.',
+  IOTLB_INV_TIMEOUT:
+    'The device did not answer an invalidation of its own TLB (ATS) in time: it is gone, or hangs.',
+  INVALID_DEVICE_REQUEST:
+    'The device sent a request that the unit does not take from it: to addresses that are no memory, or of a kind that is not enabled.',
+  INVALID_PPR_REQUEST: 'The device asked for a page in a way that the unit does not take.',
+}
+
+const PAIRS = /(\w{1,16})=0x([0-9a-f]{1,16})/g
+const DEVICE = /(?:^|\s)device=((?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/
+
+/** An event, whatever its line was. */
+interface AmdEvent {
+  readonly event: string
+  readonly device: string | undefined
+  readonly driver: string | undefined
+  readonly numbers: ReadonlyMap<string, bigint>
+}
+
+function eventOf(event: string, details: string, driver?: string, own?: string): AmdEvent {
+  const numbers = new Map<string, bigint>()
+  for (const [, name = '', digits] of details.matchAll(PAIRS)) numbers.set(name, BigInt(`0x${digits}`))
+  const named = DEVICE.exec(details)?.[1]
+  return {
+    event,
+    device: named ?? own,
+    // The driver of a page fault is that of the device; of any other event the unit prints.
+    driver: named === undefined ? driver : undefined,
+    numbers,
+  }
+}
+
+/** What the flags of a page fault say. */
+function flagsText(flags: number): { what: string; why: string; set: string } {
+  const has = (flag: Flag): boolean => (flags & FLAG[flag]) !== 0
+  const set = FLAG_NAMES.filter(has).join(' ') || 'none'
+  const rest = flags & ~KNOWN
+  const isPresent = has('PR')
+  const kind = has('I') ? 'interrupt' : has('TR') ? 'translation request' : has('RW') ? 'write' : 'read'
+  const what = kind === 'read' && !isPresent ? 'read, or a write that the unit does not tell apart' : kind
+  const why = !isPresent
+    ? 'no page is mapped at the address'
+    : has('RZ')
+      ? 'an entry has reserved bits set, or a level that cannot be'
+      : has('PE')
+        ? 'the page is mapped, but not for this'
+        : 'the page is mapped; the flags do not say what was wrong'
+  return { what, why, set: rest === 0 ? set : `${set}, and bits that are not known: ${hex(rest)}` }
+}
+
+/** Decodes events of AMD's units. There is no model of them. */
+export class AmdExplainer implements FamilyExplainer {
+  readonly family = AMD_LINES.id
+
+  take(line: FoundLine, log: FaultLog): void {
+    const suppressed = valuesOf(AMD_SUPPRESSED, line)
+    if (suppressed !== undefined) log.suppress(line, suppressed.lines)
+    const plain = valuesOf(AMD_EVENT, line)
+    if (plain !== undefined) this.#event(eventOf(plain.event, plain.details), line, log)
+    const own = valuesOf(AMD_EVENT_OF, line)
+    if (own !== undefined) this.#event(eventOf(own.event, own.details, own.driver, own.device), line, log)
+    const split = valuesOf(AMD_SPLIT, line)
+    if (split !== undefined) {
+      const event = line.text.slice(0, line.text.indexOf(' '))
+      this.#event(eventOf(event, `device=${split.details}`), line, log)
+    }
+    if (valuesOf(AMD_OVERFLOW, line) !== undefined) this.#state('overflow', line, log)
+    if (valuesOf(AMD_TIMEOUT, line) !== undefined) this.#state('timeout', line, log)
+  }
+
+  #event(event: AmdEvent, line: FoundLine, log: FaultLog): void {
+    const { device = 'an unknown device', numbers } = event
+    const address = numbers.get('address') ?? numbers.get('gpa') ?? numbers.get('spa')
+    const flags = Number(numbers.get('flags') ?? 0n)
+    const domain = numbers.get('domain')
+    log.remember('amd-event', line, `${event.event} of ${shortDevice(device)}`)
+    log.fault({
+      key: `${event.event} ${shortDevice(device)} ${domain ?? ''} ${flags}`,
+      line,
+      ...(address !== undefined && { address }),
+      identify: () => identified(shortDevice(device), address === undefined ? [] : [address], log),
+      describe: () => (event.event === 'IO_PAGE_FAULT' ? pageFault(event, log) : otherEvent(event, log)),
+    })
+  }
+
+  #state(what: 'overflow' | 'timeout', line: FoundLine, log: FaultLog): void {
+    const isOverflow = what === 'overflow'
+    log.fault({
+      key: what,
+      line,
+      describe: () => ({
+        kind: 'queue',
+        title: isOverflow
+          ? 'the event log of an AMD unit was full'
+          : 'an AMD unit did not complete its commands',
+        fields: {},
+        rows: [
+          [
+            'means',
+            isOverflow
+              ? 'More events came than the log holds: the lines of this log are not all that happened.'
+              : 'Invalidations are late or do not come to an end: devices may go on using what is unmapped.',
+          ],
+        ],
+        because: log.earlier('amd-event').slice(0, 3),
+        checks: [
+          isOverflow
+            ? 'look at the first events before this line: the storm begins there'
+            : 'is a device gone, or hung, that has a TLB of its own (ATS)? The unit waits for its answer',
+        ],
+      }),
+    })
+  }
+}
+
+const fieldsOf = ({ event, numbers }: AmdEvent): Record<string, FaultField> => {
+  const fields: Record<string, FaultField> = { event }
+  for (const [name, value] of numbers) {
+    if (name === 'address' || name === 'gpa' || name === 'spa') continue
+    fields[name] = value <= 0xffff_ffffn ? Number(value) : hex(value)
+  }
+  return fields
+}
+
+function pageFault(event: AmdEvent, log: FaultLog): FaultWords {
+  const device = shortDevice(event.device ?? '')
+  const flags = Number(event.numbers.get('flags') ?? 0n)
+  const { what, why, set } = flagsText(flags)
+  const domain = event.numbers.get('domain')
+  const isInterrupt = (flags & FLAG.I) !== 0
+  return {
+    kind: isInterrupt ? 'interrupt' : 'dma',
+    title: `${isInterrupt ? 'interrupt' : 'DMA'} of ${device || 'a device'} was blocked`,
+    ...(device !== '' && { device }),
+    fields: { ...fieldsOf(event), driver: event.driver ?? null },
+    rows: [
+      ['flags', `${hex(flags)}: ${set}`],
+      ['access', what],
+      ['means', `${why[0]?.toUpperCase()}${why.slice(1)}.`],
+      ...(domain === undefined ? [] : [['domain', `${hex(domain)}`] as const]),
+      ...(event.driver === undefined ? [] : [['driver', event.driver] as const]),
+    ],
+    because: log.earlier('cause', device).slice(0, 4),
+    checks: [
+      `lspci -nnks ${device}: what the device is, and which driver has it`,
+      'does it come once at boot, before the driver has the device? Then the firmware, or the kernel before (kexec), left it running',
+      'record iommu:map, iommu:unmap and iommu:io_page_fault (/sys/kernel/tracing/events/iommu): was the address ever mapped, and was it unmapped before?',
+    ],
+  }
+}
+
+function otherEvent(event: AmdEvent, log: FaultLog): FaultWords {
+  const device = shortDevice(event.device ?? '')
+  const address = event.numbers.get('address')
+  const low = address === undefined ? undefined : address & ADDRESS_MASK
+  const isReserved = low !== undefined && low >= HT_FIRST && low <= HT_LAST
+  const means = EVENTS[event.event]
+  return {
+    kind: 'event',
+    title: `${event.event}${device === '' ? '' : ` of ${device}`}`,
+    ...(device !== '' && { device }),
+    fields: fieldsOf(event),
+    rows: [
+      ['means', means ?? 'An event that this decoder does not know.'],
+      ...(isReserved
+        ? [
+            [
+              'address',
+              `${hex(low)} (40 bits) lies in ${hex(HT_FIRST)}-${hex(HT_LAST)}, which is kept for HyperTransport: interrupts, configuration, and no memory`,
+            ] as const,
+          ]
+        : []),
+    ],
+    because: log.earlier('cause', device).slice(0, 4),
+    checks: [
+      `lspci -nnks ${device}: what the device is, and which driver has it`,
+      'read the event in the manual of the unit (AMD 48882, "Event Logging"): the bits of flags differ from event to event',
+    ],
+  }
+}

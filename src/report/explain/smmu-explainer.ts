@@ -1,0 +1,188 @@
+import { hex } from '../../bits/u64.ts'
+import { type FoundLine, valuesOf } from '../../reader/kernel-log/kernel-log-reader.ts'
+import {
+  SMMU_CLIENT,
+  SMMU_EVENT,
+  SMMU_LINES,
+  SMMU_OVERFLOW,
+  SMMU_SUPPRESSED,
+  SMMU_WORD,
+} from '../../reader/kernel-log/smmu-lines.ts'
+import type { FamilyExplainer, FaultLog, FaultWords } from './fault-log.ts'
+import { shortDevice } from './machine-facts.ts'
+
+/** Words of an event record. */
+const WORDS = 4
+/** Lines that may stand between the words of an event: other processors print as well. */
+const GAP_MAX = 40
+
+/** Names of events, and what each means. (Arm IHI 0070, Event queue; Linux arm-smmu-v3.h EVT_ID_*.) */
+const EVENTS: Readonly<Record<number, readonly [name: string, means: string]>> = {
+  1: ['F_UUT', 'The unit does not support this transaction.'],
+  2: ['C_BAD_STREAMID', 'The stream id is beyond the stream table.'],
+  3: ['F_STE_FETCH', 'The unit could not read the stream table entry.'],
+  4: [
+    'C_BAD_STE',
+    'The stream table entry is not valid: no driver has set the device up, or it was taken away.',
+  ],
+  5: ['F_BAD_ATS_TREQ', 'The device asked for a translation (ATS), and the stream table does not allow it.'],
+  6: ['F_STREAM_DISABLED', 'The stream is switched off for requests without a substream.'],
+  7: ['F_TRANSL_FORBIDDEN', 'The device sent an address as translated, and may not.'],
+  8: ['C_BAD_SUBSTREAMID', 'The substream id (PASID) is beyond the context descriptors of the stream.'],
+  9: ['F_CD_FETCH', 'The unit could not read the context descriptor.'],
+  10: ['C_BAD_CD', 'The context descriptor is not valid.'],
+  11: ['F_WALK_EABT', 'The unit could not read a page table.'],
+  16: ['F_TRANSLATION', 'No page is mapped at the address.'],
+  17: ['F_ADDR_SIZE', 'A page table leads to an address with too many bits.'],
+  18: ['F_ACCESS', 'The page has its access flag clear, and the unit does not set it.'],
+  19: ['F_PERMISSION', 'The page is mapped, but not for this access.'],
+  32: ['F_TLB_CONFLICT', 'Two entries of the TLB cover one address.'],
+  33: ['F_CFG_CONFLICT', 'Cached configuration contradicts itself.'],
+  36: ['E_PAGE_REQUEST', 'A hint that a page will be wanted.'],
+  37: ['F_VMS_FETCH', 'The unit could not read the structure of a virtual machine.'],
+}
+
+/** Events that tell of one access: the words behind the first hold its address and its kind. */
+const HAS_ACCESS: ReadonlySet<number> = new Set([16, 17, 18, 19])
+const CLASSES = [
+  'the context descriptor was to be read',
+  'a table of stage 1 was to be read',
+  'the address itself',
+  'reserved',
+] as const
+
+const SSV = 1n << 11n
+const STALL = 1n << 31n
+const PRIVILEGED = 1n << 33n
+const INSTRUCTION = 1n << 34n
+const READ = 1n << 35n
+const STAGE_2 = 1n << 39n
+
+interface Pending {
+  readonly line: FoundLine
+  readonly unit: string
+  readonly event: number
+  readonly words: bigint[]
+  client: string | undefined
+}
+
+/** Decodes events of Arm's SMMUv3. There is no model of it. */
+export class SmmuExplainer implements FamilyExplainer {
+  readonly family = SMMU_LINES.id
+  #pending: Pending | undefined
+
+  take(line: FoundLine, log: FaultLog): void {
+    const suppressed = valuesOf(SMMU_SUPPRESSED, line)
+    if (suppressed !== undefined) log.suppress(line, suppressed.lines)
+    const word = valuesOf(SMMU_WORD, line)
+    const client = valuesOf(SMMU_CLIENT, line)
+    const event = valuesOf(SMMU_EVENT, line)
+    const pending = this.#pending
+    if (pending !== undefined && line.line - pending.line.line > GAP_MAX) this.end(log)
+    if (event !== undefined) {
+      this.end(log)
+      this.#pending = { line, unit: event.unit, event: Number(event.event), words: [], client: undefined }
+    } else if (word !== undefined) {
+      if (pending?.unit === word.unit && pending.words.length < WORDS) pending.words.push(word.word)
+    } else if (client !== undefined) {
+      if (pending?.unit === client.unit) pending.client = client.client
+    } else if (valuesOf(SMMU_OVERFLOW, line) !== undefined) this.#overflow(line, log)
+  }
+
+  /** An event that still waits for its words has no more. */
+  end(log: FaultLog): void {
+    const pending = this.#pending
+    this.#pending = undefined
+    if (pending === undefined) return
+    const { line, event, words, client } = pending
+    const stream = words[0] === undefined ? undefined : Number(words[0] >> 32n)
+    const address = HAS_ACCESS.has(event) ? words[2] : undefined
+    log.fault({
+      key: `${event} ${stream ?? ''} ${(words[1] ?? 0n) & ~0xffffn}`,
+      line,
+      ...(address !== undefined && { address }),
+      describe: () => eventWords(event, words, client, log),
+    })
+  }
+
+  #overflow(line: FoundLine, log: FaultLog): void {
+    log.fault({
+      key: 'overflow',
+      line,
+      describe: () => ({
+        kind: 'queue',
+        title: 'the event queue of an SMMU was full',
+        fields: {},
+        rows: [['means', 'More events came than the queue holds: the lines of this log are not all.']],
+        because: [],
+        checks: ['look at the first events before this line: the storm begins there'],
+      }),
+    })
+  }
+}
+
+/** How a stream is called: where firmware maps requester ids one to one, its low bits are bus, slot and function. */
+function streamText(stream: number): string {
+  const [bus, slot, fn] = [(stream >>> 8) & 0xff, (stream >>> 3) & 31, stream & 7]
+  const two = (n: number): string => n.toString(16).padStart(2, '0')
+  return `${hex(stream)}: ${two(bus)}:${two(slot)}.${fn} if the firmware numbers streams as PCI does`
+}
+
+function eventWords(
+  event: number,
+  words: readonly bigint[],
+  client: string | undefined,
+  log: FaultLog,
+): FaultWords {
+  const [name, means] = EVENTS[event] ?? ['an event', 'An event that this decoder does not know.']
+  const [first, second = 0n, , fourth = 0n] = words
+  const device = client !== undefined && client !== '(unassigned sid)' ? shortDevice(client) : undefined
+  const stream = first === undefined ? undefined : Number(first >> 32n)
+  const hasSubstream = first !== undefined && (first & SSV) !== 0n
+  const substream = hasSubstream ? Number((first >> 12n) & 0xf_ffffn) : undefined
+  const hasAccess = HAS_ACCESS.has(event) && words.length > 1
+  const isRead = (second & READ) !== 0n
+  const stage = (second & STAGE_2) !== 0n ? 2 : 1
+  const access = [
+    (second & PRIVILEGED) !== 0n ? 'privileged' : 'unprivileged',
+    (second & INSTRUCTION) !== 0n ? 'instruction' : 'data',
+    isRead ? 'read' : 'write',
+    ...((second & STALL) !== 0n ? ['that waits for an answer (stalled)'] : []),
+  ].join(' ')
+  const where = CLASSES[Number((second >> 40n) & 3n)] as string
+  const ipa = fourth & 0xf_ffff_ffff_f000n
+  return {
+    kind: hasAccess ? 'dma' : 'event',
+    title: `${name}${device === undefined ? '' : ` of ${device}`}`,
+    ...(device !== undefined && { device }),
+    fields: {
+      event,
+      eventName: name,
+      stream: stream ?? null,
+      substream: substream ?? null,
+      ...(hasAccess && { access: isRead ? 'read' : 'write', stage }),
+    },
+    rows: [
+      ['event', `${hex(event)} ${name}`],
+      ['means', means],
+      ...(stream === undefined ? [] : [['stream', streamText(stream)] as const]),
+      ...(substream === undefined ? [] : [['substream', `${hex(substream)} (PASID)`] as const]),
+      ...(hasAccess
+        ? ([
+            ['access', access],
+            ['failed at', `stage ${stage}: ${where}`],
+          ] as const)
+        : []),
+      ...(hasAccess && stage === 2 ? [['IPA', hex(ipa)] as const] : []),
+      ...(words.length < WORDS ? [['words', `only ${words.length} of 4 stand in the log`] as const] : []),
+    ],
+    because: device === undefined ? [] : log.earlier('cause', device).slice(0, 4),
+    checks: [
+      device === undefined
+        ? 'find the device of the stream: iommu-map of the device tree, or the IORT table (acpidump -n IORT), says how streams are numbered'
+        : `lspci -nnks ${device}: what the device is, and which driver has it`,
+      'record iommu:map and iommu:unmap (/sys/kernel/tracing/events/iommu): was the address ever mapped, and was it unmapped before?',
+      'does it come while a driver is unloaded or the machine shuts down? Then the device was not stopped before its buffers were unmapped',
+    ],
+  }
+}

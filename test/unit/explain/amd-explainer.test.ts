@@ -1,0 +1,130 @@
+import { describe, expect, it } from 'vitest'
+import { AmdExplainer } from '../../../src/report/explain/amd-explainer.ts'
+import type { FaultGroup } from '../../../src/report/explain/fault-log.ts'
+import { explained, rowOf } from '../../support/explain.ts'
+
+const groups = (...lines: string[]): readonly FaultGroup[] => explained(lines, new AmdExplainer()).groups
+const only = (...lines: string[]): FaultGroup => {
+  const all = groups(...lines)
+  expect(all).toHaveLength(1)
+  return all[0] as FaultGroup
+}
+const pageFault = (flags: string): string =>
+  `AMD-Vi: Event logged [IO_PAGE_FAULT device=05:00.0 domain=0x0012 address=0x1000 flags=${flags}]`
+
+describe('page faults of AMD units', () => {
+  it.each<[flags: string, set: string, access: string, means: string]>([
+    [
+      '0x0000',
+      'none',
+      'read, or a write that the unit does not tell apart',
+      'No page is mapped at the address.',
+    ],
+    ['0x0020', 'RW', 'write', 'No page is mapped at the address.'],
+    ['0x0010', 'PR', 'read', 'The page is mapped; the flags do not say what was wrong.'],
+    ['0x0050', 'PR PE', 'read', 'The page is mapped, but not for this.'],
+    ['0x0070', 'PR RW PE', 'write', 'The page is mapped, but not for this.'],
+    ['0x0090', 'PR RZ', 'read', 'An entry has reserved bits set, or a level that cannot be.'],
+    ['0x0110', 'PR TR', 'translation request', 'The page is mapped; the flags do not say what was wrong.'],
+    ['0x0008', 'I', 'interrupt', 'No page is mapped at the address.'],
+    [
+      '0x0007',
+      'GN NX US',
+      'read, or a write that the unit does not tell apart',
+      'No page is mapped at the address.',
+    ],
+    [
+      '0x0800',
+      'none, and bits that are not known: 0x800',
+      'read, or a write that the unit does not tell apart',
+      'No page is mapped at the address.',
+    ],
+  ])('flags %s', (flags, set, access, means) => {
+    const fault = only(pageFault(flags))
+    expect(rowOf(fault, 'flags')).toBe(`0x${BigInt(flags).toString(16)}: ${set}`)
+    expect(rowOf(fault, 'access')).toBe(access)
+    expect(rowOf(fault, 'means')).toBe(means)
+  })
+
+  it('an interrupt is no DMA', () => {
+    expect(only(pageFault('0x0008')).words.kind).toBe('interrupt')
+    expect(only(pageFault('0x0000')).words.kind).toBe('dma')
+  })
+
+  it.each<[string, string[], string | null]>([
+    ['in one line', [pageFault('0x0070')], null],
+    [
+      'with the segment',
+      ['AMD-Vi: Event logged [IO_PAGE_FAULT device=0000:05:00.0 domain=0x0012 address=0x1000 flags=0x0070]'],
+      null,
+    ],
+    [
+      'behind the driver and the device',
+      ['nvme 0000:05:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0012 address=0x1000 flags=0x0070]'],
+      'nvme',
+    ],
+    [
+      'cut in two',
+      [
+        'pci 0000:00:00.2: AMD-Vi: Event logged [',
+        'IO_PAGE_FAULT device=05:00.0 domain=0x0012 address=0x0000000000001000 flags=0x0070]',
+      ],
+      null,
+    ],
+  ])('%s', (_what, lines, driver) => {
+    const { words, addresses } = only(...lines)
+    expect(words.device).toBe('05:00.0')
+    expect(words.fields).toMatchObject({ event: 'IO_PAGE_FAULT', domain: 0x12, flags: 0x70, driver })
+    expect(addresses.ranges).toEqual([{ first: 0x1000n, last: 0x1000n }])
+  })
+
+  it('a storm is one fault for each device and each kind', () => {
+    const storm = Array.from({ length: 50 }, (_, i) =>
+      pageFault('0x0070').replace('0x1000', `0x${(0x1000 + i * 0x1000).toString(16)}`),
+    )
+    const all = groups(...storm, pageFault('0x0050'), pageFault('0x0070').replace('05:00.0', '06:00.0'))
+    expect(all.map(({ times }) => times)).toEqual([50, 1, 1])
+    expect(all[0]?.addresses.ranges).toEqual([{ first: 0x1000n, last: 0x3_2000n }])
+  })
+})
+
+describe('other events of AMD units', () => {
+  it('a request to addresses that HyperTransport keeps, as a real machine has it', () => {
+    const fault = only(
+      'iommu ivhd1: AMD-Vi: Event logged [INVALID_DEVICE_REQUEST device=0000:00:00.0 pasid=0x00000 address=0xfffffffdf8000000 flags=0x0a00]',
+    )
+    expect(fault.words).toMatchObject({ title: 'INVALID_DEVICE_REQUEST of 00:00.0', device: '00:00.0' })
+    expect(rowOf(fault, 'address')).toContain('0xfdf8000000 (40 bits) lies in 0xfd00000000-0xffffffffff')
+  })
+
+  it.each([
+    ['0xfcffffffff', false],
+    ['0xfd00000000', true],
+    ['0xffffffffff', true],
+    ['0x1000', false],
+  ])('address %s is kept for HyperTransport: %s', (address, isReserved) => {
+    const line = `AMD-Vi: Event logged [INVALID_DEVICE_REQUEST device=00:01.0 pasid=0x00000 address=${address} flags=0x0000]`
+    expect(rowOf(only(line), 'address') !== undefined).toBe(isReserved)
+  })
+
+  it('says so of an event that it does not know', () => {
+    const fault = only('AMD-Vi: Event logged [SOMETHING_NEW device=00:01.0 address=0x1000]')
+    expect(rowOf(fault, 'means')).toBe('An event that this decoder does not know.')
+  })
+
+  it('a full log and commands that do not end are faults of their own', () => {
+    const all = groups(
+      pageFault('0x0070'),
+      'AMD-Vi: IOMMU event log overflow',
+      'AMD-Vi: Completion-Wait loop timed out',
+    )
+    expect(all.map(({ words }) => words.kind)).toEqual(['dma', 'queue', 'queue'])
+    expect(all[1]?.because).toEqual([{ line: 1, text: 'IO_PAGE_FAULT of 05:00.0' }])
+  })
+
+  it('counts what was not printed', () => {
+    const log = explained(['amd_iommu_report_page_fault: 215 callbacks suppressed'], new AmdExplainer())
+    expect(log.suppressed).toEqual([{ family: 'amd-vi', line: 1, lines: 215 }])
+    expect(log.groups).toEqual([])
+  })
+})
