@@ -9,7 +9,7 @@ export const SVM_RULES = declareRules([
       'Each page request that asks for a response gets exactly one, for its device, PASID and group; it is taken for what it says, and succeeds only where the process itself may do the same.',
     advice:
       'A device that waits for a response waits for ever. Compare the fields of the descriptor with what the thread decodes, and the access with the rights of the VMA: the page fault handler does not.',
-    needs: ['vtd.page-request', 'vtd.response', 'vtd.register'],
+    needs: ['vtd.page-request', 'vtd.response'],
     broken: 'scenarios/rules/page-request-answer-broken.yaml',
     kept: 'scenarios/rules/page-request-answer-kept.yaml',
   },

@@ -95,7 +95,7 @@ describe('the judge', () => {
       ['reserved-descriptor', ['vtd.refuse']],
       ['cache-survives', ['vtd.fill', 'vtd.translate', 'domain.flush']],
       ['unit-registers', ['vtd.register']],
-      ['page-request-answer', ['vtd.page-request', 'vtd.response', 'vtd.register']],
+      ['page-request-answer', ['vtd.page-request', 'vtd.response']],
       ['lost-interrupt', ['vtd.page-request', 'vtd.register', 'vtd.event']],
       ['stopped', ['dead']],
     ])

@@ -131,7 +131,7 @@ describe('verdicts as text', () => {
       'reserved-descriptor     cannot judge  needs records of vtd.refuse',
       'cache-survives          cannot judge  needs records of vtd.fill, vtd.translate, domain.flush',
       'unit-registers          cannot judge  needs records of vtd.register',
-      'page-request-answer     cannot judge  needs records of vtd.page-request, vtd.response, vtd.register',
+      'page-request-answer     cannot judge  needs records of vtd.page-request, vtd.response',
       'lost-interrupt          cannot judge  needs records of vtd.page-request, vtd.register, vtd.event',
       'stopped                 cannot judge  needs records of dead',
       'unmodelled              kept',
