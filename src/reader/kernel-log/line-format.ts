@@ -203,5 +203,7 @@ export function declareLineFamily(family: LineFamily): LineFamily {
   const ids = family.templates.map(({ id }) => id)
   const twice = ids.find((id, i) => ids.indexOf(id) !== i)
   if (twice !== undefined) throw wrong(twice, 'it stands twice')
+  const short = family.mentions.find((word) => word.length < ANCHOR_MIN)
+  if (short !== undefined) throw wrong(family.id, `"${short}" has less than ${ANCHOR_MIN} letters`)
   return Object.freeze(family)
 }

@@ -1,4 +1,5 @@
 import type { LineFamily, LineTemplate } from './line-format.ts'
+import { WordFinder } from './word-finder.ts'
 
 /** Letters by which templates are found. */
 const KEY_LETTERS = 4
@@ -25,7 +26,7 @@ export interface Match {
 export class TemplateIndex {
   readonly #byKey = new Map<string, Candidate[]>()
   /** Templates that begin with a field: what the line has to hold tells whether to look. */
-  readonly #byAnchor: Candidate[] = []
+  readonly #byAnchor = new WordFinder<Candidate>()
   #last: Candidate | undefined
 
   constructor(families: readonly LineFamily[]) {
@@ -41,7 +42,7 @@ export class TemplateIndex {
     const start = head + (brace < 0 ? template.template : template.template.slice(0, brace))
     const candidate = { family, template, head, start, next: undefined }
     if (start.length < KEY_LETTERS) {
-      this.#byAnchor.push(candidate)
+      this.#byAnchor.add(template.anchor, candidate)
       return
     }
     const key = start.slice(0, KEY_LETTERS)
@@ -50,7 +51,7 @@ export class TemplateIndex {
     else known.push(candidate)
   }
 
-  /** The first template that takes a message, in the order of their declaration. */
+  /** The first template that takes a message: those with its first letters in the order of their declaration, then others. */
   match(message: string): Match | undefined {
     const guess = this.#last?.next
     if (guess !== undefined) {
@@ -61,12 +62,10 @@ export class TemplateIndex {
       const found = tried(candidate, message)
       if (found !== undefined) return this.#took(candidate, found)
     }
-    for (const candidate of this.#byAnchor) {
-      if (!message.includes(candidate.template.anchor)) continue
+    return this.#byAnchor.find(message, (candidate) => {
       const found = tried(candidate, message)
-      if (found !== undefined) return this.#took(candidate, found)
-    }
-    return undefined
+      return found === undefined ? undefined : this.#took(candidate, found)
+    })
   }
 
   #took(candidate: Candidate, found: RegExpExecArray): Match {

@@ -218,11 +218,16 @@ export class FaultLog {
   }
 
   /** Something to know that is no fault; like ones are told once, and counted. */
-  note(key: string, line: FoundLine, text: string): void {
+  note(key: string, line: FoundLine, text: string | (() => string)): void {
     const known = this.#notes.get(key)
     if (known !== undefined) known.times++
     else if (this.#notes.size < KEPT_MAX)
-      this.#notes.set(key, { family: line.family.id, text, firstLine: line.line, times: 1 })
+      this.#notes.set(key, {
+        family: line.family.id,
+        text: typeof text === 'string' ? text : text(),
+        firstLine: line.line,
+        times: 1,
+      })
   }
 
   /** The same of no line of the log: another log of the same boot says so. */

@@ -25,12 +25,14 @@ export class RepeatedLines {
     if (timeUs < 0) return false
     if (timeUs < this.#latestUs - DISORDER_US) this.#isSecond = true
     if (timeUs > this.#latestUs) this.#latestUs = timeUs
+    const isKept = this.#known.size < KNOWN_MAX
+    if (!this.#isSecond && !isKept) return false
     const key = `${timeUs} ${text}`
     if (this.#isSecond && this.#known.has(key)) {
       this.#count++
       return true
     }
-    if (this.#known.size < KNOWN_MAX) this.#known.add(key)
+    if (isKept) this.#known.add(key)
     return false
   }
 }

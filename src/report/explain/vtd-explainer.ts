@@ -36,7 +36,7 @@ import type { FamilyExplainer, FaultGroup, FaultLog } from './fault-log.ts'
 import { shortDevice } from './machine-facts.ts'
 import { explainBothWays } from './vtd-both-ways.ts'
 import { VtdDump } from './vtd-dump.ts'
-import { faultWords, identified, interruptWords, pageTopic, type VtdFault } from './vtd-fault-words.ts'
+import { faultWords, identified, interruptWords, pageTopic } from './vtd-fault-words.ts'
 import { tableOf, type VtdKnowledge } from './vtd-knowledge.ts'
 import { pageRequestFault, queueFault } from './vtd-queue-words.ts'
 
@@ -82,7 +82,7 @@ export class VtdExplainer implements FamilyExplainer {
   readonly #dump = new VtdDump()
   #pending: Pending | undefined
   /** The last DMA fault: what a dump of tables is of. */
-  #last: { readonly fault: VtdFault; readonly group: FaultGroup } | undefined
+  #last: { readonly dma: DmaLine; readonly code: number | undefined; readonly group: FaultGroup } | undefined
   #lastQueue: FaultGroup | undefined
 
   constructor(knowledge: VtdKnowledge) {
@@ -96,10 +96,10 @@ export class VtdExplainer implements FamilyExplainer {
     if (this.#status(line, log) || this.#setup(line, log) || this.#queue(line, log)) return
     const last = this.#last
     if (last === undefined) return
-    const { code, access } = last.fault
+    const { code } = last
     const table = code === undefined ? undefined : tableOf(this.#knowledge.reason(code))
     const isByTables = table !== undefined && TABLES.includes(table)
-    const end = this.#dump.take(line, { access, isByTables })
+    const end = this.#dump.take(line, { access: last.dma.access, isByTables })
     if (end !== undefined) log.explain(last.group, end)
   }
 
@@ -173,16 +173,15 @@ export class VtdExplainer implements FamilyExplainer {
   }
 
   #dma(line: FoundLine, dma: DmaLine, code: number | undefined, text: string, log: FaultLog): void {
-    const fault: VtdFault = { ...dma, code, text, era: line.template.era }
     const { device, access, pasid, address } = dma
     const group = log.fault({
       key: `dma ${device} ${access} ${pasid ?? '-'} ${code ?? '?'}`,
       line,
       address,
-      describe: () => faultWords(fault, log, this.#knowledge),
+      describe: () => faultWords({ ...dma, code, text, era: line.template.era }, log, this.#knowledge),
       identify: () => identified(device, [address], log),
     })
-    this.#last = group === undefined ? undefined : { fault, group }
+    this.#last = group === undefined ? undefined : { dma, code, group }
   }
 
   #blocked(
@@ -238,13 +237,11 @@ export class VtdExplainer implements FamilyExplainer {
     }
     const status = valuesOf(STATUS, line)
     if (status === undefined) return false
-    const set = this.#knowledge.status(Number(status.status))
-    const bits = set.map(([name, doc]) => `${name}: ${doc}`).join(' ')
-    log.note(
-      `vtd status ${status.status}`,
-      line,
-      `fault status ${hex(status.status)}: ${bits || 'no bit that is known'}`,
-    )
+    log.note(`vtd status ${status.status}`, line, () => {
+      const set = this.#knowledge.status(Number(status.status))
+      const bits = set.map(([name, doc]) => `${name}: ${doc}`).join(' ')
+      return `fault status ${hex(status.status)}: ${bits || 'no bit that is known'}`
+    })
     return true
   }
 
