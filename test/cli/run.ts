@@ -13,6 +13,7 @@ export interface Ran {
 
 /** A command line that runs in this process: what it wrote so far, and how to interrupt it. */
 export interface Running {
+  readonly out: string
   readonly err: string
   readonly done: Promise<Ran>
   interrupt(): void
@@ -43,6 +44,9 @@ export function runLive(argv: readonly string[], stdin = ''): Running {
     elapsedMs: () => 0,
   }
   return {
+    get out() {
+      return out
+    },
     get err() {
       return err
     },

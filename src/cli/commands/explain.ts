@@ -33,6 +33,7 @@ class NewFaults {
 
   tell(): void {
     const { groups } = this.#explainer.faults
+    this.#redactor?.hide(this.#explainer.explanation.hosts)
     while (this.#told < groups.length) {
       const group = groups[this.#told++]
       if (group === undefined) return
@@ -106,8 +107,13 @@ async function addTrace(path: string, { faults }: Explanation, io: Io): Promise<
   }
 }
 
-function print(explanation: Explanation, { options }: Invocation, io: Io): void {
-  const redactor = options['redact'] === true ? new Redactor(explanation.hosts) : undefined
+function print(
+  explanation: Explanation,
+  redactor: Redactor | undefined,
+  { options }: Invocation,
+  io: Io,
+): void {
+  redactor?.hide(explanation.hosts)
   if (options['json'] === true) {
     const json = explainJson(explanation)
     io.out(jsonText(redactor === undefined ? json : (redactor.json(json) as object)))
@@ -153,8 +159,8 @@ export const explainCommand: Command = {
       io.err('reading standard input; dmesg | iommulator explain, or name a log\n')
     const explainer = createLogExplainer()
     const { options } = call
+    const redactor = options['redact'] === true ? new Redactor() : undefined
     if (options['follow'] === true) {
-      const redactor = options['redact'] === true ? new Redactor() : undefined
       const faults = new NewFaults(explainer, redactor, io)
       const tell = options['json'] === true ? () => undefined : () => faults.tell()
       await follow(path, explainer, tell, io)
@@ -166,7 +172,7 @@ export const explainCommand: Command = {
         throw new IommulatorError('ERR_INPUT', 'standard input is one file: name the log, or the trace')
       await addTrace(trace, explanation, io)
     }
-    print(explanation, call, io)
+    print(explanation, redactor, call, io)
     return explanation.faults.groups.length > 0 ? EXIT.FINDINGS : EXIT.CLEAN
   },
 }

@@ -136,7 +136,7 @@ export function explainText(explanation: Explanation, options: ExplainOptions = 
   const found =
     groups.length === 0
       ? paint.green('no fault')
-      : paint.red(`${counted(groups.length, 'kind')} of faults, ${total} in all`)
+      : paint.red(`${counted(groups.length, 'kind of fault', 'kinds of faults')}, ${total} in all`)
   const read = `${counted(log.lines, 'line')}, ${log.understood} understood, ${log.unknown} not`
   return `${[
     ...lines,

@@ -25,9 +25,14 @@ const PUBLIC_FIELDS: ReadonlySet<string> = new Set(['cap', 'ecap', 'schema'])
 export class Redactor {
   readonly #names = new Map<string, string>()
   readonly #counts = new Map<string, number>()
-  readonly #hosts: RegExp | undefined
+  #hosts: RegExp | undefined
 
   constructor(hosts: readonly string[] = []) {
+    this.hide(hosts)
+  }
+
+  /** Names of hosts that are replaced from now on: all that are known. */
+  hide(hosts: readonly string[]): void {
     const words = hosts.filter((host) => host !== '').map((host) => host.replace(SPECIAL, '\\$&'))
     this.#hosts =
       words.length === 0 ? undefined : new RegExp(`(?<![\\w.-])(?:${words.join('|')})(?![\\w-])`, 'g')
