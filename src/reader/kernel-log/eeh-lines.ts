@@ -159,6 +159,40 @@ export const EEH_UNABLE = kernelLine(
   },
 )
 
+/** What the kernel does next while it brings an endpoint back; nothing is told of them. */
+const EEH_STEPS = (
+  [
+    ['eeh-trace', 'EEH: Call Trace:'],
+    ['eeh-shutdown', 'EEH: Notify device drivers to shutdown'],
+    ['eeh-collect', 'EEH: Collect temporary log'],
+    ['eeh-reset', 'EEH: Reset without hotplug activity'],
+    ['eeh-reset-hotplug', 'EEH: Reset with hotplug activity'],
+    ['eeh-enable-io', 'EEH: Enable I/O for affected devices'],
+    ['eeh-enable-dma', 'EEH: Enabled DMA for affected devices'],
+    ['eeh-told-reset', 'EEH: Notify device drivers the completion of reset'],
+    ['eeh-resume', 'EEH: Notify device driver to resume'],
+  ] as const
+).map(([id, text]) =>
+  kernelLine(id, text, {
+    era: 'Linux 3.x-6.x',
+    doc: 'A step of the recovery of an endpoint.',
+    example: `[   25.681822] ${text}`,
+  }),
+)
+
+/** A round through the handlers of all drivers begins, or ends. */
+const EEH_BEGINNING = kernelLine('eeh-beginning', "EEH: Beginning: '{step:text}'", {
+  era: 'Linux 4.20 on',
+  doc: 'A round through the handlers of the drivers begins.',
+  example: "[   25.684910] EEH: Beginning: 'error_detected(IO frozen)'",
+})
+const EEH_FINISHED = kernelLine('eeh-finished', "EEH: Finished:'{step:text}'{more:text}", {
+  era: 'Linux 4.20 on',
+  doc: 'A round through the handlers of the drivers is over.',
+  example:
+    "[  571.879097] EEH: Finished:'error_detected(IO frozen)' with aggregate recovery state:'need reset'",
+})
+
 /** Nothing is recovered on this machine. */
 export const EEH_NONE = kernelLine('eeh-none', 'EEH: No capable adapters found{more:text}', {
   era: 'Linux 4.20 on',
@@ -193,5 +227,8 @@ export const EEH_LINES = declareLineFamily({
     EEH_DISABLED,
     EEH_UNABLE,
     EEH_NONE,
+    ...EEH_STEPS,
+    EEH_BEGINNING,
+    EEH_FINISHED,
   ],
 })

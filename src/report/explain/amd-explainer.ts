@@ -198,7 +198,7 @@ function otherEvent(event: AmdEvent, log: FaultLog): FaultWords {
       ...(isReserved
         ? [
             [
-              'address',
+              'reserved',
               `${hex(low)} (40 bits) lies in ${hex(HT_FIRST)}-${hex(HT_LAST)}, which is kept for HyperTransport: interrupts, configuration, and no memory`,
             ] as const,
           ]

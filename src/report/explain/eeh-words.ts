@@ -119,7 +119,7 @@ export function eehWords(event: EehEvent, log: FaultLog): FaultWords {
         : [
             [
               'how often',
-              `${times} times in the last hour${most === 0 ? '' : `, given up after ${most}`}`,
+              `${times === 1 ? 'once' : `${times} times`} in the last hour${most === 0 ? '' : `, given up after ${most}`}`,
             ] as const,
           ]),
       ...windows.map(({ line, text }) => ['window', `${text} (line ${line})`] as const),

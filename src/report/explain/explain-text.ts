@@ -98,8 +98,8 @@ function notesOf(explanation: Explanation): string[] {
   const more = notes.length - NOTES_SHOWN
   return [
     ...faults.suppressed.map(
-      ({ family, lines, line }) =>
-        `${counted(lines, 'line')} of ${titleOf(family)} not printed, because there were too many (last said in line ${line}): every count here is at least that`,
+      ({ family, lines, line, meaning }) =>
+        `${counted(lines, 'message')} of ${titleOf(family)} suppressed, because there were too many (last said in line ${line})${meaning === '' ? '' : `; ${meaning}`}: every count here is at least that`,
     ),
     ...notes.slice(0, NOTES_SHOWN),
     ...(more > 0 ? [`and ${counted(more, 'note')} more`] : []),

@@ -110,6 +110,8 @@ export interface Suppressed {
   readonly family: string
   readonly line: number
   readonly lines: number
+  /** What such a message is, where it is not simply a line of a fault; else empty. */
+  readonly meaning: string
 }
 
 /** What a machine said of itself: a unit, a setting. */
@@ -140,7 +142,7 @@ export class FaultLog {
   readonly #notes = new Map<string, { family: string; text: string; firstLine: number; times: number }>()
   /** Devices and memory. */
   readonly machine = new MachineFacts()
-  readonly #suppressed = new Map<string, { family: string; line: number; lines: number }>()
+  readonly #suppressed = new Map<string, { family: string; line: number; lines: number; meaning: string }>()
   #overflowed = 0
 
   /** Groups in the order of their first lines. */
@@ -237,10 +239,10 @@ export class FaultLog {
   }
 
   /** The kernel says how many lines it did not print. */
-  suppress(line: FoundLine, lines: number): void {
+  suppress(line: FoundLine, lines: number, meaning = ''): void {
     const family = line.family.id
     const known = this.#suppressed.get(family)
-    if (known === undefined) this.#suppressed.set(family, { family, line: line.line, lines })
+    if (known === undefined) this.#suppressed.set(family, { family, line: line.line, lines, meaning })
     else {
       known.line = line.line
       known.lines += lines

@@ -27,6 +27,8 @@ import { bytesText } from './sizes.ts'
 const BUS = /^([0-9a-f]{4}):([0-9a-f]{2})/
 /** Runs of more entries than this come from a pool of their own (Linux arch/powerpc/kernel/iommu.c). */
 const SMALL_ENTRIES_MAX = 15
+/** Windows that are told of as facts of the machine: one of many endpoints has many. */
+const WINDOWS_TOLD_MAX = 8
 const RC = /rc ?= ?(-?\d{1,10})/
 
 const busTopic = (device: string): string => `window-of ${device.slice(0, device.lastIndexOf(':'))}`
@@ -39,6 +41,7 @@ function codeName(rc: number): string {
 /** Explains lines of DMA windows and TCE tables of POWER. */
 export class PowerpcExplainer implements FamilyExplainer {
   readonly family = POWERPC_LINES.id
+  #windows = 0
 
   take(line: FoundLine, log: FaultLog): void {
     if (this.#window(line, log) || this.#dynamic(line, log)) return
@@ -89,6 +92,8 @@ export class PowerpcExplainer implements FamilyExplainer {
     if (found === null) return
     const [, domain = '0', number = '0'] = found
     log.remember(windowsTopic(BigInt(`0x${domain}`), pe), line, text)
+    if (this.#windows < WINDOWS_TOLD_MAX)
+      log.fact(`window ${this.#windows++}`, line, `PE#${pe.toString(16)} of bus ${domain}:${number}: ${text}`)
     log.remember(`window-of ${shortDevice(`${domain}:${number}:`)}`.replace(/:$/, ''), line, text)
   }
 

@@ -94,7 +94,7 @@ describe('other events of AMD units', () => {
       'iommu ivhd1: AMD-Vi: Event logged [INVALID_DEVICE_REQUEST device=0000:00:00.0 pasid=0x00000 address=0xfffffffdf8000000 flags=0x0a00]',
     )
     expect(fault.words).toMatchObject({ title: 'INVALID_DEVICE_REQUEST of 00:00.0', device: '00:00.0' })
-    expect(rowOf(fault, 'address')).toContain('0xfdf8000000 (40 bits) lies in 0xfd00000000-0xffffffffff')
+    expect(rowOf(fault, 'reserved')).toContain('0xfdf8000000 (40 bits) lies in 0xfd00000000-0xffffffffff')
   })
 
   it.each([
@@ -104,7 +104,7 @@ describe('other events of AMD units', () => {
     ['0x1000', false],
   ])('address %s is kept for HyperTransport: %s', (address, isReserved) => {
     const line = `AMD-Vi: Event logged [INVALID_DEVICE_REQUEST device=00:01.0 pasid=0x00000 address=${address} flags=0x0000]`
-    expect(rowOf(only(line), 'address') !== undefined).toBe(isReserved)
+    expect(rowOf(only(line), 'reserved') !== undefined).toBe(isReserved)
   })
 
   it('says so of an event that it does not know', () => {
@@ -124,7 +124,7 @@ describe('other events of AMD units', () => {
 
   it('counts what was not printed', () => {
     const log = explained(['amd_iommu_report_page_fault: 215 callbacks suppressed'], new AmdExplainer())
-    expect(log.suppressed).toEqual([{ family: 'amd-vi', line: 1, lines: 215 }])
+    expect(log.suppressed).toEqual([{ family: 'amd-vi', line: 1, lines: 215, meaning: '' }])
     expect(log.groups).toEqual([])
   })
 })

@@ -360,7 +360,8 @@ describe('the unit', () => {
 
   it('lines that were not printed', () => {
     const { faults } = explain('dmar_fault: 2474 callbacks suppressed', 'dmar_fault: 6 callbacks suppressed')
-    expect(faults.suppressed).toEqual([{ family: 'vtd', line: 2, lines: 2480 }])
+    expect(faults.suppressed).toMatchObject([{ family: 'vtd', line: 2, lines: 2480 }])
+    expect(faults.suppressed[0]?.meaning).toContain('counts as three')
   })
 
   it('its capabilities', () => {
