@@ -65,11 +65,22 @@ export function dead(why: string): Answer {
   return { ...own, state: 'dead', outputs: {}, free: [], warnings: [], layers: [own] }
 }
 
+/** The call has not ended; why is the rule. */
+export function pending(why: string, outputs: Answer['outputs'] = {}): Answer {
+  const own: LayerAnswer = { layer: 'model', family: 'model', code: 'PENDING', rule: why }
+  return { ...own, state: 'pending', outputs, free: [], warnings: [], layers: [own] }
+}
+
 /** A unit's handler of one declared call. */
 export interface CallHandler {
   readonly decl: CallDecl
   /** Arguments are complete and in range: the machine has checked them against the declaration. */
   run(args: Readonly<Record<string, Value>>): Answer
+  /**
+   * Of a call that is made of steps: begins it as a task, which others may come between. Answers where it has ended at
+   * once, before its first step.
+   */
+  start?(args: Readonly<Record<string, Value>>, task: string): Answer | undefined
 }
 
 /** The number of an answer's code. */

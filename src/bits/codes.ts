@@ -114,6 +114,8 @@ export const MODEL_CODES = {
   UNMODELLED: 0,
   /** The part that would answer has stopped (kernel BUG, QEMU assertion). */
   DEAD: -1,
+  /** The call has not ended: it was started as a task, or it waits for somebody else. */
+  PENDING: 1,
 } as const
 
 /** The code families, and for each interface the family that its answers are in. */

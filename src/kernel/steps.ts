@@ -1,3 +1,4 @@
+import type { Answer } from '../bits/answer.ts'
 import { IommulatorError } from '../bits/errors.ts'
 import { Held } from '../bits/held.ts'
 import { type Journal, keyOf } from '../bits/state.ts'
@@ -48,10 +49,22 @@ export interface StepDefinition {
   touches?(task: Task, args: readonly WorkArg[]): Footprint
 }
 
-/** How the call ended that a task is for: a rule of its declaration. */
+/** How the call ended that a task is for: a rule of its declaration, or what the model does not know. */
 export interface TaskEnd {
   readonly rule: string
   readonly outputs: Readonly<Record<string, WorkArg | boolean>>
+  /** Why the model does not know how it ends. */
+  readonly unknown?: string
+}
+
+/** What a task is begun for. */
+export interface TaskPurpose {
+  /** The answer of the call that it is for, once that has ended: with its end, or with none where the kernel stopped. */
+  readonly answer?: (task: Task, end: TaskEnd | undefined) => Answer
+  /** What there is to take down after each of its steps, before it is asked for its end. */
+  readonly settle?: (task: Task) => void
+  /** Makes a call that has no steps: what the step `call` does. */
+  readonly call?: () => Answer
 }
 
 interface TaskState {
@@ -59,28 +72,54 @@ interface TaskState {
   /** What the last step that returns something returned. */
   readonly value: WorkArg
   readonly end: TaskEnd | undefined
+  readonly answer: Answer | undefined
+  /** What the kernel printed. */
+  readonly printed: readonly string[]
 }
 
-const hashOfTask = ({ works, value, end }: TaskState): number =>
-  keyOf(...works.flatMap((w) => [w.step, ...w.args.map(String)]), String(value), end?.rule ?? '')
+const NOTHING: TaskState = { works: [], value: 0, end: undefined, answer: undefined, printed: [] }
+
+const hashOfTask = ({ works, value, end, answer, printed }: TaskState): number =>
+  keyOf(
+    ...works.flatMap((w) => [w.step, ...w.args.map(String)]),
+    String(value),
+    end?.rule ?? '',
+    answer?.code ?? '',
+    answer?.rule ?? '',
+    ...printed,
+  )
 
 /** Somebody who does work in the kernel, step by step: a process in a system call, a kernel thread. */
 export class Task {
   readonly name: string
   /** Whose address space and files it has; empty for a kernel thread. */
   readonly process: string
+  readonly purpose: TaskPurpose
+  /** Seq of the record that led to it, -1 for none. */
+  readonly cause: number
+  /** Who acts, as records name it (interned), and on which CPU. */
+  readonly by: number
+  readonly cpu: number
   readonly #state: Held<TaskState>
 
   /** @param name no two tasks that are not over share one */
-  constructor(name: string, process: string, works: readonly Work[], journal: Journal) {
+  constructor(
+    name: string,
+    process: string,
+    works: readonly Work[],
+    {
+      journal,
+      stage,
+      purpose,
+    }: { readonly journal: Journal; readonly stage: Stage; readonly purpose: TaskPurpose },
+  ) {
     this.name = name
     this.process = process
-    this.#state = new Held<TaskState>(
-      journal,
-      `task ${name}`,
-      { works: [], value: 0, end: undefined },
-      hashOfTask,
-    )
+    this.purpose = purpose
+    this.cause = stage.cause
+    this.by = stage.by
+    this.cpu = stage.cpu
+    this.#state = new Held<TaskState>(journal, `task ${name}`, NOTHING, hashOfTask)
     this.works = works
   }
 
@@ -111,11 +150,40 @@ export class Task {
     this.#state.set({ ...this.#state.value, end: { rule, outputs } })
   }
 
+  /** The call ends in a way that the model does not know. */
+  finishUnknown(why: string): void {
+    this.#state.set({ ...this.#state.value, end: { rule: '', outputs: {}, unknown: why } })
+  }
+
+  /** What the caller was told; undefined while the call has not ended. */
+  get answer(): Answer | undefined {
+    return this.#state.value.answer
+  }
+
+  set answer(answer: Answer | undefined) {
+    this.#state.set({ ...this.#state.value, answer })
+  }
+
+  /** The kernel prints a line: a warning of the answer. */
+  print(line: string): void {
+    this.#state.set({ ...this.#state.value, printed: [...this.printed, line] })
+  }
+
+  get printed(): readonly string[] {
+    return this.#state.value.printed
+  }
+
   get isOver(): boolean {
     return this.works.length === 0
   }
+
+  /** Nothing is left of it. */
+  clear(): void {
+    this.#state.set(NOTHING)
+  }
 }
 
+const STEP_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.: -]*$/
 /** Steps that one task may do while nothing comes between. More is a bug of the model. */
 const STEPS_MOST = 1_000_000
 
@@ -154,10 +222,18 @@ export class Tasks {
       run: (_task, [lock]) => this.#setLock(String(lock), undefined),
       touches: (_task, [lock]) => ({ reads: [], writes: [`lock ${lock}`] }),
     })
+    this.define('call', {
+      doc: 'makes a call that nobody comes between',
+      run: (task) => {
+        task.answer = task.purpose.call?.()
+        return undefined
+      },
+    })
   }
 
-  /** Says how a step is done. Each has one definition. */
+  /** Says how a step is done. Each has one definition; its name is what scenarios can say. */
   define(name: string, definition: StepDefinition): void {
+    if (!STEP_NAME.test(name)) throw new Error(`model bug: a step is called "${name}"`)
     if (this.#steps.has(name)) throw new Error(`model bug: the step ${name} is defined twice`)
     this.#steps.set(name, definition)
   }
@@ -167,18 +243,38 @@ export class Tasks {
   }
 
   /** A task with work to do. @throws IommulatorError ERR_OPERATION where one of that name is not over */
-  begin(name: string, process: string, works: readonly Work[]): Task {
+  begin(name: string, process: string, works: readonly Work[], purpose: TaskPurpose = {}): Task {
     const known = this.#tasks.get(name)
     if (known !== undefined && !known.isOver) {
       throw new IommulatorError('ERR_OPERATION', `a task is called ${name}, and is not over`)
     }
-    const task = new Task(name, process, works, this.#journal)
-    this.#tasks.set(name, task)
-    this.#journal.change(keyOf('tasks', name), 0, 0, () => {
-      if (known === undefined) this.#tasks.delete(name)
-      else this.#tasks.set(name, known)
-    })
+    known?.clear()
+    const task = new Task(name, process, works, { journal: this.#journal, stage: this.#stage, purpose })
+    this.#put(name, task)
     return task
+  }
+
+  /** Forgets a task that is over: nobody asks for it by its name. */
+  drop(task: Task): void {
+    task.clear()
+    this.#put(task.name, undefined)
+  }
+
+  /** A name for a task that nobody has named. */
+  freeName(call: string): string {
+    let name = call
+    for (let n = 2; this.#tasks.has(name); n++) name = `${call}-${n}`
+    return name
+  }
+
+  #put(name: string, task: Task | undefined): void {
+    const known = this.#tasks.get(name)
+    const set = (now: Task | undefined) => {
+      if (now === undefined) this.#tasks.delete(name)
+      else this.#tasks.set(name, now)
+    }
+    set(task)
+    this.#journal.change(keyOf('tasks', name), 0, 0, () => set(known))
   }
 
   find(name: string): Task | undefined {
@@ -207,12 +303,38 @@ export class Tasks {
   step(task: Task): void {
     const [next, ...rest] = task.works
     if (next === undefined) throw new Error(`model bug: the task ${task.name} is over`)
-    const { log, cause, line } = this.#stage
-    this.#stage.cause = log.emit('task.step', cause, { task: task.name, step: next.step, line })
+    const stage = this.#stage
+    const { log, cause, by, cpu, line } = stage
+    const from = task.cause < 0 ? null : task.cause
+    stage.cause = log.emit('task.step', from, { task: task.name, step: next.step, line })
+    stage.by = task.by
+    stage.cpu = task.cpu
     task.works = rest
     const more = this.#definition(next.step).run(task, next.args) ?? []
     if (more.length > 0) task.works = [...more, ...task.works]
-    this.#stage.cause = cause
+    this.#settle(task)
+    stage.cause = cause
+    stage.by = by
+    stage.cpu = cpu
+  }
+
+  /** Answers the call that a task is for, when it has ended. */
+  #settle(task: Task): void {
+    const { purpose } = task
+    purpose.settle?.(task)
+    const { end, answer } = task
+    if (answer !== undefined || purpose.answer === undefined) return
+    if (end !== undefined || this.isStopped()) task.answer = purpose.answer(task, end)
+    else if (task.isOver) throw new Error(`model bug: the task ${task.name} is over without an end`)
+  }
+
+  /** What a task waits for, in words; undefined where it can go on, or is over. */
+  waitsFor(task: Task): string | undefined {
+    const [next] = task.works
+    if (next === undefined || this.isReady(task)) return undefined
+    if (this.isStopped()) return 'the kernel has stopped'
+    const holder = next.step === 'lock' ? this.holderOf(String(next.args[0])) : undefined
+    return holder === undefined ? next.step : `${next.args[0]}, which ${holder} has`
   }
 
   /** Does all steps of a task; false where it has to wait for another one. */

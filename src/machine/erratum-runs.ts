@@ -81,8 +81,10 @@ const rulesOf = ({ findings }: RunResult): string => listed([...new Set(findings
 /** Where the two runs part: for each step the first thing in which it differs, then the findings. */
 export function erratumDifferences(runs: ErratumRuns): RunDifference[] {
   const { withIt, without } = runs
-  const steps = withIt.steps.flatMap((step, i) => {
-    const other = without.steps[i]
+  // What a lane only goes on with may be another step in the other run.
+  const others = new Map(without.steps.filter((s) => s.place !== '').map((s) => [s.place, s]))
+  const steps = withIt.steps.flatMap((step) => {
+    const other = others.get(step.place)
     return other === undefined ? [] : stepDifference(runs, step, other)
   })
   const [a, b] = [rulesOf(withIt), rulesOf(without)]

@@ -1,7 +1,9 @@
-import { type Answer, unmodelled, type Value } from '../bits/answer.ts'
+import { type Answer, pending, unmodelled, type Value } from '../bits/answer.ts'
 import type { Verb } from '../bits/call.ts'
 import type { Profile } from '../bits/errata.ts'
 import { Journal } from '../bits/state.ts'
+import { Tasks, work } from '../kernel/steps.ts'
+import { taskHandlers } from '../kernel/task-handlers.ts'
 import { KIND } from '../trace/event.ts'
 import { RecordLog } from '../trace/record-log.ts'
 import { Stage } from '../trace/stage.ts'
@@ -34,6 +36,8 @@ export class Machine {
   readonly journal: Journal
   readonly log: RecordLog
   readonly stage: Stage
+  /** Calls that were started, and are done step by step. */
+  readonly tasks: Tasks
   /** Told who acts before each operation; undefined where the operation names nobody. */
   actAs: (process: string | undefined) => void = () => undefined
   readonly #handlers = new Map<string, CallHandler>()
@@ -49,6 +53,8 @@ export class Machine {
       ...(options.journal === true ? { journal: this.journal } : {}),
     })
     this.stage = new Stage(this.log)
+    this.tasks = new Tasks(this.stage, this.journal)
+    this.register(taskHandlers(this.tasks, this.stage))
     options.watch?.(this.log)
     this.log.emit('run.begin', null, { source: options.source ?? '', profile: profile.name })
   }
@@ -71,30 +77,56 @@ export class Machine {
 
   /**
    * Performs one operation and answers what the real machine would. What the model does not have is answered
-   * `unmodelled` and recorded so.
+   * `unmodelled` and recorded so. An operation with `start` is only begun: `tasks` has its answer when it has ended.
    *
    * @throws IommulatorError ERR_OPERATION where an argument is missing, unknown or of the wrong kind
    */
   perform(operation: Operation): Answer {
     this.#operations++
+    this.#enter(operation)
     const { stage } = this
-    stage.line = operation.line ?? 0
-    stage.cpu = operation.by?.cpu ?? 0
-    stage.by = this.log.names.intern(`${operation.by?.process ?? this.defaultActor}:${stage.cpu}`)
-    stage.cause = -1
-    this.actAs(operation.by?.process)
-    const handler =
-      this.#handlers.get(`${operation.verb} ${operation.call}`) ??
-      this.#handlers.get(`${operation.verb} unknown`)
+    const handler = this.#handlerOf(operation)
     if (handler === undefined) {
       const what = `${operation.verb} ${operation.call}`
       this.log.emit('unmodelled', null, { what, line: stage.line })
       return unmodelled(`${what} is not modelled by this machine`)
     }
+    const args = completeArguments(handler.decl, operation.args)
+    const { start } = operation
+    if (start === undefined) return this.#answer(handler, args)
+    if (handler.start !== undefined) return handler.start(args, start) ?? pending(`started as ${start}`)
+    const call = (): Answer => {
+      this.#enter(operation)
+      return this.#answer(handler, args)
+    }
+    this.tasks.begin(start, operation.by?.process ?? '', [work('call')], { call })
+    return pending(`started as ${start}`)
+  }
+
+  /** Whether a call is made of steps, which others may come between. */
+  hasSteps(operation: Operation): boolean {
+    return this.#handlerOf(operation)?.start !== undefined
+  }
+
+  /** Everything from now on is done by who performs an operation, and comes from its line. */
+  #enter({ line, by }: Operation): void {
+    const { stage } = this
+    stage.line = line ?? 0
+    stage.cpu = by?.cpu ?? 0
+    stage.by = this.log.names.intern(`${by?.process ?? this.defaultActor}:${stage.cpu}`)
+    stage.cause = -1
+    this.actAs(by?.process)
+  }
+
+  #handlerOf({ verb, call }: Operation): CallHandler | undefined {
+    return this.#handlers.get(`${verb} ${call}`) ?? this.#handlers.get(`${verb} unknown`)
+  }
+
+  #answer(handler: CallHandler, args: Readonly<Record<string, Value>>): Answer {
     const from = this.log.length
-    const answer = handler.run(completeArguments(handler.decl, operation.args))
+    const answer = handler.run(args)
     if (answer.state === 'unmodelled' && !this.#saysUnmodelled(from)) {
-      this.log.emit('unmodelled', null, { what: answer.rule, line: stage.line })
+      this.log.emit('unmodelled', null, { what: answer.rule, line: this.stage.line })
     }
     return answer
   }

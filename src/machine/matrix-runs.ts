@@ -109,9 +109,9 @@ const said = ({ code, rule }: { readonly code: string; readonly rule: string }):
 
 /** Steps of a run that are answered otherwise than in the first run, in their order. */
 export function otherAnswers({ runs }: Matrix, { result }: MatrixRun): readonly OtherAnswer[] {
-  const first = runs[0]?.result.steps ?? []
-  return result.steps.flatMap(({ step, operation, answer }, i): OtherAnswer[] => {
-    const base = first[i]?.answer
+  const first = new Map((runs[0]?.result.steps ?? []).filter((s) => s.place !== '').map((s) => [s.place, s]))
+  return result.steps.flatMap(({ step, operation, answer, place }): OtherAnswer[] => {
+    const base = first.get(place)?.answer
     if (base === undefined || said(base) === said(answer)) return []
     const call = `${operation.verb} ${operation.call}`
     return [{ step, call, said: said(answer), instead: said(base) }]

@@ -20,6 +20,8 @@ export interface Operation {
   readonly call: string
   readonly args: Readonly<Record<string, Value>>
   readonly by?: Actor
+  /** The call is only begun, as a task of this name: `task` operations do its steps. */
+  readonly start?: string
   /** Line of the input that it comes from. */
   readonly line?: number
 }

@@ -29,6 +29,7 @@ import { SYS_CALLS } from '../kernel/process/sys-calls.ts'
 import { QEMU_CALLS } from '../kernel/qemu/calls.ts'
 import { QEMU_ERRATA } from '../kernel/qemu/errata.ts'
 import { VTD_ERRATA } from '../kernel/qemu/vtd-errata.ts'
+import { TASK_CALLS } from '../kernel/step-calls.ts'
 import { VFIO_CALLS } from '../kernel/vfio/calls.ts'
 import { VFIO_ERRATA } from '../kernel/vfio/errata.ts'
 import { VHOST_CALLS } from '../kernel/vhost/calls.ts'
@@ -100,6 +101,7 @@ export const CALLS: readonly CallDecl[] = [
   ...PROC_CALLS,
   ...IOMMU_CALLS,
   ...SYS_CALLS,
+  ...TASK_CALLS,
   TICK_ADVANCE,
 ]
 

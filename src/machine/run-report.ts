@@ -42,18 +42,24 @@ function answerTexts(answer: Answer, hasLevels: boolean): string[] {
 }
 
 /** What a step does, with its arguments. */
-export const callText = ({ verb, call, args, by }: Operation): string =>
-  `${verb} ${call} ${valuesText(args)}${by?.cpu === undefined ? '' : ` on CPU ${by.cpu}`}`.trim()
+export const callText = ({ verb, call, args, by, start }: Operation): string =>
+  [
+    `${verb} ${call} ${valuesText(args)}`.trim(),
+    by?.cpu === undefined ? '' : ` on CPU ${by.cpu}`,
+    start === undefined ? '' : ` as task ${start}`,
+  ].join('')
 
 /** One step: the call with its arguments, its answer, and what is not as expected. */
 function stepLines(
-  { step, operation, answer, wrong }: StepResult,
+  { step, operation, answer, endedAt, wrong }: StepResult,
   { paint, hasLevels }: { readonly paint: Paint; readonly hasLevels: boolean },
 ): string[] {
   const head = `#${step}`.padEnd(5)
   return [
     ...wrapped(head, callText(operation)),
-    ...answerTexts(answer, hasLevels).flatMap((text) => wrapped('     -> ', text)),
+    ...answerTexts(answer, hasLevels).flatMap((text) =>
+      wrapped('     -> ', endedAt === undefined ? text : `${text}, at step #${endedAt}`),
+    ),
     ...wrong.flatMap((w) => wrapped('     ', `NOT AS EXPECTED: ${w}`).map((l) => paint.red(l))),
   ]
 }
@@ -107,11 +113,12 @@ export function runJson(r: RunResult): object {
     title: r.title,
     profile: r.profile,
     asExpected: isAsExpected(r),
-    steps: r.steps.map(({ step, operation, answer, from, end, wrong }) => ({
+    steps: r.steps.map(({ step, operation, answer, from, end, endedAt, wrong }) => ({
       step,
       operation,
       answer,
       records: { from, end },
+      ...(endedAt !== undefined && { endedAt }),
       wrong,
     })),
     findings,

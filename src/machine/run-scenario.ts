@@ -16,7 +16,8 @@ import type { MachineDescription } from './description.ts'
 import { unexpected } from './expectation.ts'
 import type { Machine, MachineOptions } from './machine.ts'
 import type { Operation } from './operation.ts'
-import type { Scenario } from './scenario/scenario.ts'
+import type { Scenario, Step } from './scenario/scenario.ts'
+import { ScenarioWalk } from './scenario-walk.ts'
 
 /** One step of a scenario that was run. */
 export interface StepResult {
@@ -27,6 +28,13 @@ export interface StepResult {
   /** Records [from, end) that the step left. */
   readonly from: number
   readonly end: number
+  /**
+   * Where it stands in the scenario: `steps.0`, `concurrent.exit.1`; empty where a lane only goes on with a call that it
+   * has begun.
+   */
+  readonly place: string
+  /** Of a call that was started: the step at which it ended. `answer` is then that of its end. */
+  readonly endedAt?: number
   /** Whether the scenario says what the answer is. */
   readonly isNamed: boolean
   /** What the answer has other than the scenario expects: one sentence each. */
@@ -86,16 +94,56 @@ function compareFindings(
   return wrong
 }
 
-/** Does one step; an operation that cannot be done at all is an error that names its step and line. */
-function performed(machine: Machine, operation: Operation, step: number): Answer {
-  try {
-    return machine.perform(operation)
-  } catch (error) {
-    if (!(error instanceof IommulatorError)) throw error
-    const where = { ...error.where, ...(operation.line === undefined ? {} : { line: operation.line }) }
-    throw new IommulatorError(error.code, `step ${step}: ${error.message}`, where, error)
+/** Takes down what each operation of a run answers. */
+class StepLog {
+  readonly steps: StepResult[] = []
+  readonly #machine: Machine
+  /** Calls that were started and have not ended: their tasks, and their places in `steps`. */
+  readonly #open = new Map<string, { readonly at: number; readonly step: Step | undefined }>()
+
+  constructor(machine: Machine) {
+    this.#machine = machine
+  }
+
+  /** Does one operation; one that cannot be done at all is an error that names its step and line. */
+  perform(operation: Operation, step: Step | undefined, place: string): void {
+    const from = this.#machine.log.length
+    const number = this.steps.length + 1
+    let answer: Answer
+    try {
+      answer = this.#machine.perform(operation)
+    } catch (error) {
+      if (!(error instanceof IommulatorError)) throw error
+      const where = { ...error.where, ...(operation.line === undefined ? {} : { line: operation.line }) }
+      throw new IommulatorError(error.code, `step ${number}: ${error.message}`, where, error)
+    }
+    this.steps.push({
+      step: number,
+      operation,
+      answer,
+      from,
+      end: this.#machine.log.length,
+      place,
+      ...told(step, answer),
+    })
+    if (operation.start !== undefined && answer.state === 'pending') {
+      this.#open.set(operation.start, { at: number - 1, step })
+    }
+    for (const [task, { at, step: begun }] of this.#open) {
+      const said = this.#machine.tasks.find(task)?.answer
+      if (said === undefined) continue
+      this.#open.delete(task)
+      const result = this.steps[at] as StepResult
+      this.steps[at] = { ...result, answer: said, endedAt: number, ...told(begun, said) }
+    }
   }
 }
+
+/** What an answer has other than the step of the scenario expects. */
+const told = (step: Step | undefined, answer: Answer): Pick<StepResult, 'isNamed' | 'wrong'> => ({
+  isNamed: step?.expect !== undefined,
+  wrong: step?.expect === undefined ? [] : unexpected(answer, step.expect),
+})
 
 /** How a scenario is run, beside what it says itself. */
 export interface RunOptions extends MachineOptions {
@@ -119,19 +167,10 @@ export function runScenario(scenario: Scenario, { rules, ...options }: RunOption
       counter.attach(log)
     },
   })
-  const steps = scenario.steps.map(({ operation, expect }, i): StepResult => {
-    const from = machine.log.length
-    const answer = performed(machine, operation, i + 1)
-    return {
-      step: i + 1,
-      operation,
-      answer,
-      from,
-      end: machine.log.length,
-      isNamed: expect !== undefined,
-      wrong: expect === undefined ? [] : unexpected(answer, expect),
-    }
-  })
+  const log = new StepLog(machine)
+  const walk = new ScenarioWalk(scenario, machine)
+  walk.run((operation, step, place) => log.perform(operation, step, place))
+  const { steps } = log
   machine.log.emit('run.end', null, { settled: scenario.settled ? 1 : 0 })
   judge.finish()
   const { findings } = judge

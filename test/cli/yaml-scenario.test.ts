@@ -128,7 +128,7 @@ describe('hostile files end in an error, soon', () => {
   it('a key of the language is no key of a map', () => {
     for (const key of ['__proto__', 'constructor', 'toString', 'hasOwnProperty']) {
       expect(problemsOf(`${HEAD}steps: []\n${key}: {}\n`)).toEqual([
-        `4:1 unknown key "${key}" in the scenario (allowed: version, title, doc, machine, settled, steps, expect)`,
+        `4:1 unknown key "${key}" in the scenario (allowed: version, title, doc, machine, settled, steps, concurrent, order, after, expect)`,
       ])
       expect(problemsOf(`${HEAD}steps: [{ hcall: ${key} }]\n`)[0]).toContain(`unknown hcall "${key}"`)
       expect(problemsOf(`${HEAD}steps: [{ ${key}: a }]\n`)[0]).toContain('a step needs a key')

@@ -308,6 +308,29 @@ const q35: fc.Arbitrary<Q35Input> = fc.record(
   { requiredKeys: ['kind'] },
 )
 
+const anyStep = fc.oneof(...SAMPLE.calls.map(stepOf))
+const started = fc
+  .tuple(anyStep, name)
+  .map(([step, start]) => ({ ...step, operation: { ...step.operation, start } }))
+/** Lanes, an order of them and what comes after; keys of a document that are numbers would change their places. */
+const lanes = fc
+  .uniqueArray(
+    name.filter((n) => !/^\d+$/.test(n)),
+    { minLength: 1, maxLength: 3 },
+  )
+  .chain((names) =>
+    fc.record(
+      {
+        concurrent: fc.tuple(
+          ...names.map((lane) => fc.array(anyStep, { maxLength: 3 }).map((steps) => ({ name: lane, steps }))),
+        ),
+        order: fc.array(fc.constantFrom(...names), { maxLength: 12 }),
+        after: fc.array(anyStep, { maxLength: 2 }),
+      },
+      { requiredKeys: ['concurrent'] },
+    ),
+  )
+
 const scenario: fc.Arbitrary<Scenario> = fc
   .record({
     title: line,
@@ -316,7 +339,7 @@ const scenario: fc.Arbitrary<Scenario> = fc
       .oneof(machine, powernv, q35)
       .map((m: MachineInput) => completeMachine({ ...m, cpus: 4 }))
       .filter((m) => machineConflicts(m).length === 0),
-    steps: fc.array(fc.oneof(...SAMPLE.calls.map(stepOf)), { minLength: 1, maxLength: 8 }),
+    steps: fc.array(fc.oneof(anyStep, started), { minLength: 1, maxLength: 8 }),
     findings: fc.array(
       fc.record(
         { rule: fc.constantFrom(...SAMPLE.rules.map((r) => r.id)), step: fc.constant(1) },
@@ -325,13 +348,28 @@ const scenario: fc.Arbitrary<Scenario> = fc
       { maxLength: 3 },
     ),
     settled: fc.boolean(),
+    lanes: fc.option(lanes),
   })
-  .map(({ doc, ...rest }) => ({ version: 1, ...rest, ...(doc !== null && { doc }) }))
+  .map(({ doc, lanes: beside, ...rest }) => ({
+    version: 1,
+    ...rest,
+    ...(doc !== null && { doc }),
+    ...beside,
+  }))
 
+const stepsWithoutLines = (steps: readonly Step[]): unknown[] =>
+  steps.map(({ operation: { line: _line, ...operation }, ...rest }) => ({ ...rest, operation }))
 const withoutLines = (s: Scenario | undefined): unknown =>
   s && {
     ...s,
-    steps: s.steps.map(({ operation: { line: _line, ...operation }, ...rest }) => ({ ...rest, operation })),
+    steps: stepsWithoutLines(s.steps),
+    ...(s.concurrent !== undefined && {
+      concurrent: s.concurrent.map(({ name: lane, steps }) => ({
+        name: lane,
+        steps: stepsWithoutLines(steps),
+      })),
+    }),
+    ...(s.after !== undefined && { after: stepsWithoutLines(s.after) }),
   }
 
 describe('a scenario that is written and read', () => {

@@ -145,19 +145,16 @@ describe('svm prq_event_thread', () => {
   })
 
   it('what comes between the reading of the tail and the writing of the head interrupts again', () => {
-    const { request, run, calls, tasks, answered, unit } = world()
+    const { request, run, svmStart, tasks, answered, unit } = world()
     request({ group: 1n })
-    calls.startAs = 'thread'
-    expect(run().state).toBe('pending')
-    const thread = tasks.find('thread')
-    if (thread === undefined) throw new Error('no thread')
+    const thread = svmStart('prq_event_thread', 'thread')
     for (const name of ['prq wake', 'prq clear', 'prq read']) {
       expect(thread.works[0]?.step).toBe(name)
       tasks.step(thread)
     }
     request({ group: 2n })
     tasks.runToEnd(thread)
-    expect(calls.answerOf(thread).rule).toBe('done')
+    expect(thread.answer?.rule).toBe('done')
     expect(answered()).toEqual([[0n, 1n]])
     expect([unit.peek('PQH'), unit.peek('PQT')]).toEqual([0x10n, 0x20n])
     expect(run().rule).toBe('done')
@@ -165,12 +162,9 @@ describe('svm prq_event_thread', () => {
   })
 
   it('an unbind while a request is handled frees what the thread uses', () => {
-    const { request, run, calls, tasks, svmCall, life, records } = world()
+    const { request, svmStart, tasks, svmCall, life, records } = world()
     request()
-    calls.startAs = 'thread'
-    run()
-    const thread = tasks.find('thread')
-    if (thread === undefined) throw new Error('no thread')
+    const thread = svmStart('prq_event_thread', 'thread')
     while (thread.works[0]?.step !== 'prq callback') tasks.step(thread)
     expect(svmCall('unbind', { device: 'a', pasid: 0n }).rule).toBe('done')
     tasks.runToEnd(thread)

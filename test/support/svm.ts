@@ -1,3 +1,4 @@
+import { expect } from 'vitest'
 import type { Answer, CallHandler, Value } from '../../src/bits/answer.ts'
 import { Clock } from '../../src/bits/clock.ts'
 import type { Profile } from '../../src/bits/errata.ts'
@@ -145,11 +146,15 @@ export function svmWorld(options: SvmWorldOptions = {}) {
       ...{ stage, life },
     }),
   ]
+  const handlerOf = (verb: string, name: string): CallHandler => {
+    const handler = handlers.find((h) => h.decl.verb === verb && h.decl.name === name)
+    if (handler === undefined) throw new Error(`no call ${verb} ${name}`)
+    return handler
+  }
   const call =
     (verb: string) =>
     (name: string, args: Readonly<Record<string, Value>> = {}): Answer => {
-      const handler = handlers.find((h) => h.decl.verb === verb && h.decl.name === name)
-      if (handler === undefined) throw new Error(`no call ${verb} ${name}`)
+      const handler = handlerOf(verb, name)
       return handler.run(completeArguments(handler.decl, args))
     }
   /** Runs work of the kernel to its end, as a process or as nobody. */
@@ -166,6 +171,13 @@ export function svmWorld(options: SvmWorldOptions = {}) {
     /** Descriptors since the last time. */
     takeSent: () => sent.splice(0),
     svmCall: call('svm'),
+    /** Begins a call of svm as a task of that name. */
+    svmStart: (name: string, task: string) => {
+      expect(handlerOf('svm', name).start?.({}, task)).toBeUndefined()
+      const begun = tasks.find(task)
+      if (begun === undefined) throw new Error(`no task ${task}`)
+      return begun
+    },
     iommu: call('iommu'),
     pri: call('pri'),
     ats: call('ats'),

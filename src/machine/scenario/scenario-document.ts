@@ -31,14 +31,20 @@ function expectDocument({ code, rule, outputs }: Expectation): DocumentValue {
 }
 
 function stepDocument({ operation, expect }: Step): DocumentMap {
-  const { verb, call, args, by } = operation
+  const { verb, call, args, by, start } = operation
   return present({
     [verb]: call,
     args: Object.keys(args).length === 0 ? undefined : valuesDocument(args),
     by: by === undefined ? undefined : present({ ...by }),
+    start,
     expect: expect === undefined ? undefined : expectDocument(expect),
   })
 }
+
+const lanesDocument = (lanes: Scenario['concurrent']): DocumentMap | undefined =>
+  lanes === undefined
+    ? undefined
+    : Object.fromEntries(lanes.map(({ name, steps }) => [name, steps.map(stepDocument)]))
 
 const findingDocument = ({ rule, step }: ExpectedFinding): DocumentMap => present({ rule, step })
 
@@ -55,6 +61,9 @@ export function scenarioDocument(scenario: Scenario): DocumentMap {
     machine: machineDocument(scenario.machine),
     settled: unless(scenario.settled, false),
     steps: scenario.steps.map(stepDocument),
+    concurrent: lanesDocument(scenario.concurrent),
+    order: scenario.order,
+    after: scenario.after?.map(stepDocument),
     expect: findings.length === 0 ? undefined : { findings },
   })
 }

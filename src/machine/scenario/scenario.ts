@@ -18,6 +18,12 @@ export interface Step {
   readonly expect?: Expectation
 }
 
+/** Steps that come in their order, with those of other lanes between them: a process, a device, a kernel thread. */
+export interface Lane {
+  readonly name: string
+  readonly steps: readonly Step[]
+}
+
 /** A finding that must be there; with `step` (from 1 on) it must show at that step. */
 export interface ExpectedFinding {
   readonly rule: string
@@ -33,6 +39,12 @@ export interface Scenario {
   /** Complete: defaults are applied. */
   readonly machine: MachineDescription
   readonly steps: readonly Step[]
+  /** What happens then, side by side: calls that are made of steps are done step by step. */
+  readonly concurrent?: readonly Lane[]
+  /** Which lane takes a step, by its name; after it the first one that can go on. */
+  readonly order?: readonly string[]
+  /** What happens when no lane can go on. */
+  readonly after?: readonly Step[]
   /** Exactly the rules that must be found, each at least once; none where empty. */
   readonly findings: readonly ExpectedFinding[]
   /** Every driver has ended when the last step is done: what is still mapped then is a leak. */
@@ -51,9 +63,10 @@ type LongExpectation = {
 }
 
 function stepOf({ key, name, rest }: VariantValue, line: number | undefined): Step {
-  const { args, by, expect } = rest as {
+  const { args, by, start, expect } = rest as {
     readonly args?: Readonly<Record<string, Value>>
     readonly by?: Actor
+    readonly start?: string
     readonly expect?: string | LongExpectation
   }
   const operation: Operation = {
@@ -61,6 +74,7 @@ function stepOf({ key, name, rest }: VariantValue, line: number | undefined): St
     call: name,
     args: args ?? {},
     ...(by !== undefined && { by }),
+    ...(start !== undefined && { start }),
     ...(line !== undefined && { line }),
   }
   if (expect === undefined) return { operation }
@@ -73,63 +87,130 @@ const firstActors = ({ machine }: Scenario): string[] => {
   return machine.kind === 'powernv' ? machine.processes.map((p) => p.name) : ['guest', 'qemu']
 }
 
-/** Steps of processes that are not there, nor made by a step before, where the step does not expect just that. */
+/** A step, and where it stands in the document. */
+interface PlacedStep {
+  readonly path: Path
+  readonly step: Step
+  readonly lane?: string
+}
+
+/** All steps of a scenario, in the order of the document. */
+function placedSteps({ steps, concurrent = [], after = [] }: Scenario): PlacedStep[] {
+  const placed = (list: readonly Step[], ...path: Path): PlacedStep[] =>
+    list.map((step, i) => ({ path: [...path, i], step }))
+  const ofLane = ({ name, steps: own }: Lane) =>
+    placed(own, 'concurrent', name).map((s) => ({ ...s, lane: name }))
+  return [...placed(steps, 'steps'), ...concurrent.flatMap(ofLane), ...placed(after, 'after')]
+}
+
+const isFork = ({ verb, call }: Operation): boolean => (verb === 'proc' || verb === 'sys') && call === 'fork'
+
+/**
+ * Steps of processes that are not there, nor made by a step before, where the step does not expect just that. What one
+ * lane forks may be there for any other.
+ */
 function strangers(scenario: Scenario): { readonly path: Path; readonly message: string }[] {
+  const placed = placedSteps(scenario)
+  const childOf = ({ operation }: Step): string[] => {
+    const { child } = operation.args
+    return isFork(operation) && typeof child === 'string' ? [child] : []
+  }
   const known = new Set(firstActors(scenario))
   const found: { path: Path; message: string }[] = []
-  scenario.steps.forEach(({ operation: { verb, call, args, by }, expect }, i) => {
+  let isConcurrent = false
+  for (const { path, step, lane } of placed) {
+    if (lane !== undefined && !isConcurrent) {
+      isConcurrent = true
+      for (const other of placed)
+        if (other.lane !== undefined) for (const c of childOf(other.step)) known.add(c)
+    }
+    const { operation, expect } = step
     const named: readonly (readonly [Path, Value | undefined])[] = [
-      [['steps', i, 'by', 'process'], by?.process],
-      [['steps', i, 'args', 'process'], args['process']],
+      [[...path, 'by', 'process'], operation.by?.process],
+      [[...path, 'args', 'process'], operation.args['process']],
     ]
-    for (const [path, name] of named) {
+    for (const [at, name] of named) {
       if (typeof name !== 'string' || known.has(name) || expect?.rule === 'no-such-process') continue
       const hint = `${didYouMean(name, [...known])}; known: ${[...known].join(', ')}`
-      found.push({ path, message: `no process is called "${name}"${hint}` })
+      found.push({ path: at, message: `no process is called "${name}"${hint}` })
     }
-    if ((verb === 'proc' || verb === 'sys') && call === 'fork' && typeof args['child'] === 'string')
-      known.add(args['child'])
-  })
+    for (const child of childOf(step)) known.add(child)
+  }
   return found
+}
+
+type Say = (path: Path, message: string) => void
+
+/** Lanes that are misnamed, or do what only steps of their own may. */
+function laneContradictions({ concurrent, order = [] }: Scenario, say: Say): void {
+  const names = (concurrent ?? []).map((lane) => lane.name)
+  order.forEach((name, i) => {
+    if (names.includes(name)) return
+    const known = names.length === 0 ? 'there is no `concurrent`' : `lanes: ${names.join(', ')}`
+    say(['order', i], `no lane is called "${name}"${didYouMean(name, names)}; ${known}`)
+  })
+  for (const { name, steps } of concurrent ?? []) {
+    steps.forEach(({ operation }, i) => {
+      const path = ['concurrent', name, i]
+      if (operation.start !== undefined) {
+        say([...path, 'start'], 'a lane is a task of its own: its calls are done step by step as they are')
+      }
+      if (operation.verb === 'task') say([...path, 'task'], 'which lane takes a step is for `order` to say')
+    })
+  }
 }
 
 /** What the schema cannot say: parts that contradict each other. */
 function contradictions(scenario: Scenario, { calls }: Catalogue): Issue[] {
   const issues: Issue[] = []
-  const say = (path: Path, message: string) => issues.push({ path, at: 'value', code: 'conflict', message })
+  const say: Say = (path, message) => issues.push({ path, at: 'value', code: 'conflict', message })
   for (const { path, message } of machineConflicts(scenario.machine)) say(['machine', ...path], message)
   for (const { path, message } of strangers(scenario)) say(path, message)
+  laneContradictions(scenario, say)
   const verbs = callsByVerb(calls)
-  scenario.steps.forEach(({ operation, expect }, i) => {
+  for (const { path, step } of placedSteps(scenario)) {
+    const { operation, expect } = step
     const { cpus } = scenario.machine
     const cpu = operation.by?.cpu ?? 0
-    if (cpu >= cpus) say(['steps', i, 'by', 'cpu'], `no CPU ${cpu}: the machine has ${cpus}, from 0 on`)
+    if (cpu >= cpus) say([...path, 'by', 'cpu'], `no CPU ${cpu}: the machine has ${cpus}, from 0 on`)
     const { code, rule } = expect ?? {}
-    if (code === undefined || rule === undefined) return
+    if (code === undefined || rule === undefined) continue
     const layers = verbs.get(operation.verb)?.get(operation.call) ?? []
     const given = layers.flatMap((d) => d.answers.filter((a) => a.rule === rule).map((a) => a.code))
     if (!given.includes(code)) {
       say(
-        ['steps', i, 'expect', 'code'],
+        [...path, 'expect', 'code'],
         `rule ${rule} of ${operation.call} gives ${given.join(' or ')}, not ${code}`,
       )
     }
-  })
+  }
+  // How many steps lanes take shows when they run.
+  const most =
+    scenario.concurrent === undefined ? scenario.steps.length + (scenario.after?.length ?? 0) : undefined
   scenario.findings.forEach(({ step = 1 }, i) => {
-    const most = scenario.steps.length
-    if (step > most)
+    if (most !== undefined && step > most)
       say(['expect', 'findings', i, 'step'], `there is no step ${step}: the scenario has ${most}`)
   })
   return issues
 }
 
 function scenarioOf(doc: ScenarioDocument, { lineOf }: ReadOptions): Scenario {
+  const { concurrent, order, after } = doc
+  const stepsOf = (steps: readonly VariantValue[], ...path: Path): Step[] =>
+    steps.map((step, i) => stepOf(step, lineOf?.([...path, i])))
+  const lanes = Object.entries(concurrent ?? {}).map(([name, steps]) => ({
+    name,
+    steps: stepsOf(steps, 'concurrent', name),
+  }))
   return {
     version: 1,
     title: doc.title,
     ...(doc.doc !== undefined && { doc: doc.doc }),
     machine: completeMachine(machineInput(doc.machine ?? {})),
-    steps: doc.steps.map((step, i) => stepOf(step, lineOf?.(['steps', i]))),
+    steps: stepsOf(doc.steps, 'steps'),
+    ...(concurrent !== undefined && { concurrent: lanes }),
+    ...(order !== undefined && { order }),
+    ...(after !== undefined && { after: stepsOf(after, 'after') }),
     findings: doc.expect?.findings ?? [],
     settled: doc.settled ?? false,
   }
@@ -159,7 +240,8 @@ export function readScenario(
  */
 export function toOperations(scenario: Scenario, calls: readonly CallDecl[]): readonly Step[] {
   const verbs = callsByVerb(calls)
-  scenario.steps.forEach(({ operation: { verb, call, line } }, i) => {
+  placedSteps(scenario).forEach(({ step }, i) => {
+    const { verb, call, line } = step.operation
     if (verbs.get(verb)?.has(call) === true) return
     const where = { step: i + 1, ...(line !== undefined && { line }) }
     throw new IommulatorError('ERR_SCENARIO', `step ${i + 1}: no ${verb} is called ${call}`, where)

@@ -8,6 +8,7 @@ import type {
   KeyDecl,
   ListNode,
   MapNode,
+  NamedNode,
   Schema,
   SchemaNode,
   TaggedNode,
@@ -79,6 +80,8 @@ class Check {
         return isMap(value)
           ? this.#map(node, value, path)
           : this.#wrongType(path, node, value, `a map${needs(node.keys)}`)
+      case 'named':
+        return isMap(value) ? this.#named(node, value, path) : this.#wrongType(path, node, value, 'a map')
       case 'forms':
         return this.#forms(node, value, path)
       case 'variant':
@@ -154,14 +157,32 @@ class Check {
     return this.#bad({ path, at: 'value', code: 'out-of-range', message })
   }
 
+  /** Whether there are as many entries as there may be. */
+  #isCounted({ what, minItems, maxItems }: ListNode | NamedNode, entries: number, path: Path): boolean {
+    if (entries >= minItems && entries <= maxItems) return true
+    const message = `${what} must have ${minItems} to ${maxItems} entries, not ${entries}`
+    this.#bad({ path, at: 'value', code: entries < minItems ? 'too-few' : 'too-many', message })
+    return false
+  }
+
+  #named(node: NamedNode, value: Plain, path: Path): unknown {
+    const names = Object.keys(value)
+    if (!this.#isCounted(node, names.length, path)) return BAD
+    const items: [string, unknown][] = []
+    for (const name of names) {
+      if (this.more) return BAD
+      const known = this.issues.length
+      this.#text(node.name, name, [...path, name])
+      const last = this.issues[known]
+      if (last !== undefined) this.issues[known] = { ...last, at: 'key' }
+      items.push([name, this.node(node.item, value[name], [...path, name])])
+    }
+    return Object.fromEntries(items)
+  }
+
   #list(node: ListNode, value: unknown, path: Path): unknown {
     if (!Array.isArray(value)) return this.#wrongType(path, node, value, 'a list')
-    const { what, minItems, maxItems } = node
-    if (value.length < minItems || value.length > maxItems) {
-      const message = `${what} must have ${minItems} to ${maxItems} entries, not ${value.length}`
-      const code = value.length < minItems ? 'too-few' : 'too-many'
-      return this.#bad({ path, at: 'value', code, message })
-    }
+    if (!this.#isCounted(node, value.length, path)) return BAD
     const items: unknown[] = []
     for (let i = 0; i < value.length && !this.more; i++)
       items.push(this.node(node.item, value[i], [...path, i]))

@@ -49,6 +49,14 @@ class Writer {
         }
       case 'map':
         return this.#map(node)
+      case 'named':
+        return {
+          type: 'object',
+          propertyNames: textSchema(node.name),
+          additionalProperties: this.node(node.item),
+          maxProperties: node.maxItems,
+          ...(node.minItems > 0 && { minProperties: node.minItems }),
+        }
       case 'forms': {
         const known = [node.scalar, node.list, node.map].filter((n) => n !== undefined)
         return { anyOf: known.map((n) => this.node(n)) }
@@ -95,7 +103,13 @@ class Writer {
   }
 
   /** All keys of all cases stand side by side, so that an editor offers them; conditions then say which go together. */
-  #variant({ cases, common }: VariantNode): JsonSchema {
+  #variant(node: VariantNode): JsonSchema {
+    const def = node.what.replace(/^an? /, '')
+    if (!this.defs.has(def)) this.defs.set(def, this.#variantBody(node))
+    return { $ref: `#/$defs/${def}` }
+  }
+
+  #variantBody({ cases, common }: VariantNode): JsonSchema {
     const telling = Object.entries(cases)
     const others = new Set(telling.flatMap(([, c]) => Object.values(c).flatMap((v) => Object.keys(v.keys))))
     const properties: Record<string, JsonSchema> = {}

@@ -60,6 +60,15 @@ export interface MapNode {
   /** Keys that mean something, but not yet or not here: the message for whoever writes them. */
   readonly reserved: Readonly<Record<string, string>>
 }
+/** A map whose keys are names of the writer's own, and whose values are all of one shape. */
+export interface NamedNode {
+  readonly kind: 'named'
+  readonly what: string
+  readonly name: TextNode
+  readonly item: Schema
+  readonly maxItems: number
+  readonly minItems: number
+}
 /** Either a scalar, a list or a map: the form of the value decides by which schema it is read. */
 export interface FormsNode {
   readonly kind: 'forms'
@@ -100,6 +109,7 @@ export type SchemaNode =
   | IntegerNode
   | ListNode
   | MapNode
+  | NamedNode
   | FormsNode
   | VariantNode
   | TaggedNode
@@ -173,6 +183,22 @@ export const map = <const K extends Keys>(
 /** A map whose keys are only known when the program runs. */
 export const openMap = (what: string, keys: Readonly<Record<string, KeyDecl>>) =>
   typed<Readonly<Record<string, unknown>>>({ kind: 'map', what, keys, reserved: {} })
+
+/** Values by names of the writer's own; `name` says what these look like. */
+export const named = <T>(
+  what: string,
+  name: Schema<string> & SchemaNode,
+  item: Schema<T>,
+  { maxItems = 1000, minItems = 0 } = {},
+) =>
+  typed<Readonly<Record<string, T>>>({
+    kind: 'named',
+    what,
+    name: name as unknown as TextNode,
+    item,
+    maxItems,
+    minItems,
+  })
 
 /** Either form; one that is not named is not allowed. */
 export const forms = <S = never, L = never, M = never>(

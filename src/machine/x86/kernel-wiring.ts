@@ -8,7 +8,7 @@ import type { UnitPort } from '../../kernel/intel-iommu/unit-port.ts'
 import { VtdDriver } from '../../kernel/intel-iommu/vtd-driver.ts'
 import { makeProcesses, type ProcessSystem } from '../../kernel/process/process-system.ts'
 import { sysHandlers } from '../../kernel/process/sys-handlers.ts'
-import { Tasks } from '../../kernel/steps.ts'
+import type { Tasks } from '../../kernel/steps.ts'
 import { TaskCalls } from '../../kernel/task-calls.ts'
 import type { Machine } from '../machine.ts'
 import { LOW_BYTES, type X86Description, x86Shape } from './description.ts'
@@ -28,7 +28,7 @@ export interface KernelParts {
 /** The kernel of an x86 machine: its tasks, its processes, the driver of its unit, and their calls. */
 export function wireKernel(description: X86Description, parts: KernelParts): CallHandler[] {
   const { machine, life } = parts
-  const tasks = new Tasks(machine.stage, machine.journal)
+  const { tasks } = machine
   tasks.isStopped = () => life.isDead
   const { stage } = machine
   const calls = new TaskCalls({ tasks, stage, life })
