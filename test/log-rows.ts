@@ -57,6 +57,9 @@ export const FTRACE_PREFIXES = [
 /** The bytes of a recorded trace, unpacked. */
 export const recording = (name: string): Promise<Uint8Array> => unpacked(`${name}.trace.xz`)
 
+/** The bytes of the console of a recorded guest, unpacked. */
+export const consoleOf = (name: string): Promise<Uint8Array> => unpacked(`${name}.console.txt.xz`)
+
 /** The bytes of what the kernel of a recorded guest traced, unpacked. */
 export const ftraceOf = (name: string): Promise<Uint8Array> => unpacked(`${name}.ftrace.xz`)
 

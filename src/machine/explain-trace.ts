@@ -1,4 +1,5 @@
 import { hex } from '../bits/u64.ts'
+import { counted } from '../check/words.ts'
 import { FTRACE } from '../reader/ftrace-format.ts'
 import { VTD_LINES } from '../reader/kernel-log/vtd-lines.ts'
 import { QEMU_TRACE } from '../reader/qemu-trace-format.ts'
@@ -62,9 +63,11 @@ class QemuTraceCauses implements TraceCauses {
     const seen = this.#stories.all()
     const logged = new Set<SeenFault>()
     let explained = 0
+    let asked = 0
     for (const group of this.#log.groups) {
       const wanted = wantedOf(group)
       if (wanted === undefined) continue
+      asked++
       const own = seen.filter((fault) => isOf(group, wanted, fault))
       for (const fault of own) {
         logged.add(fault)
@@ -72,7 +75,13 @@ class QemuTraceCauses implements TraceCauses {
       }
       if (own.length > 0) explained++
     }
-    this.#unlogged(seen.filter((fault) => !logged.has(fault)))
+    if (asked > 0 && explained === 0) {
+      const kinds = counted(asked, 'kind')
+      this.#log.remark(
+        VTD_LINES.id,
+        `the trace has none of the ${kinds} of DMA fault of this log: is it of the same boot?`,
+      )
+    } else this.#unlogged(seen.filter((fault) => !logged.has(fault)))
     return explained
   }
 

@@ -54,8 +54,9 @@ machine
   device-TLBs, interrupt remapping
 
 notes
-  5 lines of Intel VT-d not printed, because there were too many (last said in
-  line 5): every count here is at least that
+  5 messages of Intel VT-d suppressed, because there were too many (last said in
+  line 5); an interrupt with one fault counts as three of them, so about a third
+  as many faults left no line: every count here is at least that
   line 3: fault status 0x2: PPF: A fault recording register holds a fault.
   1 line of Intel VT-d with no template here, line 6 first: "DMAR: box has a
   line that is new, at 9c000000"
