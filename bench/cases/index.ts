@@ -1,6 +1,7 @@
 import type { CaseGroup } from '../case.ts'
 import { ALLOCATOR } from './allocator.ts'
 import { DMA } from './dma.ts'
+import { EXPLAIN } from './explain.ts'
 import { FLAT } from './flat.ts'
 import { HCALLS } from './hcalls.ts'
 import { HOST } from './host.ts'
@@ -24,6 +25,7 @@ export const GROUPS: readonly CaseGroup[] = [
   DMA,
   MACHINE,
   PARSE,
+  EXPLAIN,
   VFIO,
   KVM,
   HW_DMA,
