@@ -108,6 +108,17 @@ export const ATS_CODES = {
   NO_CAPABILITY: -4,
 } as const
 
+/** How an access of a processor ends for the process: it is done, or a signal comes. (Linux arch/x86/include/uapi/asm/signal.h) */
+export const SIGNAL_CODES = {
+  OK: 0,
+  SIGBUS: 7,
+  SIGSEGV: 11,
+  /** Nobody acts. */
+  NO_PROCESS: -1,
+  /** No access of this kind is made. */
+  NO_INSTRUCTION: -2,
+} as const
+
 /** Answers that no interface gives: the model says them of itself. */
 export const MODEL_CODES = {
   /** The model does not know what the real machine would answer. */
@@ -127,6 +138,7 @@ export const CODE_FAMILIES = {
   driver: { ...DRIVER_CODES, ...ERRNO_CODES },
   vmm: VMM_CODES,
   ats: ATS_CODES,
+  signal: SIGNAL_CODES,
   model: MODEL_CODES,
 } as const
 

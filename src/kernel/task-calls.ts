@@ -40,6 +40,8 @@ export interface TaskCallParts {
    * where it has none. Who makes the calls may add some.
    */
   readonly helpers?: (() => boolean)[]
+  /** What the kernel does behind a call that ran at once: work that nobody waits for. */
+  readonly afterwards?: () => void
 }
 
 const LANES_SHOWN = 4
@@ -108,13 +110,14 @@ export class TaskCalls {
 
   /** All steps at once, as far as they can be done. */
   #run(name: string): Answer {
-    const { tasks, helpers = [] } = this.#parts
+    const { tasks, helpers = [], afterwards } = this.#parts
     const task = tasks.find(name)
     if (task === undefined) throw new Error(`model bug: the task ${name} was not begun`)
     let isDone = tasks.runToEnd(task)
     while (!isDone && helpers.some((help) => help())) isDone = tasks.runToEnd(task)
     const answer = task.answer ?? pending(`waits for ${tasks.waitsFor(task)}`, { task: name })
     if (isDone) tasks.drop(task)
+    afterwards?.()
     return answer
   }
 

@@ -25,6 +25,7 @@ import { INTEL_IOMMU_ERRATA } from '../kernel/intel-iommu/errata.ts'
 import { KVM_CALLS } from '../kernel/kvm/calls.ts'
 import { KVM_ERRATA } from '../kernel/kvm/errata.ts'
 import { PREREG_ERRATA } from '../kernel/prereg/errata.ts'
+import { CPU_CALLS } from '../kernel/process/cpu-calls.ts'
 import { SYS_CALLS } from '../kernel/process/sys-calls.ts'
 import { QEMU_CALLS } from '../kernel/qemu/calls.ts'
 import { QEMU_ERRATA } from '../kernel/qemu/errata.ts'
@@ -102,6 +103,7 @@ export const CALLS: readonly CallDecl[] = [
   ...IOMMU_CALLS,
   ...SYS_CALLS,
   ...TASK_CALLS,
+  ...CPU_CALLS,
   TICK_ADVANCE,
 ]
 

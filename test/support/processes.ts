@@ -2,10 +2,11 @@ import type { Answer, CallHandler, Value } from '../../src/bits/answer.ts'
 import type { CallDecl } from '../../src/bits/call.ts'
 import { Journal } from '../../src/bits/state.ts'
 import { Life } from '../../src/hw/life.ts'
+import { cpuHandlers } from '../../src/kernel/process/cpu-handlers.ts'
 import { makeProcesses } from '../../src/kernel/process/process-system.ts'
 import { sysHandlers } from '../../src/kernel/process/sys-handlers.ts'
-import type { MmuNotifier } from '../../src/kernel/process-port.ts'
-import { Tasks, type Work, work } from '../../src/kernel/steps.ts'
+import type { BindPort, MmuNotifier } from '../../src/kernel/process-port.ts'
+import { type Task, Tasks, type Work, work } from '../../src/kernel/steps.ts'
 import { TaskCalls } from '../../src/kernel/task-calls.ts'
 import { completeArguments } from '../../src/machine/arguments.ts'
 import { Host } from '../../src/memory/host.ts'
@@ -33,13 +34,24 @@ export function makeProcessCalls({ pages = 4096, isNew = false, journal = false 
   const memory = new PhysicalMemory(host.memory)
   const tasks = new Tasks(stage, undo)
   const life = new Life(stage, undo, 'kernel')
-  const calls = new TaskCalls({ tasks, stage, life })
-  const parts = { stage, journal: undo, tasks, memory, first: FIRST, pages, ramPages }
+  const parts = {
+    stage,
+    journal: undo,
+    tasks,
+    memory,
+    first: FIRST,
+    pages,
+    ramPages,
+    devices: ['ep0', 'ep1'],
+  }
   const system = makeProcesses({ ...parts, isNew, hasNx: isNew })
   const { processes } = system
+  const calls = new TaskCalls({ tasks, stage, life })
   processes.spawn('P')
   processes.actor = 'P'
-  const handlers = new Map<CallDecl, CallHandler>(sysHandlers({ ...system, calls }).map((h) => [h.decl, h]))
+  const handlers = new Map<CallDecl, CallHandler>(
+    [...sysHandlers({ ...system, calls }), ...cpuHandlers(processes, calls)].map((h) => [h.decl, h]),
+  )
   const call = (decl: CallDecl, args: Record<string, Value> = {}): Answer =>
     (handlers.get(decl) as CallHandler).run(completeArguments(decl, args))
   /** Runs work for a process to its end; what it returned. */
@@ -77,4 +89,31 @@ export function noteNotifier(name: string, tasks: Tasks, told: string[]): MmuNot
     invalidateRange: (start, end) => note(`invalidate_range ${hex(start)} ${hex(end)}`),
     release: () => note('release'),
   }
+}
+
+/** Who binds: it notes what it is asked, and answers as told, else PASIDs from 1 on. */
+export function noteBinder(tasks: Tasks, told: string[]): BindPort & { answer: number | undefined } {
+  let next = 1
+  const binder = {
+    answer: undefined as number | undefined,
+    bind: (task: Task, device: string, flags: number) => [work('note bind', task.process, device, flags)],
+    unbind: (task: Task, device: string, pasid: number) => [work('note unbind', task.process, device, pasid)],
+  }
+  tasks.define('note bind', {
+    doc: 'notes',
+    run: (task, args) => {
+      task.value = binder.answer ?? next++
+      told.push(`bind ${args.join(' ')}: ${task.value}`)
+      return undefined
+    },
+  })
+  tasks.define('note unbind', {
+    doc: 'notes',
+    run: (task, args) => {
+      task.value = binder.answer ?? 0
+      told.push(`unbind ${args.join(' ')}: ${task.value}`)
+      return undefined
+    },
+  })
+  return binder
 }

@@ -1,4 +1,4 @@
-import { type Work, work } from '../steps.ts'
+import { type Task, type Work, work } from '../steps.ts'
 import { type MmStruct, mmapSem } from './mm-struct.ts'
 import type { OpenFiles } from './open-files.ts'
 import { PTE } from './page-tables.ts'
@@ -33,6 +33,10 @@ export function defineLifeSteps(processes: Processes, files: OpenFiles): void {
     touches: () => ({ reads: [], writes: [] }),
   })
 
+  /** Threads of a process that ends, or runs another program, end first: whatever calls they are in. */
+  const isAlone = (task: Task): boolean =>
+    tasks.all().every((other) => other === task || other.process !== task.process || other.isOver)
+
   defineForkSteps(processes, files, processOf)
 
   tasks.define('execve', {
@@ -46,6 +50,7 @@ export function defineLifeSteps(processes: Processes, files: OpenFiles): void {
   })
   tasks.define('exec_mmap', {
     doc: 'execve: the process has its new address space, and has given back the old one',
+    isReady: isAlone,
     run: (task, [name]) => {
       const process = processOf(task.process)
       const old = processes.mmOf(process.name)
@@ -60,6 +65,7 @@ export function defineLifeSteps(processes: Processes, files: OpenFiles): void {
 
   tasks.define('exit_mm', {
     doc: 'exit_group: the process gives its address space back; the structure stays until it has ended',
+    isReady: isAlone,
     run: (task) => {
       const process = processOf(task.process)
       const mm = processes.mmOf(process.name)
@@ -104,9 +110,10 @@ function defineForkSteps(
   tasks.define('copy_files', {
     doc: 'fork: the child has the same files',
     run: (task, [child]) => {
+      if (processes.get(String(child)) !== undefined) return [work('return', 'name-taken')]
       processes.add(String(child))
       files.inherit(task.process, String(child))
-      return undefined
+      return [work('copy_mm', String(child))]
     },
     touches: (task, [child]) => ({
       reads: [`files of ${task.process}`],

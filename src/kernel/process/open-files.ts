@@ -2,7 +2,8 @@ import { assert } from '../../bits/errors.ts'
 import { Held } from '../../bits/held.ts'
 import { type Journal, keyOf } from '../../bits/state.ts'
 import type { Stage } from '../../trace/stage.ts'
-import { type Task, type Tasks, type Work, work } from '../steps.ts'
+import { type Task, type Tasks, work } from '../steps.ts'
+import { DriverFiles } from './driver-file.ts'
 import { isKernelThread } from './processes.ts'
 import type { SharedPages } from './shared-pages.ts'
 
@@ -33,6 +34,8 @@ interface Descriptor {
 
 type Descriptors = readonly (Descriptor | null)[]
 
+const NO_FILE: FileState = { refs: 0, device: '', binds: [] }
+
 const hashOfFile = ({ refs, device, binds }: FileState): number =>
   keyOf(refs, device, ...binds.flatMap((b) => [b.device, b.pasid]))
 
@@ -44,8 +47,8 @@ export interface OpenFilesParts {
   readonly journal: Journal
   readonly tasks: Tasks
   readonly shared: SharedPages
-  /** Work of a driver whose file nobody holds any more. */
-  release(device: string, file: string): readonly Work[]
+  /** Devices whose drivers have files. */
+  readonly devices: readonly string[]
 }
 
 /**
@@ -54,6 +57,7 @@ export interface OpenFilesParts {
  * (task_work); a kernel thread leaves it to a work item. (Linux v4.9 and v6.1 fs/file_table.c, fput, delayed_fput)
  */
 export class OpenFiles {
+  readonly drivers: DriverFiles
   readonly #parts: OpenFilesParts
   readonly #files = new Map<string, Held<FileState>>()
   readonly #fds = new Map<string, Held<Descriptors>>()
@@ -64,6 +68,7 @@ export class OpenFiles {
   constructor(parts: OpenFilesParts) {
     const { journal, tasks } = parts
     this.#parts = parts
+    this.drivers = new DriverFiles(tasks, this)
     this.#opened = new Held(journal, 'files opened', 0, (n) => n)
     this.#late = new Held<ReadonlyMap<string, readonly string[]>>(journal, 'task work', new Map(), (late) =>
       keyOf(...[...late].sort(([a], [b]) => (a < b ? -1 : 1)).flatMap(([task, files]) => [task, ...files])),
@@ -90,7 +95,7 @@ export class OpenFiles {
       run: (_task, [name]) => {
         const { device } = this.stateOf(String(name))
         if (device === '') parts.shared.end(String(name))
-        return device === '' ? undefined : parts.release(device, String(name))
+        return device === '' ? undefined : this.drivers.release(String(name))
       },
     })
     tasks.define('exit_files', {
@@ -115,6 +120,22 @@ export class OpenFiles {
       },
       touches: (task) => ({ reads: [], writes: [`files of ${task.process}`] }),
     })
+  }
+
+  /** delayed_fput, where it has something to release. */
+  releaseDelayed(): void {
+    const worker = this.#parts.tasks.find(WORKER)
+    if (worker !== undefined && !worker.isOver) this.#parts.tasks.runToEnd(worker)
+  }
+
+  /** The device that a path names. */
+  deviceAt(path: string): string | undefined {
+    return this.#parts.devices.find((device) => path === `/dev/${device}`)
+  }
+
+  /** Whether a file of the name was ever open. */
+  has(file: string): boolean {
+    return this.#files.has(file) && this.stateOf(file) !== NO_FILE
   }
 
   /** The lowest descriptor that is free; undefined where RLIMIT_NOFILE forbids it. */
@@ -207,12 +228,7 @@ export class OpenFiles {
   #file(name: string): Held<FileState> {
     let held = this.#files.get(name)
     if (held === undefined) {
-      held = new Held<FileState>(
-        this.#parts.journal,
-        `file ${name}`,
-        { refs: 0, device: '', binds: [] },
-        hashOfFile,
-      )
+      held = new Held<FileState>(this.#parts.journal, `file ${name}`, NO_FILE, hashOfFile)
       this.#files.set(name, held)
     }
     return held

@@ -114,10 +114,10 @@ export class Processes implements ProcessPort {
     return this.#processes.get(name)
   }
 
-  /** A process that can make calls. Without a name: the actor. */
+  /** A process that can make calls: it has begun, and does not end. Without a name: the actor. */
   find(name: string | undefined): Process | undefined {
     const process = this.#processes.get(name ?? this.actor ?? '')
-    return process === undefined || process.isOver ? undefined : process
+    return process === undefined || process.isOver || process.mm === '' ? undefined : process
   }
 
   /** A process with an empty address space; undefined where no page is left for its table. */

@@ -183,7 +183,7 @@ export const SYS_EXECVE = declareCall({
 })
 
 export const SYS_EXIT = declareCall({
-  name: 'exit',
+  name: 'exit_group',
   verb: 'sys',
   family: 'errno',
   layer: 'host',
@@ -198,7 +198,226 @@ export const SYS_EXIT = declareCall({
   ],
   source:
     'Linux v4.9 and v6.1 kernel/exit.c (do_exit: exit_mm, exit_files, exit_task_work, exit_notify), mm/mmap.c (exit_mmap)',
-  doc: 'A process ends (exit_group; it has one thread).',
+  doc: 'A process ends. Other calls of it that are under way are over before its address space goes.',
 })
 
-export const SYS_CALLS = [SYS_FORK, SYS_MMAP, SYS_MUNMAP, SYS_MPROTECT, SYS_EXECVE, SYS_EXIT] as const
+export const SYS_OPEN = declareCall({
+  name: 'open',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: {
+    process,
+    path: {
+      type: 'name',
+      doc: 'The file: `/dev/` and the name of a device, whose driver binds processes to it.',
+    },
+    cloexec: flag('O_CLOEXEC: closed by execve.'),
+  },
+  outputs: {
+    fd: { type: 'u32', doc: 'The lowest descriptor that was free, from 3 on.' },
+    file: { type: 'name', doc: 'The open file, as records name it.' },
+  },
+  answers: [
+    NO_PROCESS,
+    { rule: 'too-many-files', code: 'EMFILE', when: 'The process has as many descriptors as it may have.' },
+    { rule: 'no-such-file', code: 'ENOENT', when: 'There is no such device.' },
+    { rule: 'done', code: 'OK', when: 'The file is open.' },
+  ],
+  source: 'Linux v4.9 and v6.1 fs/open.c (do_sys_open)',
+  doc: 'A process opens the file of a driver.',
+})
+
+const fd = { type: 'u32', doc: 'The descriptor.' } as const
+const BAD_FD = { rule: 'bad-fd', code: 'EBADF', when: 'The process has no such descriptor.' } as const
+
+export const SYS_DUP = declareCall({
+  name: 'dup',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: { process, fd },
+  outputs: { fd: { type: 'u32', doc: 'The lowest descriptor that was free.' } },
+  answers: [
+    NO_PROCESS,
+    BAD_FD,
+    { rule: 'too-many-files', code: 'EMFILE', when: 'The process has as many descriptors as it may have.' },
+    { rule: 'done', code: 'OK', when: 'The file has one reference more.' },
+  ],
+  source: 'Linux v4.9 and v6.1 fs/file.c (SYSCALL dup)',
+  doc: 'A process gets another descriptor of an open file.',
+})
+
+export const SYS_CLOSE = declareCall({
+  name: 'close',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: { process, fd },
+  answers: [
+    NO_PROCESS,
+    BAD_FD,
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The descriptor is free. Where it was the last reference, the driver releases the file before the process goes on.',
+    },
+  ],
+  source: 'Linux v4.9 and v6.1 fs/open.c (filp_close), fs/file_table.c (fput, ____fput), kernel/task_work.c',
+  doc: 'A process closes a descriptor.',
+})
+
+const REFUSALS = [
+  {
+    rule: 'refused-invalid',
+    code: 'EINVAL',
+    when: 'The driver of the unit refuses: no unit, no PASIDs, a PASID that is not bound, or flags that it does not know.',
+  },
+  { rule: 'refused-no-memory', code: 'ENOMEM', when: 'No memory, or (Linux 6.1) no PASID is left.' },
+  { rule: 'refused-no-pasid', code: 'ENOSPC', when: 'No PASID is left that the device can use.' },
+  {
+    rule: 'refused-busy',
+    code: 'EBUSY',
+    when: 'The device is bound to the process already, in another way.',
+  },
+  { rule: 'refused-no-device', code: 'ENODEV', when: 'The device has nothing of the kind.' },
+  {
+    rule: 'refused-unsupported',
+    code: 'EOPNOTSUPP',
+    when: 'The unit does not support what the flags ask for.',
+  },
+  {
+    rule: 'refused-overflow',
+    code: 'EOVERFLOW',
+    when: 'The PASID of the process is too large for the device.',
+  },
+] as const
+
+export const SYS_IOCTL = declareCall({
+  name: 'ioctl',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: {
+    process,
+    fd,
+    request: {
+      type: 'choice',
+      choices: ['bind', 'unbind'],
+      doc: 'What the driver is to do: bind the process to its device, or unbind a PASID.',
+    },
+    flags: {
+      type: 'u32',
+      optional: true,
+      initial: 0n,
+      doc: 'For bind, as the driver hands them on. Linux 4.9: 1 a PASID of its own, 2 supervisor. Linux 6.1: 1 supervisor.',
+    },
+    pasid: { type: 'u32', optional: true, initial: 0n, doc: 'For unbind.' },
+  },
+  outputs: { pasid: { type: 'u32', doc: 'Of bind.' } },
+  answers: [
+    NO_PROCESS,
+    BAD_FD,
+    {
+      rule: 'unknown-request',
+      code: 'ENOTTY',
+      when: 'The driver does not know the request: nobody drives the unit in a mode that binds processes.',
+    },
+    ...REFUSALS,
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'It is done. The file holds what was bound until it is unbound, or released.',
+    },
+  ],
+  source: 'Linux v4.9 fs/ioctl.c, drivers/iommu/intel-svm.c; v6.1 drivers/iommu/intel/svm.c',
+  doc: 'A process asks the driver of a device to bind it. The driver itself is ours: it hands on, and unbinds at release.',
+})
+
+export const SYS_STATE = declareCall({
+  name: 'state',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: {
+    process,
+    mm: {
+      type: 'name',
+      optional: true,
+      doc: 'An address space by its name in records, also one whose process has ended; left out, that of the process.',
+    },
+  },
+  outputs: {
+    mm: { type: 'name', doc: 'The address space.' },
+    users: { type: 'u32', doc: 'mm_users.' },
+    count: { type: 'u32', doc: 'mm_count.' },
+    areas: { type: 'u32', doc: 'Areas (VMAs).' },
+    pages: { type: 'count', doc: 'Pages that its tables lead to.' },
+    notifiers: { type: 'u32', doc: 'MMU notifiers.' },
+    free: { type: 'count', doc: 'Pages that the page allocator has left.' },
+  },
+  answers: [
+    {
+      rule: 'no-such-process',
+      code: 'ESRCH',
+      when: 'There is no such process or address space, or it has ended.',
+    },
+    { rule: 'done', code: 'OK', when: 'It is there.' },
+  ],
+  source: 'Linux v4.9 and v6.1 include/linux/mm_types.h (mm_struct), as a debugger shows it',
+  doc: 'What the kernel holds of an address space. Nothing changes.',
+})
+
+export const SYS_FILE = declareCall({
+  name: 'file',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: { file: { type: 'name', doc: 'An open file, as records name it.' } },
+  outputs: {
+    refs: { type: 'u32', doc: 'f_count; 0 once it is released.' },
+    binds: { type: 'u32', doc: 'Binds that it holds.' },
+  },
+  answers: [
+    { rule: 'no-such-file', code: 'ENOENT', when: 'No file of the name was ever open.' },
+    { rule: 'done', code: 'OK', when: 'It is there, or was.' },
+  ],
+  source: 'Linux v4.9 and v6.1 include/linux/fs.h (struct file), as a debugger shows it',
+  doc: 'What the kernel holds of an open file. Nothing changes.',
+})
+
+export const SYS_PAGEMAP = declareCall({
+  name: 'pagemap',
+  verb: 'sys',
+  family: 'errno',
+  layer: 'host',
+  args: { process, address: { type: 'u64', doc: 'A user address.' } },
+  outputs: {
+    target: { type: 'u64', doc: 'Physical address that it leads to.' },
+    entry: { type: 'u64', doc: 'The entry of its page table.' },
+  },
+  answers: [
+    NO_PROCESS,
+    { rule: 'not-present', code: 'ENXIO', when: 'Nothing is mapped there, or it may not be used at all.' },
+    { rule: 'done', code: 'OK', when: 'A page is there.' },
+  ],
+  source:
+    'Linux v4.9 and v6.1 fs/proc/task_mmu.c (pagemap_read) tells the page; the entry is what a debugger shows',
+  doc: 'Which page a user address leads to. Nothing changes.',
+})
+
+export const SYS_CALLS = [
+  SYS_FORK,
+  SYS_MMAP,
+  SYS_MUNMAP,
+  SYS_MPROTECT,
+  SYS_EXECVE,
+  SYS_EXIT,
+  SYS_OPEN,
+  SYS_DUP,
+  SYS_CLOSE,
+  SYS_IOCTL,
+  SYS_STATE,
+  SYS_FILE,
+  SYS_PAGEMAP,
+] as const

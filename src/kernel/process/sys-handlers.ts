@@ -7,7 +7,21 @@ import { exitWorks } from './life-steps.ts'
 import { mmapSem, pageOfAddress } from './mm-struct.ts'
 import type { OpenFiles } from './open-files.ts'
 import type { Process, Processes } from './processes.ts'
-import { SYS_EXECVE, SYS_EXIT, SYS_FORK, SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP } from './sys-calls.ts'
+import {
+  SYS_CLOSE,
+  SYS_DUP,
+  SYS_EXECVE,
+  SYS_EXIT,
+  SYS_FILE,
+  SYS_FORK,
+  SYS_IOCTL,
+  SYS_MMAP,
+  SYS_MPROTECT,
+  SYS_MUNMAP,
+  SYS_OPEN,
+  SYS_PAGEMAP,
+  SYS_STATE,
+} from './sys-calls.ts'
 import { TASK_PAGES } from './vmas.ts'
 
 type Args = Readonly<Record<string, Value>>
@@ -46,11 +60,7 @@ export function sysHandlers({ processes, files, calls }: SysParts): CallHandler[
     })
 
   return [
-    handler(SYS_FORK, (_process, args) => {
-      const child = text(args, 'child')
-      if (processes.get(child) !== undefined) return 'name-taken'
-      return [work('copy_files', child), work('copy_mm', child)]
-    }),
+    handler(SYS_FORK, (_process, args) => [work('copy_files', text(args, 'child'))]),
     handler(SYS_MMAP, ({ name, mm }, args) => {
       const fd = args['fd']
       const file = fd === undefined ? '' : files.at(name, Number(fd))
@@ -81,6 +91,27 @@ export function sysHandlers({ processes, files, calls }: SysParts): CallHandler[
       const end = first + Number(rounded(bytes) / PAGE_BYTES)
       return [work('lock', mmapSem(mm)), work('do_mprotect', mm, first, end, flagsOf(args))]
     }),
+    handler(SYS_OPEN, (_process, args) => [work('sys_open', text(args, 'path'), bit(args, 'cloexec'))]),
+    handler(SYS_DUP, (_process, args) => [work('sys_dup', big(args, 'fd'))]),
+    handler(SYS_CLOSE, (_process, args) => [work('sys_close', big(args, 'fd'))]),
+    handler(SYS_IOCTL, (_process, args) => {
+      const request = text(args, 'request')
+      return [work('sys_ioctl', big(args, 'fd'), request, big(args, request === 'bind' ? 'flags' : 'pasid'))]
+    }),
+    handler(SYS_PAGEMAP, ({ mm }, args) => [work('sys_pagemap', mm, big(args, 'address'))]),
+    calls.handler(SYS_STATE, (args): Beginning<RuleOf<typeof SYS_STATE>> => {
+      const mm = (args['mm'] ?? processes.find(args['process'] as string | undefined)?.mm) as
+        | string
+        | undefined
+      return mm === undefined ? 'no-such-process' : { process: '', works: [work('sys_state', mm)] }
+    }),
+    calls.handler(
+      SYS_FILE,
+      (args): Beginning<RuleOf<typeof SYS_FILE>> => ({
+        process: '',
+        works: [work('sys_file', text(args, 'file'))],
+      }),
+    ),
     handler(SYS_EXECVE, () => [work('execve')]),
     handler(SYS_EXIT, ({ name }) => exitWorks(name)),
   ]

@@ -6,6 +6,7 @@ import type { GuestDevice } from '../../kernel/intel-iommu/guest-device.ts'
 import { iommuHandlers } from '../../kernel/intel-iommu/handlers.ts'
 import type { UnitPort } from '../../kernel/intel-iommu/unit-port.ts'
 import { VtdDriver } from '../../kernel/intel-iommu/vtd-driver.ts'
+import { cpuHandlers } from '../../kernel/process/cpu-handlers.ts'
 import { makeProcesses, type ProcessSystem } from '../../kernel/process/process-system.ts'
 import { sysHandlers } from '../../kernel/process/sys-handlers.ts'
 import type { Tasks } from '../../kernel/steps.ts'
@@ -31,9 +32,14 @@ export function wireKernel(description: X86Description, parts: KernelParts): Cal
   const { tasks } = machine
   tasks.isStopped = () => life.isDead
   const { stage } = machine
-  const calls = new TaskCalls({ tasks, stage, life })
   const system = processesOf(description, parts, tasks)
-  return [...sysHandlers({ ...system, calls }), ...driverCalls(description, parts)]
+  const { processes, files } = system
+  const calls = new TaskCalls({ tasks, stage, life, afterwards: () => files.releaseDelayed() })
+  return [
+    ...sysHandlers({ ...system, calls }),
+    ...cpuHandlers(processes, calls),
+    ...driverCalls(description, parts),
+  ]
 }
 
 /**
@@ -43,7 +49,7 @@ export function wireKernel(description: X86Description, parts: KernelParts): Cal
  */
 function processesOf(
   description: X86Description,
-  { machine, port }: KernelParts,
+  { machine, port, devices }: KernelParts,
   tasks: Tasks,
 ): ProcessSystem {
   const { stage, journal } = machine
@@ -61,6 +67,7 @@ function processesOf(
     isNew,
     // Linux 4.9 does not set NXE, without which units take XD for a reserved bit.
     hasNx: isNew,
+    devices: devices.map(({ name }) => name),
   })
   const { processes } = system
   for (const { name } of description.processes) {
