@@ -31,21 +31,21 @@ describe('explain', () => {
    when        line 4, 5.794272 s
    address     0x9c000000
    reason      0x06 PTE Read access is not set
-   means       The device read where its page tables do not allow it to: nothing
-               is mapped there, or only for writing.
+   means       A read met page tables that do not allow it: nothing is mapped
+               there, or only for writing.
    failed at   the second-level page tables; the line does not say at which
                level
    known       line 2: 0000:00:04.0 is in IOMMU group 4
    check next  1. lspci -nnks 00:04.0: what the device is, and which driver has
-               it
+                  it
                2. record iommu:map and iommu:unmap
-               (/sys/kernel/tracing/events/iommu) around the fault: was
-               0x9c000000 ever mapped, and was it unmapped before the fault
-               came?
+                  (/sys/kernel/tracing/events/iommu) around the fault: was
+                  0x9c000000 ever mapped, and was it unmapped before the fault
+                  came?
                3. is the buffer mapped with DMA_FROM_DEVICE? Then the device may
-               only write it
+                  only write it
                4. does a mapping end just below 0x9c000000? Then the device runs
-               past the end of its buffer
+                  past the end of its buffer
 
 1 kind of fault, 1 in all; 6 lines, 5 understood, 1 not
 

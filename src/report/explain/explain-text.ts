@@ -57,7 +57,7 @@ export function groupText(group: FaultGroup, number: number, options: ExplainOpt
   const head = `${number}  `
   const often = times === 1 ? 'once' : `${times} times`
   const [first = '', ...more] = wrapped(head, redact(`${words.title}, ${often}`), EXPLAIN_COLUMNS)
-  const rows: [string, string][] = [['when', whenText(group)]]
+  const rows: [label: string, text: string, bullet?: string][] = [['when', whenText(group)]]
   if (addresses.ranges.length > 0) rows.push(['address', addressesText(addresses)])
   for (const [label, text] of words.rows) rows.push([label, text])
   because.forEach((reason, i) => {
@@ -67,14 +67,14 @@ export function groupText(group: FaultGroup, number: number, options: ExplainOpt
     rows.push([i === 0 ? 'known' : '', becauseText(known)])
   })
   words.checks.forEach((check, i) => {
-    rows.push([i === 0 ? 'check next' : '', `${i + 1}. ${check}`])
+    rows.push([i === 0 ? 'check next' : '', check, `${i + 1}. `])
   })
   const width = Math.max(...rows.map(([label]) => label.length))
   return [
     paint.bold(first),
     ...more,
-    ...rows.flatMap(([label, text]) =>
-      wrapped(`${' '.repeat(head.length)}${label.padEnd(width)}  `, redact(text), EXPLAIN_COLUMNS),
+    ...rows.flatMap(([label, text, bullet = '']) =>
+      wrapped(`${' '.repeat(head.length)}${label.padEnd(width)}  ${bullet}`, redact(text), EXPLAIN_COLUMNS),
     ),
   ]
 }

@@ -4,6 +4,7 @@ import type { VtdReason } from './vtd-knowledge.ts'
 export interface AdviceFor {
   readonly device: string
   readonly address: string
+  readonly pasid: number | undefined
 }
 
 type Check = (about: AdviceFor) => string
@@ -54,9 +55,9 @@ interface Advice {
 const advice = (means: string, ...checks: readonly Check[]): Advice => ({ means, checks })
 
 const READ_MEANS =
-  'The device read where its page tables do not allow it to: nothing is mapped there, or only for writing.'
+  'A read met page tables that do not allow it: nothing is mapped there, or only for writing.'
 const WRITE_MEANS =
-  'The device wrote where its page tables do not allow it to: nothing is mapped there, or only for reading.'
+  'A write met page tables that do not allow it: nothing is mapped there, or only for reading.'
 const UNREADABLE = 'The unit could not read it from memory.'
 const RESERVED_BITS = 'A bit is set in it that must be 0 on this unit.'
 
@@ -295,14 +296,49 @@ const ADVICE: Readonly<Record<number, Advice>> = {
   ),
 }
 
+const NO_DOMAIN =
+  'Requests without PASID use PASID 0, and nothing stands there: no tables were set up for the device, or they were taken away.'
+
+/**
+ * The same for requests without PASID, of which Linux keeps the tables at PASID 0: those of the DMA API, or of VFIO. No
+ * process stands behind them.
+ */
+const ADVICE_WITHOUT_PASID: Readonly<Record<number, Advice>> = {
+  81: advice(NO_DOMAIN, OWNER, WHO, DUMP),
+  89: advice(NO_DOMAIN, OWNER, WHO, DUMP),
+  113: advice(
+    'Nothing is mapped at the address: the tables of the device have no page there.',
+    WHO,
+    MAPPED,
+    LENGTH,
+    DUMP,
+  ),
+  115: advice(
+    'The unit could not read the top of the first-level tables of the device: the entry points to no memory, or to freed memory.',
+    MEMORY,
+    OWNER,
+    DUMP,
+  ),
+  128: advice(
+    'The address is not canonical: no mapping of the kernel has such an address.',
+    WIDTH,
+    WHO,
+    MAPPED,
+  ),
+  129: advice("The page is marked as the kernel's, and the device asked as a user.", WHO, MAPPED, DUMP),
+}
+
+const adviceOf = (code: number, pasid: number | undefined): Advice | undefined =>
+  (pasid === undefined || pasid === 0 ? ADVICE_WITHOUT_PASID[code] : undefined) ?? ADVICE[code]
+
 /** Whether there are words for a reason of its own. */
 export const hasAdvice = (code: number): boolean => ADVICE[code] !== undefined
 
 /** What a reason means; what the model says of it where there are no words for people. */
-export const meansOf = (code: number, reason: VtdReason | undefined): string =>
-  ADVICE[code]?.means ??
+export const meansOf = (code: number, reason: VtdReason | undefined, pasid: number | undefined): string =>
+  adviceOf(code, pasid)?.means ??
   reason?.doc ??
   'The number is no reason that the manual, or a Linux kernel, has a text for.'
 
 export const checksOf = (code: number, about: AdviceFor): string[] =>
-  (ADVICE[code]?.checks ?? [WHO, DUMP]).map((check) => check(about))
+  (adviceOf(code, about.pasid)?.checks ?? [WHO, DUMP]).map((check) => check(about))

@@ -65,7 +65,7 @@ export function faultWords(fault: VtdFault, log: FaultLog, knowledge: VtdKnowled
   const reason = code === undefined ? undefined : knowledge.reason(code)
   const table = tableOf(reason)
   const withPasid = pasid === undefined ? '' : ` with PASID 0x${pasid.toString(16)}`
-  const about = { device: name, address: hex(address) }
+  const about = { device: name, address: hex(address), pasid }
   return {
     kind: 'dma',
     title: `DMA ${access} by ${name}${withPasid} was blocked`,
@@ -84,7 +84,7 @@ export function faultWords(fault: VtdFault, log: FaultLog, knowledge: VtdKnowled
         ? [['reason', 'not in the log: the line that tells it is missing']]
         : [
             ['reason', reasonText(code, text, knowledge)],
-            ['means', meansOf(code, reason)],
+            ['means', meansOf(code, reason, pasid)],
             ...(table === undefined ? [] : [['failed at', whereText(table, name, pasid)] as const]),
           ],
     because: becauseOf(fault, log),
@@ -134,10 +134,10 @@ export function interruptWords(
         ? [['reason', 'not in the log: the line that tells it is missing']]
         : [
             ['reason', reasonText(code, text, knowledge)],
-            ['means', meansOf(code, reason)],
+            ['means', meansOf(code, reason, undefined)],
             ['failed at', `entry ${hex(index)} of the interrupt remapping table`],
           ],
     because: log.earlier('cause', name).slice(0, CAUSES_MAX),
-    checks: checksOf(code ?? -1, { device: name, address: hex(index) }),
+    checks: checksOf(code ?? -1, { device: name, address: hex(index), pasid: undefined }),
   }
 }

@@ -450,6 +450,16 @@ describe('words', () => {
     },
   )
 
+  it('what has no PASID has no process behind it', () => {
+    const line = (pasid: string) =>
+      `DMAR: [DMA Write ${pasid}] Request device [01:00.0] fault addr 0x3fffff000 [fault reason 0x71] text`
+    const means = (pasid: string) => only(line(pasid)).words.rows[1]?.[1]
+    expect(means('NO_PASID')).toContain('Nothing is mapped at the address')
+    expect(means('PASID 0x0')).toBe(means('NO_PASID'))
+    expect(means('PASID 0x5')).toContain('the process is gone')
+    expect(only(line('NO_PASID')).words.checks.join()).not.toContain('process')
+  })
+
   it('no line of the text is longer than 80 columns', () => {
     const all = explain(
       ...Object.values(FAULT_REASONS).map(({ code }) =>
