@@ -4,6 +4,7 @@ import { CAP, ECAP, FSTS_OLD } from '../hw/vtd/register-format.ts'
 import { LINE_FAMILIES } from '../reader/kernel-log/families.ts'
 import { AmdExplainer } from '../report/explain/amd-explainer.ts'
 import { BootExplainer } from '../report/explain/boot-explainer.ts'
+import { CauseExplainer } from '../report/explain/cause-explainer.ts'
 import { EehExplainer } from '../report/explain/eeh-explainer.ts'
 import { LogExplainer } from '../report/explain/explainer.ts'
 import { PowerpcExplainer } from '../report/explain/powerpc-explainer.ts'
@@ -70,5 +71,6 @@ export const createLogExplainer = (): LogExplainer =>
     new SmmuExplainer(),
     new QemuExplainer(VTD_KNOWLEDGE.reason),
     new TraceExplainer(),
+    new CauseExplainer(),
     new BootExplainer(),
   ])

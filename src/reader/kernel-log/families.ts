@@ -1,5 +1,6 @@
 import { AMD_LINES } from './amd-lines.ts'
 import { BOOT_LINES } from './boot-lines.ts'
+import { CAUSE_LINES } from './cause-lines.ts'
 import { EEH_LINES } from './eeh-lines.ts'
 import type { LineFamily } from './line-format.ts'
 import { POWERPC_LINES } from './powerpc-lines.ts'
@@ -19,5 +20,6 @@ export const LINE_FAMILIES: readonly LineFamily[] = [
   SMMU_LINES,
   QEMU_LINES,
   TRACE_LINES,
+  CAUSE_LINES,
   BOOT_LINES,
 ]

@@ -130,14 +130,13 @@ export interface Note {
   readonly times: number
 }
 
-interface Remembered extends Because {
-  readonly device: string | undefined
-}
+const topicKey = (topic: string, device: string | undefined): string =>
+  device === undefined ? topic : `${topic} of ${device}`
 
 /** Takes what explainers find in a log, and groups it; bounded, whatever the log holds. */
 export class FaultLog {
   readonly #groups = new Map<string, Group>()
-  readonly #topics = new Map<string, Remembered[]>()
+  readonly #topics = new Map<string, Because[]>()
   readonly #facts = new Map<string, Fact>()
   readonly #notes = new Map<string, { family: string; text: string; firstLine: number; times: number }>()
   /** Devices and memory. */
@@ -193,24 +192,27 @@ export class FaultLog {
     own.because.push(because)
   }
 
-  /** A line that may be the cause of a later fault. */
+  /** A line that may be the cause of a later fault: of a device, or of any. */
   remember(topic: string, line: FoundLine, text: string, device?: string): void {
-    const known = this.#topics.get(topic)
-    const entry = { line: line.line, text, device }
-    if (known === undefined) {
-      if (this.#topics.size < KEPT_MAX) this.#topics.set(topic, [entry])
-    } else {
-      if (known.length >= REMEMBERED_MAX) known.shift()
-      known.push(entry)
+    const key = topicKey(topic, device)
+    const known = this.#topics.get(key) ?? []
+    if (known.length >= REMEMBERED_MAX) known.shift()
+    known.push({ line: line.line, text })
+    // What is remembered again moves to the end: topics that are longest at rest go first.
+    this.#topics.delete(key)
+    this.#topics.set(key, known)
+    if (this.#topics.size <= KEPT_MAX) return
+    for (const oldest of this.#topics.keys()) {
+      this.#topics.delete(oldest)
+      break
     }
   }
 
-  /** What was remembered of a topic: of one device and of none in particular, or all; the latest first. */
+  /** What was remembered of a topic: of no device in particular, and of this one; the latest first. */
   earlier(topic: string, device?: string): readonly Because[] {
-    const known = this.#topics.get(topic) ?? []
-    const isWanted = (entry: Remembered) => entry.device === undefined || entry.device === device
-    const wanted = device === undefined ? known : known.filter(isWanted)
-    return wanted.map(({ line, text }) => ({ line, text })).reverse()
+    const common = this.#topics.get(topicKey(topic, undefined)) ?? []
+    const own = device === undefined ? [] : (this.#topics.get(topicKey(topic, device)) ?? [])
+    return [...common, ...own].sort((a, b) => b.line - a.line)
   }
 
   /** The machine says what it is. A fact of the same name is not told twice. */

@@ -182,8 +182,8 @@ describe('a log of faults is bounded', () => {
     log.explain(group, { line: 1, text: 'why' })
     expect(group.because).toHaveLength(BECAUSE_MAX)
     for (let i = 0; i < 100; i++) log.remember('cause', lineAt(i), 'why', '00:01.0')
-    expect(log.earlier('cause')).toHaveLength(REMEMBERED_MAX)
-    expect(log.earlier('cause')[0]).toEqual({ line: 99, text: 'why' })
+    expect(log.earlier('cause', '00:01.0')).toHaveLength(REMEMBERED_MAX)
+    expect(log.earlier('cause', '00:01.0')[0]).toEqual({ line: 99, text: 'why' })
     for (let i = 0; i < KEPT_MAX + 5; i++) {
       log.note(`n${i}`, lineAt(i), 'note')
       log.fact(`f${i}`, lineAt(i), 'fact')
@@ -191,7 +191,10 @@ describe('a log of faults is bounded', () => {
     }
     expect(log.notes).toHaveLength(KEPT_MAX)
     expect(log.facts).toHaveLength(KEPT_MAX)
-    expect(log.earlier(`t${KEPT_MAX + 4}`)).toEqual([])
+    // Of topics the newest are kept.
+    expect(log.earlier(`t${KEPT_MAX + 4}`)).toHaveLength(1)
+    expect(log.earlier('t5')).toHaveLength(1)
+    expect(log.earlier('t4')).toEqual([])
   })
 
   it('earlier lines are of a device, or of none in particular', () => {
@@ -200,7 +203,10 @@ describe('a log of faults is bounded', () => {
     log.remember('cause', lineAt(2), 'two', '00:02.0')
     log.remember('cause', lineAt(3), 'all')
     expect(log.earlier('cause', '00:01.0').map(({ line }) => line)).toEqual([3, 1])
-    expect(log.earlier('cause').map(({ line }) => line)).toEqual([3, 2, 1])
+    expect(log.earlier('cause').map(({ line }) => line)).toEqual([3])
+    // Many lines of one device do not push out those of another.
+    for (let i = 4; i < 100; i++) log.remember('cause', lineAt(i), 'more', '00:02.0')
+    expect(log.earlier('cause', '00:01.0').map(({ line }) => line)).toEqual([3, 1])
     expect(log.earlier('other', '00:01.0')).toEqual([])
   })
 
