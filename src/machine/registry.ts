@@ -22,6 +22,7 @@ import { GUEST_ERRATA } from '../kernel/guest/errata.ts'
 import { VIRTIO_CALLS } from '../kernel/guest/virtio-calls.ts'
 import { IOMMU_CALLS } from '../kernel/intel-iommu/calls.ts'
 import { INTEL_IOMMU_ERRATA } from '../kernel/intel-iommu/errata.ts'
+import { SVM_CALLS } from '../kernel/intel-iommu/svm/calls.ts'
 import { KVM_CALLS } from '../kernel/kvm/calls.ts'
 import { KVM_ERRATA } from '../kernel/kvm/errata.ts'
 import { PREREG_ERRATA } from '../kernel/prereg/errata.ts'
@@ -104,6 +105,7 @@ export const CALLS: readonly CallDecl[] = [
   ...SYS_CALLS,
   ...TASK_CALLS,
   ...CPU_CALLS,
+  ...SVM_CALLS,
   TICK_ADVANCE,
 ]
 

@@ -11,6 +11,7 @@ import {
   ATS_ENABLE,
   ATS_ENABLE_PASID,
   ATS_FORGET,
+  ATS_RELEASE_PASID,
   ATS_TRANSLATE,
 } from '../../src/hw/vtd-devices/endpoint-calls.ts'
 import { eventsOfLog } from '../support/events.ts'

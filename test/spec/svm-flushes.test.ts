@@ -107,6 +107,31 @@ describe('what changes of an address space flush', () => {
     expect(invalidate(0x1000n, 0x2000n)).toHaveLength(2)
   })
 
+  it('S17: a device that uses a PASID again finds nothing of what was put off', () => {
+    const made = world({ ecap: SVM_ECAP | DIS })
+    const { ats, pri, invalidate, memory, svm, journal } = made
+    const state = () => {
+      memory.loadU64le(svm.tables.states, 0)
+      return (BigInt(memory.wordHi >>> 0) << 32n) | BigInt(memory.wordLo >>> 0)
+    }
+    const released = () => ats('release_pasid', { device: 'a', pasid: 0n }).rule
+    expect(released()).toBe('not-counted')
+    // Its first request counts, whatever comes of it; another one does not.
+    const ask = () => pri('request', { device: 'a', iova: 0x1000n, pasid: 0n, last: false })
+    ask()
+    ask()
+    expect(state()).toBe(1n << 32n)
+    expect(invalidate(0x1000n, 0x2000n)).toHaveLength(2)
+    expect(released()).toBe('done')
+    expect(state()).toBe(0n)
+    expect(invalidate(0x1000n, 0x2000n)).toEqual([])
+    const mark = journal.mark()
+    ask()
+    expect(state()).toBe(1n << 32n)
+    journal.rollback(mark)
+    expect([released(), ats('release_pasid', { device: 'c', pasid: 0n }).rule]).toEqual(['not-counted', 'no-pasid'])
+  })
+
   it('the table of states is as large as that of PASIDs', () => {
     const made = svmWorld({ ecap: SVM_ECAP | DIS })
     expect(made.pages.taken.slice(0, 2)).toEqual([

@@ -159,6 +159,28 @@ export const ATS_FORGET = declareCall({
   doc: 'The device forgets its translations, as it may at any time.',
 })
 
+export const ATS_RELEASE_PASID = declareCall({
+  name: 'release_pasid',
+  ...ATS,
+  source:
+    'VT-d manual, rev. 2.x, PASID-State Table Entry; Linux v4.9 drivers/iommu/intel-svm.c, intel_flush_svm_range',
+  args: { device, pasid: { type: 'u32', doc: 'PASID.' } },
+  answers: [
+    NO_PASID,
+    {
+      rule: 'not-counted',
+      code: 'SUCCESS',
+      when: 'The unit counts no users of PASIDs, or the device has made no request with this one.',
+    },
+    {
+      rule: 'done',
+      code: 'SUCCESS',
+      when: 'One user less (AREFCNT): without any, software may put off invalidations until the next request.',
+    },
+  ],
+  doc: 'The device has no more work for a PASID, and forgets the translations that it keeps of it. Its next request makes the PASID active again.',
+})
+
 export const PRI_ENABLE = declareCall({
   name: 'enable',
   ...PRI,
@@ -261,6 +283,7 @@ export const ENDPOINT_CALLS = Object.freeze([
   ATS_BEHAVE,
   ATS_COMPLETE,
   ATS_FORGET,
+  ATS_RELEASE_PASID,
   PRI_ENABLE,
   PRI_DISABLE,
   PRI_RESET,

@@ -15,6 +15,7 @@ import {
   ATS_ENABLE,
   ATS_ENABLE_PASID,
   ATS_FORGET,
+  ATS_RELEASE_PASID,
   ATS_TRANSLATE,
   type InvalidationWay,
   PRI_DISABLE,
@@ -142,6 +143,10 @@ export function endpointHandlers({ stage, life, devices }: EndpointHandlerParts)
     handler(
       ATS_COMPLETE,
       withAts((device) => (device.complete() ? 'done' : 'unexpected')),
+    ),
+    handler(
+      ATS_RELEASE_PASID,
+      withPasid((device, { pasid }) => (device.releasePasid(Number(pasid)) ? 'done' : 'not-counted')),
     ),
     handler(
       ATS_FORGET,

@@ -177,6 +177,17 @@ export class Endpoint implements BusMaster {
     return this.#ats.translate(Number(iova >> BigInt(PAGE_SHIFT)), tags, 0, isNoWrite)
   }
 
+  /** It has no more work for a PASID. Answers whether the unit has counted it. */
+  releasePasid(pasid: number): boolean {
+    const all = { address: 0n, order: 52, isLeafOnly: false, isGlobalToo: false }
+    const { source } = this.options
+    this.tlb.invalidate({
+      ...{ what: 'pasid-device-tlb', scope: 'fine', source, pasid, domain: 0, functionMask: 0 },
+      ...all,
+    })
+    return this.#parts.unit.pasidLeft?.(source, pasid) ?? false
+  }
+
   /** An invalidation request of the unit. */
   invalidate(what: VtdInvalidation): DeviceTlbEnd {
     if (!this.hasAts) return 'no-device'

@@ -15,6 +15,8 @@ export interface VtdUnitPort {
   /** A write of 4 bytes to the interrupt addresses. False where the unit blocks it. */
   interrupt(source: number, address: number, data: number): boolean
   pageRequest(request: PageRequest): PageRequestEnd
+  /** A device has no more work for a PASID. Answers whether the unit has counted it (units of revisions 2.x do). */
+  pasidLeft?(source: number, pasid: number): boolean
   /** A device completes an invalidation that it has not completed yet; where there is none, the unit has an error (ICE). */
   invalidationDone(source: number): void
   /** The next number of a cached translation (`vtd.fill`): its own caches and the TLBs of devices share them. */

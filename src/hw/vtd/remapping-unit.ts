@@ -6,6 +6,7 @@ import { type BlockedRequest, FAULT_ACCESS, FaultLog } from './fault-log.ts'
 import { InterruptRemapper } from './interrupt-remapper.ts'
 import { Invalidator, type VtdInvalidationWatcher } from './invalidator.ts'
 import { type PageRequestEnd, PageRequestQueue } from './page-requests.ts'
+import { PasidStates } from './pasid-states.ts'
 import {
   ADDRESS_TYPE,
   type DeviceTlbPort,
@@ -87,6 +88,8 @@ export class RemappingUnit {
   readonly #registers: RegisterInvalidation
   readonly #requests: PageRequestQueue
   readonly #interrupts: InterruptRemapper
+  /** Undefined where the unit knows no deferred invalidations. */
+  readonly #states: PasidStates | undefined
   readonly #commands: VirtualCommands
   /** What the write of a lane brings about, by its register: of 64-bit registers that are commands the upper one counts. */
   readonly #lowerWritten: Partial<Record<VtdRegisterName, () => void>>
@@ -131,6 +134,8 @@ export class RemappingUnit {
       isEnabled: () => root.isEnabled,
       block,
     })
+    const states = { core, translator: this.translator, tableMode: () => root.mode }
+    this.#states = features.hasDeferred ? new PasidStates(states) : undefined
     this.#interrupts = new InterruptRemapper({
       core,
       isOn: () => remapsInterrupts(core),
@@ -223,6 +228,8 @@ export class RemappingUnit {
   /** A DMA or a translation request of a device. Answers the fault reason, 0 for none; the rest is in `translation`. */
   translate(request: VtdRequest): number {
     if (!this.root.isEnabled) return this.#passThrough(request)
+    if (this.#states !== undefined && request.pasid !== NO_PASID)
+      this.#states.met(request.source, request.pasid)
     const translation = this.translator.translate(request)
     this.#translation = translation
     if (translation.fault !== 0) this.#fault(request, translation)
@@ -236,6 +243,8 @@ export class RemappingUnit {
 
   /** A page request message of a device. */
   pageRequest(request: PageRequest): PageRequestEnd {
+    const { source, pasid } = request
+    if (this.root.isEnabled && pasid !== NO_PASID) this.#states?.met(source, pasid)
     return this.#requests.request(request)
   }
 
@@ -243,6 +252,11 @@ export class RemappingUnit {
   invalidationDone(source: number): void {
     this.queue.completed(source)
     if (this.queue.canEnd) this.#control.endQueue()
+  }
+
+  /** A device has no more work for a PASID, and forgets what it keeps of it. Answers whether it counted as one that has. */
+  pasidLeft(source: number, pasid: number): boolean {
+    return this.#states?.left(source, pasid) ?? false
   }
 
   /** The next number of a cached translation, for the TLB of a device. */

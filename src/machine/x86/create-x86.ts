@@ -21,6 +21,7 @@ import { MessagePort } from '../q35/message-port.ts'
 import { ERRATA } from '../registry.ts'
 import { tickHandler } from '../tick-handler.ts'
 import { type X86Description, x86Shape } from './description.ts'
+import { Interrupts } from './interrupts.ts'
 import { wireKernel } from './kernel-wiring.ts'
 
 const PAGE_SHIFT = 12
@@ -51,7 +52,8 @@ export function createX86(description: X86Description, options: MachineOptions =
     { name, memory, ...x86Shape(description.iommu) },
     { stage, journal, life, profile },
   )
-  unit.msi = new MessagePort(memory)
+  const interrupts = new Interrupts(new MessagePort(memory), journal)
+  unit.msi = interrupts
   const watch = new TableWatch({ memory, stage, journal })
   log.subscribe(watch)
   memory.watcher = watch
@@ -69,6 +71,7 @@ export function createX86(description: X86Description, options: MachineOptions =
     machine,
     unit,
     port,
+    interrupts,
     life,
     devices: wired.map((d) => d.guest),
   })

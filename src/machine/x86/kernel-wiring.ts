@@ -4,7 +4,9 @@ import type { Life } from '../../hw/life.ts'
 import type { RemappingUnit } from '../../hw/vtd/remapping-unit.ts'
 import type { GuestDevice } from '../../kernel/intel-iommu/guest-device.ts'
 import { iommuHandlers } from '../../kernel/intel-iommu/handlers.ts'
-import type { UnitPort } from '../../kernel/intel-iommu/unit-port.ts'
+import { svmHandlers } from '../../kernel/intel-iommu/svm/handlers.ts'
+import { Svm } from '../../kernel/intel-iommu/svm/svm.ts'
+import type { InterruptPort, UnitPort } from '../../kernel/intel-iommu/unit-port.ts'
 import { VtdDriver } from '../../kernel/intel-iommu/vtd-driver.ts'
 import { cpuHandlers } from '../../kernel/process/cpu-handlers.ts'
 import { makeProcesses, type ProcessSystem } from '../../kernel/process/process-system.ts'
@@ -22,6 +24,8 @@ export interface KernelParts {
   readonly unit: RemappingUnit
   /** The unit as its driver meets it. */
   readonly port: UnitPort
+  /** Where the interrupts of the unit arrive. */
+  readonly interrupts: InterruptPort
   readonly life: Life
   readonly devices: readonly GuestDevice[]
 }
@@ -40,6 +44,17 @@ export function wireKernel(description: X86Description, parts: KernelParts): Cal
     ...cpuHandlers(processes, calls),
     ...driverCalls(description, parts),
   ]
+  const driver = driverOf(description, parts)
+  const calls = new TaskCalls({
+    ...{ tasks, stage, life },
+    takePrinted: () => driver?.core.takePrinted() ?? [],
+    takeUnknown: () => driver?.core.flusher.queue.takeUnknown(),
+  })
+  const handlers = sysHandlers({ ...system, calls })
+  if (driver === undefined) return handlers
+  handlers.push(...sharedMemoryCalls(description, parts, { driver, tasks, calls, system }))
+  driver.start()
+  return [...handlers, ...iommuHandlers(driver, { stage, lives: [life] })]
 }
 
 /**
@@ -81,16 +96,34 @@ function processesOf(
   return system
 }
 
-/** The driver of the unit, which it has started, and its calls. */
-function driverCalls({ iommu, tables }: X86Description, parts: KernelParts): CallHandler[] {
+/** The driver of the unit, which it has not started; none where only steps drive the unit. */
+function driverOf({ iommu, tables }: X86Description, parts: KernelParts): VtdDriver | undefined {
   const { machine, port, life, devices } = parts
   const { stage, journal, profile } = machine
   const { driver: mode } = iommu
-  if (mode === 'none' || mode === 'extended') return []
+  if (mode === 'none') return undefined
   const area = { first: Number(tables.gpa >> PAGE_SHIFT), pages: Number(tables.bytes >> PAGE_SHIFT) }
   const { hostAddressBits } = x86Shape(iommu)
-  const options = { port, hostAddressBits, area, wantsScalable: mode === 'scalable' }
-  const driver = new VtdDriver(options, { stage, journal, profile, life }, devices)
-  driver.start()
-  return iommuHandlers(driver, { stage, lives: [life] })
+  const modes = { wantsScalable: mode === 'scalable', wantsExtended: mode === 'extended' }
+  return new VtdDriver({ port, hostAddressBits, area, ...modes }, { stage, journal, profile, life }, devices)
+}
+
+interface KernelSystem {
+  readonly driver: VtdDriver
+  readonly tasks: Tasks
+  readonly calls: TaskCalls
+  readonly system: ProcessSystem
+}
+
+/** Address spaces of processes for devices, in the way of the kernel that drives the unit. */
+function sharedMemoryCalls(
+  { iommu }: X86Description,
+  { machine, interrupts }: KernelParts,
+  { driver, tasks, calls, system }: KernelSystem,
+): CallHandler[] {
+  const { processes } = system
+  if (iommu.driver !== 'extended') return []
+  const { profile } = machine
+  const svm = new Svm({ driver, tasks, processes, pages: processes.pages, interrupts, profile })
+  return svmHandlers({ svm, driver, tasks, calls, processes, actor: () => processes.actor ?? '' })
 }

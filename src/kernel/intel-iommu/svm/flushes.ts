@@ -60,11 +60,11 @@ export function sizedAddress(
 
 /** As the first version has it: the address loses what lies above the size. */
 function firstSizedAddress(address: bigint, pages: bigint, isInt: boolean): bigint {
-  const size = int(1n << (PAGE_SHIFT + BigInt(orderOf(pages))))
-  const low = address & u64(size - 1n)
+  const sizeBytes = int(1n << (PAGE_SHIFT + BigInt(orderOf(pages))))
+  const low = address & u64(sizeBytes - 1n)
   const bytes = pages << PAGE_SHIFT
   const delta = u64(address - low + (isInt ? int(bytes) : bytes))
-  return (delta >= u64(size) ? low & u64(~size) : low) & ~(PAGE_BYTES - 1n)
+  return (delta >= u64(sizeBytes) ? low & u64(~sizeBytes) : low) & ~(PAGE_BYTES - 1n)
 }
 
 /** Flushes of PASIDs in extended mode, each with its wait. (Linux v4.9 drivers/iommu/intel-svm.c) */
