@@ -256,6 +256,15 @@ describe('invalidations of a device', () => {
       return [run(ATS_COMPLETE)]
     },
   })
+  testRules(ATS_RELEASE_PASID, {
+    'no-pasid': () => others.map((who) => deviceWorld().run(ATS_RELEASE_PASID, { ...who, pasid: 5n })),
+    'not-counted': () => [atsWorld().run(ATS_RELEASE_PASID, { pasid: 5n })],
+    done: () => {
+      const { run, unit } = atsWorld()
+      unit.counted = 5
+      return [run(ATS_RELEASE_PASID, { pasid: 5n })]
+    },
+  })
   testRules(ATS_FORGET, {
     'no-ats': () => others.map((who) => deviceWorld().run(ATS_FORGET, who)),
     done: () => [atsWorld().run(ATS_FORGET)],

@@ -129,7 +129,10 @@ describe('what changes of an address space flush', () => {
     ask()
     expect(state()).toBe(1n << 32n)
     journal.rollback(mark)
-    expect([released(), ats('release_pasid', { device: 'c', pasid: 0n }).rule]).toEqual(['not-counted', 'no-pasid'])
+    expect([released(), ats('release_pasid', { device: 'c', pasid: 0n }).rule]).toEqual([
+      'not-counted',
+      'no-pasid',
+    ])
   })
 
   it('the table of states is as large as that of PASIDs', () => {

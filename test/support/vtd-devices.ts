@@ -43,6 +43,8 @@ export class FakeVtdUnit implements VtdUnitPort {
   /** How page requests end. */
   end: PageRequestEnd = 'queued'
   blocksInterrupts = false
+  /** The PASID that it has counted a user of. */
+  counted = -1
   /** Every request is blocked for this reason. */
   blocks = 0
   #entries = 0
@@ -95,6 +97,10 @@ export class FakeVtdUnit implements VtdUnitPort {
 
   invalidationDone(source: number): void {
     this.completed.push(source)
+  }
+
+  pasidLeft(_source: number, pasid: number): boolean {
+    return pasid === this.counted
   }
 
   nextEntry(): number {
