@@ -59,6 +59,7 @@ describe('every scenario', () => {
       ...below('tour'),
       ...below('vhost'),
       ...below('vtd'),
+      ...below('svm'),
     ])
     expect(files.filter((f) => !owned.has(f))).toEqual([])
     expect(below('tour').length).toBeGreaterThanOrEqual(5)
