@@ -38,19 +38,14 @@ export function wireKernel(description: X86Description, parts: KernelParts): Cal
   const { stage } = machine
   const system = processesOf(description, parts, tasks)
   const { processes, files } = system
-  const calls = new TaskCalls({ tasks, stage, life, afterwards: () => files.releaseDelayed() })
-  return [
-    ...sysHandlers({ ...system, calls }),
-    ...cpuHandlers(processes, calls),
-    ...driverCalls(description, parts),
-  ]
   const driver = driverOf(description, parts)
   const calls = new TaskCalls({
     ...{ tasks, stage, life },
+    afterwards: () => files.releaseDelayed(),
     takePrinted: () => driver?.core.takePrinted() ?? [],
     takeUnknown: () => driver?.core.flusher.queue.takeUnknown(),
   })
-  const handlers = sysHandlers({ ...system, calls })
+  const handlers = [...sysHandlers({ ...system, calls }), ...cpuHandlers(processes, calls)]
   if (driver === undefined) return handlers
   handlers.push(...sharedMemoryCalls(description, parts, { driver, tasks, calls, system }))
   driver.start()
