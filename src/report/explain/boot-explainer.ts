@@ -46,7 +46,11 @@ export class BootExplainer implements FamilyExplainer {
     }
     const pci = valuesOf(PCI_DEVICE, line)
     if (pci !== undefined) {
-      log.machine.device(pci.device, line.line, `${pci.device} is [${pci.id}], class ${pci.class}`)
+      log.machine.device(
+        pci.device,
+        line.line,
+        `${pci.device} is [${pci.id}], class ${pci.class.replace('0x', '')}`,
+      )
       return
     }
     const group = valuesOf(IOMMU_GROUP, line) ?? valuesOf(IOMMU_GROUP_OLD, line)

@@ -15,6 +15,8 @@ export interface Region {
   readonly line: number
   /** `usable RAM`, `reserved for a device by the firmware`, ... */
   readonly text: string
+  /** The firmware says that a device goes on using it (RMRR). */
+  readonly isOfDevice?: boolean
 }
 
 /** Without the segment where that is 0: faults name devices in either way. */
@@ -64,8 +66,9 @@ export class MachineFacts {
     return { line: zone.line, text }
   }
 
-  /** Regions that hold an address, in the order of the log. */
+  /** Regions that hold an address, those of devices first. */
   regionsAt(address: bigint): readonly Region[] {
-    return this.#regions.filter(({ first, last }) => address >= first && address <= last)
+    const holding = this.#regions.filter(({ first, last }) => address >= first && address <= last)
+    return [...holding.filter((r) => r.isOfDevice === true), ...holding.filter((r) => r.isOfDevice !== true)]
   }
 }

@@ -267,7 +267,7 @@ export class VtdExplainer implements FamilyExplainer {
     const region = valuesOf(RESERVED_MEMORY, line)
     if (region !== undefined) {
       const text = 'reserved by the firmware for a device (RMRR)'
-      log.machine.region({ first: region.first, last: region.last, line: line.line, text })
+      log.machine.region({ first: region.first, last: region.last, line: line.line, text, isOfDevice: true })
       return true
     }
     const feature = valuesOf(INCONSISTENT, line)

@@ -39,7 +39,7 @@ const becauseOf = ({ device, address }: VtdFault, log: FaultLog): Because[] => [
   ...log.earlier('cause', shortDevice(device)).slice(0, CAUSES_MAX),
 ]
 
-const REGIONS_SHOWN = 2
+const REGIONS_SHOWN = 1
 
 /** What the device is, and where its addresses lie, by the whole log. */
 export function identified(device: string, addresses: readonly bigint[], log: FaultLog): Because[] {
@@ -57,6 +57,10 @@ export function identified(device: string, addresses: readonly bigint[], log: Fa
   const text = `the log names ${counted(machine.devices, 'device')} of the machine, and ${device} is none of them`
   return [...lies.slice(0, REGIONS_SHOWN), { line: 0, text }]
 }
+
+/** Graphics and USB devices may go to a virtual machine though they have an RMRR: Linux calls those relaxable. */
+const RESERVED_CHECK =
+  'an RMRR is mapped one to one for the devices that it names, and for no other; a graphics or USB device that is given to a virtual machine loses it'
 
 /** What is said of a DMA fault. */
 export function faultWords(fault: VtdFault, log: FaultLog, knowledge: VtdKnowledge): FaultWords {
@@ -93,7 +97,10 @@ export function faultWords(fault: VtdFault, log: FaultLog, knowledge: VtdKnowled
         ? [
             `find the whole log (journalctl -k, the serial console): the line behind "fault addr" names the reason`,
           ]
-        : checksOf(code, about),
+        : [
+            ...(log.machine.regionsAt(address).some((r) => r.isOfDevice === true) ? [RESERVED_CHECK] : []),
+            ...checksOf(code, about),
+          ],
   }
 }
 

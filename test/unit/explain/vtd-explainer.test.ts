@@ -257,7 +257,7 @@ describe('why', () => {
         line: 2,
         text: 'as a physical address, 0x9d900000 lies in memory that is reserved by the firmware for a device (RMRR)',
       },
-      { line: 3, text: '0000:00:02.0 is [8086:9a49], class 0x030000' },
+      { line: 3, text: '0000:00:02.0 is [8086:9a49], class 030000' },
       { line: 4, text: '0000:00:02.0 is in IOMMU group 0' },
     ])
   })
