@@ -19,6 +19,7 @@ export const LINE_KINDS = {
     pattern: '[ \\t]{1,16}',
     doc: 'blanks and tabs, which copies of a log rarely keep as they were; a text',
   },
+  name: { pattern: '[a-z0-9_]{1,60}', doc: 'letters, digits and underscores; a text' },
   word: { pattern: '[^\\s]{1,80}', doc: 'a text without blanks' },
   text: { pattern: '.{0,300}', doc: 'any text; at most two of a line' },
   long: { pattern: '.{0,1800}', doc: 'any text to the end of the line' },
@@ -35,6 +36,7 @@ interface LineKindValues {
   sbdf: string
   access: string
   blank: string
+  name: string
   word: string
   text: string
   long: string
@@ -99,6 +101,7 @@ const CONTINUES: Readonly<Record<LineKind, RegExp>> = {
   sbdf: /^$/,
   access: /^$/,
   blank: /^(?:$|[ \t])/,
+  name: /^(?:$|[a-z0-9_])/,
   word: /^$/,
   text: /^$/,
   long: /^/,

@@ -19,6 +19,8 @@ const NAMED =
   /(?:([^\s:]{1,255}) )?(kernel|hypervisor|qemu-[\w.-]{1,40}|qemu|QEMU|kvm|libvirtd|virtqemud)(?:\[\d{1,10}\])?:(?: |(?=\[))/y
 /** Without a stamp of the journal only programs name themselves. */
 const PROGRAM = /(?:qemu-system-[\w.-]{1,40}|qemu-kvm|kvm|qemu)(?:\[\d{1,10}\])?: /y
+/** What QEMU puts before each event of a trace. */
+const TRACE_STAMP = /\d{1,10}@\d{1,11}\.\d{6}:/y
 const XEN = /\(XEN\) {1,2}(?:\[[\d\-:. ]{1,40}\] )?/y
 
 const HOSTS_MAX = 16
@@ -57,6 +59,11 @@ export class LogPrefix {
     at = after(DECODED, text, at)
     at = this.#stamp(text, at)
     at = after(CLOCK, text, at)
+    const traced = after(TRACE_STAMP, text, at)
+    if (traced !== at) {
+      this.origin = 'qemu'
+      return text.slice(traced)
+    }
     at = this.#named(text, at)
     at = this.#stamp(text, at)
     at = this.#named(text, at)

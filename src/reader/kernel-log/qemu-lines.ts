@@ -102,15 +102,21 @@ export const QEMU_MASKED = kernelLine('qemu-masked', 'Interrupt Mask set, irq is
   example: 'qemu-system-x86_64: Interrupt Mask set, irq is not generated',
 })
 
-/** A fault in a trace. */
-export const QEMU_TRACE_FAULT = kernelLine(
-  'qemu-trace-fault',
-  '{stamp:text}vtd_dmar_fault sid 0x{source:x} fault {reason:d} addr 0x{iova:x} write {write:d}',
-  {
-    era: 'QEMU 3.0 on',
-    doc: 'The emulated unit refused a request: a line of its trace, of every request.',
-    example: '32064@1700000000.123456:vtd_dmar_fault sid 0x20 fault 6 addr 0x1000 write 0',
-  },
+/** Events of a trace: what stands before the rest of their names. */
+const EVENT_STARTS = [
+  ['vtd', '32064@1700000000.123456:vtd_dmar_fault sid 0x20 fault 6 addr 0x1000 write 0'],
+  ['spapr', 'spapr_iommu_get liobn=0x80000001 ioba=0x1000 ret=0 tce=0x0'],
+  ['vfio', 'vfio_listener_region_add_ram region_add [ram] 0x0 - 0x9ffff [0x7f8fcbe00000]'],
+  ['vhost', 'vhost_iotlb_miss 0x55d0c1a5e2a0 step 1'],
+] as const
+
+/** Lines of a trace, by how they begin. */
+export const QEMU_EVENTS = EVENT_STARTS.map(([start, example]) =>
+  kernelLine(`qemu-trace-${start}`, `${start}_{event:name} {more:long}`, {
+    era: 'QEMU',
+    doc: 'An event of a trace of QEMU: what each means stands in the declared format of such traces.',
+    example,
+  }),
 )
 
 /** Lines of QEMU's intel-iommu. */
@@ -130,6 +136,6 @@ export const QEMU_LINES = declareLineFamily({
     QEMU_DESCRIPTOR,
     QEMU_NOT_RECORDED,
     QEMU_MASKED,
-    QEMU_TRACE_FAULT,
+    ...QEMU_EVENTS,
   ],
 })

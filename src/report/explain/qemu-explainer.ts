@@ -3,6 +3,7 @@ import { type FoundLine, valuesOf } from '../../reader/kernel-log/kernel-log-rea
 import {
   QEMU_CONTEXT,
   QEMU_DESCRIPTOR,
+  QEMU_EVENTS,
   QEMU_LINES,
   QEMU_MASKED,
   QEMU_NOT_RECORDED,
@@ -10,9 +11,9 @@ import {
   QEMU_PERMISSION,
   QEMU_PERMISSION_OLD,
   QEMU_ROOT,
-  QEMU_TRACE_FAULT,
   QEMU_TRANSLATION,
 } from '../../reader/kernel-log/qemu-lines.ts'
+import { QEMU_TRACE } from '../../reader/qemu-trace-format.ts'
 import type { Because, FamilyExplainer, FaultLog, FaultWords } from './fault-log.ts'
 import { bytesText } from './sizes.ts'
 
@@ -28,6 +29,12 @@ const LEVEL_BITS = 9n
 const LEVELS_MAX = 5n
 const ONCE =
   'QEMU prints this line once in the life of its process: it says nothing of how often it happened, and later faults of other devices leave none'
+
+const FAULT_EVENT = 'vtd_dmar_fault'
+const FAULT =
+  /^vtd_dmar_fault sid 0x([0-9a-f]{1,8}) fault (\d{1,6}) addr 0x([0-9a-f]{1,16}) write ([01])\s{0,8}$/
+/** What the events of a trace mean, by name. */
+const EVENT_DOCS: ReadonlyMap<string, string> = new Map(QEMU_TRACE.events.map(({ name, doc }) => [name, doc]))
 
 const two = (n: bigint | number): string => n.toString(16).padStart(2, '0')
 const deviceOf = (source: number): string =>
@@ -67,9 +74,7 @@ export class QemuExplainer implements FamilyExplainer {
       this.#translation(line, device, failed.iova, log)
       return
     }
-    const fault = valuesOf(QEMU_TRACE_FAULT, line)
-    if (fault !== undefined) this.#trace(line, Number(fault.source & 0xffffn), fault, log)
-    else this.#other(line, log)
+    if (!this.#event(line, log)) this.#other(line, log)
   }
 
   /** A walk that no device belongs to is told of by itself. */
@@ -104,6 +109,30 @@ export class QemuExplainer implements FamilyExplainer {
       address: iova,
       describe: () => wordsOf(device, walk, said),
     })
+  }
+
+  /** An event of a trace: faults are told of, and of all others what they mean. */
+  #event(line: FoundLine, log: FaultLog): boolean {
+    const event = QEMU_EVENTS.find(({ id }) => id === line.template.id)
+    if (event === undefined) return false
+    const name = line.text.slice(0, line.text.indexOf(' '))
+    const found = name === FAULT_EVENT ? FAULT.exec(line.text) : null
+    if (found === null) {
+      log.note(
+        `event ${name}`,
+        line,
+        () => `${name}: ${EVENT_DOCS.get(name) ?? 'an event that is not declared here'}`,
+      )
+      log.remark(
+        this.family,
+        'this is a trace of QEMU, or holds one: iommulator replay judges each of its lines',
+      )
+      return true
+    }
+    const [, source = '0', reason = '0', iova = '0', write = '0'] = found
+    const fault = { reason: Number(reason), iova: BigInt(`0x${iova}`), write: Number(write) }
+    this.#trace(line, Number.parseInt(source, 16) & 0xffff, fault, log)
+    return true
   }
 
   #trace(

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { QEMU_TRACE } from '../../../src/reader/qemu-trace-format.ts'
 import type { FaultGroup } from '../../../src/report/explain/fault-log.ts'
 import { QemuExplainer } from '../../../src/report/explain/qemu-explainer.ts'
 import { causesOf, explained, rowOf } from '../../support/explain.ts'
@@ -104,5 +105,34 @@ describe('its trace', () => {
     ])
     expect(rowOf(all[0] as FaultGroup, 'reason')).toBe('0x06 PTE Read access is not set')
     expect(rowOf(all[1] as FaultGroup, 'reason')).toBe('0x05 not declared')
+  })
+
+  it.each(QEMU_TRACE.events.map(({ name, doc, example }) => ({ name, doc, example })))(
+    '$name means what its declaration says',
+    ({ name, doc, example }) => {
+      const log = explained(
+        [example, `32064@1700000000.123456:${example}`],
+        new QemuExplainer(() => undefined),
+      )
+      if (name === 'vtd_dmar_fault') expect(log.groups[0]?.times).toBe(2)
+      else
+        expect(log.notes.slice(0, 2).map(({ text, times }) => [text, times])).toEqual([
+          [`${name}: ${doc}`, 2],
+          ['this is a trace of QEMU, or holds one: iommulator replay judges each of its lines', 1],
+        ])
+    },
+  )
+
+  it('an event that is not declared is said to be none', () => {
+    const log = explained(['vtd_something_new a 1'], new QemuExplainer(() => undefined))
+    expect(log.notes[0]?.text).toBe('vtd_something_new: an event that is not declared here')
+  })
+
+  it('a damaged fault is no fault', () => {
+    const log = explained(
+      ['vtd_dmar_fault sid 0x20 fault 6 addr 0x write 0'],
+      new QemuExplainer(() => undefined),
+    )
+    expect(log.groups).toEqual([])
   })
 })
