@@ -22,6 +22,8 @@ import { GUEST_ERRATA } from '../kernel/guest/errata.ts'
 import { VIRTIO_CALLS } from '../kernel/guest/virtio-calls.ts'
 import { IOMMU_CALLS } from '../kernel/intel-iommu/calls.ts'
 import { INTEL_IOMMU_ERRATA } from '../kernel/intel-iommu/errata.ts'
+import { SVA_CALLS } from '../kernel/intel-iommu/sva/calls.ts'
+import { SVA_ERRATA } from '../kernel/intel-iommu/sva/sva-errata.ts'
 import { SVM_CALLS } from '../kernel/intel-iommu/svm/calls.ts'
 import { KVM_CALLS } from '../kernel/kvm/calls.ts'
 import { KVM_ERRATA } from '../kernel/kvm/errata.ts'
@@ -102,6 +104,7 @@ export const CALLS: readonly CallDecl[] = [
   ...MEM_CALLS,
   ...PROC_CALLS,
   ...IOMMU_CALLS,
+  ...SVA_CALLS,
   ...SYS_CALLS,
   ...TASK_CALLS,
   ...CPU_CALLS,
@@ -115,6 +118,7 @@ export const ERRATA: readonly Erratum[] = [
   ...VTD_ERRATA,
   ...UNIT_ERRATA,
   ...INTEL_IOMMU_ERRATA,
+  ...SVA_ERRATA,
   ...GUEST_ERRATA,
   ...VFIO_ERRATA,
   ...PREREG_ERRATA,

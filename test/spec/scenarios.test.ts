@@ -56,6 +56,8 @@ describe('every scenario', () => {
     const owned = new Set([
       ...below('rules').filter((f) => ruleOf(f).rule !== undefined && ruleOf(f).side !== undefined),
       ...ERRATA.map((e) => e.scenario),
+      ...below('sva'),
+      ...below('svm'),
       ...below('tour'),
       ...below('vhost'),
       ...below('vtd'),

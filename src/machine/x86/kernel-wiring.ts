@@ -4,7 +4,9 @@ import type { Life } from '../../hw/life.ts'
 import type { RemappingUnit } from '../../hw/vtd/remapping-unit.ts'
 import type { GuestDevice } from '../../kernel/intel-iommu/guest-device.ts'
 import { iommuHandlers } from '../../kernel/intel-iommu/handlers.ts'
-import { svmHandlers } from '../../kernel/intel-iommu/svm/handlers.ts'
+import { svaHandlers } from '../../kernel/intel-iommu/sva/handlers.ts'
+import { SvaDriver } from '../../kernel/intel-iommu/sva/sva-driver.ts'
+import { svmBindPort, svmHandlers } from '../../kernel/intel-iommu/svm/handlers.ts'
 import { Svm } from '../../kernel/intel-iommu/svm/svm.ts'
 import type { InterruptPort, UnitPort } from '../../kernel/intel-iommu/unit-port.ts'
 import { VtdDriver } from '../../kernel/intel-iommu/vtd-driver.ts'
@@ -33,21 +35,21 @@ export interface KernelParts {
 /** The kernel of an x86 machine: its tasks, its processes, the driver of its unit, and their calls. */
 export function wireKernel(description: X86Description, parts: KernelParts): CallHandler[] {
   const { machine, life } = parts
-  const { tasks } = machine
+  const { stage, tasks } = machine
   tasks.isStopped = () => life.isDead
-  const { stage } = machine
   const system = processesOf(description, parts, tasks)
   const { processes, files } = system
   const driver = driverOf(description, parts)
+  const helpers: (() => boolean)[] = []
   const calls = new TaskCalls({
-    ...{ tasks, stage, life },
-    afterwards: () => files.releaseDelayed(),
+    ...{ tasks, stage, life, helpers },
     takePrinted: () => driver?.core.takePrinted() ?? [],
     takeUnknown: () => driver?.core.flusher.queue.takeUnknown(),
+    afterwards: () => files.releaseDelayed(),
   })
   const handlers = [...sysHandlers({ ...system, calls }), ...cpuHandlers(processes, calls)]
   if (driver === undefined) return handlers
-  handlers.push(...sharedMemoryCalls(description, parts, { driver, tasks, calls, system }))
+  handlers.push(...sharedMemoryCalls(description, parts, { driver, tasks, calls, system, helpers }))
   driver.start()
   return [...handlers, ...iommuHandlers(driver, { stage, lives: [life] })]
 }
@@ -108,17 +110,27 @@ interface KernelSystem {
   readonly tasks: Tasks
   readonly calls: TaskCalls
   readonly system: ProcessSystem
+  /** What the kernel does while a call waits. */
+  readonly helpers: (() => boolean)[]
 }
 
 /** Address spaces of processes for devices, in the way of the kernel that drives the unit. */
 function sharedMemoryCalls(
   { iommu }: X86Description,
-  { machine, interrupts }: KernelParts,
-  { driver, tasks, calls, system }: KernelSystem,
+  { machine, interrupts, devices }: KernelParts,
+  { driver, tasks, calls, system, helpers }: KernelSystem,
 ): CallHandler[] {
-  const { processes } = system
+  const { processes, files } = system
+  const { stage, journal, profile } = machine
+  if (iommu.driver === 'scalable') {
+    const names = new Map(devices.map((d) => [d.source, d.name]))
+    const sva = new SvaDriver({ driver, tasks, processes, interrupts, stage, journal, profile }, names)
+    helpers.push(() => sva.help())
+    files.drivers.binder = sva
+    return svaHandlers({ sva, calls, actor: () => processes.actor })
+  }
   if (iommu.driver !== 'extended') return []
-  const { profile } = machine
   const svm = new Svm({ driver, tasks, processes, pages: processes.pages, interrupts, profile })
+  files.drivers.binder = svmBindPort(svm, tasks)
   return svmHandlers({ svm, driver, tasks, calls, processes, actor: () => processes.actor ?? '' })
 }

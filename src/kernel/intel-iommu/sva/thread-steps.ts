@@ -1,0 +1,139 @@
+import { get } from '../../../bits/word.ts'
+import { PAGE_REQ_DSC_QW0 } from '../../../hw/vtd/descriptor-format.ts'
+import { type Task, type Work, type WorkArg, work } from '../../steps.ts'
+import { isStopMarker, nextPlace, wantsResponse, whyBad } from '../page-request-words.ts'
+import { REQUEST_VECTOR } from '../unit-control.ts'
+import type { IopfQueue } from './iopf-queue.ts'
+import type { IopfSteps } from './iopf-steps.ts'
+import { causeOf, type SvaParts } from './sva-parts.ts'
+
+/** There is one thread of the interrupt: it does not run twice at a time. */
+const THREAD = 'page request thread'
+
+/** What the thread has done: requests, responses of its own, groups that are whole. */
+type Counts = readonly [requests: number, responses: number, groups: number]
+
+const countsOf = (args: readonly WorkArg[]): Counts => [Number(args[0]), Number(args[1]), Number(args[2])]
+
+/**
+ * The thread of the page request interrupt, in steps. (Linux v6.1 drivers/iommu/intel/svm.c, prq_event_thread,
+ * intel_svm_prq_report; iommu.c, iommu_report_device_fault; io-pgfault.c, iommu_queue_iopf)
+ */
+export class ThreadSteps {
+  readonly #parts: SvaParts
+  readonly #queue: IopfQueue
+  readonly #faults: IopfSteps
+  /** The device with a source-id. */
+  readonly #deviceOf: (source: number) => string | undefined
+
+  constructor(
+    parts: SvaParts,
+    queue: IopfQueue,
+    faults: IopfSteps,
+    deviceOf: (source: number) => string | undefined,
+  ) {
+    const { tasks, driver, interrupts } = parts
+    this.#parts = parts
+    this.#queue = queue
+    this.#faults = faults
+    this.#deviceOf = deviceOf
+    tasks.define('sva.prq.woken', {
+      doc: 'waits for the interrupt of the page request event',
+      isReady: () => this.isWoken,
+      run: () => interrupts.take(REQUEST_VECTOR) as undefined,
+    })
+    tasks.define('sva.prq.clear', {
+      doc: 'clears PPR, so that the next page request interrupts',
+      run: () => driver.requests.clearPending() as undefined,
+    })
+    tasks.define('sva.prq.read', {
+      doc: 'reads tail and head of the page request queue',
+      run: () => this.#read(),
+    })
+    tasks.define('sva.prq.take', {
+      doc: 'takes one page request out of the queue',
+      run: (_task, [offset, tail, ...counts]) => this.#take(Number(offset), Number(tail), countsOf(counts)),
+    })
+    tasks.define('sva.prq.head', {
+      doc: 'writes the head of the page request queue: up to the tail that was read',
+      run: (_task, [tail, ...counts]) => this.#writeHead(Number(tail), countsOf(counts)),
+    })
+    tasks.define('sva.prq.end', {
+      doc: 'clears an overflow where the queue is empty, and wakes whoever waits for the thread',
+      run: (task, counts) => this.#end(task, countsOf(counts)),
+    })
+  }
+
+  /** Whether the interrupt has come. */
+  get isWoken(): boolean {
+    return this.#parts.interrupts.isPending(REQUEST_VECTOR)
+  }
+
+  /** The works of the thread, from the interrupt on. */
+  works(): readonly Work[] {
+    return [
+      work('sva.prq.woken'),
+      work('lock', THREAD),
+      work('sva.prq.clear'),
+      work('sva.prq.read'),
+      work('unlock', THREAD),
+    ]
+  }
+
+  #read(): readonly Work[] {
+    const { head, tail } = this.#parts.driver.requests.ends()
+    this.#record(1, head, tail)
+    return [this.#next(head, tail, [0, 0, 0])]
+  }
+
+  #next(offset: number, tail: number, counts: Counts): Work {
+    return offset === tail
+      ? work('sva.prq.head', tail, ...counts)
+      : work('sva.prq.take', offset, tail, ...counts)
+  }
+
+  #take(offset: number, tail: number, [requests, responses, groups]: Counts): readonly Work[] {
+    const { requests: thread } = this.#parts.driver
+    const words = thread.requestAt(offset)
+    const why = whyBad(words)
+    let response = false
+    let isWhole = false
+    if (why !== undefined || !isStopMarker(words)) {
+      const source = Number(get(PAGE_REQ_DSC_QW0, words[0], 'RID'))
+      const device = this.#deviceOf(source)
+      if (why === undefined && device !== undefined && this.#queue.has(device)) {
+        const fault = { device, words, offset }
+        isWhole = this.#queue.report(fault, wantsResponse(words))
+        this.#faults.record(fault, 'queued', 'none')
+      } else {
+        response = thread.refuse(words, why)
+        this.#faults.record({ device: device ?? '', words, offset }, 'invalid', response ? 'group' : 'none')
+      }
+    }
+    const counts: Counts = [requests + 1, responses + (response ? 1 : 0), groups + (isWhole ? 1 : 0)]
+    return [this.#next(nextPlace(offset), tail, counts)]
+  }
+
+  #writeHead(tail: number, counts: Counts): readonly Work[] {
+    this.#parts.driver.requests.writeHead(tail)
+    this.#record(0, tail, tail)
+    return [work('sva.prq.end', ...counts)]
+  }
+
+  #end(task: Task, [requests, responses, groups]: Counts): undefined {
+    const hadOverflow = this.#parts.driver.requests.clearOverflow(() => this.#queue.discardPartial())
+    this.#queue.setComplete(true)
+    const rule = requests === 0 ? 'none' : 'done'
+    task.finish(hadOverflow ? 'overflow' : rule, {
+      requests: BigInt(requests),
+      responses: BigInt(responses),
+      groups: BigInt(groups),
+    })
+    return undefined
+  }
+
+  #record(state: number, head: number, tail: number): void {
+    const { stage, driver } = this.#parts
+    stage.log.emit('svm.thread', causeOf(stage), { unit: driver.core.options.port.name, state, head, tail })
+  }
+}
