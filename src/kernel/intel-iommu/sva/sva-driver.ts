@@ -1,6 +1,6 @@
 import type { BindPort } from '../../process-port.ts'
 import { type Task, type Work, work } from '../../steps.ts'
-import { BIND_IS_CALL, BindSteps } from './bind-steps.ts'
+import { BIND_IS_CALL, BIND_SUPERVISOR, BindSteps } from './bind-steps.ts'
 import { EntrySteps } from './entry-steps.ts'
 import { defineFeatureSteps } from './feature-steps.ts'
 import { IopfQueue } from './iopf-queue.ts'
@@ -50,7 +50,7 @@ export class SvaDriver implements BindPort {
 
   bind(task: Task, device: string, flags: number): readonly Work[] {
     const mm = this.parts.processes.mmOf(task.process)
-    return [work('sva.bind', device, mm?.name ?? '', flags)]
+    return [work('sva.bind', device, mm?.name ?? '', flags & BIND_SUPERVISOR)]
   }
 
   unbind(_task: Task, device: string, pasid: number): readonly Work[] {
