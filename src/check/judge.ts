@@ -1,4 +1,4 @@
-import { EVENT_KINDS, type EventKind } from '../trace/event.ts'
+import { EVENT_KINDS, type EventKind, KIND } from '../trace/event.ts'
 import type { RecordLog, RecordSink } from '../trace/record-log.ts'
 import { type Coverage, SeenKinds } from './coverage.ts'
 import { checkersFor, RULE_IDS, ruleIds } from './index.ts'
@@ -47,9 +47,17 @@ export class Judge implements RecordSink {
     const { maxFindings = 1000 } = options
     this.checkers = checkersFor({ windows, uses, maxFindings }, this.#rules)
     const sinks: readonly RecordSink[] = [...this.checkers, uses, windows, this.#seen]
-    this.#sinks = EVENT_KINDS.map((kind) => sinks.filter((sink) => sink.kinds.includes(kind)))
-    const own = sinks.filter((sink) => sink !== uses)
-    this.kinds = EVENT_KINDS.filter((kind) => own.some((sink) => sink.kinds.includes(kind)))
+    // Sink by sink: a judge is made for each order of an exploration.
+    const byKind: RecordSink[][] = EVENT_KINDS.map(() => [])
+    const own = new Set<EventKind>()
+    for (const sink of sinks) {
+      for (const kind of sink.kinds) {
+        byKind[KIND[kind]]?.push(sink)
+        if (sink !== uses) own.add(kind)
+      }
+    }
+    this.#sinks = byKind
+    this.kinds = [...own]
   }
 
   /** Subscribes to a log that has no records yet. */
@@ -121,3 +129,9 @@ export class Judge implements RecordSink {
 const RARE_NEEDS: readonly EventKind[] = RULES.flatMap((rule) => needsOf(rule).flat()).filter(
   (kind, i, all) => kind !== 'tce.set' && kind !== 'dma.translate' && all.indexOf(kind) === i,
 )
+
+/** The rules of which something can be said where only some kinds of records can come. */
+export const judgeable = (coverage: Coverage): readonly RuleId[] =>
+  RULES.filter((rule) => needsOf(rule).every((kinds) => kinds.some((kind) => coverage.has(kind)))).map(
+    ({ id }) => id,
+  )

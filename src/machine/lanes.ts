@@ -1,6 +1,7 @@
 import { assert } from '../bits/errors.ts'
 import { Held } from '../bits/held.ts'
 import { keyOf } from '../bits/state.ts'
+import type { Footprint, Task } from '../kernel/steps.ts'
 import type { Machine } from './machine.ts'
 import type { Operation } from './operation.ts'
 import type { Lane, Step } from './scenario/scenario.ts'
@@ -13,8 +14,8 @@ export type Perform = (operation: Operation, step: Step | undefined, place: stri
 
 /**
  * What stands side by side in a scenario, on a machine: each lane makes its calls one after the other, and a call that
- * is made of steps is a task of the lane's name, of which each `advance` does one step. Where a lane is, the journal of
- * the machine can take back.
+ * is made of steps is a task of the lane's name, of which each `advance` does one step. Tasks that the kernel has begun
+ * of itself are lanes too, behind the others. Where a lane is, the journal of the machine can take back.
  */
 export class Lanes {
   readonly #machine: Machine
@@ -29,41 +30,53 @@ export class Lanes {
     this.#begun = new Held<readonly number[]>(machine.journal, 'lanes', none, (begun) => keyOf(...begun))
   }
 
-  get count(): number {
-    return this.#lanes.length
+  /** Lanes that are not over, in their order. */
+  open(): string[] {
+    const { tasks } = this.#machine
+    const open: string[] = []
+    for (let i = 0; i < this.#lanes.length; i++) {
+      if (!this.#isOver(i)) open.push(this.#lane(i).name)
+    }
+    const own = tasks.all().filter((task) => !task.isOver && this.#isOfKernel(task))
+    return [...open, ...own.map((task) => task.name).sort()]
   }
 
-  nameOf(lane: number): string {
-    return this.#lane(lane).name
+  /** Lanes that can take a step now, in their order. */
+  ready(): string[] {
+    return this.open().filter((name) => this.isReady(name))
   }
 
-  /** Whether all its calls have ended, and nothing is left of them to do. */
-  isOver(lane: number): boolean {
-    return !this.#isInside(lane) && this.#begun.value[lane] === this.#lane(lane).steps.length
+  /** Whether a lane that is not over can take a step now. */
+  isReady(name: string): boolean {
+    const task = this.#taskOf(name)
+    // What has not begun can begin.
+    return task === undefined || this.#machine.tasks.isReady(task)
   }
 
-  /** Whether it can take a step now. */
-  isReady(lane: number): boolean {
-    const task = this.#machine.tasks.find(this.nameOf(lane))
-    return task !== undefined && !task.isOver ? this.#machine.tasks.isReady(task) : !this.isOver(lane)
-  }
-
-  /** What it waits for, in words, where it is neither ready nor over. */
-  waitsFor(lane: number): string | undefined {
-    const task = this.#machine.tasks.find(this.nameOf(lane))
+  /** What a lane waits for, in words. */
+  waitsFor(name: string): string | undefined {
+    const task = this.#taskOf(name)
     return task === undefined ? undefined : this.#machine.tasks.waitsFor(task)
   }
 
+  /** What the next step of a lane touches; undefined where it does not say: a call that begins, or has no steps. */
+  touches(name: string): Footprint | undefined {
+    const task = this.#taskOf(name)
+    return task === undefined ? undefined : this.#machine.tasks.touches(task)
+  }
+
   /** Takes one step of a lane that is ready. */
-  advance(lane: number, perform: Perform): void {
-    const { name, steps } = this.#lane(lane)
-    const number = this.#begun.value[lane] as number
-    if (this.#isInside(lane)) {
-      perform(stepOf(name, (steps[number - 1] as Step).operation), undefined, '')
+  advance(name: string, perform: Perform): void {
+    const lane = this.#indexOf(name)
+    if (this.#taskOf(name) !== undefined) {
+      const number = lane === -1 ? 0 : (this.#begun.value[lane] as number) - 1
+      const line = lane === -1 ? undefined : this.#lane(lane).steps[number]?.operation.line
+      perform(stepOf(name, line), undefined, '')
       return
     }
-    const step = steps[number]
+    const step = this.#nextOf(name)
     assert(step !== undefined, 'a lane that takes a step is not over')
+    const number = this.#begun.value[lane] as number
     this.#begun.set(this.#begun.value.map((n, i) => (i === lane ? n + 1 : n)))
     const { operation } = step
     const place = `concurrent.${name}.${number}`
@@ -73,23 +86,43 @@ export class Lanes {
     }
     perform({ ...operation, start: name }, step, place)
     // A call that has begun has done nothing yet: its first step belongs to it.
-    if (this.#isInside(lane) && this.isReady(lane)) perform(stepOf(name, operation), undefined, '')
+    if (this.#taskOf(name) !== undefined && this.isReady(name)) {
+      perform(stepOf(name, operation.line), undefined, '')
+    }
   }
 
   #lane(lane: number): Lane {
-    const found = this.#lanes[lane]
-    assert(found !== undefined, 'the lane exists')
-    return found
+    return this.#lanes[lane] as Lane
   }
 
-  /** Whether a call of it has begun and is not over. */
-  #isInside(lane: number): boolean {
-    const task = this.#machine.tasks.find(this.nameOf(lane))
-    return task !== undefined && !task.isOver
+  #indexOf(name: string): number {
+    return this.#lanes.findIndex((lane) => lane.name === name)
+  }
+
+  #isOver(lane: number): boolean {
+    const { name, steps } = this.#lane(lane)
+    return this.#begun.value[lane] === steps.length && this.#taskOf(name) === undefined
+  }
+
+  /** The step that a lane begins next. */
+  #nextOf(name: string): Step | undefined {
+    const lane = this.#indexOf(name)
+    return lane === -1 ? undefined : this.#lane(lane).steps[this.#begun.value[lane] as number]
+  }
+
+  /** The task of a lane that is inside a call. */
+  #taskOf(name: string): Task | undefined {
+    const task = this.#machine.tasks.find(name)
+    return task === undefined || task.isOver ? undefined : task
+  }
+
+  /** Whether a task is for no call: the kernel has begun it of itself. */
+  #isOfKernel({ purpose, name }: Task): boolean {
+    return purpose.answer === undefined && purpose.call === undefined && this.#indexOf(name) === -1
   }
 }
 
-const stepOf = (task: string, { line }: Operation): Operation => ({
+const stepOf = (task: string, line: number | undefined): Operation => ({
   verb: 'task',
   call: 'step',
   args: { task },

@@ -42,7 +42,7 @@ export interface StepResult {
 }
 
 /** What a machine can leave records of: a rule that needs others is not judged. */
-function coverageOf(machine: MachineDescription): Coverage {
+export function coverageOf(machine: MachineDescription): Coverage {
   if (machine.kind === 'pseries') return PSERIES_MACHINE
   if (machine.kind === 'q35') return Q35_MACHINE
   if (machine.kind === 'x86') return X86_MACHINE
@@ -94,6 +94,17 @@ function compareFindings(
   return wrong
 }
 
+/** Does one operation; one that cannot be done at all is an error that names its step and line. */
+export function performed(machine: Machine, operation: Operation, step: number): Answer {
+  try {
+    return machine.perform(operation)
+  } catch (error) {
+    if (!(error instanceof IommulatorError)) throw error
+    const where = { ...error.where, ...(operation.line === undefined ? {} : { line: operation.line }) }
+    throw new IommulatorError(error.code, `step ${step}: ${error.message}`, where, error)
+  }
+}
+
 /** Takes down what each operation of a run answers. */
 class StepLog {
   readonly steps: StepResult[] = []
@@ -105,18 +116,10 @@ class StepLog {
     this.#machine = machine
   }
 
-  /** Does one operation; one that cannot be done at all is an error that names its step and line. */
   perform(operation: Operation, step: Step | undefined, place: string): void {
     const from = this.#machine.log.length
     const number = this.steps.length + 1
-    let answer: Answer
-    try {
-      answer = this.#machine.perform(operation)
-    } catch (error) {
-      if (!(error instanceof IommulatorError)) throw error
-      const where = { ...error.where, ...(operation.line === undefined ? {} : { line: operation.line }) }
-      throw new IommulatorError(error.code, `step ${number}: ${error.message}`, where, error)
-    }
+    const answer = performed(this.#machine, operation, number)
     this.steps.push({
       step: number,
       operation,

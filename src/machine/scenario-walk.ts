@@ -8,8 +8,8 @@ const STEPS_MOST = 1_000_000
 
 /** Goes through a scenario on a machine: its steps, its lanes, and what comes after them. */
 export class ScenarioWalk {
-  readonly #scenario: Scenario
   readonly lanes: Lanes
+  readonly #scenario: Scenario
 
   constructor(scenario: Scenario, machine: Machine) {
     this.#scenario = scenario
@@ -19,20 +19,7 @@ export class ScenarioWalk {
   /** All of it, lanes in the order that the scenario says. @throws IommulatorError ERR_OPERATION where that cannot be */
   run(perform: Perform): void {
     this.before(perform)
-    const names = this.#scenario.concurrent?.map((lane) => lane.name) ?? []
-    this.#scenario.order?.forEach((name, i) => {
-      const lane = names.indexOf(name)
-      const wrong = this.lanes.isOver(lane)
-        ? 'is over'
-        : this.lanes.isReady(lane)
-          ? undefined
-          : `waits for ${this.lanes.waitsFor(lane)}`
-      if (wrong !== undefined) {
-        throw new IommulatorError('ERR_OPERATION', `entry ${i + 1} of order: the lane ${name} ${wrong}`)
-      }
-      this.lanes.advance(lane, perform)
-    })
-    this.rest(perform)
+    this.inOrder(this.#scenario.order ?? [], perform)
     this.after(perform)
   }
 
@@ -41,15 +28,29 @@ export class ScenarioWalk {
     each(this.#scenario.steps, 'steps', perform)
   }
 
-  /** The first lane that can go on does, until none can. */
-  rest(perform: Perform): void {
+  /**
+   * Lanes take steps in an order, one an entry; then the first lane that can go on does, until none can. A scenario
+   * without lanes has none of the kernel's either.
+   *
+   * @throws IommulatorError ERR_OPERATION where a lane cannot go on when its turn is
+   */
+  inOrder(order: readonly string[], perform: Perform): void {
+    if (this.#scenario.concurrent === undefined) return
     const { lanes } = this
+    order.forEach((name, i) => {
+      const wrong = !lanes.open().includes(name)
+        ? 'is over'
+        : lanes.isReady(name)
+          ? undefined
+          : `waits for ${lanes.waitsFor(name)}`
+      if (wrong === undefined) lanes.advance(name, perform)
+      else throw new IommulatorError('ERR_OPERATION', `entry ${i + 1} of order: the lane ${name} ${wrong}`)
+    })
     for (let n = 0; ; n++) {
-      let lane = 0
-      while (lane < lanes.count && !lanes.isReady(lane)) lane++
-      if (lane === lanes.count) return
-      if (n === STEPS_MOST) throw new Error(`model bug: the lane ${lanes.nameOf(lane)} does not end`)
-      lanes.advance(lane, perform)
+      const [name] = lanes.ready()
+      if (name === undefined) return
+      if (n === STEPS_MOST) throw new Error(`model bug: the lane ${name} does not end`)
+      lanes.advance(name, perform)
     }
   }
 

@@ -8,6 +8,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./run.ts')).runCommand,
   },
   {
+    name: 'explore',
+    summary: 'run every order of the concurrent steps of a scenario',
+    load: async () => (await import('./explore.ts')).exploreCommand,
+  },
+  {
     name: 'replay',
     summary: 'replay a log of a real machine and judge it',
     load: async () => (await import('./replay.ts')).replayCommand,

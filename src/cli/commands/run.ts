@@ -1,4 +1,3 @@
-import { IommulatorError } from '../../bits/errors.ts'
 import { runJson, runText } from '../../machine/run-report.ts'
 import { isAsExpected, runScenario } from '../../machine/run-scenario.ts'
 import { toJsonLine } from '../../trace/jsonl.ts'
@@ -6,23 +5,9 @@ import type { Command } from '../command.ts'
 import { EXIT } from '../exit.ts'
 import { jsonText } from '../json-text.ts'
 import { loadScenario } from '../load-scenario.ts'
+import { withPlace } from '../placed-error.ts'
 import { PROFILE_NAMES } from '../profiles.ts'
 import { MATRIX_OPTION, printMatrix } from './run-matrix.ts'
-
-/** Does something with a scenario; an error of one of its steps is told with its place in the file. */
-function withPlace<T>(path: string, run: () => T): T {
-  try {
-    return run()
-  } catch (error) {
-    if (!(error instanceof IommulatorError) || error.where['line'] === undefined) throw error
-    throw new IommulatorError(
-      error.code,
-      `${path}:${error.where['line']}: ${error.message}`,
-      error.where,
-      error,
-    )
-  }
-}
 
 export const runCommand: Command = {
   name: 'run',

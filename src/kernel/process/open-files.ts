@@ -12,7 +12,7 @@ export const FILES_MAX = 1024
 /** Descriptors 0 to 2 are the terminal's. */
 const FIRST_FD = 3
 /** The work item that puts files for kernel threads (delayed_fput). */
-const WORKER = 'kworker:delayed_fput'
+const WORKER = 'kworker/delayed_fput'
 
 /** A bind that an open file holds. */
 export interface FileBind {

@@ -1,0 +1,138 @@
+import { IommulatorError } from '../../bits/errors.ts'
+import { Judge, judgeable } from '../../check/judge.ts'
+import { KIND } from '../../trace/event.ts'
+import type { RecordLog } from '../../trace/record-log.ts'
+import { unexpected } from '../expectation.ts'
+import type { Machine } from '../machine.ts'
+import { coverageOf, performed } from '../run-scenario.ts'
+import type { Scenario } from '../scenario/scenario.ts'
+import { ScenarioWalk } from '../scenario-walk.ts'
+
+/** What came of one order. */
+export interface OrderEnd {
+  /** Lanes, one entry a step. */
+  readonly order: readonly string[]
+  /**
+   * Entries that say something: after so many of them the first lane that can go on always does, which needs not be
+   * said.
+   */
+  readonly said: number
+  /** Rules that it breaks, each once, as they showed. */
+  readonly broken: readonly string[]
+  /** Lanes that cannot go on, each with what it waits for; none where all are over, or the kernel has stopped. */
+  readonly stuck: readonly string[]
+  /** Whether the model did not know an answer. */
+  readonly isUnmodelled: boolean
+  /** Hash of the state when no lane could go on. */
+  readonly state: string
+}
+
+/**
+ * The lanes of a scenario on one machine that goes forward by performing and back by its undo log: what all kinds of
+ * search stand on.
+ */
+export class OrderRuns {
+  readonly machine: Machine
+  readonly #walk: ScenarioWalk
+  readonly #scenario: Scenario
+  readonly #rules: readonly string[]
+  readonly #order: string[] = []
+  /** Whether each entry of the order is what would come without it. */
+  readonly #usual: boolean[] = []
+  #steps = 0
+
+  /**
+   * @param machine as the scenario describes it, with its journal on
+   * @throws IommulatorError ERR_OPERATION where what comes before the lanes is not answered as the scenario expects
+   */
+  constructor(scenario: Scenario, machine: Machine, rules?: readonly string[]) {
+    this.machine = machine
+    // No other rule can be broken: a judge of few is made sooner.
+    this.#rules = rules ?? judgeable(coverageOf(scenario.machine))
+    this.#scenario = scenario
+    this.#walk = new ScenarioWalk(scenario, machine)
+    let number = 0
+    this.#walk.before((operation, step) => {
+      const answer = performed(machine, operation, ++number)
+      const [wrong] = step?.expect === undefined ? [] : unexpected(answer, step.expect)
+      if (wrong === undefined) return
+      const where = operation.line === undefined ? {} : { line: operation.line }
+      throw new IommulatorError('ERR_OPERATION', `step ${number}, before the lanes: ${wrong}`, where)
+    })
+  }
+
+  /** Steps that lanes have taken so far, those that were taken back included. */
+  get steps(): number {
+    return this.#steps
+  }
+
+  get lanes(): ScenarioWalk['lanes'] {
+    return this.#walk.lanes
+  }
+
+  /** Lanes that can take a step, in their order. */
+  ready(): string[] {
+    return this.#walk.lanes.ready()
+  }
+
+  /** Takes a step of a lane, does something, and takes the step back. `usual` is the lane that would come unsaid. */
+  after(lane: string, usual: string, act: () => void): void {
+    this.#takenBack(() => {
+      this.#order.push(lane)
+      this.#usual.push(lane === usual)
+      this.#walk.lanes.advance(lane, (operation) => {
+        performed(this.machine, operation, this.#order.length)
+      })
+      this.#steps++
+      act()
+      this.#order.pop()
+      this.#usual.pop()
+    })
+  }
+
+  /** The order that was taken, judged to its end. No lane can go on. */
+  end(): OrderEnd {
+    const { machine } = this
+    const { lanes } = this.#walk
+    const state = machine.journal.hash
+    const stuck = machine.tasks.isStopped()
+      ? []
+      : lanes.open().map((lane) => `${lane} waits for ${lanes.waitsFor(lane)}`)
+    let isUnmodelled = false
+    const judge = new Judge({ rules: this.#rules })
+    this.#takenBack(() => {
+      this.#walk.after((operation) => {
+        performed(machine, operation, this.#order.length)
+      })
+      machine.log.emit('run.end', null, { settled: this.#scenario.settled ? 1 : 0 })
+      judge.judge(machine.log)
+      isUnmodelled = hasUnmodelled(machine.log)
+    })
+    return {
+      order: [...this.#order],
+      said: this.#usual.lastIndexOf(false) + 1,
+      broken: [...new Set(judge.findings.map((f) => f.rule))],
+      stuck,
+      isUnmodelled,
+      state,
+    }
+  }
+
+  /** Does something, and takes back whatever the machine did meanwhile. */
+  #takenBack(act: () => void): void {
+    const { journal, log } = this.machine
+    const mark = journal.mark()
+    const { length, tick } = log
+    act()
+    journal.rollback(mark)
+    log.truncate(length)
+    log.tick = tick
+  }
+}
+
+function hasUnmodelled(log: RecordLog): boolean {
+  for (let seq = log.firstKept; seq < log.length; seq++) {
+    if (log.kindNumberOf(seq) === KIND.unmodelled) return true
+  }
+  return false
+}
