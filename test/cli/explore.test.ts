@@ -77,9 +77,11 @@ describe('iommulator explore', () => {
     const one = await run(['explore', RACE, '--random', '40', '--seed', '7'])
     expect(one.out).toContain('40, at random (seed 7)')
     expect(await run(['explore', RACE, '--random', '40', '--seed', '7'])).toEqual(one)
-    expect((await json(RACE, '--random', '40', '--seed', '8')).found.broken).not.toEqual(
-      (await json(RACE, '--random', '40', '--seed', '7')).found.broken,
-    )
+    const ordersOf = async (seed: string) =>
+      (await json(RACE, '--random', '3', '--seed', seed)).found.broken[0]?.orders ?? 0
+    const seen = new Set<number>()
+    for (const seed of ['1', '2', '3', '4', '5', '6', '7', '8']) seen.add(await ordersOf(seed))
+    expect(seen.size).toBeGreaterThan(1)
   })
 
   it('is clean where no order breaks a rule', async () => {
