@@ -111,12 +111,12 @@ describe('files of drivers', () => {
   })
   describe('file', () => {
     testRules(SYS_FILE, {
-      'no-such-file': () => [opened().call(SYS_FILE, { file: 'ep0 2' })],
-      done: () => [opened().call(SYS_FILE, { file: 'ep0 1' })],
+      'no-such-file': () => [opened().call(SYS_FILE, { file: 'ep0:2' })],
+      done: () => [opened().call(SYS_FILE, { file: 'ep0:1' })],
     })
   })
 
-  const file = (made: ReturnType<typeof opened>) => made.call(SYS_FILE, { file: 'ep0 1' }).outputs
+  const file = (made: ReturnType<typeof opened>) => made.call(SYS_FILE, { file: 'ep0:1' }).outputs
 
   it('the last reference unbinds: a descriptor, a copy of it, a child and a mapping hold the file', () => {
     const made = opened()
@@ -172,12 +172,12 @@ describe('files of drivers', () => {
     made.call(SYS_OPEN, { path: PATH, cloexec: true })
     made.call(SYS_MMAP, { bytes: PAGE, fd: 4n })
     made.call(SYS_EXECVE)
-    expect(made.call(SYS_FILE, { file: 'ep0 2' }).outputs['refs']).toBe(0n)
+    expect(made.call(SYS_FILE, { file: 'ep0:2' }).outputs['refs']).toBe(0n)
     expect(file(made)['refs']).toBe(1n)
     const whys = made
       .events('file.refs')
       .flatMap((e) => (e.kind === 'file.refs' ? [`${e.file} ${e.why} ${e.refs}`] : []))
-    expect(whys.slice(-2)).toEqual(['ep0 2 exit_mmap 1', 'ep0 2 close_on_exec 0'])
+    expect(whys.slice(-2)).toEqual(['ep0:2 exit_mmap 1', 'ep0:2 close_on_exec 0'])
     expect(made.call(SYS_CLOSE, { fd: 4n }).rule).toBe('bad-fd')
   })
 })
@@ -236,12 +236,12 @@ describe('the end of a process', () => {
     const mm = made.processes.space('P')
     expect(mm.get()).toBe(true)
     made.call(SYS_EXIT)
-    expect(made.call(SYS_FILE, { file: 'ep0 1' }).outputs['refs']).toBe(1n)
+    expect(made.call(SYS_FILE, { file: 'ep0:1' }).outputs['refs']).toBe(1n)
     expect(made.call(SYS_STATE, { mm: 'P' }).outputs).toMatchObject({ users: 1n, count: 1n, areas: 1n })
     // A kernel thread leaves the file to a work item.
     made.run(mm.put(), '')
     expect(mm.get()).toBe(false)
-    expect(made.call(SYS_FILE, { file: 'ep0 1' }).outputs['refs']).toBe(0n)
+    expect(made.call(SYS_FILE, { file: 'ep0:1' }).outputs['refs']).toBe(0n)
     const worker = made.tasks.find('kworker:delayed_fput')
     expect(worker?.works.map((w) => w.step)).toEqual(['task_work_run'])
   })

@@ -10,8 +10,6 @@ const PAGE_BYTES = 4096
 const OFFSETS = 0xfffn
 const HEX = 'hex:'
 
-const touches = (_task: Task, [mm]: readonly WorkArg[]) => ({ reads: [], writes: [`mm ${mm}`, 'memory'] })
-
 /** The steps of what a process does with its memory. A call begins with `cpu_load` or `cpu_store`. */
 export function defineCpuSteps(processes: Processes): void {
   const { tasks, tables, memory } = processes
@@ -52,7 +50,6 @@ export function defineCpuSteps(processes: Processes): void {
       const all = `${got}${hexDigits(data)}`
       return [work('cpu_load', mm.name, address + BigInt(data.length), bytes - data.length, all)]
     },
-    touches,
   })
   tasks.define('cpu_store', {
     doc: 'a process writes its memory, up to the end of a page',
@@ -74,7 +71,6 @@ export function defineCpuSteps(processes: Processes): void {
       const left = String(rest).slice(2 * bytes)
       return [work('cpu_store', mm.name, address + BigInt(bytes), left, Number(moved) + bytes)]
     },
-    touches,
   })
 
   tasks.define('do_user_addr_fault', {

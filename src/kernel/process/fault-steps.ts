@@ -1,13 +1,11 @@
 import { PAGE_4K_BYTES } from '../../memory/host-memory.ts'
 import { VM } from '../process-port.ts'
-import { type Task, type Work, type WorkArg, work } from '../steps.ts'
+import { type Task, type Work, work } from '../steps.ts'
 import type { MmStruct } from './mm-struct.ts'
 import { PTE, PTE_NX_HI } from './page-tables.ts'
 import { notifyRange, type Processes } from './processes.ts'
 import type { SharedPages } from './shared-pages.ts'
 import { type Area, areaAt } from './vmas.ts'
-
-const touches = (_task: Task, [mm]: readonly WorkArg[]) => ({ reads: [], writes: [`mm ${mm}`, 'pages'] })
 
 /** vm_page_prot: the bits of an entry that the rights of an area give; private memory is never writable by them alone. */
 export function protectionOf({ flags, isShared }: Area, hasNx: boolean): { hi: number; lo: number } {
@@ -71,7 +69,6 @@ export function defineFaultSteps(processes: Processes, shared: SharedPages): voi
       tables.point(table, at.page, 1, { target, hi, lo: lo | PTE.RW | PTE.DIRTY })
       return succeed(task, mm, at, 'new-page')
     },
-    touches,
   })
 
   /** The entry is there: handle_pte_fault with a page, and do_wp_page. */
@@ -115,7 +112,6 @@ export function defineFaultSteps(processes: Processes, shared: SharedPages): voi
       tables.clear(table, page, 1)
       return notifyRange(mm, page, page + 1)
     },
-    touches,
   })
   tasks.define('wp_set', {
     doc: 'copy on write: notifiers hear of the new page, then the entry leads to it',
@@ -124,7 +120,6 @@ export function defineFaultSteps(processes: Processes, shared: SharedPages): voi
       const tell = mm.notifiers.length === 0 ? [] : [work('change_pte', mm.name, Number(number))]
       return [...tell, work('wp_point', mm.name, Number(number), Number(made))]
     },
-    touches,
   })
   tasks.define('wp_point', {
     doc: 'copy on write: the entry leads to the new page',
@@ -139,7 +134,6 @@ export function defineFaultSteps(processes: Processes, shared: SharedPages): voi
       // Until 4.14 the end of the range was told as well (mmu_notifier_invalidate_range_end).
       return era.isNew ? undefined : notifyRange(mm, page, page + 1)
     },
-    touches,
   })
   tasks.define('wp_done', {
     doc: 'copy on write: the old page has one user fewer',
@@ -148,7 +142,6 @@ export function defineFaultSteps(processes: Processes, shared: SharedPages): voi
       task.value = 'done'
       return undefined
     },
-    touches,
   })
 }
 

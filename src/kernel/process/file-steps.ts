@@ -4,11 +4,6 @@ import type { Processes } from './processes.ts'
 
 /** The steps of open, dup and close. */
 export function defineFileSteps({ tasks }: Processes, files: OpenFiles): void {
-  const ofProcess = (task: { readonly process: string }) => ({
-    reads: [],
-    writes: [`files of ${task.process}`, 'files'],
-  })
-
   tasks.define('sys_open', {
     doc: 'open: a descriptor is found, then the file, and both are put together',
     run: (task, [path, isCloseOnExec]) => {
@@ -20,7 +15,6 @@ export function defineFileSteps({ tasks }: Processes, files: OpenFiles): void {
       files.install(task.process, fd, file, Number(isCloseOnExec) === 1)
       return [work('return', 'done', 'fd', fd, 'file', file)]
     },
-    touches: ofProcess,
   })
   tasks.define('sys_dup', {
     doc: 'dup: the file gets another descriptor',
@@ -33,7 +27,6 @@ export function defineFileSteps({ tasks }: Processes, files: OpenFiles): void {
       files.install(task.process, fd, file, false)
       return [work('return', 'done', 'fd', fd)]
     },
-    touches: ofProcess,
   })
   tasks.define('sys_close', {
     doc: 'close: the descriptor is free, and its file has one reference fewer',
@@ -42,7 +35,6 @@ export function defineFileSteps({ tasks }: Processes, files: OpenFiles): void {
       if (file === undefined) return [work('return', 'bad-fd')]
       return [work('fput', file, 'close'), work('return', 'done')]
     },
-    touches: ofProcess,
   })
   tasks.define('sys_ioctl', {
     doc: 'ioctl: the file is found',

@@ -46,7 +46,6 @@ export function defineLifeSteps(processes: Processes, files: OpenFiles): void {
       if (mm === undefined) return [work('return', 'no-memory')]
       return [work('exec_mmap', mm.name), work('do_close_on_exec'), work('return', 'done')]
     },
-    touches: (task) => ({ reads: [], writes: [`process ${task.process}`, 'pages'] }),
   })
   tasks.define('exec_mmap', {
     doc: 'execve: the process has its new address space, and has given back the old one',
@@ -115,10 +114,6 @@ function defineForkSteps(
       files.inherit(task.process, String(child))
       return [work('copy_mm', String(child))]
     },
-    touches: (task, [child]) => ({
-      reads: [`files of ${task.process}`],
-      writes: [`process ${child}`, `files of ${child}`],
-    }),
   })
   tasks.define('copy_mm', {
     doc: 'fork: the child gets an address space',
@@ -129,10 +124,6 @@ function defineForkSteps(
       if (mm === undefined || parent === undefined) return failed(process, undefined)
       return [work('lock', mmapSem(parent.name)), work('dup_mmap', parent.name, mm.name, 0, process.name)]
     },
-    touches: (task, [child]) => ({
-      reads: [],
-      writes: [`process ${child}`, `mm ${processes.mmOf(task.process)?.name ?? ''}`, 'pages'],
-    }),
   })
   tasks.define('dup_mmap', {
     doc: 'fork: one area is copied; its pages are for both to read from now on, and notifiers of the parent are told',
@@ -162,7 +153,6 @@ function defineForkSteps(
         work('dup_mmap', parent.name, mm.name, area.end, String(child)),
       ]
     },
-    touches: (_task, [parent, mm]) => ({ reads: [], writes: [`mm ${parent}`, `mm ${mm}`, 'pages', 'files'] }),
   })
   tasks.define('wake_up_new_task', {
     doc: 'fork: the child can act',

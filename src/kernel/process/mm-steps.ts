@@ -7,13 +7,11 @@ import { PTE, spanOf } from './page-tables.ts'
 import { notifyRange, type Processes } from './processes.ts'
 import { TASK_PAGES, USER_END } from './vmas.ts'
 
-/** What a step touches that changes an address space, and no page of the allocator. */
+/**
+ * What a step touches that changes an address space, and neither a page table nor who owns a page: whether caches are
+ * flushed before or behind such a change is what everything else depends on.
+ */
 const ofMm = (_task: Task, [mm]: readonly WorkArg[]): Footprint => ({ reads: [], writes: [`mm ${mm}`] })
-const ofMmAndPages = (_task: Task, [mm]: readonly WorkArg[]): Footprint => ({
-  reads: [],
-  writes: [`mm ${mm}`, 'pages'],
-})
-
 /** Steps in which an address space ends, and those in which ranges of it go: unmap_region is the same of both. */
 export function defineMmSteps(processes: Processes): void {
   const { tasks } = processes
@@ -42,7 +40,6 @@ export function defineMmSteps(processes: Processes): void {
       processes.space(name).drop()
       return undefined
     },
-    touches: ofMmAndPages,
   })
 }
 
@@ -85,7 +82,6 @@ function defineNotifierSteps(processes: Processes, tasks: Tasks): void {
       mm.drop()
       return undefined
     },
-    touches: ofMmAndPages,
   })
   tasks.define('invalidate_range', {
     doc: 'entries of a range have changed: each notifier is told, one behind the other',
@@ -133,7 +129,6 @@ function defineUnmapSteps(processes: Processes, tasks: Tasks): void {
       mm.gather(task.name, zap(processes, mm, mm.gathered(task.name), Number(first), Number(end)))
       return notifyRange(mm, Number(first), Number(end))
     },
-    touches: ofMm,
   })
   tasks.define('free_pgtables', {
     doc: 'page tables that no area needs any more come out of the tables above; they wait in the gather',
@@ -148,7 +143,6 @@ function defineUnmapSteps(processes: Processes, tasks: Tasks): void {
       mm.gather(task.name, gather)
       return undefined
     },
-    touches: ofMm,
   })
   tasks.define('tlb_flush_mmu', {
     doc: 'notifiers are told of everything that was taken out: caches of tables may lead to freed ones',
@@ -169,7 +163,6 @@ function defineUnmapSteps(processes: Processes, tasks: Tasks): void {
       mm.gather(task.name, gather.areas.length === 0 ? undefined : { ...gather, pages: [], tables: [] })
       return undefined
     },
-    touches: ofMmAndPages,
   })
   tasks.define('remove_vmas', {
     doc: 'areas that were taken out are removed, and let go of their files',

@@ -79,7 +79,10 @@ export class OpenFiles {
         this.#put(task, String(file), String(why))
         return undefined
       },
-      touches: (_task, [file]) => ({ reads: [], writes: [`file ${file}`] }),
+      touches: (task, [file]) => ({
+        reads: [],
+        writes: [`file ${file}`, `task work of ${isKernelThread(task) ? WORKER : task.name}`],
+      }),
     })
     tasks.define('task_work_run', {
       doc: 'files that the task has dropped the last reference of are released',
@@ -150,7 +153,7 @@ export class OpenFiles {
   make(device: string): string {
     const number = this.#opened.value + 1
     this.#opened.set(number)
-    const name = `${device === '' ? 'shmem' : device} ${number}`
+    const name = `${device === '' ? 'shmem' : device}:${number}`
     this.#setFile(name, { refs: 1, device, binds: [] }, device === '' ? 'mmap' : 'open')
     return name
   }

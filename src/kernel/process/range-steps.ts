@@ -22,7 +22,7 @@ import {
   without,
 } from './vmas.ts'
 
-const touches = (_task: Task, [mm]: readonly WorkArg[]) => ({ reads: [], writes: [`mm ${mm}`, 'pages'] })
+const touches = (_task: Task, [mm]: readonly WorkArg[]) => ({ reads: [], writes: [`mm ${mm}`] })
 const PRIVATE = 0
 const PAGE_BYTES = 4096n
 const GIB_LEVEL = 3
@@ -97,7 +97,6 @@ export function defineRangeSteps(processes: Processes, files: OpenFiles): void {
       holdFiles(files, areas, [...mm.areas, ...mm.gathered(task.name).areas])
       return [...unmapRegion(mm, first, end), ...processes.unlockAndReturn(mm.name, 'done')]
     },
-    touches,
   })
 
   tasks.define('do_mmap', {
@@ -131,7 +130,6 @@ export function defineRangeSteps(processes: Processes, files: OpenFiles): void {
       holdFiles(files, areas, [...mm.areas, ...mm.gathered(task.name).areas])
       return [...unmapRegion(mm, first, end), link]
     },
-    touches,
   })
   tasks.define('vma_link', {
     doc: 'mmap: the new area is there; it holds its file',
@@ -155,7 +153,6 @@ export function defineRangeSteps(processes: Processes, files: OpenFiles): void {
       mm.addArea(withArea(mm.areas, area), area)
       return [work('unlock', mmapSem(mm.name)), work('return', 'done', 'address', BigInt(first) << 12n)]
     },
-    touches,
   })
 
   tasks.define('do_mprotect', {
@@ -194,7 +191,6 @@ export function defineRangeSteps(processes: Processes, files: OpenFiles): void {
       mm.recordArea(first, last, flags, 1)
       return [...protect(mm, changed), ...next]
     },
-    touches,
   })
 
   /** change_protection: the entries of an area; notifiers are told of each GiB that has a table. */
