@@ -107,6 +107,15 @@ describe('docs/guide/scenarios.md', () => {
   })
 })
 
+describe('docs/guide/driver-test.md', () => {
+  it('shows the test that is run, with the name of the package', () => {
+    const [, block = ''] =
+      /^```ts\n([\s\S]*?)^```/m.exec(readFileSync('docs/guide/driver-test.md', 'utf8')) ?? []
+    const test = readFileSync('test/guide/driver-life.test.ts', 'utf8')
+    expect(block).toBe(test.replace('../../src/index.ts', 'iommulator'))
+  })
+})
+
 describe('the page test', () => {
   it('would see a line that is not printed', async () => {
     const { out } = await run(['decode', 'tce', '0x1003'])
