@@ -97,7 +97,7 @@ export function eehWords(event: EehEvent, log: FaultLog): FaultWords {
       state,
       devices: devices.join(' '),
       driver: driver ?? null,
-      times: times === 0 ? null : times,
+      timesInHour: times === 0 ? null : times,
       location: event.location ?? null,
       outcome: event.outcome ?? null,
     },

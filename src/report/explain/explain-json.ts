@@ -14,6 +14,7 @@ function groupJson(
   isModelled: boolean,
 ): object {
   return {
+    ...words.fields,
     family,
     isModelled,
     kind: words.kind,
@@ -26,8 +27,7 @@ function groupJson(
     lastUs: timeOf(lastUs),
     addresses: addresses.ranges.map(({ first, last }) => ({ first: hex(first), last: hex(last) })),
     isEveryAddress: !addresses.isOneRun,
-    ...words.fields,
-    says: Object.fromEntries(words.rows),
+    says: words.rows.map(([label, text]) => ({ label, text })),
     because: because.map(lineJson),
     about: about.map(lineJson),
     checks: words.checks,

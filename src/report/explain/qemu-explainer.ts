@@ -204,7 +204,7 @@ export class QemuExplainer implements FamilyExplainer {
       describe: () => ({
         kind: 'queue',
         title: `the emulated unit does not take a ${descriptor.kind} descriptor`,
-        fields: { kind: descriptor.kind },
+        fields: { descriptor: descriptor.kind },
         rows: [
           ['descriptor', descriptor.words],
           [

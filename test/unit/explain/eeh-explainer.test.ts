@@ -38,7 +38,7 @@ describe('a frozen endpoint', () => {
       state: 'frozen',
       devices: '0002:01:00.0',
       driver: 'aacraid',
-      times: 1,
+      timesInHour: 1,
       location: 'UOPWR.A100034-Node0-Builtin SAS',
       outcome: 'recovered (line 12)',
     })
