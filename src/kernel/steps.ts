@@ -238,8 +238,12 @@ export class Tasks {
     this.#steps.set(name, definition)
   }
 
+  /** What a step does, by its name, or by that as one word (blanks as `_`). */
   docOf(name: string): string {
-    return this.#definition(name).doc
+    for (const [known, { doc }] of this.#steps) {
+      if (known === name || known.replaceAll(' ', '_') === name) return doc
+    }
+    throw new Error(`model bug: no step is called ${name}`)
   }
 
   /** A task with work to do. @throws IommulatorError ERR_OPERATION where one of that name is not over */
