@@ -3,6 +3,7 @@ import type { Finding } from '../check/rule.ts'
 import { UNIT_ERRATA } from '../hw/vtd/unit-errata.ts'
 import { INTEL_IOMMU_ERRATA } from '../kernel/intel-iommu/errata.ts'
 import { SVA_ERRATA } from '../kernel/intel-iommu/sva/sva-errata.ts'
+import { SVM_ERRATA } from '../kernel/intel-iommu/svm-errata.ts'
 import { VTD_ERRATA } from '../kernel/qemu/vtd-errata.ts'
 import { VHOST_ERRATA } from '../kernel/vhost/errata.ts'
 import { ERRATA } from './registry.ts'
@@ -15,7 +16,7 @@ type Platform = 'power' | 'x86'
 
 /** Errata of x86 machines, and of any; all others are of POWER. */
 const X86: ReadonlySet<string> = new Set(
-  [...VTD_ERRATA, ...UNIT_ERRATA, ...INTEL_IOMMU_ERRATA, ...SVA_ERRATA].map((e) => e.id),
+  [...VTD_ERRATA, ...UNIT_ERRATA, ...INTEL_IOMMU_ERRATA, ...SVM_ERRATA, ...SVA_ERRATA].map((e) => e.id),
 )
 const EVERYWHERE: ReadonlySet<string> = new Set([...VHOST_ERRATA.map((e) => e.id), 'iotlb-perm-widening'])
 

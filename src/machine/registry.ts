@@ -25,6 +25,7 @@ import { INTEL_IOMMU_ERRATA } from '../kernel/intel-iommu/errata.ts'
 import { SVA_CALLS } from '../kernel/intel-iommu/sva/calls.ts'
 import { SVA_ERRATA } from '../kernel/intel-iommu/sva/sva-errata.ts'
 import { SVM_CALLS } from '../kernel/intel-iommu/svm/calls.ts'
+import { SVM_ERRATA } from '../kernel/intel-iommu/svm-errata.ts'
 import { KVM_CALLS } from '../kernel/kvm/calls.ts'
 import { KVM_ERRATA } from '../kernel/kvm/errata.ts'
 import { PREREG_ERRATA } from '../kernel/prereg/errata.ts'
@@ -119,6 +120,7 @@ export const ERRATA: readonly Erratum[] = [
   ...UNIT_ERRATA,
   ...INTEL_IOMMU_ERRATA,
   ...SVA_ERRATA,
+  ...SVM_ERRATA,
   ...GUEST_ERRATA,
   ...VFIO_ERRATA,
   ...PREREG_ERRATA,
