@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Answer } from '../../src/bits/answer.ts'
 import type { RuleOf } from '../../src/bits/call.ts'
-import { SVM_BIND, SVM_IS_VALID, SVM_UNBIND } from '../../src/kernel/intel-iommu/svm/calls.ts'
+import { SVM_BIND, SVM_IS_VALID, SVM_UNBIND, SVM_VFREE, SVM_VMALLOC } from '../../src/kernel/intel-iommu/svm/calls.ts'
 import { testRules } from '../support/rule-table.ts'
 import { CM, SRS, SVM_CAP, SVM_ECAP, type SvmWorldOptions, svmWorld } from '../support/svm.ts'
 
@@ -25,6 +25,7 @@ const bound = (options: SvmWorldOptions = {}): World => {
   return world
 }
 
+const VMALLOC = 0xffff_c900_0000_0000n
 const NO_PASIDS = SVM_ECAP & ~(1n << 40n)
 
 describe('svm bind', () => {
@@ -87,7 +88,7 @@ describe('svm bind', () => {
     const world = attached({ ecap: SVM_ECAP | SRS })
     world.world.actor = ''
     bind(world, { supervisor: true })
-    expect(entryOf(world, 0)).toBe(0x1a2_b801n)
+    expect(entryOf(world, 0)).toBe(0x3a_2801n)
     expect(bind(world, { device: 'b', supervisor: true }).outputs).toEqual({ pasid: 0n })
   })
 
@@ -224,4 +225,53 @@ describe('svm is_pasid_valid', () => {
       return [isValid(world)]
     },
   } satisfies Record<RuleOf<typeof SVM_IS_VALID>, () => Answer[]>)
+})
+
+describe('svm vmalloc, vfree', () => {
+  const kernel = (options: SvmWorldOptions = {}) => attached({ ecap: SVM_ECAP | SRS, ...options })
+  const vmalloc = (world: World, bytes: bigint) => world.svmCall('vmalloc', { bytes })
+  const vfree = (world: World, address = VMALLOC) => world.svmCall('vfree', { address })
+  testRules(SVM_VMALLOC, {
+    'no-bytes': () => [vmalloc(kernel(), 0n), vmalloc(kernel({ maxOrder: -1 }), (1n << 30n) + 1n)],
+    'no-memory': () => [vmalloc(kernel({ maxOrder: -1 }), 1n)],
+    done: () => [vmalloc(kernel(), 1n), vmalloc(kernel(), 0x3000n)],
+  } satisfies Record<RuleOf<typeof SVM_VMALLOC>, () => Answer[]>)
+  testRules(SVM_VFREE, {
+    'no-area': () => {
+      const world = kernel()
+      vmalloc(world, 0x2000n)
+      return [vfree(kernel()), vfree(world, VMALLOC + 0x1000n)]
+    },
+    done: () => {
+      const world = kernel()
+      vmalloc(world, 1n)
+      return [vfree(world)]
+    },
+  } satisfies Record<RuleOf<typeof SVM_VFREE>, () => Answer[]>)
+
+  it('areas have a page between them, and the first hole that fits', () => {
+    const world = kernel()
+    const at = (bytes: bigint) => vmalloc(world, bytes).outputs['address']
+    expect([at(0x1001n), at(1n), at(1n)]).toEqual([VMALLOC, VMALLOC + 0x3000n, VMALLOC + 0x5000n])
+    vfree(world, VMALLOC)
+    expect([at(0x2001n), at(0x2000n)]).toEqual([VMALLOC + 0x7000n, VMALLOC])
+  })
+
+  it('freeing flushes the PASIDs of the kernel, before the pages go', () => {
+    const world = kernel()
+    bind(world, { supervisor: true })
+    world.world.actor = 'P'
+    bind(world)
+    vmalloc(world, 1n)
+    world.takeSent()
+    vfree(world)
+    expect(world.takeSent().map(([lo]) => lo)).toEqual([0x3_0017n, 0x3_0006n, 0x0310_0008n])
+    expect(world.pages.freed).toHaveLength(1)
+    const other = kernel({ errata: ['svm-supervisor'] })
+    bind(other, { supervisor: true })
+    vmalloc(other, 1n)
+    other.takeSent()
+    vfree(other)
+    expect(other.takeSent()).toEqual([])
+  })
 })

@@ -75,7 +75,7 @@ export class FakeMm implements Mm {
 
 /** Processes P and Q, each with an address space. */
 export class FakeProcesses implements ProcessPort {
-  readonly kernel = { pgd: 0x1a2b }
+  readonly kernel = { pgd: 0x3a2 }
   readonly mms = [new FakeMm('P', 0x300), new FakeMm('Q', 0x310)]
 
   constructor(tasks: Tasks) {

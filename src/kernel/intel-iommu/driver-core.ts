@@ -76,8 +76,11 @@ export class DriverCore {
         cutsUnaligned: profile.has('K6-unaligned-piotlb'),
       },
     )
-    this.control = new UnitControl({ registers, flusher: this.flusher, stores }, journal, (duty) =>
-      this.forgets(duty),
+    this.control = new UnitControl(
+      { registers, flusher: this.flusher, stores },
+      journal,
+      (duty) => this.forgets(duty),
+      profile.has('svm-prq-overflow-stuck'),
     )
   }
 

@@ -19,6 +19,7 @@ export const REQUEST_QUEUE_ORDER = 4
 const TTM_SHIFT = 10n
 /** What PFO, PPF and PRO are written with once the records are read. */
 const FSTS_DONE = 0x83n
+const PRO = 0x80n
 
 /** Registers of fault events that a suspended unit forgets. */
 type Saved = readonly [control: bigint, data: bigint, address: bigint, upper: bigint]
@@ -38,13 +39,17 @@ export class UnitControl {
   readonly #flusher: Flusher
   readonly #stores: CpuStores
   readonly #forgets: (duty: Duty) => boolean
+  /** svm-prq-overflow-stuck */
+  readonly #leavesOverflow: boolean
   readonly #saved: Held<Saved | undefined>
 
   constructor(
     parts: { readonly registers: UnitRegisters; readonly flusher: Flusher; readonly stores: CpuStores },
     journal: Journal,
     forgets: (duty: Duty) => boolean,
+    leavesOverflow: boolean,
   ) {
+    this.#leavesOverflow = leavesOverflow
     this.#registers = parts.registers
     this.#flusher = parts.flusher
     this.#stores = parts.stores
@@ -156,7 +161,7 @@ export class UnitControl {
       records.push(record)
       at = (at + 1) % faultRecords
     }
-    registers.write32('FSTS', FSTS_DONE)
+    registers.write32('FSTS', this.#leavesOverflow ? FSTS_DONE & ~PRO : FSTS_DONE)
     return records
   }
 

@@ -148,5 +148,35 @@ export const SVM_THREAD = declareCall({
   doc: 'The thread of the page request interrupt runs. A request gets a response where it is the last of its group, or asks for a stream response.',
 })
 
+export const SVM_VMALLOC = declareCall({
+  name: 'vmalloc',
+  ...SVM,
+  args: { bytes: { type: 'u64', doc: 'How many: whole pages are taken.' } },
+  outputs: { address: { type: 'u64', doc: 'Where the kernel has it.' } },
+  answers: [
+    { rule: 'no-bytes', code: 'ENOMEM', when: 'Nothing is wanted, or more than 1 GiB.' },
+    { rule: 'no-memory', code: 'ENOMEM', when: 'Not so many pages are left.' },
+    { rule: 'done', code: 'OK', when: 'The pages are mapped one after the other, in an area of their own.' },
+  ],
+  source: 'Linux v4.9 mm/vmalloc.c, __vmalloc_node_range; arch/x86/include/asm/pgtable_64_types.h',
+  doc: 'The kernel maps memory of its own beside the map of all memory one to one. PASIDs of the kernel lead there as well.',
+})
+
+export const SVM_VFREE = declareCall({
+  name: 'vfree',
+  ...SVM,
+  args: { address: { type: 'u64', doc: 'Where the area begins.' } },
+  answers: [
+    { rule: 'no-area', code: 'EINVAL', when: 'No area begins there: the kernel warns, and does nothing.' },
+    {
+      rule: 'done',
+      code: 'OK',
+      when: 'The area is unmapped, PASIDs of the kernel are flushed, then its pages are freed.',
+    },
+  ],
+  source: 'Linux v4.9 mm/vmalloc.c, __vunmap; that PASIDs are flushed is the model`s, see erratum svm-supervisor',
+  doc: 'The kernel gives memory of its own back.',
+})
+
 /** What a kernel of 4.x does with shared virtual memory, as operations. */
-export const SVM_CALLS = Object.freeze([SVM_BIND, SVM_UNBIND, SVM_IS_VALID, SVM_THREAD])
+export const SVM_CALLS = Object.freeze([SVM_BIND, SVM_UNBIND, SVM_IS_VALID, SVM_THREAD, SVM_VMALLOC, SVM_VFREE])

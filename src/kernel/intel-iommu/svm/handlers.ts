@@ -4,7 +4,7 @@ import type { BindPort, ProcessPort } from '../../process-port.ts'
 import { type Tasks, type Work, work } from '../../steps.ts'
 import type { TaskCalls } from '../../task-calls.ts'
 import type { VtdDriver } from '../vtd-driver.ts'
-import { SVM_BIND, SVM_IS_VALID, SVM_THREAD, SVM_UNBIND } from './calls.ts'
+import { SVM_BIND, SVM_IS_VALID, SVM_THREAD, SVM_UNBIND, SVM_VFREE, SVM_VMALLOC } from './calls.ts'
 import type { Svm } from './svm.ts'
 
 type Args = Readonly<Record<string, Value>>
@@ -56,6 +56,14 @@ export function svmHandlers({ svm, driver, tasks, calls, processes, actor }: Svm
       if (svm.queue === 0) return 'no-queue'
       if (!svm.thread.isWoken && !isLeft) return 'not-woken'
       return { process: '', works: svm.thread.run() }
+    }),
+    calls.handler(SVM_VMALLOC, (args) => {
+      const pages = svm.ranges.pagesOf(args['bytes'] as bigint)
+      return pages === 0 ? 'no-bytes' : { process: '', works: svm.ranges.allocate(pages) }
+    }),
+    calls.handler(SVM_VFREE, (args) => {
+      const address = args['address'] as bigint
+      return svm.ranges.has(address) ? { process: '', works: svm.ranges.free(address) } : 'no-area'
     }),
     calls.handler(SVM_IS_VALID, (args) => {
       if (driver.device(text(args, 'device')) === undefined) return 'no-unit'

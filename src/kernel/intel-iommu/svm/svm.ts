@@ -8,6 +8,7 @@ import { SvmBinder } from './bind.ts'
 import { Bindings } from './bindings.ts'
 import type { SvmCore } from './core.ts'
 import { SvmFlushes } from './flushes.ts'
+import { KernelRanges } from './kernel-ranges.ts'
 import { SvmNotifiers } from './notifier.ts'
 import { PasidTables } from './pasid-tables.ts'
 import { svmQuirksOf } from './quirks.ts'
@@ -31,6 +32,7 @@ export class Svm {
   readonly bindings: Bindings
   readonly binder: SvmBinder
   readonly thread: SvmRequestThread
+  readonly ranges: KernelRanges
   readonly #parts: SvmParts
   readonly #queue: Cells
 
@@ -54,6 +56,7 @@ export class Svm {
       flushes: new SvmFlushes(core, quirks),
     }
     this.binder = new SvmBinder(shared, new SvmNotifiers(shared))
+    this.ranges = new KernelRanges(shared, pages)
     this.thread = new SvmRequestThread(shared, interrupts, () => this.queue)
     driver.onStart = () => this.#start()
   }
