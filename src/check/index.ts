@@ -18,6 +18,8 @@ import { RULES, type RuleId } from './rules.ts'
 import { StaleIotlb } from './stale-iotlb.ts'
 import { StaleTce } from './stale-tce.ts'
 import { Stopped } from './stopped.ts'
+import { SvmBindings } from './svm-bindings.ts'
+import { SvmMemory } from './svm-memory.ts'
 import { SvmRequests } from './svm-requests.ts'
 import { TableReferenceLeak } from './table-reference-leak.ts'
 import { UnmapMiss } from './unmap-miss.ts'
@@ -59,6 +61,13 @@ const CHECKERS: Readonly<Record<RuleId, new (options: CheckerOptions) => Checker
   'unit-registers': VtdRegisters,
   'page-request-answer': SvmRequests,
   'lost-interrupt': SvmRequests,
+  'dead-page-table': SvmMemory,
+  'mm-kept-alive': SvmMemory,
+  'pasid-crosstalk': SvmBindings,
+  'mm-lifetime': SvmMemory,
+  'svm-bookkeeping': SvmBindings,
+  'use-after-unbind': SvmBindings,
+  'kernel-pasid-non-linear': SvmBindings,
   stopped: Stopped,
   unmodelled: NotModelled,
 }

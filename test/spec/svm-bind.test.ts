@@ -1,7 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import type { Answer } from '../../src/bits/answer.ts'
 import type { RuleOf } from '../../src/bits/call.ts'
-import { SVM_BIND, SVM_IS_VALID, SVM_UNBIND, SVM_VFREE, SVM_VMALLOC } from '../../src/kernel/intel-iommu/svm/calls.ts'
+import {
+  SVM_BIND,
+  SVM_IS_VALID,
+  SVM_UNBIND,
+  SVM_VFREE,
+  SVM_VMALLOC,
+} from '../../src/kernel/intel-iommu/svm/calls.ts'
 import { testRules } from '../support/rule-table.ts'
 import { CM, SRS, SVM_CAP, SVM_ECAP, type SvmWorldOptions, svmWorld } from '../support/svm.ts'
 

@@ -204,7 +204,7 @@ export const SVM_ERRATA = declareErrata([
     source: `Linux v4.9 ${SVM}, intel_svm_bind_mm; include/linux/intel-svm.h, SVM_FLAG_SUPERVISOR_MODE`,
     evidence: 'source',
     scenario: 'scenarios/svm/s14-kernel-ranges-wrong.yaml',
-    finding: 'kernel-pasid-non-linear',
+    finding: 'stale-device-tlb',
   },
   {
     id: 'svm-rwxp',

@@ -97,6 +97,13 @@ describe('the judge', () => {
       ['unit-registers', ['vtd.register']],
       ['page-request-answer', ['vtd.page-request', 'vtd.response']],
       ['lost-interrupt', ['vtd.page-request', 'vtd.register', 'vtd.event']],
+      ['dead-page-table', ['svm.entry', 'mm.table', 'mm.users']],
+      ['mm-kept-alive', ['mm.users', 'svm.bind']],
+      ['pasid-crosstalk', ['svm.bind', 'svm.pasid']],
+      ['mm-lifetime', ['mm.users', 'mm.notify', 'mm.table']],
+      ['svm-bookkeeping', ['svm.pasid', 'svm.bind']],
+      ['use-after-unbind', ['svm.bind', 'svm.entry']],
+      ['kernel-pasid-non-linear', ['svm.entry', 'vtd.translate']],
       ['stopped', ['dead']],
     ])
   })

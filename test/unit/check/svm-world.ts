@@ -66,11 +66,15 @@ export class SvmWorld extends VtdWorld {
     return this.writesHead(this.readsTail())
   }
 
-  decodes(options: RequestOptions & { result?: string; response?: string } = {}) {
+  step(task: string) {
+    return this.log.emit('task.step', null, { task, step: 'step', line: 0 })
+  }
+
+  decodes(options: RequestOptions & { result?: string; response?: string; cause?: number } = {}) {
     const { source = A, pasid = PASID, iova = 0x1000n, flags = READ_LAST, group = 1 } = options
-    const { result = 'success', response = 'group' } = options
+    const { result = 'success', response = 'group', cause = null } = options
     const request = { unit: UNIT, source, pasid, iova, flags, group, result, response, offset: 0 }
-    return this.log.emit('svm.request', null, request)
+    return this.log.emit('svm.request', cause, request)
   }
 
   answers(options: { source?: number; pasid?: number; group?: number; code?: number } = {}) {
@@ -92,8 +96,8 @@ export class SvmWorld extends VtdWorld {
     })
   }
 
-  users(users: number, count: number, why = 'get', mm = 'P') {
-    return this.log.emit('mm.users', null, { mm, users, count, why })
+  users(users: number, count: number, why = 'get', mm = 'P', cause: number | null = null) {
+    return this.log.emit('mm.users', cause, { mm, users, count, why })
   }
 
   vma(first: number, count: number, flags: number, present = 1, mm = 'P') {
@@ -138,6 +142,12 @@ export class SvmWorld extends VtdWorld {
     this.users(1, 2, 'register')
     this.entry(1)
     return this.binds(1)
+  }
+
+  object(what: 'intel_svm' | 'intel_svm_dev', state: number, options: { pasid?: number } = {}) {
+    const { pasid = what === 'intel_svm' ? PASID : 0 } = options
+    const device = what === 'intel_svm' ? '' : 'a'
+    return this.log.emit('svm.object', null, { unit: UNIT, what, pasid, device, state })
   }
 
   /** The device uses its PASID. */

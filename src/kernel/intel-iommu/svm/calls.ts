@@ -174,9 +174,17 @@ export const SVM_VFREE = declareCall({
       when: 'The area is unmapped, PASIDs of the kernel are flushed, then its pages are freed.',
     },
   ],
-  source: 'Linux v4.9 mm/vmalloc.c, __vunmap; that PASIDs are flushed is the model`s, see erratum svm-supervisor',
+  source:
+    'Linux v4.9 mm/vmalloc.c, __vunmap; that PASIDs are flushed is the model`s, see erratum svm-supervisor',
   doc: 'The kernel gives memory of its own back.',
 })
 
 /** What a kernel of 4.x does with shared virtual memory, as operations. */
-export const SVM_CALLS = Object.freeze([SVM_BIND, SVM_UNBIND, SVM_IS_VALID, SVM_THREAD, SVM_VMALLOC, SVM_VFREE])
+export const SVM_CALLS = Object.freeze([
+  SVM_BIND,
+  SVM_UNBIND,
+  SVM_IS_VALID,
+  SVM_THREAD,
+  SVM_VMALLOC,
+  SVM_VFREE,
+])
