@@ -6,6 +6,7 @@ import type { RecordLog } from '../trace/record-log.ts'
 import { sourceText } from './describe-vtd.ts'
 import { because } from './evidence.ts'
 import { type CheckerOptions, ListedChecker } from './listed-checker.ts'
+import { isStillAtIt } from './open-calls.ts'
 import type { RuleId } from './rules.ts'
 import { SeenMaps } from './seen-maps.ts'
 import { FlushOrder } from './vtd-flush-order.ts'
@@ -36,7 +37,8 @@ const JUDGED_LANES = 3
  *
  * A use is stale where a word that the translation was made from says something else by now, and no invalidation since
  * covers it. More rights than the cache knows are nothing stale, but for what a unit in caching mode has refused.
- * Nothing is judged between an invalidation and the end of its wait. A translation that is used although a complete
+ * Nothing is judged between an invalidation and the end of its wait, nor while the call that made the change has steps to
+ * do: what it owes may be among them. A translation that is used although a complete
  * invalidation covers it has survived.
  */
 export class VtdCaches extends ListedChecker {
@@ -201,6 +203,7 @@ export class VtdCaches extends ListedChecker {
       structure.judged = unit.clock
       return true
     }
+    if (isStillAtIt(log, change.by, seq)) return false
     const key = {
       rule: CONTEXT,
       window: unit.number,
@@ -292,6 +295,7 @@ export class VtdCaches extends ListedChecker {
     unit: VtdUnitShadow,
     { entry, word, changed }: { entry: CachedEntry; word: Dependence | undefined; changed: number },
   ): void {
+    if (isStillAtIt(log, changed, seq)) return
     const isOfDevice = entry.cache === VTD_CACHE.DEVICE_TLB
     const rule = isOfDevice ? DEVICE : TRANSLATION
     const key = { rule, window: unit.number, entry: entry.number, by: entry.filled, ended: changed }

@@ -1,0 +1,19 @@
+import { KIND } from '../trace/event.ts'
+import type { RecordLog } from '../trace/record-log.ts'
+
+/**
+ * Whether what software changed is part of a call in steps that has not returned at `now`: it is still at it, and what
+ * it has to do beside the change may be among the steps to come. Where nobody can come between the steps of a call,
+ * nothing is ever open when something else happens.
+ */
+export function isStillAtIt(log: RecordLog, changed: number, now: number): boolean {
+  let at = changed
+  while (at >= 0 && log.has(at) && log.kindNumberOf(at) !== KIND['task.step']) at = log.causeOf(at)
+  if (at < 0 || !log.has(at)) return false
+  const entered = log.causeOf(at)
+  if (entered < 0) return false
+  for (let seq = at; seq < now; seq++) {
+    if (log.kindNumberOf(seq) === KIND['call.return'] && log.causeOf(seq) === entered) return false
+  }
+  return true
+}
