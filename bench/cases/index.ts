@@ -11,6 +11,7 @@ import { KVM } from './kvm.ts'
 import { MACHINE } from './machine.ts'
 import { PARSE } from './parse.ts'
 import { RECORDS } from './records.ts'
+import { SVM } from './svm.ts'
 import { TRANSLATE } from './translate.ts'
 import { VFIO } from './vfio.ts'
 import { VIRTIO } from './virtio.ts'
@@ -34,4 +35,5 @@ export const GROUPS: readonly CaseGroup[] = [
   FLAT,
   IOTLB,
   VTD,
+  SVM,
 ]
