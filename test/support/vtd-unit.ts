@@ -54,6 +54,9 @@ export class FakeTranslator implements UnitTranslator {
   findPasid() {
     return this.pasidFault
   }
+  silences() {
+    return this.pasid.isSilent
+  }
   invalidate(what: VtdInvalidation) {
     this.invalidated.push(what)
   }

@@ -3,7 +3,7 @@ import { Journal } from '../../src/bits/state.ts'
 import { ContextCache } from '../../src/hw/vtd/caches/context-cache.ts'
 import { EntryNumbers } from '../../src/hw/vtd/caches/entry-numbers.ts'
 import { PasidCache } from '../../src/hw/vtd/caches/pasid-cache.ts'
-import { newContextEntry, newPasidEntry } from '../../src/hw/vtd/ports.ts'
+import { NO_PASID, newContextEntry, newPasidEntry } from '../../src/hw/vtd/ports.ts'
 
 /** A value for each kind of field, in the range of those that have few bits. */
 const SMALL: Readonly<Record<string, number>> = {
@@ -32,9 +32,9 @@ describe('an entry that is kept comes back with', () => {
   it.each(Object.keys(newContextEntry()))('%s of a context entry', (field) => {
     const cache = new ContextCache({ journal: new Journal(), name: 'vtd0' })
     const entry = changed(newContextEntry, field)
-    cache.keep(0x18, 1, entry)
+    cache.keep(0x18, NO_PASID, 1, entry)
     const into = newContextEntry()
-    cache.load(cache.find(0x18), into)
+    cache.load(cache.find(0x18, NO_PASID), into)
     expect(into).toEqual(entry)
   })
 

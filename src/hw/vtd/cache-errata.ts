@@ -129,6 +129,33 @@ export const CACHE_ERRATA = declareErrata([
     scenario: 'scenarios/errata/vtd-caches-11.yaml',
   },
   {
+    id: 'D118',
+    title: 'the context cache is one of PASIDs',
+    kind: 'quirk',
+    family: 'qemu',
+    versions: [{ since: '11.0' }],
+    wrong:
+      'The context entry of a device is kept once for requests without a PASID, and once for each PASID.',
+    right: 'It is kept once.',
+    source:
+      'QEMU 11 hw/i386/intel_iommu.c, vtd_do_iommu_translate: the cache entry is one of an address space. Run on 11.1.3',
+    evidence: 'run',
+    scenario: 'scenarios/errata/vtd-translation-requests.yaml',
+  },
+  {
+    id: 'D119',
+    title: 'what is not to be written is kept as writable',
+    kind: 'quirk',
+    family: 'qemu',
+    versions: [{ since: '11.0' }],
+    wrong:
+      'A translation for a device that does not want to write (NW) enters the IOTLB with all that the tables allow, and without its dirty bit set.',
+    right: 'An entry that allows writing has its dirty bit set before it is used for that.',
+    source: 'QEMU 11 hw/i386/intel_iommu.c, vtd_do_iommu_translate. Run on 11.1.3',
+    evidence: 'run',
+    scenario: 'scenarios/errata/vtd-translation-requests.yaml',
+  },
+  {
     id: 'D103',
     title: 'an invalidation of the PASID cache decides pass-through anew',
     kind: 'quirk',

@@ -26,6 +26,7 @@ import {
   type VtdInvalidation,
   type VtdRequest,
 } from './ports.ts'
+import type { RootPointer } from './unit-translator.ts'
 
 const PAGE_SHIFT = 12
 /** log2 of the bytes that there are addresses for. */
@@ -38,15 +39,6 @@ const MODE = 2
 const ROOT_HI = 3
 const ROOT_LO = 4
 const ROOT_CELLS = 5
-
-/** Where a root table is, and whether requests are translated by it. */
-export interface RootTable {
-  /** Its 4 KiB page. */
-  readonly page: number
-  /** TTM: bits 11:10 of the root table address. */
-  readonly mode: number
-  readonly isEnabled: boolean
-}
 
 export interface CachedTranslatorOptions<E extends Engine = Engine> {
   /** Name of the unit. */
@@ -92,10 +84,11 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   readonly #root: Cells
   readonly #addressBits: number
   readonly #keepsFaults: boolean
-  /** Errata D27, D4 and D29. */
+  /** Errata D27, D4, D29 and D119. */
   readonly #hasNoPasidCache: boolean
   readonly #ignoresPermissions: boolean
   readonly #ignoresDirty: boolean
+  readonly #keepsNoWrite: boolean
   readonly #fill = newFill()
   readonly #kept = { isPrivileged: false, isFirstLevel: false, isDirty: false, refused: 0 }
   // Of the request that goes on: the number of the entry that answers, the space that was looked in, the one to keep in.
@@ -117,6 +110,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     this.#hasNoPasidCache = profile.has('D27')
     this.#ignoresPermissions = profile.has('D4')
     this.#ignoresDirty = profile.has('D29')
+    this.#keepsNoWrite = profile.has('D119')
     this.#keeper = new StructureKeeper({
       ...{ caches: this.caches, numbers: this.numbers, records: this.#records, log: stage.log },
       keepsFaults: this.#keepsFaults,
@@ -138,15 +132,15 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
 
   /** The entries that the last request was translated by, or that were found last. */
   get context(): ContextEntry {
-    return this.engine.context
+    return this.finder.context
   }
 
   get pasid(): PasidEntry {
-    return this.engine.pasid
+    return this.finder.pasid
   }
 
   /** Translation is switched on or off, or another root table is taken. Nothing is forgotten with it. */
-  setRoot({ page, mode, isEnabled }: RootTable): void {
+  setRoot({ page, mode, isEnabled }: RootPointer): void {
     this.#root.set(ENABLED, isEnabled ? 1 : 0)
     this.#root.set(TTM, mode)
     this.#root.set(MODE, this.engine.modeOf(mode) ?? TABLE_MODE.ABORT)
@@ -156,18 +150,23 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     this.#hold?.decideAll()
   }
 
+  /** What entries alone are found with. */
+  protected get finder(): E {
+    return this.engine
+  }
+
   /** Finds the context entry of a source-id, and leaves it in `context`. Answers 0, or the fault. */
   findContext(source: number): number {
     if (this.engine.modeOf(this.#root.get(TTM)) === undefined || this.#mode === TABLE_MODE.ABORT) {
       return FAULT.TABLE_MODE
     }
-    this.#begin(source)
-    return this.engine.findContext(this.#rootPage, this.#mode, source)
+    this.#begin(source, NO_PASID)
+    return this.finder.findContext(this.#rootPage, this.#mode, source)
   }
 
   /** Finds an entry of a PASID below the context that was found last, and leaves it in `pasid`. */
   findPasid(source: number, pasid: number): number {
-    return this.engine.findPasid(source, this.#mode, pasid)
+    return this.finder.findPasid(source, this.#mode, pasid)
   }
 
   /** A device is behind the unit. Only a unit that holds pass-through (D28) wants to know. */
@@ -200,10 +199,12 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     this.#isOfPages = false
     this.#place.mode = this.#mode
     if (!this.isEnabled || isInterrupt(request)) return this.#unordinary(request)
-    if (this.#hold === undefined || !this.#isHeld(this.#hold, request)) {
+    const isOrdinary = request.addressType === ADDRESS_TYPE.UNTRANSLATED
+    if (this.#hold === undefined || !isOrdinary || !this.#isHeld(this.#hold, request)) {
       const space = this.#place.ofCaches(request)
       if (space === 0 || !this.#isHit(space, request)) this.#miss(request, space)
     }
+    if (request.isNoWrite && !result.isDirect) result.perm &= ~PERM.WRITE
     if (this.#stage.log.on) this.#records.translate(request, result, this.#number)
     return result
   }
@@ -221,9 +222,9 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     return NOT_KEPT
   }
 
-  #begin(source: number): void {
+  #begin(source: number, pasid: number): void {
     this.#keeper.mode = this.#mode
-    this.#keeper.begin(source)
+    this.#keeper.begin(source, pasid)
   }
 
   get #rootPage(): number {
@@ -262,10 +263,9 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     } else if (!iotlb.isDirty(entry) && (need & perm & PERM.WRITE) !== 0) return false
     else if (iotlb.isDirect(entry) && this.#isBeyond(hi)) return false
     iotlb.load(entry, hi, lo, result)
-    if (request.isNoWrite && !result.isDirect) result.perm &= ~PERM.WRITE
     result.fault = fault
     result.pasid = place.pasid
-    result.isSilent = fault !== 0 && this.#isSilent(request.source)
+    result.isSilent = fault !== 0 && this.#isSilent(request)
     this.#number = iotlb.numberOf(entry)
     if (fault !== 0) clearPage(this.result)
     else if (!request.isNoWrite && this.#mayRepeat)
@@ -280,7 +280,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     const { log } = this.#stage
     this.#looked = looked
     this.#space = 0
-    this.#begin(request.source)
+    this.#begin(request.source, request.pasid)
     engine.trail.on = log.on
     engine.translate(this.#rootPage, this.#root.get(TTM), request, result)
     // Interrupts apart, what comes back without a walk is final, and was kept before or is not to be.
@@ -295,7 +295,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     if (result.fault !== 0) {
       if (this.#keepsFaults && this.#place.isSecondLevel) this.#keepRefusal(space, request)
       // What a device does not want to write may be writable all the same.
-    } else if (result.perm !== 0 && !request.isNoWrite) this.#keep(space, request, 0)
+    } else if (result.perm !== 0 && (!request.isNoWrite || this.#keepsNoWrite)) this.#keep(space, request, 0)
   }
 
   /** A device that is passed through: one entry of the IOTLB stands for all addresses, or QEMU decides anew. */
@@ -330,7 +330,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     // An entry makes room, or others may answer beside it: a smaller page that allows less.
     if (this.#hasEntry || iotlb.isFull) front.clear()
     iotlb.keep(space, hi, lo, result, kept, this.#number, !this.#hasEntry)
-    if (refused === 0 && !this.#hasEntry && this.#mayRepeat)
+    if (refused === 0 && !this.#hasEntry && this.#mayRepeat && !request.isNoWrite)
       front.keep(request, result, kept.isDirty, this.#number)
     if (!this.#stage.log.on) return
     const fill = this.#fill
@@ -386,10 +386,10 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   }
 
   /** FPD of the entries that a request goes through, as the caches have them. */
-  #isSilent(source: number): boolean {
+  #isSilent({ source, pasid: asked }: VtdRequest): boolean {
     const { contexts, pasids } = this.caches
     const { pasid } = this.#place
-    return contexts.isSilent(source) || (pasid !== NO_PASID && pasids.isSilent(source, pasid))
+    return contexts.isSilent(source, asked) || (pasid !== NO_PASID && pasids.isSilent(source, pasid))
   }
 
   #isBeyond(hi: number): boolean {

@@ -36,6 +36,20 @@ export interface BlockedRequest {
   usedPasid: number
 }
 
+export const newBlocked = (): BlockedRequest => ({
+  source: 0,
+  pasid: NO_PASID,
+  hi: 0,
+  lo: 0,
+  reason: 0,
+  access: 0,
+  addressType: 0,
+  isExecute: false,
+  isPrivileged: false,
+  isWalk: false,
+  usedPasid: NO_PASID,
+})
+
 /**
  * The fault recording registers with the fault status register: what is recorded, what is lost, when software hears of it.
  *

@@ -110,6 +110,8 @@ export class PageRequestQueue {
   readonly #isQemu: boolean
   readonly #losesExecute: boolean
   readonly #hasReadBit: boolean
+  readonly #countsPasidFpd: boolean
+  readonly #hasNoPasidZero: boolean
 
   constructor(parts: PageRequestParts) {
     const { core } = parts
@@ -121,6 +123,8 @@ export class PageRequestQueue {
     this.#isQemu = has('D44')
     this.#losesExecute = has('D43')
     this.#hasReadBit = has('D45')
+    this.#countsPasidFpd = has('D116')
+    this.#hasNoPasidZero = has('D117')
   }
 
   /** A device sends a page request message. */
@@ -154,6 +158,7 @@ export class PageRequestQueue {
     if (!features.hasPageRequests) return 'refused'
     if (!this.#isQemu && !this.#parts.isEnabled()) return 'refused'
     if (this.#isQemu && request.pasid === NO_PASID) return 'refused'
+    if (this.#hasNoPasidZero && request.pasid === 0) return 'refused'
     if (request.isExecute && !request.isRead) return 'refused'
     if (!this.#isAllowed(request)) return 'refused'
     if (this.#isOverflown) return 'dropped'
@@ -219,7 +224,12 @@ export class PageRequestQueue {
       if (!context.hasPasid) return this.#blocked(request, FAULT.SM_PASIDE, isSilent)
       if (pasid >= context.pasids) return this.#blocked(request, FAULT.SM_PASID_BEYOND, isSilent)
     }
-    return context.hasPageRequests || this.#blocked(request, FAULT.SM_PRE, isSilent)
+    if (context.hasPageRequests) return true
+    return this.#blocked(
+      request,
+      FAULT.SM_PRE,
+      isSilent || (this.#countsPasidFpd && translator.silences(pasid)),
+    )
   }
 
   /** What is cached of the page is dropped: the device asks because of it. False where QEMU finds no entry for it. */

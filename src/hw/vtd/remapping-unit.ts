@@ -2,7 +2,8 @@ import { hiOf, loOf, pageOf, wordOf } from '../../bits/u64.ts'
 import { isInterruptPage } from '../../memory/interrupt-range.ts'
 import type { BusMemory } from '../../memory/ports.ts'
 import { featuresOf, type VtdFeatures } from './capabilities.ts'
-import { type BlockedRequest, FAULT_ACCESS, FaultLog } from './fault-log.ts'
+import { EarlyAnswers } from './early-answers.ts'
+import { type BlockedRequest, FAULT_ACCESS, FaultLog, newBlocked } from './fault-log.ts'
 import { InterruptRemapper } from './interrupt-remapper.ts'
 import { Invalidator, type VtdInvalidationWatcher } from './invalidator.ts'
 import { type PageRequestEnd, PageRequestQueue } from './page-requests.ts'
@@ -48,20 +49,6 @@ const EPM = 0x8000_0000 | 0
 const PRS = 1
 const PAGE_SHIFT = 12
 
-const newBlocked = (): BlockedRequest => ({
-  source: 0,
-  pasid: NO_PASID,
-  hi: 0,
-  lo: 0,
-  reason: 0,
-  access: 0,
-  addressType: 0,
-  isExecute: false,
-  isPrivileged: false,
-  isWalk: false,
-  usedPasid: NO_PASID,
-})
-
 /**
  * A DMA remapping unit of VT-d: what software does to its registers, what devices ask of it, and what it tells both.
  *
@@ -94,6 +81,7 @@ export class RemappingUnit {
   /** What the write of a lane brings about, by its register: of 64-bit registers that are commands the upper one counts. */
   readonly #lowerWritten: Partial<Record<VtdRegisterName, () => void>>
   readonly #upperWritten: Partial<Record<VtdRegisterName, () => void>>
+  readonly #early: EarlyAnswers
   readonly #blocked = newBlocked()
   /** What requests are while translation is off. */
   readonly #direct = newTranslation()
@@ -104,6 +92,7 @@ export class RemappingUnit {
   readonly #hasPlainFaults: boolean
   readonly #losesInterruptFaults: boolean
   readonly #mindsFirst: boolean
+  readonly #hasNoPasidZero: boolean
 
   constructor(options: RemappingUnitOptions, parts: UnitParts) {
     const { name, cap, ecap, hostAddressBits, memory } = options
@@ -115,6 +104,7 @@ export class RemappingUnit {
     const root = new RootTable(core)
     this.root = root
     this.translator = options.translator?.(core) ?? new UnitTables(core, parts.profile, options.tables)
+    this.#early = new EarlyAnswers(core, this.translator)
     this.faults = new FaultLog(core)
     this.#invalidator = new Invalidator(core, this.translator)
     this.queue = new InvalidationQueue({
@@ -162,6 +152,7 @@ export class RemappingUnit {
     this.#hasPlainFaults = !core.has('D17')
     this.#losesInterruptFaults = core.has('D18')
     this.#mindsFirst = core.has('D100')
+    this.#hasNoPasidZero = core.has('D117')
   }
 
   /** Whether requests are translated (GSTS.TES). */
@@ -227,12 +218,23 @@ export class RemappingUnit {
 
   /** A DMA or a translation request of a device. Answers the fault reason, 0 for none; the rest is in `translation`. */
   translate(request: VtdRequest): number {
+    if (request.pasid !== 0 || !this.#hasNoPasidZero) return this.#answer(request)
+    request.pasid = NO_PASID
+    const fault = this.#answer(request)
+    request.pasid = 0
+    return fault
+  }
+
+  #answer(request: VtdRequest): number {
+    if (request.addressType === ADDRESS_TYPE.TRANSLATION_REQUEST && this.#early.takes(request)) {
+      return this.#answerEarly(request)
+    }
     if (!this.root.isEnabled) return this.#passThrough(request)
     if (this.#states !== undefined && request.pasid !== NO_PASID)
       this.#states.met(request.source, request.pasid)
     const translation = this.translator.translate(request)
     this.#translation = translation
-    if (translation.fault !== 0) this.#fault(request, translation)
+    if (translation.fault !== 0) this.#fault(request, translation, this.translator.isWalkFault)
     return translation.fault
   }
 
@@ -325,6 +327,13 @@ export class RemappingUnit {
     half[name]?.()
   }
 
+  #answerEarly(request: VtdRequest): number {
+    const { translation } = this.#early
+    this.#translation = translation
+    if (translation.fault !== 0) this.#fault(request, translation, true)
+    return translation.fault
+  }
+
   #passThrough({ hi, lo, source, pasid }: VtdRequest): number {
     const page = pageOf(hi, lo, PAGE_SHIFT)
     const direct = this.#direct
@@ -350,7 +359,7 @@ export class RemappingUnit {
     return isIn('PLMBASE', 'PLMLIMIT') || isIn('PHMBASE', 'PHMLIMIT')
   }
 
-  #fault(request: VtdRequest, { fault, isSilent, pasid }: Translation): void {
+  #fault(request: VtdRequest, { fault, isSilent, pasid }: Translation, isWalk: boolean): void {
     const blocked = this.#blocked
     blocked.source = request.source
     blocked.pasid = request.pasid
@@ -361,7 +370,7 @@ export class RemappingUnit {
     blocked.addressType = request.addressType
     blocked.isExecute = (request.need & PERM.EXECUTE) !== 0
     blocked.isPrivileged = request.isPrivileged
-    blocked.isWalk = this.translator.isWalkFault
+    blocked.isWalk = isWalk
     blocked.usedPasid = pasid
     this.#block(blocked, isSilent)
   }

@@ -216,6 +216,19 @@ export const TABLE_ERRATA = declareErrata([
     scenario: 'scenarios/errata/vtd-first-level-11.yaml',
   },
   {
+    id: 'D111',
+    title: 'nothing wrong with page tables is a fault of a translation request',
+    kind: 'quirk',
+    family: 'qemu',
+    versions: [{ since: '11.0' }],
+    wrong:
+      'A first-level table that cannot be read, or reserved bits of an entry, mean that nothing is allowed; no fault is recorded.',
+    right: 'Only what a device may hope for is no fault: an entry that is not present, or does not allow it.',
+    source: 'Run on 11.1.3',
+    evidence: 'run',
+    scenario: 'scenarios/errata/vtd-translation-requests.yaml',
+  },
+  {
     id: 'D53',
     title: 'an entry of all ones is a read error',
     kind: 'quirk',

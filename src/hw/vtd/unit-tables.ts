@@ -1,7 +1,8 @@
 import type { Profile } from '../../bits/errata.ts'
 import { CachedTranslator } from './cached-translator.ts'
 import type { EntryNumbers } from './caches/entry-numbers.ts'
-import type { Translation, VtdRequest } from './ports.ts'
+import { NO_PAGES } from './caches/pass-through-hold.ts'
+import { NO_CACHES, type Translation, type VtdRequest } from './ports.ts'
 import { TranslationEngine } from './tables/engine.ts'
 import { Reasons } from './tables/reasons.ts'
 import type { UnitCore } from './unit-core.ts'
@@ -23,6 +24,8 @@ export class UnitTables extends CachedTranslator<TranslationEngine> implements U
   readonly #reasons: Reasons
   /** Every request is one of a user. */
   readonly #isForUsers: boolean
+  /** Finds entries in memory, whatever the caches have (D113). */
+  readonly #finder: TranslationEngine | undefined
 
   constructor(core: UnitCore, profile: Profile, options: UnitTablesOptions = {}) {
     const { name, stage, journal, features, memory, has } = core
@@ -36,6 +39,12 @@ export class UnitTables extends CachedTranslator<TranslationEngine> implements U
     this.#core = core
     this.#reasons = new Reasons(features, has)
     this.#isForUsers = has('D99')
+    const ports = { caches: NO_CACHES, pages: NO_PAGES }
+    this.#finder = has('D113') ? new TranslationEngine({ memory, features, has, ...ports }) : undefined
+  }
+
+  protected override get finder(): TranslationEngine {
+    return this.#finder ?? this.engine
   }
 
   override translate(request: VtdRequest): Translation {
@@ -56,8 +65,16 @@ export class UnitTables extends CachedTranslator<TranslationEngine> implements U
   }
 
   override findContext(source: number): number {
-    const fault = super.findContext(source)
+    // QEMU finds fault with the entry of requests without a PASID as if it were of the context (D113).
+    const { finder } = this
+    const fault =
+      super.findContext(source) ||
+      (this.#finder === undefined ? 0 : super.findPasid(source, finder.context.ridPasid))
     return fault === 0 ? 0 : this.#reasons.codeOf(fault)
+  }
+
+  silences(pasid: number): boolean {
+    return this.finder.silences(pasid)
   }
 
   nextEntry(): number {

@@ -22,6 +22,8 @@ export interface UnitTranslator {
   /** Finds an entry of a PASID below that context, and leaves it in `pasid`. Answers 0, or the fault. */
   findPasid(source: number, pasid: number): number
   readonly pasid: PasidEntry
+  /** Whether FPD of the directory or the entry of a PASID below that context keeps a fault from being recorded. */
+  silences(pasid: number): boolean
   invalidate(what: VtdInvalidation): void
   dropAll(): void
   setRoot(root: RootPointer): void

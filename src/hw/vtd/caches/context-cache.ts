@@ -1,6 +1,6 @@
 import { Cells, type Journal, keyOf } from '../../../bits/state.ts'
 import { hiOfNumber, loOfNumber, numberOf } from '../../../bits/u64.ts'
-import { type ContextEntry, TABLE_MODE, type TableMode, type VtdInvalidation } from '../ports.ts'
+import { type ContextEntry, NO_PASID, TABLE_MODE, type TableMode, type VtdInvalidation } from '../ports.ts'
 
 /** Cells of a row: what a context entry says. Rows are named by where their cells begin; 0 is none. */
 export const C_FLAGS = 0
@@ -23,6 +23,7 @@ const TABLE_HI = 15
 const TABLE_LO = 16
 const SECOND_LO = 17
 const CONTEXT_CELLS = 18
+const PASIDS = 2 ** 20
 
 /** Bits of the flags; then T, levels, the table mode and the fault. 0: the row holds nothing. */
 const IS_KEPT = 1
@@ -47,6 +48,8 @@ export interface ContextCacheOptions {
   readonly ignoresDomain?: boolean
   /** Erratum D7: an invalidation of a domain is one of everything. */
   readonly domainIsAll?: boolean
+  /** Erratum D118: an entry is kept once for each PASID of its device. */
+  readonly isByPasid?: boolean
 }
 
 /**
@@ -61,13 +64,18 @@ export class ContextCache {
   readonly #whole: Cells
   readonly #ignoresDomain: boolean
   readonly #domainIsAll: boolean
+  /** Row of each place of a device and a PASID (D118). What has which place is no state: a row without an entry is none. */
+  readonly #pasidIndex: Cells | undefined
+  readonly #places = new Map<number, number>()
 
-  constructor({ journal, name, ignoresDomain, domainIsAll }: ContextCacheOptions) {
+  constructor({ journal, name, ignoresDomain, domainIsAll, isByPasid }: ContextCacheOptions) {
     this.rows = new Cells(journal, keyOf('vtd-contexts', name), CONTEXT_CELLS)
     this.#index = new Cells(journal, keyOf('vtd-context-index', name), 256)
     this.#whole = new Cells(journal, keyOf('vtd-contexts-whole', name), 1)
     this.#ignoresDomain = ignoresDomain ?? false
     this.#domainIsAll = domainIsAll ?? false
+    this.#pasidIndex =
+      isByPasid === true ? new Cells(journal, keyOf('vtd-context-pasids', name), 1) : undefined
   }
 
   /** Where the cells of the last row ever used end; the first begins at `step`. */
@@ -79,9 +87,12 @@ export class ContextCache {
     return CONTEXT_CELLS
   }
 
-  /** The row of a source-id, where it holds an entry. */
-  find(source: number): number {
-    const row = this.#index.data[source] ?? 0
+  /** The row of a source-id, where it holds an entry. Its PASID counts with D118 only. */
+  find(source: number, pasid: number): number {
+    const row =
+      this.#pasidIndex === undefined || pasid === NO_PASID
+        ? (this.#index.data[source] ?? 0)
+        : (this.#pasidIndex.data[this.#placeOf(source, pasid)] ?? 0)
     return (this.rows.data[row + C_FLAGS] as number) === 0 ? 0 : row
   }
 
@@ -104,8 +115,8 @@ export class ContextCache {
   }
 
   /** FPD of the entry of a source-id. */
-  isSilent(source: number): boolean {
-    const row = this.find(source)
+  isSilent(source: number, pasid: number): boolean {
+    const row = this.find(source, pasid)
     return row !== 0 && (this.rows.get(row + C_FLAGS) & IS_SILENT) !== 0
   }
 
@@ -133,8 +144,8 @@ export class ContextCache {
   }
 
   /** Keeps an entry; answers its row. */
-  keep(source: number, mode: TableMode, entry: ContextEntry): number {
-    const row = this.#rowOf(source)
+  keep(source: number, pasid: number, mode: TableMode, entry: ContextEntry): number {
+    const row = this.#rowOf(source, pasid)
     const { rows } = this
     rows.set(row + C_SPACE, 0)
     rows.set(row + C_RID_ROW, 0)
@@ -188,14 +199,26 @@ export class ContextCache {
     return ((this.sourceOf(row) ^ source) & compared) === 0 && (isOfDomain || this.#ignoresDomain)
   }
 
-  #rowOf(source: number): number {
-    this.#index.ensure(source + 1)
-    const known = this.#index.get(source)
+  #placeOf(source: number, pasid: number): number {
+    const key = source * PASIDS + pasid
+    const known = this.#places.get(key)
+    if (known !== undefined) return known
+    const place = this.#places.size
+    this.#places.set(key, place)
+    return place
+  }
+
+  #rowOf(source: number, pasid: number): number {
+    const isOfSource = this.#pasidIndex === undefined || pasid === NO_PASID
+    const index = isOfSource ? this.#index : this.#pasidIndex
+    const place = isOfSource ? source : this.#placeOf(source, pasid)
+    index.ensure(place + 1)
+    const known = index.get(place)
     if (known !== 0) return known
     const row = this.end
     this.rows.ensure(row + CONTEXT_CELLS)
     this.#whole.set(0, this.#whole.get(0) + 1)
-    this.#index.set(source, row)
+    index.set(place, row)
     this.rows.set(row + SOURCE, source)
     return row
   }

@@ -67,7 +67,7 @@ export class RequestSpace {
       this.isDirect = false
       return iotlb.space(source, this.pasid, false)
     }
-    const row = contexts.find(source)
+    const row = contexts.find(source, pasid)
     if (row === 0) return 0
     const { data } = contexts.rows
     const flags = data[row + C_FLAGS] as number

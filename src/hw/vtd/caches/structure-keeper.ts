@@ -43,6 +43,7 @@ export class StructureKeeper implements StructureCaches {
   readonly #tables: readonly Fill[] = Array.from({ length: TABLES_MAX }, newFill)
   #tableCount = 0
   #source = 0
+  #pasid = NO_PASID
   // Which entry was loaded last, into what, and when.
   #loaded = -1
   #generation = 0
@@ -52,8 +53,10 @@ export class StructureKeeper implements StructureCaches {
     this.#parts = parts
   }
 
-  begin(source: number): void {
+  begin(source: number, pasid: number): void {
     this.#source = source
+    if (pasid !== this.#pasid) this.#loaded = -1
+    this.#pasid = pasid
     this.#tableCount = 0
   }
 
@@ -68,7 +71,7 @@ export class StructureKeeper implements StructureCaches {
     if (source === this.#loaded && front.generation === this.#generation && into === this.#context)
       return true
     this.#loaded = -1
-    const row = contexts.find(source)
+    const row = contexts.find(source, this.#pasid)
     if (row === 0 || contexts.modeOf(row) !== this.mode) return false
     contexts.load(row, into)
     this.#loaded = source
@@ -81,7 +84,7 @@ export class StructureKeeper implements StructureCaches {
     const { caches, log, records, keepsFaults } = this.#parts
     this.#loaded = -1
     if (log.on) records.context(source, entry)
-    if (entry.fault === 0 || keepsFaults) caches.contexts.keep(source, this.mode, entry)
+    if (entry.fault === 0 || keepsFaults) caches.contexts.keep(source, this.#pasid, this.mode, entry)
   }
 
   loadPasid(source: number, _context: ContextEntry, pasid: number, into: PasidEntry): boolean {

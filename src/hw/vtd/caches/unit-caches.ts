@@ -36,6 +36,7 @@ export class UnitCaches {
       ...{ journal, name },
       ignoresDomain: profile.has('D26'),
       domainIsAll: profile.has('D7'),
+      isByPasid: profile.has('D118'),
     })
     this.pasids = new PasidCache(journal, name)
     this.iotlb = new Iotlb({

@@ -9,6 +9,9 @@ const NOTHING = { kind: 'nothing' } as const
 const SW = 0x20n
 const IF = 0x10n
 const FN = 0x40n
+/** PP and PDP of a response. */
+const PP = 0x10n
+const PDP = 0x20n
 /** Types that QEMU has looked at without caring for the capability they need. */
 const ALWAYS_THERE: readonly number[] = [
   DESCRIPTOR_TYPE.DEVICE_TLB,
@@ -26,6 +29,8 @@ interface Quirks {
   readonly diesOfBoth: boolean
   readonly limitsPasidOrder: boolean
   readonly needsResponsePasid: boolean
+  readonly refusesPrivateData: boolean
+  readonly takesNarrowResponses: boolean
 }
 
 /** Descriptors as a unit takes them, with its errata. (QEMU hw/i386/intel_iommu.c, vtd_process_inv_desc) */
@@ -43,6 +48,8 @@ export class UnitDescriptors {
       diesOfBoth: has('D89'),
       limitsPasidOrder: has('D38'),
       needsResponsePasid: has('D90'),
+      refusesPrivateData: has('D112'),
+      takesNarrowResponses: has('D115'),
     }
     this.#rules = rules
   }
@@ -60,10 +67,18 @@ export class UnitDescriptors {
       return typeof found === 'string' ? NOTHING : found
     }
     if (type === DESCRIPTOR_TYPE.GROUP_RESPONSE && this.#quirks.needsResponsePasid) {
-      return (first & 0x10n) === 0n ? 'reserved' : readDescriptor(words, { ...rules, hasPageRequests: true })
+      return this.#response(words, { ...rules, hasPageRequests: true })
     }
     const found = readDescriptor(words, rules)
     return type === DESCRIPTOR_TYPE.PASID_IOTLB ? this.#bounded(found) : this.#waited(found, first)
+  }
+
+  #response(words: readonly bigint[], rules: DescriptorRules): UnitDescriptor {
+    const { refusesPrivateData, takesNarrowResponses } = this.#quirks
+    const first = words[0] ?? 0n
+    if ((first & PP) === 0n || (refusesPrivateData && (first & PDP) !== 0n)) return 'reserved'
+    const taken = refusesPrivateData ? words.map((word, i) => (i < 2 ? word : 0n)) : words
+    return readDescriptor(taken, takesNarrowResponses ? { ...rules, width: 4 } : rules)
   }
 
   /** Until 10.0: the type has four bits, words 2 and 3 are not looked at, and what is about PASIDs does nothing. */

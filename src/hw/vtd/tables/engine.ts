@@ -80,6 +80,7 @@ export class TranslationEngine {
   readonly #looksAtBit10: boolean
   readonly #boundsPassThrough: boolean
   readonly #trustsContext: boolean
+  readonly #forgivesWalks: boolean
   /** The code of an address that leads to the interrupt range. */
   #interruptCode = 0
 
@@ -103,6 +104,7 @@ export class TranslationEngine {
     this.#looksAtBit10 = has('D41')
     this.#boundsPassThrough = !has('D21')
     this.#trustsContext = has('D55')
+    this.#forgivesWalks = has('D111')
   }
 
   /** Told of every word that is read. */
@@ -153,10 +155,7 @@ export class TranslationEngine {
     const fault = this.#translate(root, this.modeOf(ttm), request, into)
     const code = fault === 0 ? 0 : this.#reasons.codeOf(fault)
     into.fault = code
-    if (code === 0) {
-      if (request.isNoWrite && !into.isDirect) into.perm &= ~WRITE
-      return
-    }
+    if (code === 0) return
     into.isSilent &&= this.#reasons.isSilenced(code)
     into.page = 0
     into.perm = 0
@@ -189,6 +188,11 @@ export class TranslationEngine {
         : this.#pasids.read(context, pasid, this.pasid)
     caches.keepPasid(source, context, pasid, this.pasid)
     return fault
+  }
+
+  /** See `UnitTranslator`. */
+  silences(pasid: number): boolean {
+    return this.#qemu?.silences(this.context, pasid, this.pasid) ?? false
   }
 
   #translate(root: number, mode: TableMode | undefined, request: VtdRequest, into: Translation): number {
@@ -288,7 +292,10 @@ export class TranslationEngine {
     const { features } = this.#options
     if (this.#qemu === undefined) {
       if ((request.need & EXECUTE) !== 0 && !pasid.hasExecute) return FAULT.PASID_ERE
-      if (isSupervisor && !pasid.hasSupervisor) return FAULT.PASID_SRE
+      // A unit that has no supervisor requests says that nothing is allowed.
+      const isAsked = request.addressType === ADDRESS_TYPE.TRANSLATION_REQUEST
+      if (isSupervisor && !pasid.hasSupervisor)
+        return isAsked && !features.hasSupervisor ? 0 : FAULT.PASID_SRE
     }
     if (request.addressType === ADDRESS_TYPE.TRANSLATED) return this.#asItIs(request, into)
     if (pasid.type === PGTT.PASS_THROUGH) {
@@ -338,14 +345,13 @@ export class TranslationEngine {
     const kept = this.#options.pages?.loadPage(request, into) ?? NOT_KEPT
     if (kept !== NOT_KEPT) return kept
     const first = this.#first
-    const { pasid } = this
     const isLenient = request.addressType === ADDRESS_TYPE.TRANSLATION_REQUEST
-    const isNested = pasid.type === PGTT.NESTED
+    const isNested = this.pasid.type === PGTT.NESTED
     first.isLenient = isLenient
     first.through = isNested ? this.#second : undefined
     const need = this.#needOf(request)
-    const fault = first.walk(pasid, into.pasid, isSupervisor, request.hi, request.lo, need)
-    if (fault !== 0 || first.perm === 0) return fault
+    const fault = first.walk(this.pasid, into.pasid, isSupervisor, request.hi, request.lo, need)
+    if (fault !== 0 || first.perm === 0) return isLenient && this.#forgivesWalks ? 0 : fault
     into.isGlobal = first.isGlobal
     into.page = first.page
     into.shift = first.shift

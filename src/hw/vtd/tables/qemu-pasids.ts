@@ -44,6 +44,13 @@ export class QemuPasids {
     return this.#words(context, pasid, into)
   }
 
+  /** Whether FPD of the directory entry or of the entry of a PASID is found set. */
+  silences(context: ContextEntry, pasid: number, into: PasidEntry): boolean {
+    this.isSilent = false
+    this.#silence(context, pasid, into)
+    return this.isSilent
+  }
+
   /** Looks for FPD of the directory entry and of the entry. What is wrong with them on the way is recorded. */
   #silence(context: ContextEntry, pasid: number, into: PasidEntry): number {
     const reader = this.#reader
