@@ -91,6 +91,10 @@ export async function vtdAnswers(version: string): Promise<string | undefined> {
   return Buffer.from(await unpacked(file)).toString('latin1')
 }
 
+/** What the devices of a QEMU were answered to random page requests and translation requests. */
+export const requestAnswers = async (version: string): Promise<string> =>
+  Buffer.from(await unpacked(`vtd-prq/random-${version}.answers.xz`)).toString('latin1')
+
 /** The bytes of what a real kernel, and QEMU's pseries, answered to the project's scenarios. */
 export const scenarioAnswers = (peer: 'kernel' | 'pseries'): Promise<Uint8Array> =>
   unpacked(`${peer}-scenarios.answers.xz`)

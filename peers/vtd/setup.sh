@@ -1,12 +1,14 @@
 #!/bin/sh
-# Everything that `iommulator connect qemu-vtd` needs, from Debian packages: QEMU for x86, and beside it two newer ones
-# whose intel-iommu has first-level tables. On Debian or a system derived from it:
+# Everything that `iommulator connect qemu-vtd` and `qemu-prq` need, from Debian packages: QEMU for x86, beside it two newer
+# ones whose intel-iommu has first-level tables, and a compiler for a small library that makes devices of the newest one send
+# page requests. On Debian or a system derived from it:
 #
 #   sudo sh peers/vtd/setup.sh
 #
 # QEMU goes into the system where it is missing. The newer ones are unpacked with all their libraries below
 # $XDG_CACHE_HOME/iommulator/vtd-peer (~/.cache where it is not set; with sudo, that of who called it) and installed nowhere:
-# qemu-bookworm and qemu-trixie there are programs to give to `--qemu`. Nothing is fetched that is there.
+# qemu-bookworm and qemu-trixie there are programs to give to `--qemu`; endpoints.so is made of endpoints.c. Nothing is
+# fetched that is there.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -14,6 +16,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cache_of vtd-peer
 
 want qemu-system-x86_64 qemu-system-x86
+want gcc "gcc libc6-dev"
 install_missing
 
 # unpack SUITE: the QEMU of its backports, with libraries of the suite.
@@ -49,6 +52,9 @@ PROGRAM
 
 unpack bookworm
 unpack trixie
+gcc -O1 -Wall -Wextra -shared -fPIC -o "$cache/endpoints.so.new" "$here/endpoints.c" -ldl -lpthread ||
+  stop "peers/vtd/endpoints.c could not be compiled"
+mv "$cache/endpoints.so.new" "$cache/endpoints.so"
 [ -z "$owner" ] || chown -R "$owner:" "${cache%/*}"
 for program in qemu-system-x86_64 "$cache/qemu-bookworm" "$cache/qemu-trixie"; do
   say "$program: $("$program" --version | head -1)"

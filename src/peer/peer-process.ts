@@ -1,11 +1,15 @@
 import { type ChildProcess, spawn } from 'node:child_process'
-import type { Readable, Writable } from 'node:stream'
+import type { Duplex, Readable, Writable } from 'node:stream'
 import type { PeerProgram } from './programs.ts'
 
 /** What is kept of the program's errors, for the message that it has ended. */
 const ERRORS_KEPT = 1000
 /** A stream that breaks says less than the end of the program, which mostly follows at once. */
 const END_FOLLOWS_MS = 1000
+/** File descriptor of the line of a program. */
+const CHANNEL = 3
+
+type Piped = ChildProcess & Readonly<Record<'stdin', Writable> & Record<'stdout' | 'stderr', Readable>>
 
 /**
  * The program of a peer, with its standard input and output. It ends with this program at the latest, also where a
@@ -16,13 +20,16 @@ const END_FOLLOWS_MS = 1000
  * running.onEnd = (why) => line.close(why)
  */
 export class PeerProcess {
-  readonly #child: ChildProcess & { readonly stdin: Writable; readonly stdout: Readable }
+  readonly #child: Piped
   readonly #end = () => this.#child.kill('SIGKILL')
   /** Told in words when it has ended, or could not be started; the first time is the one that counts. */
   onEnd: (why: string) => void = () => undefined
 
-  constructor({ command, args }: PeerProgram) {
-    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+  constructor({ command, args, env, hasChannel = false }: PeerProgram) {
+    const child = spawn(command, args, {
+      stdio: ['pipe', 'pipe', 'pipe', ...(hasChannel ? (['pipe'] as const) : [])],
+      ...(env && { env: { ...process.env, ...env } }),
+    }) as Piped
     this.#child = child
     let errors = ''
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -35,6 +42,7 @@ export class PeerProcess {
     child.stdin.on('error', (error) => breaks(error.message))
     child.stdout.on('error', (error) => breaks(error.message))
     child.stdout.once('end', () => breaks('it closed its side'))
+    this.channel?.on('error', (error) => breaks(error.message))
     child.on('error', (error) => this.onEnd(error.message))
     // Behind its last output, so that what it said comes first.
     child.once('close', (code, signal) => {
@@ -51,6 +59,11 @@ export class PeerProcess {
 
   get output(): Readable {
     return this.#child.stdout
+  }
+
+  /** The line of a program that has one. */
+  get channel(): Duplex | undefined {
+    return (this.#child.stdio[CHANNEL] ?? undefined) as Duplex | undefined
   }
 
   get pid(): number | undefined {

@@ -8,6 +8,10 @@ export type Environment = Readonly<Record<string, string | undefined>>
 export interface PeerProgram {
   readonly command: string
   readonly args: readonly string[]
+  /** What its environment has beside that of this program. */
+  readonly env?: Environment
+  /** File descriptor 3 of it is a line to this program. */
+  readonly hasChannel?: boolean
 }
 
 /** Whether a file may be used so: a mode of `fs.access`. */
@@ -35,7 +39,7 @@ export const peerCache = (env: Environment, peer: string): string =>
  *
  * @param setpriv setpriv of util-linux; the program runs without where it is undefined
  */
-export const endsWithUs = (setpriv: string | undefined, { command, args }: PeerProgram): PeerProgram =>
+export const endsWithUs = (setpriv: string | undefined, program: PeerProgram): PeerProgram =>
   setpriv === undefined
-    ? { command, args }
-    : { command: setpriv, args: ['--pdeathsig', 'KILL', '--', command, ...args] }
+    ? program
+    : { ...program, command: setpriv, args: ['--pdeathsig', 'KILL', '--', program.command, ...program.args] }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { hexDigits } from '../bits/byte-text.ts'
 import { IommulatorError } from '../bits/errors.ts'
 import { hex } from '../bits/u64.ts'
+import { VTD_ENDPOINT_NAMES, type VtdEndpointName } from '../machine/lockstep/vtd-request-step.ts'
 import {
   VTD_AREAS,
   VTD_REGISTER_BYTES,
@@ -25,6 +26,7 @@ import { vtdDeviceArgument } from '../machine/lockstep/vtd-unit-options.ts'
 import { PeerProcess } from './peer-process.ts'
 import { endsWithUs, type PeerProgram } from './programs.ts'
 import { Qtest } from './qtest.ts'
+import { VtdEndpoints } from './vtd-endpoints.ts'
 import type { VtdFiles } from './vtd-files.ts'
 
 /** Looks at a device that does not get ready. */
@@ -50,11 +52,25 @@ const MEMORY_AND_MASTER = 6
 const CONFIG_ADDRESS = 0xcf8
 const CONFIG_DATA = 0xcfc
 
-const deviceArgument = (source: number): string => {
+const deviceArgument = (name: string, source: number): string => {
   const [slot, fn] = [(source >> 3) & 0x1f, source & 7]
   const bus = source >> 8 === 0 ? '' : ',bus=bridge'
-  return `edu,addr=${slot.toString(16)}.${fn}${bus},multifunction=on,dma_mask=0xffffffffffffffff`
+  const place = `addr=${slot.toString(16)}.${fn}${bus},multifunction=on`
+  return isEndpoint(name) ? `e1000e,id=${name},${place},romfile=` : `edu,${place},dma_mask=0xffffffffffffffff`
 }
+const isEndpoint = (name: string): name is VtdEndpointName =>
+  (VTD_ENDPOINT_NAMES as readonly string[]).includes(name)
+
+/** Extended capabilities of endpoints, where the library puts them, and what switches them on. */
+const ATS_CONTROL = { at: 0x206, on: 0x8000 } as const
+const PRI_CONTROL = { at: 0x224, on: 1 } as const
+const PRI_ALLOCATION = { at: 0x22c, requests: 512 } as const
+const PASID_CONTROL = { at: 0x246, on: 7 } as const
+/** Where the chipset shows all of configuration space, and the register of the host bridge that says so. */
+const WIDE_CONFIG = 0xb000_0000
+const WIDE_CONFIG_REGISTER = 0x60
+/** Registers behind whose writes responses may have come: GCMD, FSTS, IQT. */
+const MAY_RESPOND: readonly number[] = [0x18, 0x34, 0x88]
 
 /** What a machine is made of. */
 type VtdParts = Pick<VtdScript, 'unit' | 'devices'>
@@ -71,7 +87,7 @@ const machineArguments = (
   ...['-qtest', 'chardev:qtest', '-qtest-log', 'none'],
   ...['-device', vtdDeviceArgument(unit, version)],
   ...['-device', `pcie-root-port,id=bridge,chassis=1,slot=1,addr=${(BRIDGE_DEVFN >> 3).toString(16)}.0`],
-  ...Object.values(devices).flatMap((source) => ['-device', deviceArgument(source)]),
+  ...Object.entries(devices).flatMap(([name, source]) => ['-device', deviceArgument(name, source)]),
 ]
 
 const barOf = (device: VtdDeviceName): number => BARS + VTD_DEVICE_NAMES.indexOf(device) * BAR_BYTES
@@ -82,13 +98,20 @@ export class VtdMachine {
   readonly #qtest: Qtest
   readonly #folder: string | undefined
   readonly #watch = new VtdWatch()
+  readonly #endpoints: VtdEndpoints | undefined
+  /** What was sent last has been answered. */
+  #idle: Promise<unknown> = Promise.resolve()
 
   private constructor(program: PeerProgram, answerMs: number, folder: string | undefined) {
     this.#folder = folder
     this.#process = new PeerProcess(program)
-    const { input, output } = this.#process
+    const { input, output, channel } = this.#process
     this.#qtest = new Qtest({ input, output, answerMs })
-    this.#process.onEnd = (why) => this.#qtest.close(why)
+    this.#endpoints = channel && new VtdEndpoints(channel, answerMs)
+    this.#process.onEnd = (why) => {
+      this.#qtest.close(why)
+      this.#endpoints?.close(why)
+    }
   }
 
   /**
@@ -109,7 +132,10 @@ export class VtdMachine {
     image.set(HALT, HALT_AT)
     writeFileSync(firmware, image)
     const args = machineArguments(parts, files.version, firmware)
-    const started = program ?? endsWithUs(files.setpriv, { command: files.qemu, args })
+    const { endpoints, setpriv, qemu } = files
+    const isTold = Object.keys(parts.devices ?? {}).some(isEndpoint)
+    const told = isTold && endpoints !== undefined && { env: { LD_PRELOAD: endpoints }, hasChannel: true }
+    const started = program ?? endsWithUs(setpriv, { command: qemu, args, ...told })
     const machine = new VtdMachine(started, answerMs, folder)
     try {
       await machine.#setUpDevices(parts.devices ?? VTD_DEVICES)
@@ -130,18 +156,26 @@ export class VtdMachine {
     // What is read behind a step is waited for at the end only: QEMU answers in order.
     const answers: (Promise<() => string> | undefined)[] = []
     const later = (answer: Promise<() => string>): void => {
-      answer.catch(() => undefined)
+      this.#idle = answer.catch(() => undefined)
       answers.push(answer)
     }
     for (const step of steps) {
+      let said = ''
       if (step.kind === 'dma') await this.#dma(step)
-      else if (step.kind === 'reg') this.#write(step)
+      else if (step.kind === 'reg') {
+        this.#write(step)
+        const endpoints = MAY_RESPOND.includes(step.offset) ? this.#endpoints : undefined
+        if (endpoints !== undefined) said = await this.#heard(endpoints)
+      } else if (step.kind === 'pri' || step.kind === 'ats') {
+        await this.#idle
+        said = `${await this.#endpoints?.ask(step)} `
+      }
       if (step.kind === 'word') {
         this.#words(step.gpa, step.words)
         answers.push(Promise.resolve(() => ''))
       } else if (step.kind === 'look') later(this.#look(step))
       else if (step.kind === 'peek') later(this.#peek(step))
-      else later(this.#state(step))
+      else later(this.#state(step, said))
     }
     const all: (string | undefined)[] = []
     // In the order of the steps: an answer says what has changed since the one before.
@@ -155,19 +189,25 @@ export class VtdMachine {
   }
 
   /** Nobody waits for it: who waits for a later command sees that the peer is lost. */
-  async #ignore(answer: Promise<unknown>): Promise<void> {
-    await answer.catch(() => undefined)
+  #ignore(answer: Promise<unknown>): void {
+    this.#idle = answer.catch(() => undefined)
   }
 
   #words(gpa: number, words: readonly bigint[]): void {
     const view = new DataView(new ArrayBuffer(words.length * 8))
     for (const [i, word] of words.entries()) view.setBigUint64(i * 8, word, true)
-    void this.#ignore(this.#qtest.write(gpa, new Uint8Array(view.buffer)))
+    this.#ignore(this.#qtest.write(gpa, new Uint8Array(view.buffer)))
   }
 
   #write({ offset, widthBytes, value }: Extract<VtdStep, { kind: 'reg' }>): void {
     const name = widthBytes === 4 ? 'writel' : 'writeq'
-    void this.#ignore(this.#qtest.command(`${name} ${hex(UNIT + offset)} ${hex(value)}`))
+    this.#ignore(this.#qtest.command(`${name} ${hex(UNIT + offset)} ${hex(value)}`))
+  }
+
+  /** The responses that devices got because of a write. */
+  async #heard(endpoints: VtdEndpoints): Promise<string> {
+    await this.#idle
+    return endpoints.heard()
   }
 
   async #look({ offset, widthBytes }: Extract<VtdStep, { kind: 'look' }>): Promise<() => string> {
@@ -180,7 +220,7 @@ export class VtdMachine {
     return () => hexDigits(data)
   }
 
-  async #state(step: VtdStep): Promise<() => string> {
+  async #state(step: VtdStep, said: string): Promise<() => string> {
     const registers = this.#qtest.read(UNIT, VTD_REGISTER_BYTES)
     registers.catch(() => undefined)
     const looks = vtdLooks(step).map((name) => {
@@ -192,7 +232,7 @@ export class VtdMachine {
     const seen = await registers
     const memory: Partial<Record<VtdArea, Uint8Array>> = {}
     for (const { name, read } of looks) memory[name] = await read
-    return () => this.#watch.changes(seen, memory)
+    return () => `${said}${this.#watch.changes(seen, memory)}`
   }
 
   async #dma({ device, direction, iova, bytes, at = 0 }: Extract<VtdStep, { kind: 'dma' }>): Promise<void> {
@@ -200,7 +240,7 @@ export class VtdMachine {
     const inBuffer = EDU.buffer + BigInt(at)
     const toMemory = direction === 'write'
     const set = (register: number, value: bigint): void => {
-      void this.#ignore(this.#qtest.writeWord(bar + register, value))
+      this.#ignore(this.#qtest.writeWord(bar + register, value))
     }
     set(EDU.source, toMemory ? inBuffer : iova)
     set(EDU.target, toMemory ? iova : inBuffer)
@@ -233,6 +273,26 @@ export class VtdMachine {
       }
       await this.#config(source, CONFIG.bar, barOf(device))
       await this.#config(source, CONFIG.command, MEMORY_AND_MASTER)
+    }
+    if (this.#endpoints !== undefined) await this.#setUpEndpoints(places, this.#endpoints)
+  }
+
+  /** Capabilities of PCI Express, which are on where configuration space is wide only. */
+  async #setUpEndpoints(places: VtdPlaces, endpoints: VtdEndpoints): Promise<void> {
+    await this.#config(0, WIDE_CONFIG_REGISTER, WIDE_CONFIG + 1)
+    for (const device of VTD_ENDPOINT_NAMES) {
+      const source = places[device]
+      if (source === undefined) continue
+      await endpoints.attach(device)
+      const at = WIDE_CONFIG + source * 0x1000
+      const write = (name: 'writew' | 'writel', offset: number, value: number) =>
+        this.#qtest.command(`${name} ${hex(at + offset)} ${hex(value)}`)
+      await this.#config(source, CONFIG.command, MEMORY_AND_MASTER)
+      await write('writew', PASID_CONTROL.at, PASID_CONTROL.on)
+      await write('writel', PRI_ALLOCATION.at, PRI_ALLOCATION.requests)
+      await write('writew', PRI_CONTROL.at, PRI_CONTROL.on)
+      await write('writew', ATS_CONTROL.at, ATS_CONTROL.on)
+      await endpoints.listen(device)
     }
   }
 

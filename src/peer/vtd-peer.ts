@@ -1,5 +1,6 @@
 import { IommulatorError } from '../bits/errors.ts'
 import type { Answers, ScriptPeer } from '../machine/lockstep/script-comparison.ts'
+import { VTD_ENDPOINT_NAMES } from '../machine/lockstep/vtd-request-step.ts'
 import {
   formatVtdStep,
   type VtdScript,
@@ -54,6 +55,10 @@ export class VtdPeer implements ScriptPeer<VtdScript> {
       throw new IommulatorError('ERR_OPERATION', `${step}: ${refused.why}`)
     }
     const { program, answerMs = ANSWER_MS } = this.#options
+    if (this.#files.endpoints === undefined && VTD_ENDPOINT_NAMES.some((name) => script.devices?.[name])) {
+      const why = 'its devices send page requests: that is for iommulator connect qemu-prq'
+      throw new IommulatorError('ERR_OPERATION', `${script.name}: ${why}`)
+    }
     const machine = await VtdMachine.start(this.#files, script, answerMs, program)
     this.#running.add(machine)
     try {

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
@@ -32,6 +32,8 @@ describe('iommulator connect', () => {
     [['connect', 'kernel', '--random', '0'], /--random 0: a whole number from 1 to 10000000/],
     [['connect', 'kernel', '--socket', 's'], /--socket is for vhost-user, not for kernel/],
     [['connect', 'kernel', '--mode', 'legacy'], /--mode is for qemu-vtd, not for kernel/],
+    [['connect', 'qemu-prq', '--mode', 'legacy'], /--mode is for qemu-vtd, not for qemu-prq/],
+    [['connect', 'kernel', '--qemu', 'q'], /--qemu is for qemu-vtd and qemu-prq, not for kernel/],
     [['connect', 'qemu-pseries', '--most', '0'], /--most 0: a whole number from 1 to 1000/],
     [['connect', 'kernel', '--profile', 'bogus'], /bogus/],
     [['connect', 'qemu-pseries', '--profile', 'bogus'], /bogus/],
@@ -92,6 +94,60 @@ describe('iommulator connect', () => {
       requests: 0,
       differences: [{ script: ['reg 0x18 4 0x80000000'], isMinimal: true, unit: { mode: 'legacy' } }],
     })
+  })
+
+  describe('qemu-prq', () => {
+    const TOLD = `if (name === 'page') return 'OK 0'
+      if (name === 'translate') return 'OK 1 0 0xfff 0'`
+    /** A machine in place of QEMU 11, and the library of the set-up script. */
+    const installed = (): string => {
+      const cache = join(folder, 'iommulator', 'vtd-peer')
+      mkdirSync(cache, { recursive: true })
+      writeFileSync(join(cache, 'endpoints.so'), '')
+      return installVtd(folder, '11.1.3', '', TOLD)
+    }
+
+    it('needs the library, and a QEMU that has page requests', async () => {
+      const without = await run(['connect', 'qemu-prq'])
+      expect(without).toMatchObject({ code: 4, out: '' })
+      expect(without.err).toMatch(/^iommulator: there is no .*endpoints\.so; get .*peers\/vtd\/setup\.sh\n$/)
+      installed()
+      const old = await run(['connect', 'qemu-prq', '--qemu', installVtd(folder, '10.0.2'), '--random', '1'])
+      expect(old).toMatchObject({ code: 3, out: '' })
+      expect(old.err).toContain('random-requests-1-0: QEMU 10.0.2 has no page requests\n')
+    })
+
+    it('a request that is answered otherwise is a difference, with the smallest script, and recorded', async () => {
+      const qemu = installed()
+      const path = join(folder, 'steps.txt')
+      const record = join(folder, 'said.txt')
+      const head = 'script a first-level,aw48,dt,svm nic0=0x21'
+      writeFileSync(path, `${head}\nword 0x100000 0x1\nats nic0 0x1 0x0 1 p\npri nic0 0x1 0x1000 7 rl\n`)
+      const argv = ['connect', 'qemu-prq', '--qemu', qemu, path]
+      const { code, out } = await run([...argv, '--record', record])
+      expect(code).toBe(1)
+      expect(out).toMatch(/peer +QEMU's intel-iommu \(11\.1\.3\)/)
+      expect(out).toMatch(/steps +3 in 1 script: 2 device requests$/m)
+      expect(out).toContain('difference: ats: ')
+      expect(readFileSync(record, 'utf8')).toContain(
+        `${head}\nword 0x100000 0x1\nats nic0 0x1 0x0 1 p => to=none -\n`,
+      )
+    })
+
+    it('runs random steps by seed', async () => {
+      const { code, out, err } = await run([
+        'connect',
+        'qemu-prq',
+        '--qemu',
+        installed(),
+        '--random',
+        '1',
+        '--json',
+      ])
+      expect(code).toBe(1)
+      expect(err).toMatch(/steps\/s/)
+      expect(JSON.parse(out)).toMatchObject({ schema: 'iommulator/connect-vtd/1', seed: 1, scripts: 1 })
+    }, 60_000)
   })
 
   it('steps that end QEMU are refused before it is started', async () => {

@@ -12,10 +12,11 @@ import {
 } from '../../machine/lockstep/vtd-compare.ts'
 import { VtdModel } from '../../machine/lockstep/vtd-model.ts'
 import { randomVtdModes, randomVtdScript } from '../../machine/lockstep/vtd-random.ts'
+import { randomRequestScript } from '../../machine/lockstep/vtd-random-requests.ts'
 import { formatVtdRecording, readVtdScripts, type VtdScript } from '../../machine/lockstep/vtd-step.ts'
 import { VTD_UNIT_MODES, type VtdUnitMode } from '../../machine/lockstep/vtd-unit-options.ts'
 import type { Scenario } from '../../machine/scenario/scenario.ts'
-import { findVtdFiles } from '../../peer/vtd-files.ts'
+import { findRequestFiles, findVtdFiles, type VtdFiles } from '../../peer/vtd-files.ts'
 import { VtdPeer } from '../../peer/vtd-peer.ts'
 import type { Invocation } from '../command.ts'
 import { EXIT } from '../exit.ts'
@@ -24,6 +25,30 @@ import { jsonText } from '../json-text.ts'
 import type { OutputFile } from '../output-file.ts'
 import { type ConnectRequest, filesOf, PROGRESS_MS, recordOf } from './connect-request.ts'
 import { linesOf, planned, reportScenarios } from './connect-scenarios.ts'
+
+/** What the random script with a number from 0 on is. */
+type RandomScript = (number: number) => VtdScript
+
+/** What is run beside the model: the machine's parts, and which random scripts it gets. */
+interface Kind {
+  readonly find: (path: string | undefined) => Promise<VtdFiles>
+  readonly random: (request: ConnectRequest, call: Invocation, version: string) => RandomScript
+}
+
+const UNIT: Kind = {
+  find: findVtdFiles,
+  random({ seed }, call, version) {
+    const modes = modesOf(call, version)
+    return (number) => randomVtdScript(seed, number, modes[number % modes.length] as VtdUnitMode, version)
+  },
+}
+const PAGE_REQUESTS: Kind = {
+  find: findRequestFiles,
+  random:
+    ({ seed }) =>
+    (number) =>
+      randomRequestScript(seed, number),
+}
 
 /** The modes of random scripts: the one that is asked for, or all that the QEMU has. */
 function modesOf({ options }: Invocation, version: string): readonly VtdUnitMode[] {
@@ -34,15 +59,11 @@ function modesOf({ options }: Invocation, version: string): readonly VtdUnitMode
   throw new IommulatorError('ERR_NUMBER', `--mode ${asked}: one of ${VTD_UNIT_MODES.join(', ')}`)
 }
 
-/** Random scripts, one mode after the other, until there are enough steps. */
-function* randomScripts(
-  { random, seed }: ConnectRequest,
-  modes: readonly VtdUnitMode[],
-  version: string,
-): Generator<VtdScript> {
+/** Random scripts, until there are enough steps. */
+function* randomScripts({ random }: ConnectRequest, scriptOf: RandomScript): Generator<VtdScript> {
   let steps = 0
   for (let number = 0; steps < random; number++) {
-    const script = randomVtdScript(seed, number, modes[number % modes.length] as VtdUnitMode, version)
+    const script = scriptOf(number)
     steps += script.steps.length
     yield script
   }
@@ -98,10 +119,17 @@ async function runScenarios(
 }
 
 /** `connect qemu-vtd`: QEMU's intel-iommu beside the model's VT-d unit. */
-export async function connectQemuVtd(request: ConnectRequest, call: Invocation, io: Io): Promise<number> {
+export const connectQemuVtd = (request: ConnectRequest, call: Invocation, io: Io): Promise<number> =>
+  connect(UNIT, request, call, io)
+
+/** `connect qemu-prq`: the same, with devices that ask for translations and pages. */
+export const connectQemuPrq = (request: ConnectRequest, call: Invocation, io: Io): Promise<number> =>
+  connect(PAGE_REQUESTS, request, call, io)
+
+async function connect(kind: Kind, request: ConnectRequest, call: Invocation, io: Io): Promise<number> {
   const { scripts, scenarios } = await filesOf(request, io, readVtdScripts)
-  const files = await findVtdFiles(call.options['qemu'] as string | undefined)
-  const modes = modesOf(call, files.version)
+  const files = await kind.find(call.options['qemu'] as string | undefined)
+  const scriptOf = kind.random(request, call, files.version)
   const profile = (call.options['profile'] as string | undefined) ?? `qemu-${files.version}`
   const model = new VtdModel(files.version, profile)
   const plan = (scenario: Scenario, name: string): Q35Plan => planQ35(scenario, name, files.version)
@@ -110,7 +138,7 @@ export async function connectQemuVtd(request: ConnectRequest, call: Invocation, 
   const record = recordOf(call)
   const all = function* (): Generator<VtdScript> {
     for (const { entries, ...script } of scripts) yield { ...script, steps: entries.map(({ step }) => step) }
-    yield* randomScripts(request, modes, files.version)
+    yield* randomScripts(request, scriptOf)
   }
   try {
     if (plans.length > 0) {

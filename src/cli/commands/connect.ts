@@ -4,16 +4,17 @@ import type { Command, Invocation } from '../command.ts'
 import { PROFILE_NAMES } from '../profiles.ts'
 import { connectKernel } from './connect-kernel.ts'
 import { connectPseries } from './connect-pseries.ts'
-import { connectQemuVtd } from './connect-qemu-vtd.ts'
+import { connectQemuPrq, connectQemuVtd } from './connect-qemu-vtd.ts'
 import type { ConnectRequest } from './connect-request.ts'
 import { connectVhostUser } from './connect-vhost-user.ts'
 
-const PEERS = ['kernel', 'qemu-pseries', 'qemu-vtd', 'vhost-user'] as const
+const PEERS = ['kernel', 'qemu-pseries', 'qemu-vtd', 'qemu-prq', 'vhost-user'] as const
 /** What is run where nobody says what. */
 const RANDOM: Readonly<Record<string, number>> = {
   kernel: 1000,
   'qemu-pseries': 100_000,
   'qemu-vtd': 20_000,
+  'qemu-prq': 5000,
 }
 const DMA_EVERY = 16
 /** Options that only a disk has. */
@@ -28,10 +29,11 @@ const OF_VHOST_USER = [
   ['log', '--log'],
   ['trace', '--trace'],
 ] as const
-/** Options that only QEMU's VT-d unit has. */
-const OF_QEMU_VTD = [
-  ['qemu', '--qemu'],
-  ['mode', '--mode'],
+/** Options that only some peers have. */
+const OF_SOME = [
+  [['vhost-user'], OF_VHOST_USER],
+  [['qemu-vtd', 'qemu-prq'], [['qemu', '--qemu']]],
+  [['qemu-vtd'], [['mode', '--mode']]],
 ] as const
 
 function wholeNumber(
@@ -54,14 +56,11 @@ function requestOf({ positionals: [peer = '', ...files], options }: Invocation):
       `there is no peer called "${peer}"; there is: ${PEERS.join(', ')}`,
     )
   }
-  for (const [of, names] of [
-    ['vhost-user', OF_VHOST_USER],
-    ['qemu-vtd', OF_QEMU_VTD],
-  ] as const) {
-    if (of === peer) continue
+  for (const [peers, names] of OF_SOME) {
+    if ((peers as readonly string[]).includes(peer)) continue
     for (const [name, flag] of names) {
       if (options[name] !== undefined)
-        throw new IommulatorError('ERR_NUMBER', `${flag} is for ${of}, not for ${peer}`)
+        throw new IommulatorError('ERR_NUMBER', `${flag} is for ${peers.join(' and ')}, not for ${peer}`)
     }
   }
   const random = wholeNumber(options, 'random', [1, 10_000_000])
@@ -82,7 +81,7 @@ export const connectCommand: Command = {
   positionals: [
     {
       name: '<peer>',
-      doc: "kernel: Linux on an emulated POWER9; qemu-pseries: QEMU's own hypercalls, qemu-vtd: its intel-iommu, both without an operating system; vhost-user: a QEMU whose disk is served here",
+      doc: "kernel: Linux on an emulated POWER9; qemu-pseries: QEMU's own hypercalls, qemu-vtd: its intel-iommu, qemu-prq: that with page requests, all without an operating system; vhost-user: a QEMU whose disk is served here",
       complete: async () => PEERS,
     },
     {
@@ -109,7 +108,10 @@ export const connectCommand: Command = {
       offer: () => PROFILE_NAMES,
     },
     { flags: '--record <file>', doc: 'write what the peer answered; vhost-user: all records (jsonl)' },
-    { flags: '--qemu <path>', doc: 'qemu-vtd: the QEMU (qemu-system-x86_64)' },
+    {
+      flags: '--qemu <path>',
+      doc: 'the QEMU; qemu-vtd: qemu-system-x86_64, qemu-prq: the newest of its set-up script',
+    },
     {
       flags: '--mode <mode>',
       doc: 'qemu-vtd: random scripts of legacy, scalable or first-level units only',
@@ -131,6 +133,7 @@ export const connectCommand: Command = {
     ['iommulator connect kernel --random 5000 --seed 7', 'random commands'],
     ['iommulator connect qemu-pseries --seed 7', 'random hypercalls'],
     ['iommulator connect qemu-vtd --random 20000', "QEMU's VT-d unit"],
+    ['iommulator connect qemu-prq --random 5000', 'its page requests'],
     ['iommulator connect kernel script.txt', 'commands of a file, one a line'],
     ['iommulator connect kernel scenarios/tour/kvm-guest.yaml', 'a scenario, on both'],
     ['iommulator connect vhost-user --socket s --disk disk.img', 'a disk for QEMU'],
@@ -140,6 +143,7 @@ export const connectCommand: Command = {
     if (call.positionals[0] === 'vhost-user') return connectVhostUser(call, io)
     const request = requestOf(call)
     if (request.peer === 'qemu-vtd') return connectQemuVtd(request, call, io)
+    if (request.peer === 'qemu-prq') return connectQemuPrq(request, call, io)
     return request.peer === 'qemu-pseries'
       ? connectPseries(request, call, io)
       : connectKernel(request, call, io)

@@ -65,7 +65,7 @@ export function vtdDifferenceKind({ step, peer, model }: ScriptDifference): stri
 const VTD: ScriptKind<VtdStep> = {
   format: formatVtdStep,
   kindOf: vtdDifferenceKind,
-  isCounted: ({ kind }) => kind === 'dma',
+  isCounted: ({ kind }) => kind === 'dma' || kind === 'pri' || kind === 'ats',
 }
 
 /** The first step that is answered differently. */
@@ -113,7 +113,7 @@ export const compareVtd = (
 
 /** A comparison for people. */
 export const vtdComparisonText = (result: VtdComparison, made: ComparedWith, paint: Paint): string =>
-  scriptComparisonText(VTD, result, made, 'DMA request', paint)
+  scriptComparisonText(VTD, result, made, 'device request', paint)
 
 /** A comparison as plain data: `schema` names its form. */
 export function vtdComparisonJson(result: VtdComparison, made: ComparedWith): object {

@@ -13,6 +13,7 @@ import { Stage } from '../../trace/stage.ts'
 import { ERRATA } from '../registry.ts'
 import type { Answers, ScriptPeer } from './script-comparison.ts'
 import { SparseMemory } from './vtd-memory.ts'
+import { RequestModel } from './vtd-request-model.ts'
 import { VTD_AREAS, VTD_REGISTER_BYTES, type VtdArea, VtdWatch, vtdLooks } from './vtd-state.ts'
 import {
   VTD_DEVICE_NAMES,
@@ -34,6 +35,7 @@ class ModelRun {
   readonly #watch = new VtdWatch()
   readonly #unit: RemappingUnit
   readonly #devices: ReadonlyMap<VtdDeviceName, Edu>
+  readonly #requests: RequestModel
   readonly #life: Life
 
   constructor(
@@ -52,6 +54,7 @@ class ModelRun {
       { name: 'vtd0', memory, cap, ecap, hostAddressBits: unit.addressBits },
       { stage, journal, life, profile },
     )
+    this.#requests = new RequestModel(this.#unit, devices)
     const device = (called: VtdDeviceName, source: number): Edu => {
       const space = new VtdDmaSpace(source, { unit: this.#unit, memory, stage, profile })
       this.#unit.translator.addSource(source)
@@ -78,12 +81,15 @@ class ModelRun {
         return hex(this.#unit.mmioRead(step.offset, step.widthBytes))
       case 'reg':
         this.#unit.mmioWrite(step.offset, step.widthBytes, step.value)
-        return this.#changes(step)
+        return `${this.#requests.heard()}${this.#changes(step)}`
       case 'dma':
         this.#devices
           .get(step.device)
           ?.transfer(iova(step.iova), step.bytes, step.direction === 'write', step.at ?? 0)
         return this.#changes(step)
+      case 'pri':
+      case 'ats':
+        return `${this.#requests.ask(step)} ${this.#changes(step)}`
     }
   }
 

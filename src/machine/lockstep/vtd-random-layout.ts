@@ -28,3 +28,30 @@ export const RANDOM_DOMAINS = 6
 /** Buses with a device, and what stands for the place of its root entry. */
 export const BUSES = [0, 1] as const
 export const FUNCTIONS = [0x20, 0x21, 0x24, 0x28] as const
+
+/** Registers that scripts write, by offset. */
+export const REG = {
+  GCMD: 0x18,
+  RTADDR: 0x20,
+  CCMD: 0x28,
+  FSTS: 0x34,
+  FECTL: 0x38,
+  FEDATA: 0x3c,
+  IQT: 0x88,
+  IQA: 0x90,
+  ICS: 0x9c,
+  IECTL: 0xa0,
+  IEDATA: 0xa4,
+  IVA: 0xf0,
+  IOTLB: 0xf8,
+  PQH: 0xc0,
+  PQT: 0xc8,
+  PQA: 0xd0,
+  PRS: 0xdc,
+  PECTL: 0xe0,
+  PEDATA: 0xe4,
+  PEADDR: 0xe8,
+  PEUADDR: 0xec,
+  FAULT_TOP: 0x22c,
+} as const
+export const GCMD = { TE: 1n << 31n, SRTP: 1n << 30n, QIE: 1n << 26n, SIRTP: 1n << 24n } as const

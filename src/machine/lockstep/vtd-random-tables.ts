@@ -22,7 +22,7 @@ export class VtdTableWriter {
   readonly #unit: VtdUnitOptions
   readonly #steps: VtdStep[]
   /** With FPD set QEMU goes on with entries that it has found bad: those must not lead it outside its own tables. */
-  readonly #hasFpd: boolean
+  readonly hasFpd: boolean
   #root = 0
   /** Leaves that were written lately, by address. */
   readonly #leaves: number[] = []
@@ -33,7 +33,7 @@ export class VtdTableWriter {
     this.#prng = prng
     this.#unit = unit
     this.#steps = steps
-    this.#hasFpd = prng.oneIn(2)
+    this.hasFpd = prng.oneIn(2)
   }
 
   /** What RTADDR gets for the root table that is used. */
@@ -88,9 +88,9 @@ export class VtdTableWriter {
     else this.#word(gpa, this.#leaf(1))
   }
 
-  /** One of the entries that a request goes through gets another value. */
-  editUsed(source: number, iova: bigint): void {
-    const ways = this.#wayOf(source, iova)
+  /** One of the entries that a request goes through gets another value; it has a PASID, or that of its device. */
+  editUsed(source: number, iova: bigint, pasid?: number): void {
+    const ways = this.#wayOf(source, iova, pasid)
     // The page tables at its end are changed most.
     const isAny = this.#prng.oneIn(3) && ways.length > 0
     const at = isAny ? this.#prng.below(ways.length) : ways.length - 1
@@ -98,8 +98,8 @@ export class VtdTableWriter {
   }
 
   /** The domain and the PASID that requests of a device have, as far as the tables say. */
-  ownerOf(source: number): { readonly domain: number; readonly pasid: number } {
-    const { domain, pasid } = this.#owner(source)
+  ownerOf(source: number, ofPasid?: number): { readonly domain: number; readonly pasid: number } {
+    const { domain, pasid } = this.#owner(source, ofPasid)
     return { domain, pasid }
   }
 
@@ -155,10 +155,10 @@ export class VtdTableWriter {
   }
 
   /** Ways to write anew each of the entries that a request goes through, from the context entry on. */
-  #wayOf(source: number, iova: bigint): (() => void)[] {
+  #wayOf(source: number, iova: bigint, ofPasid?: number): (() => void)[] {
     const ways: (() => void)[] = []
     const isGood = this.#prng.oneIn(2)
-    const used = this.#owner(source)
+    const used = this.#owner(source, ofPasid)
     if (used.context === undefined) return ways
     const { context } = used
     ways.push(() => this.#context(context, source & 0xff, isGood))
@@ -182,7 +182,7 @@ export class VtdTableWriter {
   }
 
   /** Pages of the entries of a device, as far as they lead on; where the first page table is named, and its level. */
-  #owner(source: number) {
+  #owner(source: number, ofPasid?: number) {
     const used = { context: undefined, directory: undefined, entry: undefined } as {
       context: number | undefined
       directory: number | undefined
@@ -196,7 +196,7 @@ export class VtdTableWriter {
       const levels = 2 + Number(second & 7n)
       return { ...used, pasid: 0, root: context, levels, domain: Number((second >> 8n) & 0xffffn) }
     }
-    const pasid = Number(this.#at(context + 8) & 0xf_ffffn)
+    const pasid = ofPasid ?? Number(this.#at(context + 8) & 0xf_ffffn)
     used.directory = this.#pageOf(context, PAGES.directories)
     used.entry = this.#pageOf(this.#pageAt(used.directory ?? 0) + (pasid >> 6) * 8, PAGES.pasids)
     const entry = this.#pageAt(used.entry ?? 0) + (pasid & 63) * 64
@@ -223,7 +223,7 @@ export class VtdTableWriter {
 
   /** FPD where the script has it. */
   #fpd(oneIn: number): bigint {
-    return this.#hasFpd && this.#prng.oneIn(oneIn) ? FPD : 0n
+    return this.hasFpd && this.#prng.oneIn(oneIn) ? FPD : 0n
   }
 
   #present(isGood: boolean): bigint {
@@ -245,7 +245,7 @@ export class VtdTableWriter {
       const flags = BigInt(this.#prng.below(8)) << 2n
       const pasids = BigInt(this.#prng.below(8)) << 9n
       const first =
-        this.#pointer(PAGES.directories, !isGood && !this.#hasFpd) |
+        this.#pointer(PAGES.directories, !isGood && !this.hasFpd) |
         pasids |
         flags |
         this.#present(isGood) |
@@ -274,7 +274,7 @@ export class VtdTableWriter {
   }
 
   #directoryEntry(page: number, slot: number, isGood: boolean): void {
-    const isSafe = isGood || this.#hasFpd
+    const isSafe = isGood || this.hasFpd
     const entry =
       this.#pointer(PAGES.pasids, !isSafe) |
       this.#present(isSafe) |
@@ -289,7 +289,7 @@ export class VtdTableWriter {
     const type = BigInt(isGood ? (this.#prng.oneIn(8) ? 4 : usual) : this.#prng.pick(other))
     const levels = isFirst ? 4 : this.#unit.addressBits === 39 ? 3 : 3 + this.#prng.below(2)
     const width = BigInt(
-      isGood ? (isFirst && this.#prng.oneIn(4) ? 1 : levels - 2) : this.#prng.below(this.#hasFpd ? 3 : 8),
+      isGood ? (isFirst && this.#prng.oneIn(4) ? 1 : levels - 2) : this.#prng.below(this.hasFpd ? 3 : 8),
     )
     const table = this.#pointer(LEVELS[levels] ?? [], !isGood)
     const flags =
@@ -299,8 +299,10 @@ export class VtdTableWriter {
       (width << 2n) |
       this.#bit(12, [5, 9, 10, 11])
     const first = flags | (isFirst ? this.#bit(8, [13]) : table)
-    const mode =
-      isFirst && !isGood && !this.#hasFpd && this.#prng.oneIn(4) ? BigInt(1 + this.#prng.below(3)) << 2n : 0n
+    const asked =
+      isFirst && !isGood && !this.hasFpd && this.#prng.oneIn(4) ? BigInt(1 + this.#prng.below(3)) << 2n : 0n
+    // Where QEMU does not refuse the entry for it, it dies: a PASID that another one's entry lets through goes there.
+    const mode = this.#unit.hasPageRequests && type !== 1n ? 0n : asked
     const third =
       (isFirst ? table | mode : 0n) |
       this.#bit(4, [0, 1, 4, 5, 6, 8, 11]) |

@@ -13,6 +13,8 @@ export const VTD_AREAS = Object.freeze({
   queue: { gpa: 0x12_0000, bytes: 0x4000 },
   /** Where wait descriptors write. */
   status: { gpa: 0x12_4000, bytes: 0x1000 },
+  /** Page request queues. */
+  requests: { gpa: 0x13_0000, bytes: 0x2000 },
   /** Where page tables lead: the start of a page of 2 MiB. */
   data: { gpa: 0x20_0000, bytes: 0x1_0000 },
 })
@@ -45,6 +47,14 @@ const REGISTERS: readonly (readonly [name: string, offset: number, widthBytes: 4
   ['IEUADDR', 0xac, 4],
   ['IQERCD', 0xb0, 8],
   ['IRTA', 0xb8, 8],
+  ['PQH', 0xc0, 8],
+  ['PQT', 0xc8, 8],
+  ['PQA', 0xd0, 8],
+  ['PRS', 0xdc, 4],
+  ['PECTL', 0xe0, 4],
+  ['PEDATA', 0xe4, 4],
+  ['PEADDR', 0xe8, 4],
+  ['PEUADDR', 0xec, 4],
   ['IVA', 0xf0, 8],
   ['IOTLB', 0xf8, 8],
   ['FRCD0', 0x220, 8],
@@ -101,6 +111,8 @@ const IQT = 0x88
 /** The memory that a step may change behind the back of software: tables have accessed and dirty bits. */
 export function vtdLooks(step: VtdStep): readonly VtdArea[] {
   if (step.kind === 'dma') return ['data', 'tables']
+  if (step.kind === 'ats') return ['tables']
+  if (step.kind === 'pri') return ['requests']
   return step.kind === 'reg' && (step.offset === GCMD || step.offset === IQT) ? ['status'] : []
 }
 

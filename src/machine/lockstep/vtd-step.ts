@@ -2,6 +2,15 @@ import { IommulatorError } from '../../bits/errors.ts'
 import { didYouMean } from '../../bits/suggest.ts'
 import { hex, U64_MAX } from '../../bits/u64.ts'
 import type { Script } from './script-comparison.ts'
+import {
+  formatVtdRequest,
+  readVtdRequest,
+  VTD_ENDPOINT_NAMES,
+  VTD_REQUEST_FORMS,
+  type VtdEndpointName,
+  type VtdRequestStep,
+  vtdRequestRefusal,
+} from './vtd-request-step.ts'
 import { VTD_AREAS, VTD_REGISTER_BYTES } from './vtd-state.ts'
 import { formatVtdUnit, PLAIN_VTD_UNIT, readVtdUnit, type VtdUnitOptions } from './vtd-unit-options.ts'
 
@@ -23,6 +32,7 @@ export type VtdStep =
       readonly bytes: number
       readonly at?: number
     }
+  | VtdRequestStep
 
 /** A machine's life from its start on. */
 export interface VtdScript extends Script<VtdStep> {
@@ -59,7 +69,8 @@ export type VtdDeviceName = keyof typeof VTD_DEVICES
 export const VTD_DEVICE_NAMES = Object.keys(VTD_DEVICES) as readonly VtdDeviceName[]
 
 /** Devices of a machine, with their source-ids. */
-export type VtdPlaces = Readonly<Partial<Record<VtdDeviceName, number>>>
+export type VtdPlaces = Readonly<Partial<Record<VtdDeviceName | VtdEndpointName, number>>>
+const ALL_NAMES: readonly (VtdDeviceName | VtdEndpointName)[] = [...VTD_DEVICE_NAMES, ...VTD_ENDPOINT_NAMES]
 
 export const VTD_RAM_BYTES = 64 << 20
 /** Slot of the root port that bus 1 is behind. */
@@ -123,8 +134,12 @@ function wordsRefusal(gpa: number, words: readonly bigint[]): string | undefined
   return words.includes(WHOLE_SPACE) ? 'a device-TLB invalidation of everything may end QEMU' : undefined
 }
 
-/** Whether the unit sends no interrupt of its own whatever happens: its masks stay as a reset leaves them. */
-const isSilent = (steps: readonly VtdStep[]): boolean =>
+/**
+ * Whether the unit sends no interrupt of its own whatever happens: its masks stay as a reset leaves them, and one of
+ * them, PECTL, is not set by it (D42).
+ */
+const isSilent = ({ steps, unit }: Pick<VtdScript, 'steps' | 'unit'>): boolean =>
+  !unit.hasPageRequests &&
   !steps.some(
     (step) =>
       step.kind === 'reg' && MSI_CONTROL.includes(step.offset) && (step.value & INTERRUPT_MASK) === 0n,
@@ -133,12 +148,18 @@ const isSilent = (steps: readonly VtdStep[]): boolean =>
 /** The first step of a script that must not be done to QEMU, or cannot be, and why; undefined where all may. */
 export function vtdScriptRefusal({
   steps,
+  unit,
   devices = VTD_DEVICES,
-}: Pick<VtdScript, 'steps' | 'devices'>): { readonly at: number; readonly why: string } | undefined {
-  const silent = isSilent(steps)
+}: Pick<VtdScript, 'steps' | 'unit' | 'devices'>): { readonly at: number; readonly why: string } | undefined {
+  const silent = isSilent({ steps, unit })
   for (const [at, step] of steps.entries()) {
-    const isThere = step.kind !== 'dma' || devices[step.device] !== undefined
-    const why = isThere ? vtdStepRefusal(step, silent) : 'the script has no such device'
+    const isThere = !('device' in step) || devices[step.device] !== undefined
+    const isAsked = step.kind === 'pri' || step.kind === 'ats'
+    const why = !isThere
+      ? 'the script has no such device'
+      : isAsked && !unit.hasPageRequests
+        ? 'the unit has no page requests (svm)'
+        : vtdStepRefusal(step, silent)
     if (why !== undefined) return { at, why }
   }
   return undefined
@@ -172,6 +193,9 @@ export function vtdStepRefusal(step: VtdStep, silent = false): string | undefine
       return step.bytes >= 1 && (step.at ?? 0) + step.bytes <= VTD_DMA_BYTES_MAX
         ? undefined
         : `a request has 1 to ${VTD_DMA_BYTES_MAX} bytes: others end QEMU (Q11, Q12)`
+    case 'pri':
+    case 'ats':
+      return vtdRequestRefusal(step)
   }
 }
 
@@ -188,6 +212,9 @@ export function formatVtdStep(step: VtdStep): string {
       return `peek ${hex(step.gpa)} ${step.bytes}`
     case 'dma':
       return `dma ${step.device} ${step.direction} ${hex(step.iova)} ${step.bytes}${step.at === undefined ? '' : ` ${step.at}`}`
+    case 'pri':
+    case 'ats':
+      return formatVtdRequest(step)
   }
 }
 
@@ -197,6 +224,7 @@ const FORMS = {
   word: 'word GPA WORD ...',
   peek: 'peek GPA COUNT',
   dma: 'dma DEVICE read|write IOVA COUNT [AT]',
+  ...VTD_REQUEST_FORMS,
 } as const
 const KINDS = Object.keys(FORMS) as readonly (keyof typeof FORMS)[]
 const NUMBER = /^(?:0x[0-9a-f]{1,16}|\d{1,20})$/i
@@ -212,6 +240,7 @@ const widthOf = (number: bigint | undefined): 4 | 8 | undefined =>
   number === 4n ? 4 : number === 8n ? 8 : undefined
 
 function stepOf(kind: keyof typeof FORMS, words: readonly string[]): VtdStep | undefined {
+  if (kind === 'pri' || kind === 'ats') return readVtdRequest(kind, words, numbersOf)
   if (kind === 'dma') {
     const [device, direction, ...rest] = words
     const known = VTD_DEVICE_NAMES.find((name) => name === device)
@@ -257,10 +286,10 @@ const PLACE = /^(\w+)=(0x[0-9a-f]{1,4})$/
 
 /** Devices as a script names them: `edu0=0x18,edu1=0x20`. */
 function placesOf(text: string): VtdPlaces | string {
-  const places: Partial<Record<VtdDeviceName, number>> = {}
+  const places: Partial<Record<VtdDeviceName | VtdEndpointName, number>> = {}
   for (const word of text.split(',')) {
     const [, called, source] = PLACE.exec(word) ?? []
-    const device = VTD_DEVICE_NAMES.find((name) => name === called)
+    const device = ALL_NAMES.find((name) => name === called)
     if (device === undefined) return `"${word}" is not of the form DEVICE=0xSOURCE`
     const why = vtdPlaceRefusal(Number(source))
     if (why !== undefined) return `${word}: ${why}`
@@ -312,8 +341,8 @@ export function readVtdScripts(text: string, name: string): VtdRecording[] {
     const { entries } = open ?? begin(name, PLAIN_VTD_UNIT)
     entries.push({ line: i + 1, step, answer })
   }
-  for (const { entries, devices } of scripts) {
-    const refused = vtdScriptRefusal({ steps: entries.map(({ step }) => step), ...(devices && { devices }) })
+  for (const { entries, ...script } of scripts) {
+    const refused = vtdScriptRefusal({ ...script, steps: entries.map(({ step }) => step) })
     if (refused !== undefined) throw wrong(entries[refused.at]?.line ?? 0, refused.why)
   }
   const filled = scripts.filter(({ entries }) => entries.length > 0)

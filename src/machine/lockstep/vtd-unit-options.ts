@@ -18,6 +18,8 @@ export interface VtdUnitOptions {
   readonly hasSnoopControl: boolean
   /** First-level pages of 1 GiB. */
   readonly hasFirstLevel1G: boolean
+  /** Shared virtual memory: PASIDs of 20 bits, and page requests. */
+  readonly hasPageRequests: boolean
 }
 
 export const PLAIN_VTD_UNIT: VtdUnitOptions = Object.freeze({
@@ -29,11 +31,14 @@ export const PLAIN_VTD_UNIT: VtdUnitOptions = Object.freeze({
   hasInterruptRemapping: false,
   hasSnoopControl: false,
   hasFirstLevel1G: true,
+  hasPageRequests: false,
 })
 
 /** First-level tables are in QEMU from here on, and from there on without the `x-`. */
 const FIRST_LEVEL_SINCE = '10.0'
 const STABLE_NAMES_SINCE = '11.0'
+/** The first that is known to have them. */
+const PAGE_REQUESTS_SINCE = '11.0'
 
 /** What differs from a plain unit, by the word that says so. */
 const WORDS: readonly (readonly [word: string, change: Partial<VtdUnitOptions>])[] = [
@@ -45,6 +50,7 @@ const WORDS: readonly (readonly [word: string, change: Partial<VtdUnitOptions>])
   ['ir', { hasInterruptRemapping: true }],
   ['sc', { hasSnoopControl: true }],
   ['no-1g', { hasFirstLevel1G: false }],
+  ['svm', { hasPageRequests: true }],
 ]
 
 const ALL_WORDS = [...VTD_UNIT_MODES, ...WORDS.map(([word]) => word)]
@@ -83,6 +89,11 @@ export function vtdUnitRefusal(unit: VtdUnitOptions, version: string): string | 
   if (!unit.hasPassThrough && compareVersions(version, STABLE_NAMES_SINCE) >= 0) {
     return `QEMU ${version} cannot leave pass-through out`
   }
+  if (unit.hasPageRequests) {
+    if (compareVersions(version, PAGE_REQUESTS_SINCE) < 0) return `QEMU ${version} has no page requests`
+    if (unit.mode !== 'first-level') return 'QEMU has page requests with first-level tables only'
+    if (!unit.hasDeviceTlb) return 'QEMU has page requests with a device-TLB (dt) only'
+  }
   if (unit.mode !== 'first-level') return undefined
   if (compareVersions(version, FIRST_LEVEL_SINCE) < 0) {
     return `QEMU ${version} has no first-level tables: they came with ${FIRST_LEVEL_SINCE}`
@@ -107,6 +118,7 @@ export function vtdDeviceArgument(unit: VtdUnitOptions, version: string): string
     ...(unit.mode === 'legacy' ? [] : [`${scalable}=on`]),
     ...(unit.mode === 'first-level' ? [`${firstLevel}=on`] : []),
     ...(unit.mode === 'first-level' && !unit.hasFirstLevel1G ? ['fs1gp=off'] : []),
+    ...(unit.hasPageRequests ? ['svm=on', 'pasid-bits=20'] : []),
   ].join(',')
 }
 
@@ -126,6 +138,8 @@ const ECAP_SRS = 1n << 31n
 const ECAP_SMTS = 1n << 43n
 const ECAP_SLTS = 1n << 46n
 const ECAP_FLTS = 1n << 47n
+/** PRS, NWFS, PSS of 20 bits, PASID, PDS. */
+const ECAP_SVM = (1n << 29n) | (1n << 33n) | (19n << 35n) | (1n << 40n) | (1n << 42n)
 
 /** CAP and ECAP as that QEMU has them. */
 export function vtdCapabilities(
@@ -149,6 +163,7 @@ export function vtdCapabilities(
       when(unit.hasPassThrough, ECAP_PT) |
       when(unit.hasSnoopControl, ECAP_SC) |
       when(unit.mode === 'scalable', ECAP_SMTS | ECAP_SRS | ECAP_SLTS) |
-      when(isFirst, ECAP_SMTS | ECAP_FLTS),
+      when(isFirst, ECAP_SMTS | ECAP_FLTS) |
+      when(unit.hasPageRequests, ECAP_SVM),
   }
 }

@@ -22,10 +22,11 @@ function* units(): Generator<VtdUnitOptions> {
             for (const hasDeviceTlb of EITHER)
               for (const hasInterruptRemapping of EITHER)
                 for (const hasSnoopControl of EITHER)
-                  yield {
-                    ...{ mode, addressBits, hasCachingMode, hasDeviceTlb, hasPassThrough },
-                    ...{ hasInterruptRemapping, hasSnoopControl, hasFirstLevel1G },
-                  }
+                  for (const hasPageRequests of EITHER)
+                    yield {
+                      ...{ mode, addressBits, hasCachingMode, hasDeviceTlb, hasPassThrough },
+                      ...{ hasInterruptRemapping, hasSnoopControl, hasFirstLevel1G, hasPageRequests },
+                    }
 }
 
 /** The options with which that QEMU has the described unit, or why there are none. */
