@@ -45,6 +45,8 @@ export interface StepDefinition {
   run(task: Task, args: readonly WorkArg[]): readonly Work[] | undefined
   /** Whether it can go on now: false while it waits (a lock, an interrupt). */
   isReady?(task: Task, args: readonly WorkArg[]): boolean
+  /** What it waits for is an event of a device, which need not come: a thread between two interrupts waits for nobody. */
+  readonly isIdle?: boolean
   /** What it touches; everything where it does not say. */
   touches?(task: Task, args: readonly WorkArg[]): Footprint
 }
@@ -330,6 +332,12 @@ export class Tasks {
     if (answer !== undefined || purpose.answer === undefined) return
     if (end !== undefined || this.isStopped()) task.answer = purpose.answer(task, end)
     else if (task.isOver) throw new Error(`model bug: the task ${task.name} is over without an end`)
+  }
+
+  /** Whether a task has nothing to do until a device has: see `StepDefinition.isIdle`. */
+  isIdle(task: Task): boolean {
+    const [next] = task.works
+    return next !== undefined && !this.isReady(task) && this.#definition(next.step).isIdle === true
   }
 
   /** What a task waits for, in words; undefined where it can go on, or is over. */

@@ -53,6 +53,12 @@ export class Lanes {
     return task === undefined || this.#machine.tasks.isReady(task)
   }
 
+  /** Whether a lane is a thread that has nothing to do until a device has. */
+  isIdle(name: string): boolean {
+    const task = this.#taskOf(name)
+    return task !== undefined && this.#machine.tasks.isIdle(task)
+  }
+
   /** What a lane waits for, in words. */
   waitsFor(name: string): string | undefined {
     const task = this.#taskOf(name)

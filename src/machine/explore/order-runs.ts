@@ -97,7 +97,10 @@ export class OrderRuns {
     const state = machine.journal.hash
     const stuck = machine.tasks.isStopped()
       ? []
-      : lanes.open().map((lane) => `${lane} waits for ${lanes.waitsFor(lane)}`)
+      : lanes
+          .open()
+          .filter((lane) => !lanes.isIdle(lane))
+          .map((lane) => `${lane} waits for ${lanes.waitsFor(lane)}`)
     let isUnmodelled = false
     const judge = new Judge({ rules: this.#rules })
     this.#takenBack(() => {

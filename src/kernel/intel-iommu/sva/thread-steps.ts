@@ -40,6 +40,7 @@ export class ThreadSteps {
     tasks.define('sva.prq.woken', {
       doc: 'waits for the interrupt of the page request event',
       isReady: () => this.isWoken,
+      isIdle: true,
       run: () => interrupts.take(REQUEST_VECTOR) as undefined,
     })
     tasks.define('sva.prq.clear', {

@@ -79,6 +79,7 @@ export class SvmRequestThread {
     tasks.define('prq wake', {
       doc: 'the page request interrupt wakes the thread',
       isReady: () => this.isWoken,
+      isIdle: true,
       run: () => {
         interrupts.take(REQUEST_VECTOR)
         return undefined
