@@ -15,7 +15,7 @@ type Found = Pick<Finding, 'rule' | 'layer'>
 type Platform = 'power' | 'x86'
 
 /** Errata of x86 machines, and of any; all others are of POWER. */
-const X86: ReadonlySet<string> = new Set(
+export const X86_ERRATA: ReadonlySet<string> = new Set(
   [...VTD_ERRATA, ...UNIT_ERRATA, ...INTEL_IOMMU_ERRATA, ...SVM_ERRATA, ...SVA_ERRATA].map((e) => e.id),
 )
 const EVERYWHERE: ReadonlySet<string> = new Set([...VHOST_ERRATA.map((e) => e.id), 'iotlb-perm-widening'])
@@ -37,7 +37,7 @@ export function knownErrata(
   const guest = guestProfile === undefined ? undefined : resolveProfile(ERRATA, guestProfile)
   return ({ rule, layer }) =>
     ERRATA.filter(({ id, finding, family }) => {
-      if (!EVERYWHERE.has(id) && X86.has(id) !== (platform === 'x86')) return false
+      if (!EVERYWHERE.has(id) && X86_ERRATA.has(id) !== (platform === 'x86')) return false
       if (finding !== rule || (layer === 'qemu' && family !== 'qemu')) return false
       return machine.has(id) || (layer !== 'kernel' && family === 'qemu' && guest?.has(id) === true)
     }).map(({ id }) => id)

@@ -3,6 +3,7 @@ import { HW_ERRATA } from '../../hw/errata.ts'
 import { EEH_ERRATA } from '../../kernel/eeh/errata.ts'
 import { GUEST_ERRATA } from '../../kernel/guest/errata.ts'
 import { KVM_ERRATA } from '../../kernel/kvm/errata.ts'
+import { X86_ERRATA } from '../../machine/known-errata.ts'
 import { ERRATA } from '../../machine/registry.ts'
 import { type RecordedRun, runRecording } from './recorded-run.ts'
 
@@ -28,7 +29,8 @@ function askedIn({ recording, calls }: RecordedRun): Erratum[] {
   const isKernel = recording.kind === 'kernel-answers'
   const hasKvm = calls.some(({ layer }) => layer === 'kvm')
   return ERRATA.filter(({ id, family }) => {
-    if (NEVER_ASKED.has(id) || (OF_KVM.has(id) && !hasKvm)) return false
+    // The recordings are of POWER machines.
+    if (NEVER_ASKED.has(id) || X86_ERRATA.has(id) || (OF_KVM.has(id) && !hasKvm)) return false
     return isKernel ? family === 'linux' || OF_EMULATION.has(id) : family === 'qemu' && !OF_EMULATION.has(id)
   })
 }
