@@ -120,7 +120,7 @@ const present =
 
 const loop = (id: string, setUp: SetUp, peer: Peer): LoopCase => ({
   id: `svm/${id}`,
-  operation: 'page request',
+  operation: 'request',
   operations: OPERATIONS,
   setUp,
   peer,

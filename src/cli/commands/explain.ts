@@ -148,7 +148,7 @@ export const explainCommand: Command = {
   examples: [
     ['dmesg | iommulator explain', 'the machine that you sit at'],
     ['iommulator explain boot.txt', 'each kind of fault: what failed, why, what next'],
-    ['iommulator explain boot.txt --trace boot.trace', 'and what the trace of the same boot shows of each'],
+    ['iommulator explain boot.txt --trace boot.trace', 'and what the trace of the boot shows'],
     ['journalctl -k -o json | iommulator explain --json', 'as one JSON object'],
     ['iommulator explain --redact dmesg.txt', 'to be pasted into a bug report'],
     ['dmesg -w | iommulator explain --follow', 'as they come'],

@@ -94,7 +94,7 @@ export const exploreCommand: Command = {
     { flags: '--json', doc: 'print one JSON object' },
   ],
   examples: [
-    ['iommulator explore exit.yaml', 'every order; the shortest one that breaks a rule'],
+    ['iommulator explore exit.yaml', 'every order, the shortest that is wrong'],
     ['iommulator explore exit.yaml --out wrong.yaml', 'the same, as a scenario to run'],
     ['iommulator explore exit.yaml --profile linux-4.9', 'with the errata of a kernel'],
     ['iommulator explore large.yaml --random 10000 --seed 7', 'where there are too many orders'],

@@ -24,7 +24,7 @@ export const SVM_ERRATA = declareErrata([
   },
   {
     id: 'svm-ppr-not-cleared',
-    title: 'the page request thread leaves the pending bit, so that only the first request interrupts',
+    title: 'the thread leaves the pending bit, so that only the first request interrupts',
     kind: 'defect',
     family: 'linux',
     versions: [{ since: '4.4', until: '4.5' }],
@@ -38,7 +38,7 @@ export const SVM_ERRATA = declareErrata([
   },
   {
     id: 'svm-mm-users-held',
-    title: 'a bind keeps the address space alive, so that a process with a mapping of the device never goes',
+    title: 'a bind keeps the address space alive: a process that maps the device never goes',
     kind: 'defect',
     family: 'linux',
     versions: [{ since: '4.4', until: '4.5' }],
@@ -251,7 +251,7 @@ export const SVM_ERRATA = declareErrata([
   },
   {
     id: 'svm-canonical-leak',
-    title: 'a page request for an address that is not canonical keeps the address space alive',
+    title: 'a page request that is not canonical keeps the address space alive',
     kind: 'defect',
     family: 'linux',
     versions: [{ since: '4.14', until: '5.7' }],
