@@ -133,8 +133,8 @@ export const SVM: CaseGroup = {
     'translation request, page request, interrupt, the thread, a fault of the process, the response, and the access again; ' +
     'with all checkers, or records only. present: the same accesses to pages that are there.',
   cases: [
-    loop('page-request', pageRequests('records'), { label: 'present', setUp: present('records') }),
-    loop('page-request/all', pageRequests('checkers'), {
+    loop('request', pageRequests('records'), { label: 'present', setUp: present('records') }),
+    loop('request/all', pageRequests('checkers'), {
       label: 'records',
       setUp: pageRequests('records'),
     }),

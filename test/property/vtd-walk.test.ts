@@ -52,7 +52,9 @@ const requestOf = (q: NaiveRequest) => ({
 function answerOf(engine: TranslationEngine, q: NaiveRequest): NaiveAnswer {
   const into = newTranslation()
   engine.translate(Number(q.root / 4096n), TTM[q.mode], requestOf(q), into)
-  const { fault, isSilent, page, shift, perm, isInterrupt } = into
+  const { fault, isSilent, page, shift, isInterrupt } = into
+  // The caches have what the tables allow; NW takes the right to write away from the answer only.
+  const perm = q.noWrite && !into.isDirect ? into.perm & ~PERM.WRITE : into.perm
   if (isInterrupt) return { fault: 'interrupt', silent: false }
   if (fault !== 0) return { fault: faultNameOf(fault) as FaultName, silent: isSilent }
   if (perm === 0) return { fault: 'none', silent: false, perm: '' }
