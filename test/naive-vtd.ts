@@ -41,6 +41,10 @@ class Blocked extends Error {
 /** A translation request that finds nothing: an answer, and no fault. */
 class Nothing extends Error {}
 
+/** A translation request with privilege learns from a unit without such requests (ECAP.SRS) that it has no rights. */
+const unprivileged = (q: NaiveRequest, f: { readonly hasSupervisor: boolean }): Error =>
+  q.kind === 'translation' && !f.hasSupervisor ? new Nothing() : new Blocked('PASID_SRE')
+
 const bit = (word: bigint, at: number): boolean => ((word >> BigInt(at)) & 1n) === 1n
 const field = (word: bigint, hi: number, lo: number): bigint =>
   (word >> BigInt(lo)) & ((1n << BigInt(hi - lo + 1)) - 1n)
@@ -287,7 +291,7 @@ export class NaiveVtd {
       snoop: true,
     }
     if (q.execute && !first.ere) throw new Blocked('PASID_ERE')
-    if (q.privileged && !first.sre) throw new Blocked('PASID_SRE')
+    if (q.privileged && !first.sre) throw unprivileged(q, f)
     return { domain: state.domain, kind: nest ? 'nested' : 'first', second, first }
   }
 
@@ -374,7 +378,7 @@ export class NaiveVtd {
     if (!isGood) throw new Blocked('PASID_ENTRY_INVALID')
     const privileged = q.pasid === undefined ? priv : q.privileged
     if (q.execute && !bit(w2, 1)) throw new Blocked('PASID_ERE')
-    if (privileged && !bit(w2, 0)) throw new Blocked('PASID_SRE')
+    if (privileged && !bit(w2, 0)) throw unprivileged(q, f)
     if (pgtt === 4 && q.kind !== 'translated' && q.address >> BigInt(f.hostAddressBits) !== 0n)
       throw new Blocked('HOST_WIDTH')
     state.domain = field(w1, 15, 0)

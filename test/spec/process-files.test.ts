@@ -242,7 +242,7 @@ describe('the end of a process', () => {
     made.run(mm.put(), '')
     expect(mm.get()).toBe(false)
     expect(made.call(SYS_FILE, { file: 'ep0:1' }).outputs['refs']).toBe(0n)
-    const worker = made.tasks.find('kworker:delayed_fput')
+    const worker = made.tasks.find('kworker/delayed_fput')
     expect(worker?.works.map((w) => w.step)).toEqual(['task_work_run'])
   })
 
