@@ -66,6 +66,9 @@ export function maskOf(w: Word, access: Access): bigint {
   return mask
 }
 
+/** The bits of one field. */
+export const fieldMask = <F extends string>(w: Word<F>, field: F): bigint => maskOfField(w.fields[field])
+
 /** The value of one field. */
 export function get<F extends string>(w: Word<F>, raw: bigint, field: F): bigint {
   const f = w.fields[field]

@@ -1,4 +1,4 @@
-import { encode, get, maskOf } from '../../bits/word.ts'
+import { encode, fieldMask, get, maskOf } from '../../bits/word.ts'
 import { PAGE_REQUEST } from '../../trace/event-codes.ts'
 import {
   PAGE_REQ_DSC_128_QW0,
@@ -11,13 +11,13 @@ import { type BlockedRequest, FAULT_ACCESS, type FaultLog, FSTS_BIT } from './fa
 import { FAULT, isQualified } from './fault-reasons.ts'
 import { NO_PASID, type PageRequest, PGTT, TABLE_MODE, type VtdInvalidation } from './ports.ts'
 import { hasOldPageRequests } from './register-file.ts'
-import { PQA } from './register-format.ts'
+import { PQA, PRS } from './register-format.ts'
 import type { UnitCore } from './unit-core.ts'
 import type { UnitTranslator } from './unit-translator.ts'
 
 /** Bits of PRS. */
-const PPR = 1
-const PRO = 2
+const PPR = Number(fieldMask(PRS, 'PPR'))
+const PRO = Number(fieldMask(PRS, 'PRO'))
 const QUEUE_PAGE_BYTES = 4096
 const GROUP_MASK = 0x1ffn
 const PAGE_SHIFT = 12n

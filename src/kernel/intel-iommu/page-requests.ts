@@ -1,6 +1,7 @@
 import { Cells, keyOf } from '../../bits/state.ts'
-import { get } from '../../bits/word.ts'
+import { fieldMask, get } from '../../bits/word.ts'
 import { PAGE_REQ_DSC_QW0 } from '../../hw/vtd/descriptor-format.ts'
+import { PRS } from '../../hw/vtd/register-format.ts'
 import { PAGE_RESPONSE } from '../../trace/event-codes.ts'
 import type { DriverCore } from './driver-core.ts'
 import {
@@ -17,8 +18,8 @@ import {
 } from './page-request-words.ts'
 
 /** PRS: a request came, and requests were lost. */
-const PPR = 1n
-const PRO = 2n
+const PPR = fieldMask(PRS, 'PPR')
+const PRO = fieldMask(PRS, 'PRO')
 
 /** What the driver made of the queue. */
 export interface HandledRequests {

@@ -1,5 +1,7 @@
 import { swap32, wordOf } from '../../../bits/u64.ts'
+import { fieldMask } from '../../../bits/word.ts'
 import { NO_PASID } from '../../../hw/vtd/ports.ts'
+import { FSTS_OLD, PRS_OLD } from '../../../hw/vtd/register-format.ts'
 import { PAGE_REQUEST } from '../../../trace/event-codes.ts'
 import { VM, type Vma } from '../../process-port.ts'
 import { type Task, type Work, work } from '../../steps.ts'
@@ -18,9 +20,9 @@ import {
 export const OLD_QUEUE_ORDER = 0
 const REQUEST_BYTES = 16
 const RING_MASK = 0xff0
-const PPR = 1n
-/** PRO of FSTS. */
-const OVERFLOW = 1n << 7n
+const PPR = fieldMask(PRS_OLD, 'PPR')
+/** Revisions 2.x have it in FSTS. */
+const OVERFLOW = fieldMask(FSTS_OLD, 'PRO')
 /** Addresses of 48 bits are canonical where the upper 17 bits are the same. */
 const SIGN_SHIFT = 47n
 const FUNCTION = 'prq_event_thread'

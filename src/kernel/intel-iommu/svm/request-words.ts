@@ -8,11 +8,16 @@ import {
   PSTRM_RESP_DSC_QW0,
   PSTRM_RESP_DSC_QW1,
 } from '../../../hw/vtd/descriptor-format.ts'
+import { PAGE_RESPONSE } from '../../../trace/event-codes.ts'
 import type { Descriptor } from '../descriptors.ts'
 import type { SvmQuirks } from './quirks.ts'
 
-/** Codes of responses. (Linux v4.9 include/linux/intel-iommu.h, QI_RESP_*) */
-export const RESPONSE = { success: 0n, invalid: 1n, failure: 0xfn } as const
+/** Codes of responses, by what comes of a request. (Linux v4.9 include/linux/intel-iommu.h, QI_RESP_*) */
+const RESPONSE = {
+  success: PAGE_RESPONSE.SUCCESS,
+  invalid: PAGE_RESPONSE.INVALID,
+  failure: PAGE_RESPONSE.FAILURE,
+} as const
 export type RequestResult = keyof typeof RESPONSE
 
 /** rwxp, as a fault callback is told what was wanted. (Linux v4.9 include/linux/intel-svm.h, SVM_REQ_*) */
@@ -104,7 +109,7 @@ export function responseTo(request: ReadRequest, result: RequestResult): Descrip
   const [PASID, PRIVATE, PRGI, BUS] = (['PASID', 'PRIVATE', 'PRGI', 'BUS'] as const).map((field) =>
     get(PAGE_REQ_DSC_128_QW0, qw0, field),
   ) as [bigint, bigint, bigint, bigint]
-  const RC = RESPONSE[result]
+  const RC = BigInt(RESPONSE[result])
   if (kind === 'none') return undefined
   if (kind === 'group') {
     return [
