@@ -2,8 +2,10 @@ import type { Work } from './case.ts'
 
 const WARM_UP_PASSES = 2
 const TIMED_PASSES = 7
-/** Allocation is measured over at least so many operations. */
+/** Allocation is measured over at least so many operations, or as many passes as are enough. */
 const ALLOCATION_OPERATIONS = 1_000_000
+/** Passes that are enough where an operation takes long. */
+const ALLOCATION_PASSES_MOST = 256
 
 export const medianOf = (values: readonly number[]): number => {
   const sorted = [...values].sort((a, b) => a - b)
@@ -60,7 +62,7 @@ export function allocationOf(work: Work): number {
   collect()
   let bytes = 0
   let operations = 0
-  while (operations < ALLOCATION_OPERATIONS) {
+  for (let n = 0; n < ALLOCATION_PASSES_MOST && operations < ALLOCATION_OPERATIONS; n++) {
     work.prepare?.()
     const before = heldBytes()
     work.pass()

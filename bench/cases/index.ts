@@ -2,6 +2,7 @@ import type { CaseGroup } from '../case.ts'
 import { ALLOCATOR } from './allocator.ts'
 import { DMA } from './dma.ts'
 import { EXPLAIN } from './explain.ts'
+import { EXPLORE } from './explore.ts'
 import { FLAT } from './flat.ts'
 import { HCALLS } from './hcalls.ts'
 import { HOST } from './host.ts'
@@ -36,4 +37,5 @@ export const GROUPS: readonly CaseGroup[] = [
   IOTLB,
   VTD,
   SVM,
+  EXPLORE,
 ]

@@ -11,6 +11,8 @@ export class Held<T> {
   readonly #key: number
   readonly #hashOf: (value: T) => number
   #value: T
+  /** What the state hash sees of the value; undefined where nobody has asked. */
+  #hash: number | undefined
 
   constructor(journal: Journal, name: string, value: T, hashOf: (value: T) => number) {
     this.#journal = journal
@@ -25,11 +27,17 @@ export class Held<T> {
 
   set(value: T): void {
     const before = this.#value
-    if (this.#journal.on) {
-      this.#journal.change(this.#key, this.#hashOf(before), this.#hashOf(value), () => {
-        this.#value = before
-      })
-    }
     this.#value = value
+    if (!this.#journal.on) {
+      this.#hash = undefined
+      return
+    }
+    const hashBefore = this.#hash ?? this.#hashOf(before)
+    const hash = this.#hashOf(value)
+    this.#hash = hash
+    this.#journal.change(this.#key, hashBefore, hash, () => {
+      this.#value = before
+      this.#hash = hashBefore
+    })
   }
 }

@@ -17,3 +17,13 @@ export function isStillAtIt(log: RecordLog, changed: number, now: number): boole
   }
   return true
 }
+
+/** Whether a record ends a call in steps: what `isStillAtIt` looks for. */
+export function endsCallInSteps(log: RecordLog, seq: number): boolean {
+  if (log.kindNumberOf(seq) !== KIND['call.return']) return false
+  const entered = log.causeOf(seq)
+  for (let at = seq - 1; at > entered; at--) {
+    if (log.kindNumberOf(at) === KIND['task.step'] && log.causeOf(at) === entered) return true
+  }
+  return false
+}

@@ -1,6 +1,6 @@
 import { IommulatorError } from '../bits/errors.ts'
 import type { EventKind } from '../trace/event.ts'
-import type { RecordSink } from '../trace/record-log.ts'
+import type { RecordLog, RecordSink } from '../trace/record-log.ts'
 
 /**
  * A promise that a machine should keep, and that records can show broken.
@@ -74,5 +74,13 @@ export interface Checker extends RecordSink {
   readonly skipped: number
   /** Kinds of records that would have had to come, beyond what the rule needs at all, so that it can judge. */
   readonly missing?: readonly EventKind[]
+  /** Kinds of records that it does not see, and looks up in the log. */
+  readonly looksUp?: readonly EventKind[]
+  /**
+   * Which parts of what it keeps a record matters to, as bits: 0 for none. Of two records that have no part in common it
+   * does not tell which came first. Asked for records of its kinds and of those it looks up; where it is left out, each
+   * matters to all.
+   */
+  heeds?(log: RecordLog, seq: number): number
   finish(): void
 }

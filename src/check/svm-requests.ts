@@ -1,5 +1,5 @@
 import { hex, wordOf } from '../bits/u64.ts'
-import { type EventKind, KIND, slotMap } from '../trace/event.ts'
+import { EVENT_KINDS, type EventKind, KIND, slotMap } from '../trace/event.ts'
 import { NONE, PAGE_REQUEST } from '../trace/event-codes.ts'
 import type { RecordLog } from '../trace/record-log.ts'
 import { sourceText } from './describe-vtd.ts'
@@ -41,6 +41,14 @@ interface Decoded {
   readonly group: number
 }
 
+const isOfQueue = (offset: number): boolean => offset === PQH || offset === PQT || offset === PQA
+/** What records matter to: the page request queue, and the process that a request is for. */
+const OF_QUEUE = 1
+const OF_PROCESS = 2
+const QUEUE_ONLY: readonly boolean[] = EVENT_KINDS.map((kind) =>
+  ['vtd.event', 'vtd.response', 'svm.callback'].includes(kind),
+)
+
 /**
  * Judges page requests: `page-request-answer` and `lost-interrupt`.
  *
@@ -75,6 +83,14 @@ export class SvmRequests extends ListedChecker {
     else if (kind === KIND['svm.pasid']) this.#pasid(log, seq)
     else if (kind === KIND['svm.callback']) this.#callback(log, seq)
     else this.#ofUnit(log, seq, kind)
+  }
+
+  heeds(log: RecordLog, seq: number): number {
+    const kind = log.kindNumberOf(seq)
+    if (kind === KIND['vtd.register']) return isOfQueue(log.slot(seq, REGISTER.offset)) ? OF_QUEUE : 0
+    if (kind === KIND['mm.vma'] || kind === KIND['svm.pasid']) return OF_PROCESS
+    // Rights that changed since the others came are not judged.
+    return QUEUE_ONLY[kind] === true ? OF_QUEUE : OF_QUEUE | OF_PROCESS
   }
 
   override finish(): void {
@@ -112,7 +128,7 @@ export class SvmRequests extends ListedChecker {
 
   #register(log: RecordLog, seq: number): void {
     const offset = log.slot(seq, REGISTER.offset)
-    if (offset !== PQH && offset !== PQT && offset !== PQA) return
+    if (!isOfQueue(offset)) return
     const queue = this.#queueOf(log.slot(seq, REGISTER.unit))
     const value = log.slot(seq, REGISTER.value) >>> 0
     const isWrite = log.slot(seq, REGISTER.write) === 1

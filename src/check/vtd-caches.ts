@@ -6,7 +6,7 @@ import type { RecordLog } from '../trace/record-log.ts'
 import { sourceText } from './describe-vtd.ts'
 import { because } from './evidence.ts'
 import { type CheckerOptions, ListedChecker } from './listed-checker.ts'
-import { isStillAtIt } from './open-calls.ts'
+import { endsCallInSteps, isStillAtIt } from './open-calls.ts'
 import type { RuleId } from './rules.ts'
 import { SeenMaps } from './seen-maps.ts'
 import { FlushOrder } from './vtd-flush-order.ts'
@@ -14,7 +14,7 @@ import { type Flush, flushAt, NEVER } from './vtd-flushes.ts'
 import { type CachedEntry, cacheOf, type Dependence, Provenance } from './vtd-provenance.ts'
 import { missingFor, missingForStructure } from './vtd-remedies.ts'
 import { TablePages } from './vtd-table-pages.ts'
-import { pageAt, type Structure, type VtdUnitShadow, VtdUnits } from './vtd-unit-shadow.ts'
+import { pageAt, type Structure, showsCapabilities, type VtdUnitShadow, VtdUnits } from './vtd-unit-shadow.ts'
 import { isGiven, isTakenBack, leadsToPage } from './vtd-words.ts'
 
 const TRANSLATION = 'stale-translation'
@@ -68,12 +68,14 @@ export class VtdCaches extends ListedChecker {
     'domain.map',
     'domain.unmap',
   ]
+  /** Whether a call was over when something else came. */
+  readonly looksUp: readonly EventKind[] = ['call.return']
   readonly #units = new VtdUnits()
   readonly #provenance = new Provenance()
   readonly #pages: TablePages
   readonly #order: FlushOrder
   /** Of translations that were judged: number, state of the unit, source. */
-  readonly #judged = new Int32Array(JUDGED * JUDGED_LANES)
+  #judged: Int32Array | undefined
   /** Of logs, which show no tables. */
   readonly #seen: SeenMaps
   #log: RecordLog | undefined
@@ -121,6 +123,12 @@ export class VtdCaches extends ListedChecker {
     else unit.read(log, seq)
   }
 
+  heeds(log: RecordLog, seq: number): number {
+    const kind = log.kindNumberOf(seq)
+    if (kind === KIND['vtd.register']) return showsCapabilities(log, seq) ? 1 : 0
+    return kind !== KIND['call.return'] || endsCallInSteps(log, seq) ? 1 : 0
+  }
+
   override finish(): void {
     if (this.#log !== undefined) this.#order.finish(this.#log)
   }
@@ -138,6 +146,8 @@ export class VtdCaches extends ListedChecker {
     const number = log.slot(seq, T.entry) >>> 0
     const source = log.slot(seq, T.source)
     const at = (number % JUDGED) * JUDGED_LANES
+    // A judge is made for each order of an exploration, and most see no translation twice.
+    this.#judged ??= new Int32Array(JUDGED * JUDGED_LANES)
     const judged = this.#judged
     const isAnswered = log.slot(seq, T.fault) === 0
     if (

@@ -41,6 +41,20 @@ const EVENTS = ['fault', 'invalidation', 'page-request']
 /** Registers whose writes clear what an event told of. */
 const CLEARING: Readonly<Record<string, number>> = { invalidation: ICS, 'page-request': PRS }
 
+/** What accesses to registers matter to: the invalidation queue, the page request queue and its event, all. */
+const OF_INVALIDATIONS = 1
+const OF_REQUESTS = 2
+const OF_ALL = -1
+const PARTS: Readonly<Record<number, number>> = {
+  [IQH]: OF_INVALIDATIONS,
+  [IQT]: OF_INVALIDATIONS,
+  [IQA]: OF_INVALIDATIONS,
+  [PQH]: OF_REQUESTS,
+  [PQT]: OF_REQUESTS,
+  [PQA]: OF_REQUESTS,
+  [PRS]: OF_REQUESTS,
+}
+
 /** A queue as its address register has it. */
 interface Queue {
   readonly bytes: number
@@ -75,6 +89,11 @@ export class VtdRegisters extends ListedChecker {
       if (record !== NONE) unit.recorded.set(record, seq)
     } else if (kind === KIND['vtd.event']) this.#event(log, seq, unit)
     else this.#refused(log, seq, unit)
+  }
+
+  heeds(log: RecordLog, seq: number): number {
+    if (log.kindNumberOf(seq) !== KIND['vtd.register']) return OF_ALL
+    return PARTS[log.slot(seq, R.offset)] ?? OF_ALL
   }
 
   #unitOf(number: number): Unit {

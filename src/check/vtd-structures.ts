@@ -7,7 +7,7 @@ import { because } from './evidence.ts'
 import { ListedChecker } from './listed-checker.ts'
 import type { RuleId } from './rules.ts'
 import { NEVER } from './vtd-flushes.ts'
-import { type VtdUnitShadow, VtdUnits } from './vtd-unit-shadow.ts'
+import { showsCapabilities, type VtdUnitShadow, VtdUnits } from './vtd-unit-shadow.ts'
 import { addressAt } from './vtd-words.ts'
 
 const ORDER = 'entry-order'
@@ -57,6 +57,10 @@ export class VtdStructures extends ListedChecker {
       this.#written(log, seq, unit)
       unit.word(log, seq)
     } else this.#read(log, seq, unit, kind === KIND['vtd.pasid'])
+  }
+
+  heeds(log: RecordLog, seq: number): number {
+    return log.kindNumberOf(seq) !== KIND['vtd.register'] || showsCapabilities(log, seq) ? 1 : 0
   }
 
   #read(log: RecordLog, seq: number, unit: VtdUnitShadow, isPasids: boolean): void {

@@ -68,6 +68,12 @@ export interface Changed {
   readonly by: number
 }
 
+/** Whether an access to a register says what the unit can do: the only ones that its shadow looks at. */
+export const showsCapabilities = (log: RecordLog, seq: number): boolean =>
+  log.slot(seq, REGISTER.write) === 0 &&
+  log.slot(seq, REGISTER.offset) === CAP &&
+  log.slot(seq, REGISTER.bytes) === WORD_BYTES
+
 /** What records say of one VT-d unit: its capabilities, its tables, what it read, and what it was told to forget. */
 export class VtdUnitShadow {
   /** Interned name. */
@@ -108,8 +114,7 @@ export class VtdUnitShadow {
   }
 
   register(log: RecordLog, seq: number): void {
-    if (log.slot(seq, REGISTER.write) !== 0 || log.slot(seq, REGISTER.offset) !== CAP) return
-    if (log.slot(seq, REGISTER.bytes) !== WORD_BYTES) return
+    if (!showsCapabilities(log, seq)) return
     const [hi, lo] = [log.slot(seq, REGISTER.value + 1) >>> 0, log.slot(seq, REGISTER.value) >>> 0]
     this.abilities = abilitiesOf((BigInt(hi) << 32n) | BigInt(lo))
   }

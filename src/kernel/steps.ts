@@ -20,23 +20,6 @@ export interface Work {
 /** @example work('mmput', 'P') */
 export const work = (step: string, ...args: readonly WorkArg[]): Work => ({ step, args })
 
-/**
- * What a step reads and writes, by the names of the objects (`mm P`, `unit vtd0`, `pages`). Two steps that have no object
- * in common, or read it both, may be exchanged without any difference.
- */
-export interface Footprint {
-  readonly reads: readonly string[]
-  readonly writes: readonly string[]
-}
-
-/** Whether the order of two steps can matter. Of a step that does not say what it touches it always can. */
-export function conflict(a: Footprint | undefined, b: Footprint | undefined): boolean {
-  if (a === undefined || b === undefined) return true
-  const meets = (writes: readonly string[], other: Footprint) =>
-    writes.some((name) => other.writes.includes(name) || other.reads.includes(name))
-  return meets(a.writes, b) || meets(b.writes, a)
-}
-
 /** How a step is done. */
 export interface StepDefinition {
   /** What it does, for whoever reads a run: one line. */
@@ -47,8 +30,6 @@ export interface StepDefinition {
   isReady?(task: Task, args: readonly WorkArg[]): boolean
   /** What it waits for is an event of a device, which need not come: a thread between two interrupts waits for nobody. */
   readonly isIdle?: boolean
-  /** What it touches; everything where it does not say. */
-  touches?(task: Task, args: readonly WorkArg[]): Footprint
 }
 
 /** How the call ended that a task is for: a rule of its declaration, or what the model does not know. */
@@ -217,12 +198,10 @@ export class Tasks {
       doc: 'takes a lock, as soon as nobody else has it',
       isReady: (_task, [lock]) => !this.#locks.value.has(String(lock)),
       run: (task, [lock]) => this.#setLock(String(lock), task.name),
-      touches: (_task, [lock]) => ({ reads: [], writes: [`lock ${lock}`] }),
     })
     this.define('unlock', {
       doc: 'gives a lock back',
       run: (_task, [lock]) => this.#setLock(String(lock), undefined),
-      touches: (_task, [lock]) => ({ reads: [], writes: [`lock ${lock}`] }),
     })
     this.define('call', {
       doc: 'makes a call that nobody comes between',
@@ -297,12 +276,6 @@ export class Tasks {
     const [next] = task.works
     if (next === undefined || this.isStopped()) return false
     return this.#definition(next.step).isReady?.(task, next.args) ?? true
-  }
-
-  /** What its next step touches; undefined where it does not say, or has none. */
-  touches(task: Task): Footprint | undefined {
-    const [next] = task.works
-    return next === undefined ? undefined : this.#definition(next.step).touches?.(task, next.args)
   }
 
   /** Does the next step of a task that is ready. */

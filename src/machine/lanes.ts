@@ -1,7 +1,7 @@
 import { assert } from '../bits/errors.ts'
 import { Held } from '../bits/held.ts'
 import { keyOf } from '../bits/state.ts'
-import type { Footprint, Task } from '../kernel/steps.ts'
+import type { Task } from '../kernel/steps.ts'
 import type { Machine } from './machine.ts'
 import type { Operation } from './operation.ts'
 import type { Lane, Step } from './scenario/scenario.ts'
@@ -63,12 +63,6 @@ export class Lanes {
   waitsFor(name: string): string | undefined {
     const task = this.#taskOf(name)
     return task === undefined ? undefined : this.#machine.tasks.waitsFor(task)
-  }
-
-  /** What the next step of a lane touches; undefined where it does not say: a call that begins, or has no steps. */
-  touches(name: string): Footprint | undefined {
-    const task = this.#taskOf(name)
-    return task === undefined ? undefined : this.#machine.tasks.touches(task)
   }
 
   /** Takes one step of a lane that is ready. */

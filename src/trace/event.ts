@@ -17,9 +17,12 @@ export const SLOTS = 12
 
 export const slotsOf = (type: FieldType): number => (type === 'u64' || type === 'page' ? 2 : 1)
 
+const slotsUsed = (fields: EventDecl['fields']): number =>
+  Object.values(fields).reduce((n, t) => n + slotsOf(t), 0)
+
 function declareEvents<const E extends Readonly<Record<string, EventDecl>>>(events: E): E {
   for (const [kind, { fields }] of Object.entries(events)) {
-    const used = Object.values(fields).reduce((n, t) => n + slotsOf(t), 0)
+    const used = slotsUsed(fields)
     if ('kind' in fields)
       throw new IommulatorError('ERR_DECLARATION', `event ${kind} has a field called kind`)
     if (used > SLOTS) throw new IommulatorError('ERR_DECLARATION', `event ${kind} needs ${used} slots`)
@@ -686,3 +689,6 @@ export function slotMap<K extends EventKind>(
 export const LINE_SLOTS: readonly number[] = EVENT_KINDS.map(
   (kind) => (slotMap(kind) as Readonly<Record<string, number>>)['line'] ?? -1,
 )
+
+/** Slots that a record of each kind has, by its number; what stands behind them says nothing. */
+export const SLOTS_USED: readonly number[] = EVENT_KINDS.map((kind) => slotsUsed(EVENTS[kind].fields))

@@ -2,7 +2,7 @@ import { answerOf } from '../../src/bits/answer.ts'
 import { declareCall } from '../../src/bits/call.ts'
 import { Cells, keyOf } from '../../src/bits/state.ts'
 import { Life } from '../../src/hw/life.ts'
-import { type Footprint, type WorkArg, work } from '../../src/kernel/steps.ts'
+import { work } from '../../src/kernel/steps.ts'
 import { TaskCalls } from '../../src/kernel/task-calls.ts'
 import { createMachine } from '../../src/machine/create-machine.ts'
 import { describeMachine } from '../../src/machine/description.ts'
@@ -53,20 +53,12 @@ export function toyMachine(options: MachineOptions = {}): { machine: Machine; ce
   const cells = new Cells(journal, keyOf('toy'), CELLS)
   const life = new Life(stage, journal, 'toy')
   tasks.isStopped = () => life.isDead
-  const touches =
-    (of: 'reads' | 'writes') =>
-    (_task: unknown, [cell]: readonly WorkArg[]): Footprint => ({
-      reads: [],
-      writes: [],
-      [of]: [`cell ${cell}`],
-    })
   tasks.define('toy-read', {
     doc: 'a counter is read',
     run: (task, [cell]) => {
       task.value = cells.get(Number(cell))
       return undefined
     },
-    touches: touches('reads'),
   })
   tasks.define('toy-write', {
     doc: 'a counter is written',
@@ -77,7 +69,6 @@ export function toyMachine(options: MachineOptions = {}): { machine: Machine; ce
       task.finish('done', { was: BigInt(was) })
       return undefined
     },
-    touches: touches('writes'),
   })
   tasks.define('toy-end', {
     doc: 'the call ends otherwise',

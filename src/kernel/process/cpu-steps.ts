@@ -96,7 +96,6 @@ export function defineCpuSteps(processes: Processes): void {
       task.finishUnknown('no memory is left: which process the OOM killer ends')
       return kill(task, mm, '', got)
     },
-    touches: () => ({ reads: [], writes: [] }),
   })
 
   /** The access is over: what it was to do after the fault is not done. */

@@ -1,7 +1,7 @@
 import type { RuleOf } from '../../bits/call.ts'
 import { ERRNO_CODES } from '../../bits/codes.ts'
 import type { BindPort } from '../process-port.ts'
-import { type Task, type Tasks, type Work, type WorkArg, work } from '../steps.ts'
+import { type Task, type Tasks, type Work, work } from '../steps.ts'
 import type { FileBind, OpenFiles } from './open-files.ts'
 import type { SYS_IOCTL } from './sys-calls.ts'
 
@@ -36,7 +36,6 @@ export class DriverFiles {
 
   constructor(tasks: Tasks, files: OpenFiles) {
     this.#files = files
-    const touches = (_task: Task, [file]: readonly WorkArg[]) => ({ reads: [], writes: [`file ${file}`] })
     tasks.define('ioctl_bound', {
       doc: 'the driver notes in the file what was bound, and the process gets its PASID',
       run: (task, [file]) => {
@@ -47,7 +46,6 @@ export class DriverFiles {
         files.setBinds(name, [...binds, { device, pasid: value }])
         return [work('return', 'done', 'pasid', value)]
       },
-      touches,
     })
     tasks.define('ioctl_unbound', {
       doc: 'the driver notes in the file what was unbound',
@@ -61,7 +59,6 @@ export class DriverFiles {
         }
         return [work('return', ruleOf(errno))]
       },
-      touches,
     })
     tasks.define('ioctl', {
       doc: 'the driver of a device is asked to bind its caller, or to unbind a PASID',

@@ -43,6 +43,5 @@ export function defineFileSteps({ tasks }: Processes, files: OpenFiles): void {
       if (file === undefined) return [work('return', 'bad-fd')]
       return [work('ioctl', file, String(request), Number(argument))]
     },
-    touches: (task) => ({ reads: [`files of ${task.process}`], writes: [] }),
   })
 }

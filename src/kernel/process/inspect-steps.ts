@@ -25,7 +25,6 @@ export function defineInspectSteps(processes: Processes, files: OpenFiles): void
       const rest = ['notifiers', notifiers.length, 'free', pages.freePages] as const
       return [work('return', 'done', 'mm', mm.name, ...counts, ...rest)]
     },
-    touches: (_task, [mm]) => ({ reads: [`mm ${mm}`, 'pages'], writes: [] }),
   })
   tasks.define('sys_file', {
     doc: 'what the kernel holds of an open file',
@@ -35,7 +34,6 @@ export function defineInspectSteps(processes: Processes, files: OpenFiles): void
       const { refs, binds } = files.stateOf(file)
       return [work('return', 'done', 'refs', refs, 'binds', binds.length)]
     },
-    touches: (_task, [file]) => ({ reads: [`file ${file}`, 'files'], writes: [] }),
   })
   tasks.define('sys_pagemap', {
     doc: 'which page a user address leads to',
@@ -49,6 +47,5 @@ export function defineInspectSteps(processes: Processes, files: OpenFiles): void
       const target = (BigInt(tables.target) << 12n) + (address & OFFSETS)
       return [work('return', 'done', 'target', target, 'entry', wordOf(tables.hi, tables.lo))]
     },
-    touches: (_task, [mm]) => ({ reads: [`mm ${mm}`], writes: [] }),
   })
 }

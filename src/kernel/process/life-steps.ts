@@ -30,7 +30,6 @@ export function defineLifeSteps(processes: Processes, files: OpenFiles): void {
       task.finish(String(rule), outputsOf(pairs))
       return undefined
     },
-    touches: () => ({ reads: [], writes: [] }),
   })
 
   /** Threads of a process that ends, or runs another program, end first: whatever calls they are in. */
@@ -56,10 +55,6 @@ export function defineLifeSteps(processes: Processes, files: OpenFiles): void {
       process.mm = String(name)
       return old?.put('exit')
     },
-    touches: (task) => ({
-      reads: [],
-      writes: [`process ${task.process}`, `mm ${processes.mmOf(task.process)?.name ?? ''}`],
-    }),
   })
 
   tasks.define('exit_mm', {
@@ -75,10 +70,6 @@ export function defineLifeSteps(processes: Processes, files: OpenFiles): void {
       task.works = [...task.works, work('mmdrop', mm.name)]
       return mm.put('exit')
     },
-    touches: (task) => ({
-      reads: [],
-      writes: [`process ${task.process}`, `mm ${processes.mmOf(task.process)?.name ?? ''}`],
-    }),
   })
   tasks.define('exit_notify', {
     doc: 'exit_group: the process has ended',
@@ -87,7 +78,6 @@ export function defineLifeSteps(processes: Processes, files: OpenFiles): void {
       task.finish('done')
       return undefined
     },
-    touches: (task) => ({ reads: [], writes: [`process ${task.process}`] }),
   })
 }
 
@@ -160,7 +150,6 @@ function defineForkSteps(
       processOf(child).mm = String(mm)
       return undefined
     },
-    touches: (_task, [child]) => ({ reads: [], writes: [`process ${child}`] }),
   })
   tasks.define('release_task', {
     doc: 'fork: nothing comes of the child',
@@ -168,7 +157,6 @@ function defineForkSteps(
       processOf(child).isOver = true
       return undefined
     },
-    touches: (_task, [child]) => ({ reads: [], writes: [`process ${child}`] }),
   })
 
   /** bad_fork_cleanup: what the child has goes again. */

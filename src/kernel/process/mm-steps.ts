@@ -1,4 +1,4 @@
-import type { Footprint, Task, Tasks, Work, WorkArg } from '../steps.ts'
+import type { Tasks, Work } from '../steps.ts'
 import { work } from '../steps.ts'
 import type { BuddyAllocator } from './buddy-allocator.ts'
 import { adjusted, type Gather } from './gather.ts'
@@ -7,11 +7,6 @@ import { PTE, spanOf } from './page-tables.ts'
 import { notifyRange, type Processes } from './processes.ts'
 import { TASK_PAGES, USER_END } from './vmas.ts'
 
-/**
- * What a step touches that changes an address space, and neither a page table nor who owns a page: whether caches are
- * flushed before or behind such a change is what everything else depends on.
- */
-const ofMm = (_task: Task, [mm]: readonly WorkArg[]): Footprint => ({ reads: [], writes: [`mm ${mm}`] })
 /** Steps in which an address space ends, and those in which ranges of it go: unmap_region is the same of both. */
 export function defineMmSteps(processes: Processes): void {
   const { tasks } = processes
@@ -32,7 +27,6 @@ export function defineMmSteps(processes: Processes): void {
         work('mmdrop', mm.name),
       ]
     },
-    touches: ofMm,
   })
   tasks.define('mmdrop', {
     doc: 'the structure of an address space has one holder fewer',
@@ -53,7 +47,6 @@ function defineNotifierSteps(processes: Processes, tasks: Tasks): void {
       const calls = mm.notifiers.map((n) => work('mmu_notifier_call_release', mm.name, n.name))
       return [...calls, work('mmu_notifier_unhash', mm.name)]
     },
-    touches: ofMm,
   })
   tasks.define('mmu_notifier_call_release', {
     doc: 'a notifier hears of the end of the address space',
@@ -71,7 +64,6 @@ function defineNotifierSteps(processes: Processes, tasks: Tasks): void {
       mm.isReleasing = false
       return undefined
     },
-    touches: ofMm,
   })
   tasks.define('mmu_notifier_unregister', {
     doc: 'a notifier is off the list; who calls it just now has come back; the structure has one holder fewer',
@@ -91,7 +83,6 @@ function defineNotifierSteps(processes: Processes, tasks: Tasks): void {
         .notifiers.map((n) =>
           work('mmu_notifier_call_range', String(name), n.name, Number(first), Number(end)),
         ),
-    touches: ofMm,
   })
   tasks.define('mmu_notifier_call_range', {
     doc: 'a notifier is told that entries of a range have changed',
@@ -108,7 +99,6 @@ function defineNotifierSteps(processes: Processes, tasks: Tasks): void {
       processes
         .space(name)
         .notifiers.map((n) => work('mmu_notifier_call_change', String(name), n.name, Number(page))),
-    touches: ofMm,
   })
   tasks.define('mmu_notifier_call_change', {
     doc: 'a notifier is told that an entry leads elsewhere',
@@ -151,7 +141,6 @@ function defineUnmapSteps(processes: Processes, tasks: Tasks): void {
       const { first, end } = mm.gathered(task.name)
       return first < end ? notifyRange(mm, first, end) : undefined
     },
-    touches: ofMm,
   })
   tasks.define('tlb_flush_mmu_free', {
     doc: 'pages and page tables of the gather are freed',
@@ -172,7 +161,6 @@ function defineUnmapSteps(processes: Processes, tasks: Tasks): void {
       mm.gather(task.name, undefined)
       return areas.flatMap((a) => fputOf(a.file ?? a.backing, 'munmap'))
     },
-    touches: ofMm,
   })
   tasks.define('remove_all_vmas', {
     doc: 'all areas of an address space that ends are removed, and let go of their files',
@@ -184,7 +172,6 @@ function defineUnmapSteps(processes: Processes, tasks: Tasks): void {
       for (const a of areas) mm.recordArea(a.first, a.end, a.flags, 0)
       return areas.flatMap((a) => fputOf(a.file ?? a.backing, 'exit_mmap'))
     },
-    touches: ofMm,
   })
 }
 

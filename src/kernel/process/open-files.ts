@@ -79,10 +79,6 @@ export class OpenFiles {
         this.#put(task, String(file), String(why))
         return undefined
       },
-      touches: (task, [file]) => ({
-        reads: [],
-        writes: [`file ${file}`, `task work of ${isKernelThread(task) ? WORKER : task.name}`],
-      }),
     })
     tasks.define('task_work_run', {
       doc: 'files that the task has dropped the last reference of are released',
@@ -91,7 +87,6 @@ export class OpenFiles {
         this.#setLate(task.name, [])
         return files.map((file) => work('__fput', file))
       },
-      touches: (task) => ({ reads: [], writes: [`task work of ${task.name}`] }),
     })
     tasks.define('__fput', {
       doc: 'a file is released: its driver lets go of what the file held',
@@ -109,7 +104,6 @@ export class OpenFiles {
         if (value.length > 0) held.set([])
         return value.flatMap((d) => (d === null ? [] : [work('fput', d.file, 'exit_files')]))
       },
-      touches: (task, [process]) => ({ reads: [], writes: [`files of ${process ?? task.process}`] }),
     })
     tasks.define('do_close_on_exec', {
       doc: 'descriptors that are not for the new program are closed',
@@ -121,7 +115,6 @@ export class OpenFiles {
           d?.isCloseOnExec === true ? [work('fput', d.file, 'close_on_exec')] : [],
         )
       },
-      touches: (task) => ({ reads: [], writes: [`files of ${task.process}`] }),
     })
   }
 

@@ -28,8 +28,10 @@ const WORD_BYTES = 8
 const PAGE_SHIFT = 12
 /** What of the upper lane of an entry is an address. */
 const ADDRESS_HI = 0xf_ffff
-/** Pages that one entry of a level stands for: level 1 is a page. */
-export const spanOf = (level: number): number => ENTRIES ** (level - 1)
+/** By level; a power that is worked out at each load costs more than the load. */
+const SPANS = [0, 1, ENTRIES, ENTRIES ** 2, ENTRIES ** 3, ENTRIES ** 4] as const
+/** Pages that one entry of a level (1 to 5) stands for: level 1 is a page. */
+export const spanOf = (level: number): number => SPANS[level] as number
 
 /** Which entry of a table of a level an address needs, by the number of its page. */
 const indexOf = (page: number, level: number): number => Math.floor(page / spanOf(level)) % ENTRIES

@@ -1,6 +1,6 @@
 import type { RuleOf } from '../../bits/call.ts'
 import { VM } from '../process-port.ts'
-import { type Task, type Work, type WorkArg, work } from '../steps.ts'
+import { type Task, type Work, work } from '../steps.ts'
 import { protectionOf } from './fault-steps.ts'
 import { type MmStruct, mmapSem, pageOfAddress } from './mm-struct.ts'
 import type { OpenFiles } from './open-files.ts'
@@ -22,7 +22,6 @@ import {
   without,
 } from './vmas.ts'
 
-const touches = (_task: Task, [mm]: readonly WorkArg[]) => ({ reads: [], writes: [`mm ${mm}`] })
 const PRIVATE = 0
 const PAGE_BYTES = 4096n
 const GIB_LEVEL = 3
@@ -114,7 +113,6 @@ export function defineRangeSteps(processes: Processes, files: OpenFiles): void {
       if (growsDown === 1 && (isShared === 1 || file !== '')) return end('shared-stack')
       return [work('mmap_region', mm.name, first, first + pages, ...rest)]
     },
-    touches,
   })
   tasks.define('mmap_region', {
     doc: 'mmap: what was in the range is unmapped first',
@@ -164,7 +162,6 @@ export function defineRangeSteps(processes: Processes, files: OpenFiles): void {
       }
       return [work('mprotect_fixup', mm.name, Number(from), Number(to), Number(bits))]
     },
-    touches,
   })
   tasks.define('mprotect_fixup', {
     doc: 'mprotect: one area, or the part of it that is meant, gets its new rights; its entries follow, and notifiers are told',

@@ -9,7 +9,7 @@ import { type Exploration, type ExploreMode, isSound } from './explore.ts'
 import { type ShortestOrder, scenarioOfOrder } from './shortest.ts'
 
 const MODES: Readonly<Record<ExploreMode, string>> = {
-  reduced: 'every one; of those that differ in nothing but steps that may be exchanged, one',
+  reduced: 'every one',
   all: 'every one',
   random: 'at random',
 }
@@ -17,7 +17,10 @@ const MODES: Readonly<Record<ExploreMode, string>> = {
 const part = (orders: number, exploration: Exploration): string =>
   `in ${orders} of ${counted(exploration.orders, 'order')}`
 
-function ordersText({ orders, mode, seed, isComplete }: Exploration): string {
+function ordersText({ orders, standFor, mode, seed, isComplete }: Exploration): string {
+  if (standFor !== undefined && standFor > orders) {
+    return `${orders}, which stand for all ${standFor}: the others differ only in steps that may be exchanged`
+  }
   if (mode === 'random') return `${orders}, ${MODES.random} (seed ${seed})`
   return isComplete ? `${orders}: ${MODES[mode]}` : `${orders}, and there are more: not every order was run`
 }
@@ -103,6 +106,7 @@ export function exploreJson(e: Exploration, shortest: ShortestOrder | undefined)
     ...(e.mode === 'random' && { seed: e.seed }),
     complete: e.isComplete,
     orders: e.orders,
+    ...(e.standFor !== undefined && { standFor: String(e.standFor) }),
     steps: e.steps,
     longest: e.longest,
     states: e.states,

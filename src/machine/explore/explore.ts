@@ -1,8 +1,8 @@
 import { Prng } from '../../bits/prng.ts'
-import { conflict, type Footprint } from '../../kernel/steps.ts'
 import { createMachine } from '../create-machine.ts'
 import type { Machine } from '../machine.ts'
 import type { Scenario } from '../scenario/scenario.ts'
+import { countOrders } from './count-orders.ts'
 import { type OrderEnd, OrderRuns } from './order-runs.ts'
 
 /**
@@ -43,6 +43,8 @@ export interface Exploration {
   readonly steps: number
   /** Steps of the longest order. */
   readonly longest: number
+  /** Of a reduced search that is complete: how many orders those that were run stand for; undefined where nobody knows. */
+  readonly standFor: bigint | undefined
   /** False where there are more orders than were run. */
   readonly isComplete: boolean
   /** States that differ when no lane can go on. */
@@ -91,9 +93,9 @@ const counted = (so: OrderCount | undefined, end: OrderEnd): OrderCount => ({
 /**
  * Runs the orders in which the concurrent steps of a scenario can come, and judges each.
  *
- * The reduced search leaves out orders that differ in steps only that touch nothing in common (sleep sets: P.
- * Godefroid, Partial-Order Methods for the Verification of Concurrent Systems, section 5). What a step touches it says
- * itself; one that does not say it may touch everything.
+ * The reduced search leaves out orders that differ only in steps between which the order makes no difference (sleep sets:
+ * P. Godefroid, Partial-Order Methods for the Verification of Concurrent Systems, section 5). Which these are nobody
+ * declares: `Exchange` tries it, in the state in which it matters.
  *
  * @throws IommulatorError where the machine cannot be wired, a step cannot be done, or what comes before the lanes is
  * not answered as the scenario expects
@@ -119,6 +121,7 @@ export function explore(scenario: Scenario, options: ExploreOptions = {}): Explo
     profile: machine.profile.name,
     ...{ mode, seed, orders, longest, unmodelled, stuck, broken, isComplete },
     steps: runs.steps,
+    standFor: mode === 'reduced' && isComplete ? countOrders(runs) : undefined,
     states: states.size,
   }
 }
@@ -131,8 +134,7 @@ function atRandom(runs: OrderRuns, chance: Prng, end: () => void): void {
   else runs.after(chance.pick(ready), usual, () => atRandom(runs, chance, end))
 }
 
-type Sleep = ReadonlyMap<string, Footprint | undefined>
-const AWAKE: Sleep = new Map()
+const AWAKE: readonly string[] = []
 
 /** Every order, depth first. */
 class Search {
@@ -155,8 +157,8 @@ class Search {
     return !this.#isCut
   }
 
-  /** @param sleep lanes whose next step comes first in an order that was searched, with what it touches */
-  #from(sleep: Sleep): void {
+  /** @param sleep lanes whose next step comes first in an order that was searched, and may as well have */
+  #from(sleep: readonly string[]): void {
     const runs = this.#runs
     const ready = runs.ready()
     const [usual] = ready
@@ -164,21 +166,16 @@ class Search {
       this.#end()
       return
     }
-    const done = new Map(sleep)
+    const done = [...sleep]
     for (const lane of ready) {
-      if (done.has(lane)) continue
+      if (done.includes(lane)) continue
       if (this.#isFull()) {
         this.#isCut = true
         return
       }
-      if (!this.#isReduced) {
-        runs.after(lane, usual, () => this.#from(AWAKE))
-        continue
-      }
-      const touched = runs.lanes.touches(lane)
-      const asleep = new Map([...done].filter(([, other]) => !conflict(other, touched)))
+      const asleep = this.#isReduced ? done.filter((other) => runs.mayExchange(other, lane)) : AWAKE
       runs.after(lane, usual, () => this.#from(asleep))
-      done.set(lane, touched)
+      if (this.#isReduced) done.push(lane)
     }
   }
 }

@@ -7,6 +7,7 @@ import type { Machine } from '../machine.ts'
 import { coverageOf, performed } from '../run-scenario.ts'
 import type { Scenario } from '../scenario/scenario.ts'
 import { ScenarioWalk } from '../scenario-walk.ts'
+import { Exchange } from './exchange.ts'
 
 /** What came of one order. */
 export interface OrderEnd {
@@ -36,6 +37,7 @@ export class OrderRuns {
   readonly #walk: ScenarioWalk
   readonly #scenario: Scenario
   readonly #rules: readonly string[]
+  readonly #exchange: Exchange
   readonly #order: string[] = []
   /** Whether each entry of the order is what would come without it. */
   readonly #usual: boolean[] = []
@@ -51,6 +53,11 @@ export class OrderRuns {
     this.#rules = rules ?? judgeable(coverageOf(scenario.machine))
     this.#scenario = scenario
     this.#walk = new ScenarioWalk(scenario, machine)
+    this.#exchange = new Exchange(machine, this.#rules, {
+      isReady: (lane) => this.#walk.lanes.isReady(lane),
+      advance: (lane) => this.#advance(lane),
+      takenBack: (act) => this.#takenBack(act),
+    })
     let number = 0
     this.#walk.before((operation, step) => {
       const answer = performed(machine, operation, ++number)
@@ -75,18 +82,29 @@ export class OrderRuns {
     return this.#walk.lanes.ready()
   }
 
+  /** Whether it makes no difference which of two lanes that can take a step comes first: see `Exchange`. */
+  mayExchange(a: string, b: string): boolean {
+    return this.#exchange.isFree(a, b)
+  }
+
   /** Takes a step of a lane, does something, and takes the step back. `usual` is the lane that would come unsaid. */
   after(lane: string, usual: string, act: () => void): void {
     this.#takenBack(() => {
       this.#order.push(lane)
       this.#usual.push(lane === usual)
-      this.#walk.lanes.advance(lane, (operation) => {
-        performed(this.machine, operation, this.#order.length)
-      })
+      this.#advance(lane)
       this.#steps++
       act()
       this.#order.pop()
       this.#usual.pop()
+    })
+  }
+
+  /** The same for a look only: the step is no part of an order, and is not counted. */
+  tried(lane: string, act: () => void): void {
+    this.#takenBack(() => {
+      this.#advance(lane)
+      act()
     })
   }
 
@@ -119,6 +137,12 @@ export class OrderRuns {
       isUnmodelled,
       state,
     }
+  }
+
+  #advance(lane: string): void {
+    this.#walk.lanes.advance(lane, (operation) => {
+      performed(this.machine, operation, this.#order.length)
+    })
   }
 
   /** Does something, and takes back whatever the machine did meanwhile. */

@@ -72,7 +72,6 @@ export class BindSteps {
     tasks.define('sva.bind.pasid', {
       doc: 'gives an address space its PASID',
       run: (task, args) => this.#allocate(task, bindingOf(args)),
-      touches: () => ({ reads: [], writes: ['sva PASIDs'] }),
     })
     tasks.define('sva.bind.space', {
       doc: 'asks to be told of changes of the address space, with its first device',

@@ -100,7 +100,6 @@ export class SvmBinder {
         task.value = value as WorkArg
         return undefined
       },
-      touches: () => ({ reads: [], writes: [] }),
     })
   }
 

@@ -1,5 +1,5 @@
 import type { ProcessPort } from '../../process-port.ts'
-import type { Footprint, Tasks } from '../../steps.ts'
+import type { Tasks } from '../../steps.ts'
 import type { VtdDriver } from '../vtd-driver.ts'
 import type { Bindings, Svm } from './bindings.ts'
 import type { SvmFlushes } from './flushes.ts'
@@ -20,12 +20,6 @@ export interface SvmCore {
 }
 
 export const unitOf = ({ driver }: SvmCore): string => driver.core.options.port.name
-
-/** What a step touches that changes the queue and the caches of the unit, and nothing else. */
-export const touchesUnit = (core: SvmCore) => (): Footprint => ({
-  reads: [],
-  writes: [`unit ${unitOf(core)}`],
-})
 
 /** A driver's structure is allocated (1) or freed (0): `what` is its name in the kernel. */
 export function recordObject(

@@ -36,7 +36,6 @@ export function svmHandlers({ svm, driver, tasks, calls, processes, actor }: Svm
       else task.finish('done', { pasid: BigInt(value) })
       return undefined
     },
-    touches: () => ({ reads: [], writes: [] }),
   })
   const run = (works: readonly Work[]) => ({ process: actor(), works: [...works, work('svm end')] })
   return [
@@ -93,7 +92,6 @@ export function svmBindPort(svm: Svm, tasks: Tasks): BindPort {
       }
       return undefined
     },
-    touches: () => ({ reads: [], writes: [] }),
   })
   const end = work('svm return')
   return {

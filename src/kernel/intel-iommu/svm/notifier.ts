@@ -2,7 +2,7 @@ import type { MmuNotifier } from '../../process-port.ts'
 import { type Work, type WorkArg, work } from '../../steps.ts'
 import type { PasidDevice } from '../vtd-driver.ts'
 import type { Svm } from './bindings.ts'
-import { type SvmCore, touchesUnit } from './core.ts'
+import type { SvmCore } from './core.ts'
 
 const PAGE_BYTES = 4096n
 
@@ -41,14 +41,12 @@ export class SvmNotifiers {
   constructor(core: SvmCore) {
     this.#core = core
     const { tasks, flushes } = core
-    const touches = touchesUnit(core)
     tasks.define('svm flush entry', {
       doc: 'flushes the cached entry of a PASID',
       run: (_task, [pasid, , ...device]) => {
         flushes.entry(deviceOf(device), Number(pasid))
         return undefined
       },
-      touches,
     })
     tasks.define('svm flush iotlb', {
       doc: 'flushes all translations of a PASID from the IOTLB',
@@ -56,7 +54,6 @@ export class SvmNotifiers {
         flushes.whole(deviceOf(device), Number(pasid), isKernel === 1)
         return undefined
       },
-      touches,
     })
     tasks.define('svm flush device', {
       doc: 'flushes all translations of a PASID from the TLB of a device',
@@ -64,7 +61,6 @@ export class SvmNotifiers {
         flushes.wholeDevice(deviceOf(device), Number(pasid))
         return undefined
       },
-      touches,
     })
     tasks.define('svm flush pages', {
       doc: 'flushes pages of a PASID from the IOTLB',
@@ -72,7 +68,6 @@ export class SvmNotifiers {
         flushes.pages(deviceOf(device), Number(pasid), rangeOf(address, pages, hint))
         return undefined
       },
-      touches,
     })
     tasks.define('svm flush device pages', {
       doc: 'flushes pages of a PASID from the TLB of a device',
@@ -80,7 +75,6 @@ export class SvmNotifiers {
         flushes.devicePages(deviceOf(device), Number(pasid), rangeOf(address, pages, hint))
         return undefined
       },
-      touches,
     })
     tasks.define('svm range', {
       doc: 'flushes pages from every device that is bound, or defers it where none uses the PASID',

@@ -7,7 +7,7 @@ import { VM, type Vma } from '../../process-port.ts'
 import { type Task, type Work, work } from '../../steps.ts'
 import { REQUEST_VECTOR } from '../unit-control.ts'
 import type { InterruptPort } from '../unit-port.ts'
-import { type SvmCore, touchesUnit, unitOf, useAfterFree } from './core.ts'
+import { type SvmCore, unitOf, useAfterFree } from './core.ts'
 import {
   type ReadRequest,
   type RequestResult,
@@ -77,7 +77,6 @@ export class SvmRequestThread {
     this.#queue = queue
     const { tasks, driver } = core
     const { registers } = driver.core
-    const touches = touchesUnit(core)
     tasks.define('prq wake', {
       doc: 'the page request interrupt wakes the thread',
       isReady: () => this.isWoken,
@@ -86,7 +85,6 @@ export class SvmRequestThread {
         interrupts.take(REQUEST_VECTOR)
         return undefined
       },
-      touches,
     })
     tasks.define('prq clear', {
       doc: 'clears the pending bit, so that the next request interrupts',
@@ -94,7 +92,6 @@ export class SvmRequestThread {
         if (!core.quirks.pprNotCleared) registers.write32('PRS', PPR)
         return undefined
       },
-      touches,
     })
     tasks.define('prq read', {
       doc: 'reads tail and head of the page request queue',
@@ -104,7 +101,6 @@ export class SvmRequestThread {
         this.#recordThread(1, head, tail)
         return [head === tail ? work('prq end', tail, 0) : this.#next(head, tail)]
       },
-      touches,
     })
     tasks.define('prq request', {
       doc: 'takes a request, finds the PASID, and takes its address space',
@@ -129,7 +125,6 @@ export class SvmRequestThread {
     tasks.define('prq end', {
       doc: 'gives the places of the queue back that it has read',
       run: (task, [tail, handled]) => this.#end(task, Number(tail), handled === 1),
-      touches,
     })
   }
 
