@@ -141,6 +141,18 @@ describe('connect qemu-vtd SCENARIO', () => {
     expect(partial.code).toBe(0)
     expect(partial.out).toMatch(/^steps +6 done, 1 left out$/m)
   })
+
+  it('what stands side by side is among that: no peer has lanes', async () => {
+    const qemu = installVtd(folder, '7.2.22', "process.stderr.write('started'); process.exit(1)")
+    const lanes =
+      'concurrent:\n  a: [{ tick: advance, args: { ticks: 1 } }]\nafter:\n  - { tick: advance, args: { ticks: 1 } }\n'
+    const file = write('one.yaml', `${text(MACHINE, STEPS).trimEnd()}\n${lanes}`)
+    const { code, out, err } = await connect(qemu, file)
+    expect({ code, out }).toEqual({ code: 3, out: '' })
+    expect(err).toBe(
+      `iommulator: the qemu-vtd peer cannot do this:\n${file}:19: concurrent.a: a peer takes no steps side by side\n${file}:21: after: it comes behind what is side by side\n--partial does the others, and counts these\n`,
+    )
+  })
 })
 
 describe('a plan for the VT-d peer', () => {

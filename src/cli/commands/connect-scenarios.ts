@@ -1,7 +1,7 @@
 import { basename } from 'node:path'
 import { IommulatorError } from '../../bits/errors.ts'
 import type { MachineDescription } from '../../machine/description.ts'
-import type { LeftOut } from '../../machine/lockstep/scenario/plan.ts'
+import { type LeftOut, lanesLeftOut } from '../../machine/lockstep/scenario/plan.ts'
 import {
   leftOutLine,
   type ReportedWith,
@@ -59,10 +59,10 @@ export function planned<P extends Planned>(
       return `${file}:${line}: a machine of kind ${machine.kind}: ${PEER_OF[machine.kind]}`
     })
   if (others.length > 0) throw cannot(peer, others, false)
-  const plans = scenarios.map(({ file, scenario }) => ({
-    file,
-    plan: plan(scenario, basename(file).replace(/\.\w+$/, '')),
-  }))
+  const plans = scenarios.map(({ file, scenario }) => {
+    const made = plan(scenario, basename(file).replace(/\.\w+$/, ''))
+    return { file, plan: { ...made, leftOut: [...made.leftOut, ...lanesLeftOut(scenario)] } }
+  })
   const left = plans.flatMap(({ file, plan: { leftOut } }) =>
     leftOut.map((l) => leftOutLine(file, lineOf(file, l.path), l)),
   )

@@ -14,7 +14,6 @@ import {
   scriptComparisonText,
   scriptDifferenceJson,
   scriptDifferenceLines,
-  smallestScript,
 } from './script-comparison.ts'
 
 export type PseriesDifference = ScriptDifference
@@ -31,14 +30,15 @@ export interface PseriesCompareOptions extends Omit<ScriptCompareOptions<Pseries
 }
 
 /** What makes two differences the same one: the call, and how each side's answer begins. Values may change. */
-export function pseriesDifferenceKind({ step, peer, model }: PseriesDifference): string {
+function pseriesDifferenceKind({ step, peer, model }: PseriesDifference): string {
   const [kind = '', call = ''] = step.split(' ')
   if (kind !== 'hcall' && kind !== 'rtas') return `${kind}: other bytes`
   const [theirs = '', ours = ''] = [peer, model].map((answer) => answer.split(' ', 1)[0])
   return `${kind} ${call}: ${theirs === ours ? 'other values' : `${theirs} against ${ours}`}`
 }
 
-const PSERIES: ScriptKind<PseriesStep> = {
+/** What there is to know of steps. */
+export const PSERIES: ScriptKind<PseriesStep> = {
   format: formatPseriesStep,
   kindOf: pseriesDifferenceKind,
   isCounted: ({ kind }) => kind === 'hcall' || kind === 'rtas',
@@ -50,14 +50,6 @@ export const firstDifference = (
   peer: readonly (string | undefined)[],
   model: readonly (string | undefined)[],
 ): PseriesDifference | undefined => firstScriptDifference(PSERIES, script, peer, model)
-
-/** Makes the script of a difference as small as it can be; undefined where it does not show a second time. */
-export const smallestPseries = (
-  peer: PseriesScriptPeer,
-  model: PseriesScriptPeer,
-  script: PseriesScript,
-  first: PseriesDifference,
-): Promise<SmallestPseriesDifference | undefined> => smallestScript(PSERIES, peer, model, script, first)
 
 /**
  * Runs scripts on a peer and on the model and compares answer by answer. The first difference of each kind is made as

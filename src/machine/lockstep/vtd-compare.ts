@@ -14,7 +14,6 @@ import {
   scriptComparisonText,
   scriptDifferenceJson,
   scriptDifferenceLines,
-  smallestScript,
 } from './script-comparison.ts'
 import { vtdRegisterName } from './vtd-state.ts'
 import { formatVtdScriptHead, formatVtdStep, type VtdScript, type VtdStep } from './vtd-step.ts'
@@ -45,7 +44,7 @@ function reasonOf(parts: ReadonlyMap<string, string>): string {
 }
 
 /** What makes two differences the same one: the step, and what it changed differently. Values may be others. */
-export function vtdDifferenceKind({ step, peer, model }: ScriptDifference): string {
+function vtdDifferenceKind({ step, peer, model }: ScriptDifference): string {
   const [kind = '', what = ''] = step.split(' ')
   const isRegister = kind === 'reg' || kind === 'look'
   const head = isRegister ? `${kind} ${vtdRegisterName(Number(what))}` : kind
@@ -62,7 +61,8 @@ export function vtdDifferenceKind({ step, peer, model }: ScriptDifference): stri
   return `${head}: ${names.join(', ')}${reason}`
 }
 
-const VTD: ScriptKind<VtdStep> = {
+/** What there is to know of steps. */
+export const VTD: ScriptKind<VtdStep> = {
   format: formatVtdStep,
   kindOf: vtdDifferenceKind,
   isCounted: ({ kind }) => kind === 'dma' || kind === 'pri' || kind === 'ats',
@@ -74,14 +74,6 @@ export const firstVtdDifference = (
   peer: Answers,
   model: Answers,
 ): ScriptDifference | undefined => firstScriptDifference(VTD, script, peer, model)
-
-/** Makes the script of a difference as small as it can be; undefined where it does not show a second time. */
-export const smallestVtd = (
-  peer: ScriptPeer<VtdScript>,
-  model: ScriptPeer<VtdScript>,
-  script: VtdScript,
-  first: ScriptDifference,
-): Promise<SmallestDifference<VtdScript> | undefined> => smallestScript(VTD, peer, model, script, first)
 
 /** A difference for people, with the line that its script begins with. */
 export const vtdDifferenceLines = (d: SmallestDifference<VtdScript>, paint: Paint): string[] => [

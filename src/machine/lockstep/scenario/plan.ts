@@ -1,3 +1,4 @@
+import type { Scenario } from '../../scenario/scenario.ts'
 import type { Path } from '../../schema/issue.ts'
 
 /** A part of a scenario that a peer cannot do, and why. */
@@ -35,3 +36,15 @@ export const ofMachine = (field: string, why: string): LeftOut => ({
   what: `machine.${field}`,
   why,
 })
+
+/** Lanes, and what comes behind them: a peer does one step after the other. */
+export const lanesLeftOut = ({ concurrent = [], after = [] }: Scenario): readonly LeftOut[] => [
+  ...concurrent.map(({ name }) => ({
+    path: ['concurrent', name],
+    what: `concurrent.${name}`,
+    why: 'a peer takes no steps side by side',
+  })),
+  ...(after.length === 0 || concurrent.length === 0
+    ? []
+    : [{ path: ['after'], what: 'after', why: 'it comes behind what is side by side' }]),
+]

@@ -3,21 +3,16 @@ import { bytesOf, bytesText } from '../../../bits/byte-text.ts'
 import { type CallDecl, callNumber } from '../../../bits/call.ts'
 import { codeName } from '../../../bits/codes.ts'
 import { CREATE_PE_DMA_WINDOW, H_GET_TCE, QUERY_PE_DMA_WINDOW } from '../../../kernel/qemu/calls.ts'
-import {
-  firstDifference,
-  pseriesDifferenceKind,
-  type SmallestPseriesDifference,
-  smallestPseries,
-} from '../pseries-compare.ts'
+import { PSERIES, type SmallestPseriesDifference } from '../pseries-compare.ts'
 import type { PseriesScriptPeer } from '../pseries-peer-port.ts'
-import type { PseriesStep } from '../pseries-step.ts'
+import type { PseriesScript, PseriesStep } from '../pseries-step.ts'
+import type { Answers } from '../script-comparison.ts'
 import { declarationOf } from './declaration.ts'
 import { judgeExpectation, type Shown } from './judge-expectation.ts'
 import type { JudgedExpectation } from './plan.ts'
 import type { PseriesPlan } from './pseries-plan.ts'
 import type { FiledPlan, ScenarioResult } from './result.ts'
-
-type Answers = readonly (string | undefined)[]
+import { compareScenarios, type ScenarioCompareOptions, type ScenarioKind } from './script-scenarios.ts'
 
 const U32_BITS = 32n
 
@@ -73,63 +68,17 @@ export function judgePseriesExpectations(plan: PseriesPlan, answers: Answers): J
   })
 }
 
-export interface PseriesScenarioOptions {
-  /** Different differences after which it ends. */
-  readonly differencesMax: number
-  /** Told before each scenario. */
-  readonly onScenario?: (file: string) => void
-  /** Told what the peer answered, script by script. */
-  readonly onAnswers?: (script: PseriesPlan['script'], answers: Answers) => void
-  /** Told before a script is made smaller, which takes its time. */
-  readonly onDifference?: (kind: string, file: string) => void
+const SCENARIOS: ScenarioKind<PseriesStep, PseriesScript, PseriesPlan, SmallestPseriesDifference> = {
+  steps: PSERIES,
+  judge: judgePseriesExpectations,
+  placed: (small) => small,
 }
 
-/**
- * Runs scenarios on a peer and on the model, as far as the peer can do them, and compares answer by answer. The first
- * difference of each scenario is made as small as it can be.
- *
- * @param peer one whose memory is as after its start for each script
- * @throws whatever the peer does
- */
-export async function comparePseriesScenarios(
+/** Runs scenarios on a pseries machine and on the model: see `compareScenarios`. */
+export const comparePseriesScenarios = (
   peer: PseriesScriptPeer,
   model: PseriesScriptPeer,
   plans: readonly FiledPlan<PseriesPlan>[],
-  options: PseriesScenarioOptions,
-): Promise<ScenarioResult<SmallestPseriesDifference>[]> {
-  const results: ScenarioResult<SmallestPseriesDifference>[] = []
-  const kinds = new Set<string>()
-  for (const { file, plan } of plans) {
-    if (kinds.size >= options.differencesMax) break
-    options.onScenario?.(file)
-    const { script, scenario, leftOut } = plan
-    const theirs = await peer.run(script)
-    const ours = await model.run(script)
-    options.onAnswers?.(script, theirs)
-    const first = firstDifference(script, theirs, ours)
-    let difference: SmallestPseriesDifference | string | undefined
-    if (first !== undefined) {
-      difference = pseriesDifferenceKind(first)
-      kinds.add(difference)
-      options.onDifference?.(difference, file)
-      difference = (await smallestPseries(peer, model, script, first)) ?? difference
-    }
-    const isEqual = (i: number) => ours[i] === theirs[i]
-    const answered = script.steps.flatMap((_, i) =>
-      ours[i] === undefined && theirs[i] === undefined ? [] : [i],
-    )
-    results.push({
-      file,
-      profile: scenario.machine.profile,
-      steps: scenario.steps.length,
-      leftOut,
-      equal: answered.filter(isEqual).length,
-      unjudged: 0,
-      reasons: [],
-      differing: answered.filter((i) => !isEqual(i)).length,
-      expectations: judgePseriesExpectations(plan, theirs),
-      difference,
-    })
-  }
-  return results
-}
+  options: ScenarioCompareOptions<PseriesScript>,
+): Promise<ScenarioResult<SmallestPseriesDifference>[]> =>
+  compareScenarios(SCENARIOS, [peer, model], plans, options)

@@ -1,12 +1,13 @@
 import { bytesOf, bytesText } from '../../../bits/byte-text.ts'
 import type { Answers, ScriptPeer, SmallestDifference } from '../script-comparison.ts'
-import { firstVtdDifference, smallestVtd, vtdDifferenceKind } from '../vtd-compare.ts'
-import type { VtdScript } from '../vtd-step.ts'
+import { VTD } from '../vtd-compare.ts'
+import type { VtdScript, VtdStep } from '../vtd-step.ts'
 import { declarationOf } from './declaration.ts'
 import { judgeExpectation, type Shown } from './judge-expectation.ts'
 import type { JudgedExpectation } from './plan.ts'
 import type { AskedQ35Step, Q35Plan } from './q35-plan.ts'
 import type { FiledPlan, ScenarioResult } from './result.ts'
+import { compareScenarios, type ScenarioCompareOptions, type ScenarioKind } from './script-scenarios.ts'
 
 /** Bytes as answers of the model spell them. */
 const textOf = (digits: string): string => bytesText(bytesOf(`hex:${digits}`))
@@ -57,65 +58,20 @@ export interface Q35Difference extends SmallestDifference<VtdScript> {
   readonly scenarioStep: number | undefined
 }
 
-export interface Q35ScenarioOptions {
-  /** Different differences after which it ends. */
-  readonly differencesMax: number
-  /** Told before each scenario. */
-  readonly onScenario?: (file: string) => void
-  /** Told what the peer answered, script by script. */
-  readonly onAnswers?: (script: VtdScript, answers: Answers) => void
-  /** Told before a script is made smaller, which takes its time. */
-  readonly onDifference?: (kind: string, file: string) => void
+const Q35: ScenarioKind<VtdStep, VtdScript, Q35Plan, Q35Difference> = {
+  steps: VTD,
+  judge: judgeQ35Expectations,
+  placed(small, first, { file, plan }) {
+    const of = plan.of[first.at] ?? 0
+    const isStep = of > 0 && of <= plan.scenario.steps.length
+    return { ...small, file, scenarioStep: isStep ? of : undefined }
+  },
 }
 
-/**
- * Runs scenarios on QEMU's VT-d unit and on the model, as far as the peer can do them, and compares answer by answer.
- * The first difference of each scenario is made as small as it can be.
- *
- * @throws whatever the peer does
- */
-export async function compareQ35Scenarios(
+/** Runs scenarios on QEMU's VT-d unit and on the model: see `compareScenarios`. */
+export const compareQ35Scenarios = (
   peer: ScriptPeer<VtdScript>,
   model: ScriptPeer<VtdScript>,
   plans: readonly FiledPlan<Q35Plan>[],
-  options: Q35ScenarioOptions,
-): Promise<ScenarioResult<Q35Difference>[]> {
-  const results: ScenarioResult<Q35Difference>[] = []
-  const kinds = new Set<string>()
-  for (const { file, plan } of plans) {
-    if (kinds.size >= options.differencesMax) break
-    options.onScenario?.(file)
-    const { script, scenario, leftOut } = plan
-    const theirs = await peer.run(script)
-    const ours = await model.run(script)
-    options.onAnswers?.(script, theirs)
-    const first = firstVtdDifference(script, theirs, ours)
-    let difference: Q35Difference | string | undefined
-    if (first !== undefined) {
-      difference = vtdDifferenceKind(first)
-      kinds.add(difference)
-      options.onDifference?.(difference, file)
-      const small = await smallestVtd(peer, model, script, first)
-      const of = plan.of[first.at] ?? 0
-      const scenarioStep = of > 0 && of <= scenario.steps.length ? of : undefined
-      if (small !== undefined) difference = { ...small, file, scenarioStep }
-    }
-    const isEqual = (i: number) => ours[i] === theirs[i]
-    const answered = script.steps.flatMap((_, i) =>
-      ours[i] === undefined && theirs[i] === undefined ? [] : [i],
-    )
-    results.push({
-      file,
-      profile: scenario.machine.profile,
-      steps: scenario.steps.length,
-      leftOut,
-      equal: answered.filter(isEqual).length,
-      unjudged: 0,
-      reasons: [],
-      differing: answered.filter((i) => !isEqual(i)).length,
-      expectations: judgeQ35Expectations(plan, theirs),
-      difference,
-    })
-  }
-  return results
-}
+  options: ScenarioCompareOptions<VtdScript>,
+): Promise<ScenarioResult<Q35Difference>[]> => compareScenarios(Q35, [peer, model], plans, options)
