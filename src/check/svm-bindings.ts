@@ -1,4 +1,4 @@
-import { hex } from '../bits/u64.ts'
+import { hex, wordOf } from '../bits/u64.ts'
 import { type EventKind, KIND, slotMap } from '../trace/event.ts'
 import { NONE } from '../trace/event-codes.ts'
 import type { RecordLog } from '../trace/record-log.ts'
@@ -21,6 +21,7 @@ const TABLES = slotMap('svm.tables')
 const PASID = slotMap('svm.pasid')
 const ENTRY = slotMap('svm.entry')
 const BIND = slotMap('svm.bind')
+const REQUEST = slotMap('svm.request')
 const CALLBACK = slotMap('svm.callback')
 const OBJECT = slotMap('svm.object')
 const FREED = slotMap('svm.use-after-free')
@@ -52,6 +53,7 @@ export class SvmBindings extends ListedChecker {
     'svm.entry',
     'svm.bind',
     'svm.object',
+    'svm.request',
     'svm.callback',
     'svm.use-after-free',
     'mm.users',
@@ -80,6 +82,7 @@ export class SvmBindings extends ListedChecker {
     else if (kind === KIND['svm.entry']) this.#entry(log, seq)
     else if (kind === KIND['svm.bind']) this.#bound(log, seq)
     else if (kind === KIND['svm.object']) this.#object(log, seq)
+    else if (kind === KIND['svm.request']) this.#requested(log, seq)
     else if (kind === KIND['svm.callback']) this.#callback(log, seq)
     else if (kind === KIND['svm.use-after-free']) this.#freed(log, seq)
     else if (kind === KIND['mm.table']) {
@@ -183,6 +186,19 @@ export class SvmBindings extends ListedChecker {
     if (log.slot(seq, OBJECT.state) === 1)
       this.#objects.made(name, { what: log.names.word(log.slot(seq, OBJECT.what)), seq })
     else this.#objects.settled(name)
+  }
+
+  /** A page request is granted: only who is bound by its PASID has pages brought in. */
+  #requested(log: RecordLog, seq: number): void {
+    const pasid = log.slot(seq, REQUEST.pasid) >>> 0
+    if (pasid === NONE || log.names.word(log.slot(seq, REQUEST.result)) !== 'success') return
+    const source = log.slot(seq, REQUEST.source) >>> 0
+    if (this.#shadow.binding(source, pasid) !== undefined) return
+    const given = this.#shadow.given(log, log.slot(seq, REQUEST.unit), pasid)
+    if (given === undefined) return
+    const iova = hex(wordOf(log.slot(seq, REQUEST.iova + 1), log.slot(seq, REQUEST.iova)))
+    const message = `${sourceText(source)} has ${iova} of ${log.names.word(given.mm) || 'the kernel'} brought in with PASID ${hex(pasid)}, by which it was never bound`
+    this.#found(log, CROSSTALK, { message, entry: source * PASIDS + pasid, seqs: [given.seq, seq] })
   }
 
   #callback(log: RecordLog, seq: number): void {

@@ -49,7 +49,7 @@ export const SVM_RULES = declareRules([
     id: 'pasid-crosstalk',
     title: 'What one PASID, or one device, does meets another',
     promise:
-      'With a PASID a device that is bound to it reaches the address space behind it, and the driver of the device hears of its requests; nothing else.',
+      'With a PASID a device that is bound to it reaches the address space behind it, has pages of it brought in, and the driver of the device hears of its requests; nothing else.',
     advice:
       'All devices of a unit share one PASID table in revisions 2.x: a device that makes up a PASID reaches the process of another one. In the kernel compare source-ids before a device is taken for the one that asked.',
     needs: ['svm.bind', 'svm.pasid'],

@@ -43,6 +43,7 @@ export const SVA_ERRATA = declareErrata([
     source: `Linux v6.1 drivers/iommu/io-pgfault.c, iopf_handle_single; v6.2 iopf_handler, which looks for the domain of device and PASID`,
     evidence: 'source',
     scenario: 'scenarios/errata/k6-foreign-pasid.yaml',
+    finding: 'pasid-crosstalk',
   },
   {
     id: 'K6-response-code',
