@@ -86,6 +86,7 @@ export function runText(r: RunResult, paint: Paint): string {
   const options = {
     paint,
     dropped: r.findingsDropped,
+    foreign: 'rules of other machines',
     errataOf: knownErrata(r.profile, guestProfile, platform),
   }
   const wrongSteps = r.steps.filter((s) => s.wrong.length > 0).length

@@ -25,6 +25,11 @@ export interface TextOptions {
   readonly dropped?: number
   /** What a line of the input is called: `line`, or `step` in a scenario. */
   readonly lineName?: string
+  /**
+   * What to call rules that cannot be judged because a machine of this kind leaves no such records: they are named
+   * together. Left out where it is a log that may lack them: each then says what it needs.
+   */
+  readonly foreign?: string
   /** Known errata of the machine that a finding may be, by id. */
   readonly errataOf?: (finding: Finding) => readonly string[]
 }
@@ -87,17 +92,26 @@ const STATE_PAINT = { kept: 'green', broken: 'red', 'cannot judge': 'yellow' } a
 
 /** What can be said of each rule, a line each; why a rule cannot be judged. */
 export function verdictsText(verdicts: readonly Verdict[], options: TextOptions = {}): string[] {
-  const { paint = PLAIN, columns = COLUMNS } = options
-  const rows = verdicts.map(({ rule, state, missing, skipped }) => {
+  const { paint = PLAIN, columns = COLUMNS, foreign } = options
+  const isForeign = ({ state, missing }: Verdict) =>
+    foreign !== undefined && state === 'cannot judge' && missing.length > 0
+  const names = verdicts.filter(isForeign).map(({ rule }) => rule)
+  const rows = verdicts.flatMap((verdict) => {
+    if (isForeign(verdict)) return []
+    const { rule, state, missing, skipped } = verdict
     const why = [
       ...(missing.length > 0 ? [`needs records of ${missing.join(', ')}`] : []),
       ...(skipped > 0 ? [`${counted(skipped, 'value')} not shown by the log, not judged`] : []),
     ]
-    return [rule, state, why.join('; ')]
+    return [[rule, state, why.join('; ')]]
   })
-  return table(rows, { columns }).map((line) => {
+  const lines = table(rows, { columns }).map((line) => {
     const verdict = verdicts.find(({ rule }) => line.startsWith(`${rule} `))
     if (verdict === undefined) return line
     return line.replace(`  ${verdict.state}`, () => `  ${paint[STATE_PAINT[verdict.state]](verdict.state)}`)
   })
+  // Two columns less: the promises of a report are indented.
+  return names.length === 0
+    ? lines
+    : [...lines, ...wrapped(`${foreign}: `, names.join(', '), columns - 2).map((l) => paint.dim(l))]
 }

@@ -151,6 +151,20 @@ describe('verdicts as text', () => {
     expect(painted[2]).toContain('<yellow>cannot judge</yellow>  needs')
     expect(painted.map(untagged)).toEqual(verdictsText(broken().judge.verdicts(QEMU_TRACE)))
   })
+
+  it('rules of which a machine leaves no records are named together', () => {
+    const w = broken()
+    w.use(9, { window: 8 })
+    const lines = verdictsText(w.judge.verdicts(QEMU_TRACE), { foreign: 'rules of other machines' })
+    const own = verdictsText(w.judge.verdicts(QEMU_TRACE))
+      .filter((line) => !line.includes('needs records'))
+      .map((line) => line.split(' ')[0])
+    expect(lines.slice(0, own.length).map((line) => line.split(' ')[0])).toEqual(own)
+    const rest = lines.slice(own.length).join(' ')
+    expect(rest).toMatch(/^rules of other machines: foreign-memory, leak-mapping, /)
+    expect(rest).not.toContain('double-map')
+    expect(Math.max(...lines.map((line) => line.length + 2))).toBeLessThanOrEqual(100)
+  })
 })
 
 describe('the ledger as text', () => {
