@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { CPU_STORE } from '../../src/kernel/process/cpu-calls.ts'
+import { CPU_LOAD, CPU_STORE } from '../../src/kernel/process/cpu-calls.ts'
 import {
   SYS_EXECVE,
   SYS_FORK,
@@ -50,6 +50,44 @@ describe('what notifiers are told', () => {
     made.told.length = 0
     made.call(SYS_MPROTECT, { address: AT - 2n * PAGE, bytes: 4n * PAGE, read: true })
     expect(made.told).toEqual([])
+  })
+
+  it('mprotect of 6.1: once more, all entries that have to be flushed, of all areas', () => {
+    const made = make(true)
+    made.call(SYS_MMAP, { address: AT + 2n * PAGE, bytes: 2n * PAGE, fixed: true, execute: true })
+    made.touch(-1n, 0n, 2n)
+    const protect = (from: bigint, pages: bigint, rights: Record<string, boolean> = {}) => {
+      made.told.length = 0
+      made.call(SYS_MPROTECT, { address: AT + from * PAGE, bytes: pages * PAGE, ...rights })
+      return made.told.map((told) => told.replace('n invalidate_range ', ''))
+    }
+    expect(protect(-2n, 6n, { read: true })).toEqual([
+      '3fffe000 40000000',
+      '40000000 40002000',
+      '40002000 40004000',
+      '3ffff000 40003000',
+    ])
+    // It leads to its own page, which is dirty: it may be written at once, and that is a right that changes.
+    expect(protect(2n, 1n, { read: true, write: true })).toEqual(['40002000 40003000', '40002000 40003000'])
+    // Nothing was mapped there: a table is there, and no entry that anybody could have remembered.
+    expect(protect(1n, 1n)).toEqual(['40001000 40002000'])
+    // What was not present cannot be remembered.
+    expect(protect(2n, 1n)).toEqual(['40002000 40003000', '40002000 40003000'])
+    expect(protect(2n, 1n, { read: true })).toEqual(['40002000 40003000'])
+  })
+
+  it('mprotect of 6.1: also where it fails further on', () => {
+    const made = make(true)
+    made.touch(0n)
+    expect(made.call(SYS_MPROTECT, { address: AT, bytes: 8n * PAGE, read: true }).rule).toBe('hole')
+    expect(made.told).toEqual([
+      'n invalidate_range 40000000 40002000',
+      'n invalidate_range 40000000 40001000',
+    ])
+    made.told.length = 0
+    // The gather of the one before is gone.
+    made.call(SYS_MPROTECT, { address: AT + PAGE, bytes: PAGE, read: true, execute: true })
+    expect(made.told).toEqual(['n invalidate_range 40001000 40002000'])
   })
 
   it('mprotect: nothing for memory that has no table', () => {
@@ -152,6 +190,23 @@ describe('entries of page tables', () => {
     const { entry, target } = made.call(SYS_PAGEMAP, { address: AT }).outputs as Record<string, bigint>
     expect(entry! & ~0x000f_ffff_ffff_f000n).toBe(bits)
     expect(entry! & 0x000f_ffff_ffff_f000n).toBe(target)
+  })
+
+  it.each([false, true])('a child has not accessed what it has of its parent (6.1: %s)', (isNew) => {
+    const made = make(isNew)
+    made.touch(-1n, 0n)
+    made.call(SYS_MPROTECT, { address: AT, bytes: PAGE })
+    made.call(SYS_FORK, { child: 'Q' })
+    const { tables } = made.processes
+    const bitsOf = (mm: string, address: bigint) => {
+      const page = Number(address / PAGE)
+      tables.load(tables.find(made.processes.space(mm).pgd, page, 1), page, 1)
+      return tables.lo & 0xfff
+    }
+    expect([bitsOf('P', AT - PAGE), bitsOf('P', AT)]).toEqual([0x65, 0x160])
+    expect([bitsOf('Q', AT - PAGE), bitsOf('Q', AT)]).toEqual([0x45, 0x140])
+    made.call(CPU_LOAD, { process: 'Q', address: AT - PAGE, bytes: 1n })
+    expect(bitsOf('Q', AT - PAGE)).toBe(0x65)
   })
 
   it('the upper half of every first table is the kernel`s, for its own use only', () => {

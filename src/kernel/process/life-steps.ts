@@ -116,7 +116,7 @@ function defineForkSteps(
     },
   })
   tasks.define('dup_mmap', {
-    doc: 'fork: one area is copied; its pages are for both to read from now on, and notifiers of the parent are told',
+    doc: 'fork: one area is copied; its pages are for both to read from now on, the child has not accessed them, and notifiers of the parent are told',
     run: (_task, [parentName, childName, from, child]) => {
       const [parent, mm] = [processes.space(parentName), processes.space(childName)]
       const area = findArea(parent.areas, Number(from))
@@ -167,7 +167,10 @@ function defineForkSteps(
     work('return', 'no-memory'),
   ]
 
-  /** copy_page_range of private memory: both may only read. False where no page was left for a table. */
+  /**
+   * copy_page_range of private memory: both may only read, and the child's entries are young no more. False where no
+   * page was left for a table. (Linux v4.9 mm/memory.c copy_one_pte, v6.1 copy_present_pte)
+   */
   const copyRange = (parent: MmStruct, child: MmStruct, area: Area): boolean => {
     let hasRoom = true
     const make = (level: number) => {
@@ -185,7 +188,7 @@ function defineForkSteps(
       }
       const shared = lo & ~PTE.RW
       if ((lo & PTE.RW) !== 0) tables.store(table, page, 1, hi, shared)
-      tables.store(into, page, 1, hi, shared)
+      tables.store(into, page, 1, hi, shared & ~PTE.ACCESSED)
       if ((lo & PTE.SPECIAL) === 0) pages.get(target)
     })
     return hasRoom

@@ -43,7 +43,11 @@ const hashOfGathers = (gathers: ReadonlyMap<string, Gather>): number =>
   keyOf(
     ...[...gathers]
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .flatMap(([task, g]) => [task, ...g.pages, ...g.tables.map((t) => t.page), hashOfAreas(g.areas)]),
+      .flatMap(([task, g]) => [
+        ...[task, g.first, g.end, ...g.pages],
+        ...g.tables.map((t) => t.page),
+        hashOfAreas(g.areas),
+      ]),
   )
 
 /** An address space: mm_struct, with its areas, page tables and notifiers. The steps that change it are in the files beside. */

@@ -22,6 +22,17 @@ export const PTE_NX_HI = 0x8000_0000 | 0
 export const USER_TABLE = PTE.PRESENT | PTE.RW | PTE.USER | PTE.ACCESSED | PTE.DIRTY
 export const KERNEL_TABLE = PTE.PRESENT | PTE.RW | PTE.ACCESSED | PTE.DIRTY
 
+/**
+ * Whether an entry that changes, and leads to the same page, has to be flushed: rights that change, and what is taken
+ * away; the accessed bit does not count. (Linux v5.19 arch/x86/include/asm/tlbflush.h pte_needs_flush)
+ */
+export function needsFlush(before: { hi: number; lo: number }, hi: number, lo: number): boolean {
+  if ((before.lo & PTE.PRESENT) === 0) return false
+  const changed = before.lo ^ lo
+  const cleared = before.lo & ~lo & (PTE.PRESENT | PTE.DIRTY)
+  return cleared !== 0 || (changed & (PTE.RW | PTE.USER)) !== 0 || ((before.hi ^ hi) & PTE_NX_HI) !== 0
+}
+
 export const LEVELS = 4
 const ENTRIES = 512
 const WORD_BYTES = 8

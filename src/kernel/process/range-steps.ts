@@ -2,11 +2,12 @@ import type { RuleOf } from '../../bits/call.ts'
 import { VM } from '../process-port.ts'
 import { type Task, type Work, work } from '../steps.ts'
 import { protectionOf } from './fault-steps.ts'
+import { adjusted } from './gather.ts'
 import { type MmStruct, mmapSem, pageOfAddress } from './mm-struct.ts'
 import type { OpenFiles } from './open-files.ts'
-import { PTE, spanOf } from './page-tables.ts'
+import { needsFlush, PTE, spanOf } from './page-tables.ts'
 import { notifyRange, type Processes } from './processes.ts'
-import type { SYS_MMAP } from './sys-calls.ts'
+import type { SYS_MMAP, SYS_MPROTECT } from './sys-calls.ts'
 import {
   type Area,
   areaAt,
@@ -165,44 +166,56 @@ export function defineRangeSteps(processes: Processes, files: OpenFiles): void {
   })
   tasks.define('mprotect_fixup', {
     doc: 'mprotect: one area, or the part of it that is meant, gets its new rights; its entries follow, and notifiers are told',
-    run: (_task, [name, from, to, bits]) => {
+    run: (task, [name, from, to, bits]) => {
       const mm = processes.space(name)
       const [first, end, flags] = [Number(from), Number(to), Number(bits)]
       const area = areaAt(mm.areas, first)
-      if (area === undefined) return processes.unlockAndReturn(mm.name, 'hole')
+      if (area === undefined) return finish(mm, task, 'hole')
       const last = Math.min(end, area.end)
-      const next =
-        last < end
-          ? [work('mprotect_fixup', mm.name, last, end, flags)]
-          : processes.unlockAndReturn(mm.name, 'done')
-      if (area.flags === flags) return next
+      const next = () =>
+        last < end ? [work('mprotect_fixup', mm.name, last, end, flags)] : finish(mm, task, 'done')
+      if (area.flags === flags) return next()
       const splits = (area.first < first ? 1 : 0) + (area.end > last ? 1 : 0)
-      if (mm.areas.length + splits > MAP_COUNT_MAX) {
-        return processes.unlockAndReturn(mm.name, 'split-past-limit')
-      }
+      if (mm.areas.length + splits > MAP_COUNT_MAX) return finish(mm, task, 'split-past-limit')
       const [part] = partsOf([area], first, last)
       const changed: Area = { ...(part as Area), flags }
       const before = mm.areas
       mm.areas = withArea(without(mm.areas, first, last), changed)
       holdFiles(files, before, mm.areas)
       mm.recordArea(first, last, flags, 1)
-      return [...protect(mm, changed), ...next]
+      return [...protect(mm, task, changed), ...next()]
     },
   })
 
+  /**
+   * The call is over, for better or worse. Since 5.19 it gathers the entries that have to be flushed, and notifiers are
+   * told of all of them once more. (Linux v6.1 mm/mprotect.c do_mprotect_pkey: tlb_finish_mmu behind the last area;
+   * include/asm-generic/tlb.h tlb_flush_mmu_tlbonly; x86 merges the ranges of areas, CONFIG_MMU_GATHER_MERGE_VMAS)
+   */
+  const finish = (mm: MmStruct, task: Task, rule: RuleOf<typeof SYS_MPROTECT>): readonly Work[] => {
+    const { first, end } = mm.gathered(task.name)
+    if (first >= end) return processes.unlockAndReturn(mm.name, rule)
+    mm.gather(task.name, undefined)
+    return [...notifyRange(mm, first, end), ...processes.unlockAndReturn(mm.name, rule)]
+  }
+
   /** change_protection: the entries of an area; notifiers are told of each GiB that has a table. */
-  const protect = (mm: MmStruct, area: Area): readonly Work[] => {
+  const protect = (mm: MmStruct, task: Task, area: Area): readonly Work[] => {
     const works: Work[] = []
     const span = spanOf(GIB_LEVEL)
+    let gather = mm.gathered(task.name)
     for (let from = area.first; from < area.end; ) {
       const end = Math.min(area.end, (Math.floor(from / span) + 1) * span)
       const begin = firstTable(mm, from, end)
       if (begin >= 0) {
-        tables.eachMapped(mm.pgd, begin, end, (table, page) => protectEntry(area, table, page))
+        tables.eachMapped(mm.pgd, begin, end, (table, page) => {
+          if (protectEntry(area, table, page) && era.isNew) gather = adjusted(gather, page)
+        })
         works.push(...notifyRange(mm, begin, end))
       }
       from = end
     }
+    if (gather.first < gather.end) mm.gather(task.name, gather)
     return works
   }
 
@@ -215,14 +228,19 @@ export function defineRangeSteps(processes: Processes, files: OpenFiles): void {
     return -1
   }
 
-  /** pte_modify: what the rights give is replaced; page, accessed and dirty stay. Private memory becomes writable with its next fault. */
-  const protectEntry = (area: Area, table: number, page: number): void => {
-    const { lo, target } = tables
+  /**
+   * pte_modify: what the rights give is replaced; page, accessed and dirty stay. Private memory becomes writable with its
+   * next fault. Answers whether the old entry has to be flushed.
+   */
+  const protectEntry = (area: Area, table: number, page: number): boolean => {
+    const { hi, lo, target } = tables
     const kept = lo & (PTE.ACCESSED | PTE.DIRTY | PTE.SPECIAL)
     const bits = protectionOf(area, era.hasNx)
     const isOwn = (lo & PTE.SPECIAL) === 0 && (lo & PTE.DIRTY) !== 0 && pages.usersOf(target) === 1
     // Since 6.1 a page that is its own and dirty needs no fault more (can_change_pte_writable).
     const write = era.isNew && isOwn && (area.flags & VM.WRITE) !== 0 ? PTE.RW : 0
-    tables.point(table, page, 1, { target, hi: bits.hi, lo: bits.lo | kept | write })
+    const next = bits.lo | kept | write
+    tables.point(table, page, 1, { target, hi: bits.hi, lo: next })
+    return needsFlush({ hi, lo }, bits.hi, next)
   }
 }

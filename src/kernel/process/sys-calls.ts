@@ -42,10 +42,11 @@ export const SYS_FORK = declareCall({
     {
       rule: 'done',
       code: 'OK',
-      when: 'The child has the same files and areas; private pages are write-protected in both, and notifiers of the parent are told of each area that has some.',
+      when: 'The child has the same files and areas; private pages are write-protected in both, and not accessed in the child; notifiers of the parent are told of each area that has some.',
     },
   ],
-  source: 'Linux v4.9 and v6.1 kernel/fork.c (copy_process, dup_mmap), mm/memory.c (copy_page_range)',
+  source:
+    'Linux v4.9 and v6.1 kernel/fork.c (copy_process, dup_mmap), mm/memory.c (copy_page_range; copy_one_pte, copy_present_pte)',
   doc: 'A process makes a child.',
 })
 
@@ -156,10 +157,11 @@ export const SYS_MPROTECT = declareCall({
     {
       rule: 'done',
       code: 'OK',
-      when: 'The range has the new rights; notifiers are told of each GiB that has page tables.',
+      when: 'The range has the new rights; notifiers are told of each GiB that has page tables, and on Linux 6.1 once more of all pages whose old entries have to be flushed.',
     },
   ],
-  source: 'Linux v4.9 and v6.1 mm/mprotect.c (do_mprotect_pkey, mprotect_fixup, change_protection)',
+  source:
+    'Linux v4.9 and v6.1 mm/mprotect.c (do_mprotect_pkey, mprotect_fixup, change_protection), v6.1 arch/x86/include/asm/tlbflush.h (pte_needs_flush)',
   doc: 'A process changes the rights of its memory.',
 })
 
