@@ -47,6 +47,7 @@ describe('sva enable, disable', () => {
       enable({}, { ats: false }),
       enable({ pasidBits: 0 }),
       enable(without(UNIT_BIT.PRS)),
+      enable(without(UNIT_BIT.PDS)),
     ],
     enabled: () => [svaWorld().sva('enable', { device: 'acc0' })],
     done: () => [enable()],
@@ -63,6 +64,16 @@ describe('sva enable, disable', () => {
     const world = svaWorld()
     world.run('iommu', 'stop')
     expect(world.thread().state).toBe('unmodelled')
+  })
+
+  it('without page-request drain Linux up to 6.17 enables the feature, and an unbind never ends', () => {
+    const world = svaWorld({ ...without(UNIT_BIT.PDS), profile: 'K6-no-page-drain' })
+    expect(world.sva('enable', { device: 'acc0' }).rule).toBe('enabled')
+    world.bind()
+    expect(world.unbind().state).toBe('dead')
+    const right = svaWorld(without(UNIT_BIT.PDS))
+    right.bind()
+    expect(right.unbind().rule).toBe('done')
   })
 
   it('requests of a device without the feature are refused by the thread', () => {
@@ -209,7 +220,12 @@ describe('sva unbind', () => {
     'not-bound': () => {
       const world = svaWorld()
       world.bind()
-      return [world.unbind(2n), world.unbind(1n, 'acc1'), world.unbind(0n)]
+      return [world.unbind(2n), world.unbind(2n, 'acc1'), world.unbind(0n)]
+    },
+    'bound-by-others': () => {
+      const world = svaWorld()
+      world.bind()
+      return [world.unbind(1n, 'acc1')]
     },
     'still-bound': () => {
       const world = svaWorld()
@@ -222,6 +238,36 @@ describe('sva unbind', () => {
       world.bind()
       return [world.unbind()]
     },
+  })
+
+  it('what nobody is bound by is not known of Linux up to 6.1, which reads NULL; what others are bound by is', () => {
+    const world = svaWorld({ profile: 'K6-null-svm' })
+    world.bind()
+    expect(world.unbind(2n).state).toBe('unmodelled')
+    expect(world.unbind(1n, 'acc1').rule).toBe('bound-by-others')
+    expect(world.unbind().rule).toBe('done')
+    // The lock is given back.
+    expect(world.bind().rule).toBe('done')
+  })
+
+  it('K5-pasid-freed: the PASID goes with the last unbind of the last device, and with a bind that fails', () => {
+    const world = svaWorld({ profile: 'K5-pasid-freed' })
+    const pasidOf = (process: string) => world.bind('acc0', process).outputs?.['pasid']
+    world.bind()
+    world.bind()
+    world.bind('acc1')
+    world.unbind()
+    world.unbind()
+    expect(pasidOf('Q')).toBe(2n)
+    world.unbind(2n)
+    world.unbind(1n, 'acc1')
+    expect(pasidOf('Q')).toBe(1n)
+    world.run('iommu', 'attach_pasid', { device: 'acc0', pasid: 2n, domain: 5n })
+    expect(world.bind().rule).toBe('entry-present')
+    expect(world.events('svm.pasid').slice(-2)).toMatchObject([
+      { pasid: 2, mm: 'P', state: 1 },
+      { pasid: 2, mm: 'P', state: 0 },
+    ])
   })
 
   it('the PASID stays with the address space, until that is gone', () => {
@@ -297,7 +343,22 @@ describe('sva prq_event_thread, iopf_work', () => {
       world.thread()
       return [world.sva('page_response', { device: 'acc0', pasid: 0n, group: 7n, code: 'success' })]
     },
+    'not-bound': () => {
+      const world = svaWorld({ profile: 'K5-lost-response' })
+      world.request()
+      world.thread()
+      return [world.sva('page_response', { device: 'acc0', pasid: 1n, group: 7n, code: 'success' })]
+    },
     done: () => [waiting().sva('page_response', { device: 'acc0', pasid: 1n, group: 7n, code: 'failure' })],
+  })
+
+  it('a response with PASID 0 is refused for that, before the bind is looked for', () => {
+    const world = svaWorld({ profile: 'K5-lost-response' })
+    world.request({ pasid: 0n })
+    world.thread()
+    const answer = world.sva('page_response', { device: 'acc0', pasid: 0n, group: 7n, code: 'success' })
+    expect(answer.rule).toBe('pasid-reserved')
+    expect(world.events('vtd.response')).toEqual([])
   })
 
   it('who answers first is heard, and the other one is told', () => {

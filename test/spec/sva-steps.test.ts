@@ -185,7 +185,87 @@ describe('page requests of processes', () => {
   })
 })
 
+describe('K5-bound-only: the thread looks for the bind', () => {
+  const two = (profile: string) => {
+    const world = svaWorld({ profile })
+    world.bind()
+    world.bind('acc1', 'Q')
+    return world
+  }
+
+  it.each([
+    ['intended', 0n, 1n],
+    ['K5-bound-only', 1n, 0n],
+  ])('a PASID of others, as %s has it', (profile, responses, groups) => {
+    const { request, thread } = two(profile)
+    request({ device: 'acc1' })
+    expect(thread().outputs).toEqual({ requests: 1n, responses, groups })
+  })
+
+  it('refuses the kernel`s tables and unknown PASIDs, and takes what is bound', () => {
+    const { request, thread, sva } = two('K5-bound-only')
+    sva('bind', { device: 'acc0', supervisor: true })
+    request({ pasid: 3n })
+    request({ pasid: 4n })
+    expect(thread().outputs).toEqual({ requests: 2n, responses: 2n, groups: 0n })
+    request({})
+    expect(thread().outputs).toEqual({ requests: 1n, responses: 0n, groups: 1n })
+  })
+
+  it('the bind of the request before is not looked up again, until one is refused or another device asks', () => {
+    const { request, thread } = two('K5-bound-only')
+    request({ group: 1n })
+    request({ group: 2n, pasid: 2n })
+    expect(thread().outputs).toMatchObject({ responses: 0n, groups: 2n })
+    request({ group: 3n })
+    request({ device: 'acc1', pasid: 2n })
+    request({ group: 4n, pasid: 2n })
+    request({ group: 5n, pasid: 2n })
+    expect(thread().outputs).toMatchObject({ responses: 2n, groups: 2n })
+  })
+
+  it('a PASID of others that was not looked up is handled by it alone', () => {
+    const { map, request, thread, worker } = two('K5-bound-only')
+    map('Q')
+    request({ group: 1n })
+    request({ group: 2n, pasid: 2n })
+    thread()
+    expect(worker({ device: 'acc0', group: 2n }).outputs).toMatchObject({ result: 'success' })
+  })
+
+  it('an unbind that waits has taken the bind away: its requests are refused', () => {
+    const { request, unbind, events } = two('K5-bound-only')
+    request({})
+    unbind()
+    expect(events('svm.request')).toMatchObject([{ result: 'invalid', response: 'group' }])
+  })
+})
+
 describe('the drain of an unbind', () => {
+  it.each([
+    ['intended', 1],
+    ['K5-lost-response', 0],
+  ])('a group that waits for a worker is handled first, and answered as %s has it', (profile, responses) => {
+    const { bind, request, thread, unbind, events, worker } = svaWorld({ profile })
+    bind()
+    request()
+    thread()
+    expect(unbind().rule).toBe('done')
+    expect(worker().rule).toBe('none')
+    expect(events('vtd.response')).toHaveLength(responses)
+  })
+
+  it('does not wait for workers where the device has no queue', () => {
+    const { bind, request, thread, sva, unbind, worker } = svaWorld()
+    bind('acc1')
+    bind()
+    request({ last: true })
+    thread()
+    sva('disable', { device: 'acc1' })
+    expect(unbind(1n, 'acc1').rule).toBe('done')
+    expect(worker().rule).toBe('done')
+  })
+
   it('waits for the thread and for workers, and then pushes what is under way', () => {
     const { map, bind, request, unbind, events, worker } = svaWorld()
     map()

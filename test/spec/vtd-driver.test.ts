@@ -314,6 +314,16 @@ describe('entries', () => {
     expect(world.unit.word(0x10_0000 + 4 * 16 + 8)).toBe(0n)
   })
 
+  it.each([
+    ['intended', []],
+    ['K6-no-page-drain', ['dev0 PRI true']],
+  ])('without page-request drain there are no page requests, or with %s there are', (profile, pri) => {
+    const capabilities = { pasids: 0x100, hasRequests: true }
+    const world = driverWorld({ ...SCALABLE, ecap: ECAP.modern & ~BIT.PDS, capabilities, profile })
+    world.iommu('attach', { device: 'dev0', domain: 5n })
+    expect(world.switched).toEqual(['dev0 PASID true', ...pri, 'dev0 ATS true'])
+  })
+
   it('P is written last, and cleared first', () => {
     const { unit, iommu } = driverWorld()
     const writes: [number, bigint][] = []
@@ -551,6 +561,25 @@ describe('PASIDs', () => {
       [0x18_0000_0003n, 0x10_3001n],
       [0x7_0018_0008n, 0x10_3800n],
     ])
+  })
+
+  it('a device that needs it is told twice of pages, but once of an entry that goes', () => {
+    const made = world({ capabilities: { ...capabilities, isTwice: true } })
+    const told = () => {
+      const sent = los(made).filter(([lo = 0n]) => [3n, 8n].includes(lo & 0xfn))
+      made.unit.done.splice(0)
+      return sent
+    }
+    made.iommu('unmap', { ...MAP, flush: 'strict' })
+    expect(told()).toHaveLength(4)
+    made.iommu('detach_pasid', { device: 'dev0', pasid: 7n })
+    // Of PASID 7, and the drain of its requests, which names one page.
+    expect(told()).toEqual([
+      [0x7_0018_0008n, 0x7fff_ffff_ffff_f800n],
+      [0x7_0018_0008n, 0n],
+    ])
+    made.iommu('detach', { device: 'dev0' })
+    expect(told()).toHaveLength(1)
   })
 
   it('an entry that goes: PASID cache, translations, device, then its requests are drained', () => {

@@ -14,6 +14,7 @@ export const UNIT_BIT = {
   PRS: 1n << 29n,
   SRS: 1n << 31n,
   PASID: 1n << 40n,
+  PDS: 1n << 42n,
   SMTS: 1n << 43n,
   FLTS: 1n << 47n,
   SMPWCS: 1n << 48n,

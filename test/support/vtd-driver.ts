@@ -31,6 +31,7 @@ export const BIT = {
   PRS: 1n << 29n,
   PASID: 1n << 40n,
   DIT: 1n << 41n,
+  PDS: 1n << 42n,
   SMTS: 1n << 43n,
   SLTS: 1n << 46n,
   FLTS: 1n << 47n,
@@ -38,9 +39,9 @@ export const BIT = {
 } as const
 export const ECAP = {
   qemu: 0xf0_0f4an,
-  /** Queue, coherent, device-TLBs, pass-through, scalable mode with both levels, PASIDs of 20 bits, page requests. */
+  /** Queue, coherent, device-TLBs, pass-through, scalable mode with both levels, PASIDs of 20 bits, page requests and their drain. */
   modern:
-    0xf0_0f4an | 1n | 4n | (1n << 29n) | (1n << 40n) | (19n << 35n) | (1n << 43n) | (3n << 46n) | (1n << 48n),
+    0xf0_0f4an | 5n | (1n << 29n) | (1n << 40n) | (19n << 35n) | (3n << 42n) | (3n << 46n) | (1n << 48n),
 } as const
 
 export interface DriverWorldOptions {

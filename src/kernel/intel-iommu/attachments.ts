@@ -189,8 +189,8 @@ export class Attachments {
   }
 
   #flagsOf({ capabilities = {} }: GuestDevice, hasAts: boolean, isSwitched: boolean): Flags {
-    const { isScalable, isExtended, registers } = this.#core
-    const { hasPasid, hasPageRequests } = registers.features
+    const { isScalable, isExtended, hasPageRequests, registers } = this.#core
+    const { hasPasid } = registers.features
     const hasPasids = isScalable || (isExtended && isSwitched)
     return {
       hasAts,
@@ -255,7 +255,8 @@ export class Attachments {
     if (old.isFlushedByPasid) flusher.pasid(old.domain, pasid)
     else flusher.domain(old.domain)
     if (!this.#core.flushesDeviceTlbs || !attached.hasAts) return
-    const device = this.flushed(attached.device)
+    // Once, also where the device needs what others flush twice. (Linux v6.1 pasid.c, devtlb_invalidation_with_pasid)
+    const device = { ...this.flushed(attached.device), isTwice: false }
     if (pasid === RID2PASID) flusher.deviceTlb(device, 0n, ALL_ORDER)
     else flusher.pasidDeviceTlb(device, pasid, 0n, ALL_ORDER)
   }

@@ -54,11 +54,14 @@ export class DriverCore {
   readonly #forgotten: Held<readonly Duty[]>
   /** K6-caching-device-tlb */
   readonly #trustsCaching: boolean
+  /** K6-no-page-drain */
+  readonly #ignoresDrain: boolean
 
   constructor(options: DriverOptions, { stage, journal, profile, life }: DriverParts) {
     const { port, hostAddressBits, area } = options
     this.options = options
     this.#trustsCaching = profile.has('K6-caching-device-tlb')
+    this.#ignoresDrain = profile.has('K6-no-page-drain')
     this.stage = stage
     this.journal = journal
     this.life = life
@@ -100,6 +103,15 @@ export class DriverCore {
   /** Root and context entries of revisions 2.x, which let requests have a PASID. */
   get isExtended(): boolean {
     return this.options.wantsExtended === true && this.registers.features.hasExtendedContext
+  }
+
+  /**
+   * Whether devices may request pages. In scalable mode the driver drains them when a PASID goes, which the unit has to
+   * be able to do. (Linux v6.18 drivers/iommu/intel/iommu.c, intel_iommu_probe_device)
+   */
+  get hasPageRequests(): boolean {
+    const { hasPageRequests, hasPageDrain } = this.registers.features
+    return hasPageRequests && (!this.isScalable || hasPageDrain || this.#ignoresDrain)
   }
 
   /** Whether the unit snoops caches where it reads root, context and PASID entries. */

@@ -49,6 +49,8 @@ export class BindSteps {
   readonly #entries: EntrySteps
   /** K6-last-pasid */
   readonly #losesLast: boolean
+  /** K5-pasid-freed */
+  readonly #freesPasid: boolean
 
   constructor(parts: SvaParts, book: SvaBook, entries: EntrySteps) {
     const { tasks, profile } = parts
@@ -56,6 +58,7 @@ export class BindSteps {
     this.#book = book
     this.#entries = entries
     this.#losesLast = profile.has('K6-last-pasid')
+    this.#freesPasid = profile.has('K5-pasid-freed')
     tasks.define('sva.bind-process', {
       doc: 'takes the address space of a process, for a bind',
       run: (task, [device, process, flags]) =>
@@ -91,7 +94,7 @@ export class BindSteps {
     })
     tasks.define('sva.bind.forget', {
       doc: 'forgets an address space that no device is bound to',
-      run: (_task, [pasid]) => this.#book.removeSpace(Number(pasid)) as undefined,
+      run: (_task, [pasid]) => this.#forget(Number(pasid)),
     })
   }
 
@@ -172,6 +175,12 @@ export class BindSteps {
     const mm = space.notifier === undefined ? undefined : this.#parts.processes.mm(space.mm)
     const released = space.notifier === undefined ? [] : (mm?.unregister(space.notifier) ?? [])
     return [...released, work('sva.bind.forget', pasid)]
+  }
+
+  #forget(pasid: number): undefined {
+    const mm = this.#book.spaceOf(pasid)?.mm
+    this.#book.removeSpace(pasid)
+    if (this.#freesPasid && mm !== undefined) this.#book.drop(mm)
   }
 
   recordBond(device: string, mm: string, pasid: number, users: number): void {

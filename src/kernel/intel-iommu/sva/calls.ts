@@ -130,7 +130,12 @@ export const SVA_UNBIND = declareCall({
   args: { device, pasid },
   answers: [
     NO_DEVICE,
-    { rule: 'not-bound', code: 'EINVAL', when: 'The device is not bound to anything by that PASID.' },
+    { rule: 'not-bound', code: 'EINVAL', when: 'No device is bound by that PASID.' },
+    {
+      rule: 'bound-by-others',
+      code: 'OK',
+      when: 'Other devices are bound by that PASID, and this one is not: nothing happens.',
+    },
     { rule: 'still-bound', code: 'OK', when: 'It was bound more than once: one user less.' },
     {
       rule: 'done',
@@ -139,7 +144,7 @@ export const SVA_UNBIND = declareCall({
     },
   ],
   source: `${SVM}, intel_svm_unbind, intel_svm_unbind_mm, intel_svm_drain_prq; pasid.c, intel_pasid_tear_down_entry`,
-  doc: 'Takes a bind back (iommu_sva_unbind_device). It waits for the page request thread, and for groups that are handled.',
+  doc: 'Takes a bind back (iommu_sva_unbind_device). It waits for the page request thread and, where the device has the feature, for groups that are handled.',
 })
 
 export const SVA_PRQ_EVENT_THREAD = declareCall({
@@ -220,6 +225,11 @@ export const SVA_PAGE_RESPONSE = declareCall({
       rule: 'pasid-reserved',
       code: 'EINVAL',
       when: 'The PASID is 0: the group does not wait any more, and no response is sent.',
+    },
+    {
+      rule: 'not-bound',
+      code: 'ENODEV',
+      when: 'Linux before 6.1: the device is not bound by the PASID. The group does not wait any more, and no response is sent.',
     },
     { rule: 'done', code: 'OK', when: 'The response is sent.' },
   ],

@@ -47,7 +47,8 @@ export function defineFeatureSteps({ parts, entries, queue, faults }: FeaturePar
     }
     const fault = queue.takePending(name, Number(group), Number(pasid))
     if (fault === undefined) return 'no-match'
-    return faults.respond(fault, code as ResponseCode) || pasidOf(fault) !== 0 ? 'done' : 'pasid-reserved'
+    if (faults.respond(fault, code as ResponseCode)) return 'done'
+    return pasidOf(fault) === 0 ? 'pasid-reserved' : 'not-bound'
   }
 
   const step = (

@@ -53,21 +53,24 @@ export class IopfSteps {
   readonly #parts: SvaParts
   readonly #book: SvaBook
   readonly #queue: IopfQueue
-  /** K6-foreign-pasid */
+  /** K6-foreign-pasid; and of 5.14 to 6.0 what the thread has let through (K5-bound-only) */
   readonly #takesForeign: boolean
   /** K6-zero-pasid */
   readonly #forgetsZero: boolean
   /** K6-response-code */
   readonly #sendsRaw: boolean
+  /** K5-lost-response */
+  readonly #answersBound: boolean
 
   constructor(parts: SvaParts, book: SvaBook, queue: IopfQueue) {
     const { tasks, profile, processes } = parts
     this.#parts = parts
     this.#book = book
     this.#queue = queue
-    this.#takesForeign = profile.has('K6-foreign-pasid')
+    this.#takesForeign = profile.has('K6-foreign-pasid') || profile.has('K5-bound-only')
     this.#forgetsZero = profile.has('K6-zero-pasid')
     this.#sendsRaw = profile.has('K6-response-code')
+    this.#answersBound = profile.has('K5-lost-response')
     tasks.define('iopf.begin', {
       doc: 'a worker takes a group of page requests',
       run: (task, [id]) => this.#begin(task, Number(id)),
@@ -104,7 +107,9 @@ export class IopfSteps {
 
   /** Answers a group by its last request. False where no response is sent. */
   respond(fault: PageFault, code: ResponseCode): boolean {
-    const isLost = this.#forgetsZero && pasidOf(fault) === 0
+    const pasid = pasidOf(fault)
+    const isUnbound = this.#answersBound && this.#book.bondOf(pasid, fault.device) === undefined
+    const isLost = isUnbound || (this.#forgetsZero && pasid === 0)
     if (!isLost) {
       const isRaw = this.#sendsRaw && code === 'failure'
       const { flusher } = this.#parts.driver.core

@@ -42,7 +42,13 @@ export class SvaDriver implements BindPort {
       queue: this.#queue,
     })
     this.#faults = new IopfSteps(parts, this.#book, this.#queue)
-    this.#threads = new ThreadSteps(parts, this.#queue, this.#faults, (source) => devices.get(source))
+    this.#threads = new ThreadSteps({
+      parts,
+      book: this.#book,
+      queue: this.#queue,
+      faults: this.#faults,
+      deviceOf: (source) => devices.get(source),
+    })
     processes.onDropped((mm) => this.#book.drop(mm))
     defineFeatureSteps({ parts, entries: this.#entries, queue: this.#queue, faults: this.#faults })
     this.#defineCalls()

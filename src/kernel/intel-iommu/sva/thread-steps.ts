@@ -1,19 +1,37 @@
 import { get } from '../../../bits/word.ts'
 import { PAGE_REQ_DSC_QW0 } from '../../../hw/vtd/descriptor-format.ts'
 import { type Task, type Work, type WorkArg, work } from '../../steps.ts'
-import { isStopMarker, nextPlace, wantsResponse, whyBad } from '../page-request-words.ts'
+import { isStopMarker, nextPlace, type RequestWords, wantsResponse, whyBad } from '../page-request-words.ts'
 import { REQUEST_VECTOR } from '../unit-control.ts'
 import type { IopfQueue } from './iopf-queue.ts'
 import type { IopfSteps } from './iopf-steps.ts'
+import type { SvaBook } from './sva-book.ts'
 import { causeOf, type SvaParts } from './sva-parts.ts'
 
 /** There is one thread of the interrupt: it does not run twice at a time. */
 const THREAD = 'page request thread'
 
-/** What the thread has done: requests, responses of its own, groups that are whole. */
-type Counts = readonly [requests: number, responses: number, groups: number]
+/** No bind was looked up. */
+const NO_SOURCE = -1
 
-const countsOf = (args: readonly WorkArg[]): Counts => [Number(args[0]), Number(args[1]), Number(args[2])]
+/** What the thread has done: requests, responses of its own, groups that are whole; and whose bind it found last. */
+type Counts = readonly [requests: number, responses: number, groups: number, source: number]
+
+const countsOf = (args: readonly WorkArg[]): Counts => [
+  Number(args[0]),
+  Number(args[1]),
+  Number(args[2]),
+  Number(args[3]),
+]
+
+export interface ThreadParts {
+  readonly parts: SvaParts
+  readonly book: SvaBook
+  readonly queue: IopfQueue
+  readonly faults: IopfSteps
+  /** The device with a source-id. */
+  readonly deviceOf: (source: number) => string | undefined
+}
 
 /**
  * The thread of the page request interrupt, in steps. (Linux v6.1 drivers/iommu/intel/svm.c, prq_event_thread,
@@ -21,22 +39,15 @@ const countsOf = (args: readonly WorkArg[]): Counts => [Number(args[0]), Number(
  */
 export class ThreadSteps {
   readonly #parts: SvaParts
-  readonly #queue: IopfQueue
-  readonly #faults: IopfSteps
-  /** The device with a source-id. */
-  readonly #deviceOf: (source: number) => string | undefined
+  readonly #all: ThreadParts
+  /** K5-bound-only */
+  readonly #looksUp: boolean
 
-  constructor(
-    parts: SvaParts,
-    queue: IopfQueue,
-    faults: IopfSteps,
-    deviceOf: (source: number) => string | undefined,
-  ) {
-    const { tasks, driver, interrupts } = parts
-    this.#parts = parts
-    this.#queue = queue
-    this.#faults = faults
-    this.#deviceOf = deviceOf
+  constructor(all: ThreadParts) {
+    const { tasks, driver, interrupts, profile } = all.parts
+    this.#parts = all.parts
+    this.#all = all
+    this.#looksUp = profile.has('K5-bound-only')
     tasks.define('sva.prq.woken', {
       doc: 'waits for the interrupt of the page request event',
       isReady: () => this.isWoken,
@@ -84,7 +95,7 @@ export class ThreadSteps {
   #read(): readonly Work[] {
     const { head, tail } = this.#parts.driver.requests.ends()
     this.#record(1, head, tail)
-    return [this.#next(head, tail, [0, 0, 0])]
+    return [this.#next(head, tail, [0, 0, 0, NO_SOURCE])]
   }
 
   #next(offset: number, tail: number, counts: Counts): Work {
@@ -93,26 +104,42 @@ export class ThreadSteps {
       : work('sva.prq.take', offset, tail, ...counts)
   }
 
-  #take(offset: number, tail: number, [requests, responses, groups]: Counts): readonly Work[] {
+  #take(offset: number, tail: number, [requests, responses, groups, found]: Counts): readonly Work[] {
+    const { queue, faults, deviceOf } = this.#all
     const { requests: thread } = this.#parts.driver
     const words = thread.requestAt(offset)
     const why = whyBad(words)
     let response = false
     let isWhole = false
+    let last = found
     if (why !== undefined || !isStopMarker(words)) {
       const source = Number(get(PAGE_REQ_DSC_QW0, words[0], 'RID'))
-      const device = this.#deviceOf(source)
-      if (why === undefined && device !== undefined && this.#queue.has(device)) {
+      const device = deviceOf(source)
+      const isBad = why !== undefined || (this.#looksUp && !this.#isBound(words, device, source === found))
+      last = isBad ? NO_SOURCE : source
+      if (!isBad && device !== undefined && queue.has(device)) {
         const fault = { device, words, offset }
-        isWhole = this.#queue.report(fault, wantsResponse(words))
-        this.#faults.record(fault, 'queued', 'none')
+        isWhole = queue.report(fault, wantsResponse(words))
+        faults.record(fault, 'queued', 'none')
       } else {
         response = thread.refuse(words, why)
-        this.#faults.record({ device: device ?? '', words, offset }, 'invalid', response ? 'group' : 'none')
+        faults.record({ device: device ?? '', words, offset }, 'invalid', response ? 'group' : 'none')
       }
     }
-    const counts: Counts = [requests + 1, responses + (response ? 1 : 0), groups + (isWhole ? 1 : 0)]
-    return [this.#next(nextPlace(offset), tail, counts)]
+    const done = [requests + 1, responses + (response ? 1 : 0), groups + (isWhole ? 1 : 0)] as const
+    return [this.#next(nextPlace(offset), tail, [...done, last])]
+  }
+
+  /**
+   * Whether a device is bound by the PASID of its request. The bind of the request before is not looked up again, though
+   * its PASID may be another one. (Linux v5.15 drivers/iommu/intel/svm.c, prq_event_thread)
+   */
+  #isBound(words: RequestWords, device: string | undefined, isFound: boolean): boolean {
+    const { book } = this.#all
+    const pasid = Number(get(PAGE_REQ_DSC_QW0, words[0], 'PASID'))
+    const space = book.spaceOf(pasid)
+    if (space === undefined || space.mm === '') return false
+    return isFound || (device !== undefined && book.bondOf(pasid, device) !== undefined)
   }
 
   #writeHead(tail: number, counts: Counts): readonly Work[] {
@@ -122,8 +149,8 @@ export class ThreadSteps {
   }
 
   #end(task: Task, [requests, responses, groups]: Counts): undefined {
-    const hadOverflow = this.#parts.driver.requests.clearOverflow(() => this.#queue.discardPartial())
-    this.#queue.setComplete(true)
+    const hadOverflow = this.#parts.driver.requests.clearOverflow(() => this.#all.queue.discardPartial())
+    this.#all.queue.setComplete(true)
     const rule = requests === 0 ? 'none' : 'done'
     task.finish(hadOverflow ? 'overflow' : rule, {
       requests: BigInt(requests),

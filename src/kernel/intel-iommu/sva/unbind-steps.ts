@@ -6,6 +6,8 @@ import type { SvaBook } from './sva-book.ts'
 import { PASID_MUTEX, type SvaParts } from './sva-parts.ts'
 
 const EINVAL = -22
+const NULL_SVM =
+  'an unbind of a PASID that nobody is bound by: NULL is dereferenced, or the compiler reads it later'
 
 export interface UnbindParts {
   readonly parts: SvaParts
@@ -21,11 +23,14 @@ export interface UnbindParts {
  */
 export class UnbindSteps {
   readonly #all: UnbindParts
+  /** K6-null-svm */
+  readonly #readsNull: boolean
 
   constructor(all: UnbindParts) {
-    const { tasks, driver } = all.parts
+    const { tasks, driver, profile } = all.parts
     const { queue } = all
     this.#all = all
+    this.#readsNull = profile.has('K6-null-svm')
     tasks.define('sva.unbind', {
       doc: 'one user of a bind goes',
       run: (task, [device, pasid, isCall]) => this.#unbind(task, String(device), Number(pasid), isCall === 1),
@@ -40,8 +45,9 @@ export class UnbindSteps {
       run: () => queue.setComplete(false) as undefined,
     })
     tasks.define('sva.drain.mark', {
-      doc: 'sees which groups of page requests wait for workers',
-      run: () => [work('sva.drain.works', queue.newest)],
+      doc: 'sees which groups of page requests wait for workers, for a device that has the feature',
+      run: (_task, [device]) =>
+        queue.has(String(device)) ? [work('sva.drain.works', queue.newest)] : undefined,
     })
     tasks.define('sva.drain.works', {
       doc: 'waits until workers have handled the groups that waited',
@@ -81,7 +87,8 @@ export class UnbindSteps {
     const space = book.spaceOf(pasid)
     const unlock = work('unlock', PASID_MUTEX)
     if (bond === undefined || space === undefined) {
-      this.#end(task, 'not-bound', isCall)
+      this.#end(task, space === undefined ? 'not-bound' : 'bound-by-others', isCall)
+      if (space === undefined && isCall && this.#readsNull) task.finishUnknown(NULL_SVM)
       return [unlock]
     }
     const users = bond.users - 1
@@ -112,7 +119,7 @@ export class UnbindSteps {
     }
     return [
       work('unlock', PASID_MUTEX),
-      work('sva.drain.mark'),
+      work('sva.drain.mark', device),
       work('lock', PASID_MUTEX),
       work('sva.drain.hardware', device, pasid),
     ]
