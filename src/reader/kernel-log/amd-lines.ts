@@ -4,7 +4,7 @@ import { declareLineFamily, kernelLine } from './line-format.ts'
 export const AMD_EVENT = kernelLine('amd-event', 'Event logged [{event:word} {details:text}]', {
   heads: ['AMD-Vi: '],
   era: 'Linux 2.6.26-6.x',
-  doc: 'The unit has written an event into its log: the name, and what is known of it. Since 6.1 devices are named with their segment.',
+  doc: 'The unit has written an event into its log: the name, and what is known of it. Since 6.0 devices are named with their segment.',
   example:
     '[    0.971036] AMD-Vi: Event logged [IO_PAGE_FAULT device=05:00.0 domain=0x0012 address=0x00000000dff00000 flags=0x0070]',
 })
@@ -33,8 +33,8 @@ export const AMD_SPLIT_HEAD_OF = kernelLine(
   'amd-split-head-of',
   '{driver:word} {device:word}: AMD-Vi: Event logged [',
   {
-    era: 'Linux 4.12-4.17',
-    doc: 'The next line of the unit is the event.',
+    era: 'Linux 4.18-4.19',
+    doc: 'The next line of the unit is the event, behind the unit as well. Page faults stand in one line.',
     example: '[    1.578390] pci 0000:00:00.2: AMD-Vi: Event logged [',
   },
 )
@@ -61,11 +61,31 @@ export const AMD_SPLIT = kernelLine('amd-split', 'device={details:text}]', {
     '[    1.578393] IO_PAGE_FAULT device=02:00.0 domain=0x0011 address=0x000000010000f3c0 flags=0x0030]',
 })
 
+/** The second part behind the unit, of each event but page faults, whose lines are whole. */
+export const AMD_SPLIT_OF = AMD_EVENTS.filter((event) => event !== 'IO_PAGE_FAULT').map((event) =>
+  kernelLine(
+    `amd-split-of-${event.toLowerCase().replaceAll('_', '-')}`,
+    `{driver:word} {device:word}: ${event} {details:text}]`,
+    {
+      era: 'Linux 4.18-4.19',
+      doc: 'The event whose line began before, behind the unit.',
+      example: `[    1.578393] pci 0000:00:00.2: ${event} device=02:00.0 address=0x000000010000f3c0 flags=0x0030]`,
+    },
+  ),
+)
+
 /** The unit ran out of room for events. */
 export const AMD_OVERFLOW = kernelLine('amd-overflow', 'AMD-Vi: IOMMU event log overflow', {
-  era: 'Linux 5.x-6.x',
+  era: 'Linux 5.17-6.5',
   doc: 'The log of the unit was full: events are lost.',
   example: '[   12.345680] AMD-Vi: IOMMU event log overflow',
+})
+
+/** The same of newer kernels, and of each of the logs of a unit. */
+export const AMD_RESTART = kernelLine('amd-restart', 'AMD-Vi: IOMMU {log:word} log restarting', {
+  era: 'Linux 6.6 on',
+  doc: 'A log of the unit was full (Event, PPR or GA), and the driver lets it go on: entries are lost.',
+  example: '[13866.485412] AMD-Vi: IOMMU Event log restarting',
 })
 
 /** Invalidations do not complete. */
@@ -99,7 +119,9 @@ export const AMD_LINES = declareLineFamily({
     AMD_SPLIT_HEAD,
     AMD_SPLIT_HEAD_OF,
     AMD_SPLIT,
+    ...AMD_SPLIT_OF,
     AMD_OVERFLOW,
+    AMD_RESTART,
     AMD_TIMEOUT,
     AMD_SUPPRESSED,
   ],

@@ -4,7 +4,9 @@ import {
   AMD_EVENT_OF,
   AMD_LINES,
   AMD_OVERFLOW,
+  AMD_RESTART,
   AMD_SPLIT,
+  AMD_SPLIT_OF,
   AMD_SUPPRESSED,
   AMD_TIMEOUT,
 } from '../../reader/kernel-log/amd-lines.ts'
@@ -37,10 +39,18 @@ const EVENTS: Readonly<Record<string, string>> = {
   INVALID_DEVICE_REQUEST:
     'The device sent a request that the unit does not take from it: to addresses that are no memory, or of a kind that is not enabled.',
   INVALID_PPR_REQUEST: 'The device asked for a page in a way that the unit does not take.',
+  'Device not attached to domain properly':
+    'A device sent a request while the kernel had no page tables (domain) for it. The next line names the device.',
 }
+
+/** First word of what stands in the place of a name where the kernel says that a device has no domain. */
+const NOT_A_NAME = 'Device'
 
 const PAIRS = /(\w{1,16})=0x([0-9a-f]{1,16})/g
 const DEVICE = /(?:^|\s)device=((?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7])/
+
+/** What the kernel prints in the place of a driver where none is bound: the bus. (Linux dev_driver_string) */
+const BUS = 'pci'
 
 /** An event, whatever its line was. */
 interface AmdEvent {
@@ -55,12 +65,19 @@ function eventOf(event: string, details: string, driver?: string, own?: string):
   for (const [, name = '', digits] of details.matchAll(PAIRS)) numbers.set(name, BigInt(`0x${digits}`))
   const named = DEVICE.exec(details)?.[1]
   return {
-    event,
+    event: event === NOT_A_NAME ? `${event} ${details}` : event,
     device: named ?? own,
     // The driver of a page fault is that of the device; of any other event the unit prints.
-    driver: named === undefined ? driver : undefined,
+    driver: named === undefined && driver !== BUS ? driver : undefined,
     numbers,
   }
+}
+
+/** What the flags of a blocked interrupt say: PR is that its remapping entry lets it pass. */
+function blockedText(has: (flag: Flag) => boolean): string {
+  if (!has('PR')) return 'the interrupt remapping entry is not set up, or blocks the interrupt'
+  if (has('RZ')) return 'the interrupt remapping entry has reserved bits set'
+  return 'the interrupt remapping entry is there; the flags do not say what was wrong'
 }
 
 /** What the flags of a page fault say. */
@@ -71,13 +88,15 @@ function flagsText(flags: number): { what: string; why: string; set: string } {
   const isPresent = has('PR')
   const kind = has('I') ? 'interrupt' : has('TR') ? 'translation request' : has('RW') ? 'write' : 'read'
   const what = kind === 'read' && !isPresent ? 'read, or a write that the unit does not tell apart' : kind
-  const why = !isPresent
-    ? 'no page is mapped at the address'
-    : has('RZ')
-      ? 'an entry has reserved bits set, or a level that cannot be'
-      : has('PE')
-        ? 'the page is mapped, but not for this'
-        : 'the page is mapped; the flags do not say what was wrong'
+  const why = has('I')
+    ? blockedText(has)
+    : !isPresent
+      ? 'no page is mapped at the address'
+      : has('RZ')
+        ? 'an entry has reserved bits set, or a level that cannot be'
+        : has('PE')
+          ? 'the page is mapped, but not for this'
+          : 'the page is mapped; the flags do not say what was wrong'
   return { what, why, set: rest === 0 ? set : `${set}, and bits that are not known: ${hex(rest)}` }
 }
 
@@ -97,7 +116,14 @@ export class AmdExplainer implements FamilyExplainer {
       const event = line.text.slice(0, line.text.indexOf(' '))
       this.#event(eventOf(event, `device=${split.details}`), line, log)
     }
-    if (valuesOf(AMD_OVERFLOW, line) !== undefined) this.#state('overflow', line, log)
+    for (const template of AMD_SPLIT_OF) {
+      const of = valuesOf(template, line)
+      if (of === undefined) continue
+      const event = line.text.slice(line.text.indexOf(': ') + 2).split(' ')[0] ?? ''
+      this.#event(eventOf(event, of.details, of.driver, of.device), line, log)
+    }
+    if (valuesOf(AMD_OVERFLOW, line) !== undefined || valuesOf(AMD_RESTART, line) !== undefined)
+      this.#state('overflow', line, log)
     if (valuesOf(AMD_TIMEOUT, line) !== undefined) this.#state('timeout', line, log)
   }
 
@@ -123,15 +149,13 @@ export class AmdExplainer implements FamilyExplainer {
       line,
       describe: () => ({
         kind: 'queue',
-        title: isOverflow
-          ? 'the event log of an AMD unit was full'
-          : 'an AMD unit did not complete its commands',
+        title: isOverflow ? 'a log of an AMD unit was full' : 'an AMD unit did not complete its commands',
         fields: {},
         rows: [
           [
             'means',
             isOverflow
-              ? 'More events came than the log holds: the lines of this log are not all that happened.'
+              ? 'More entries came than the log of the unit holds: the lines here are not all that happened.'
               : 'Invalidations are late or do not come to an end: devices may go on using what is unmapped.',
           ],
         ],
@@ -176,8 +200,16 @@ function pageFault(event: AmdEvent, log: FaultLog): FaultWords {
     because: log.earlier('cause', device).slice(0, 4),
     checks: [
       `lspci -nnks ${device}: what the device is, and which driver has it`,
-      'does it come once at boot, before the driver has the device? Then the firmware, or the kernel before (kexec), left it running',
-      'record iommu:map, iommu:unmap and iommu:io_page_fault (/sys/kernel/tracing/events/iommu): was the address ever mapped, and was it unmapped before?',
+      ...(isInterrupt
+        ? [
+            'does it come once at boot? Then an interrupt of the kernel or the firmware before was still on its way',
+            'is it an IOAPIC or HPET (ACPI table IVRS; often 00:14.0)? Then the firmware may name its source wrongly: ivrs_ioapic= and ivrs_hpet= put it right',
+            `was ${device || 'the device'} reset, or its MSI rewritten behind the kernel's back (firmware, VFIO user)?`,
+          ]
+        : [
+            'does it come once at boot, before the driver has the device? Then the firmware, or the kernel before (kexec), left it running',
+            'record iommu:map, iommu:unmap and iommu:io_page_fault (/sys/kernel/tracing/events/iommu): was the address ever mapped, and was it unmapped before?',
+          ]),
     ],
   }
 }
@@ -206,7 +238,7 @@ function otherEvent(event: AmdEvent, log: FaultLog): FaultWords {
     ],
     because: log.earlier('cause', device).slice(0, 4),
     checks: [
-      `lspci -nnks ${device}: what the device is, and which driver has it`,
+      ...(device === '' ? [] : [`lspci -nnks ${device}: what the device is, and which driver has it`]),
       'read the event in the manual of the unit (AMD 48882, "Event Logging"): the bits of flags differ from event to event',
     ],
   }

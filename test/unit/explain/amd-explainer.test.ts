@@ -26,7 +26,14 @@ describe('page faults of AMD units', () => {
     ['0x0070', 'PR RW PE', 'write', 'The page is mapped, but not for this.'],
     ['0x0090', 'PR RZ', 'read', 'An entry has reserved bits set, or a level that cannot be.'],
     ['0x0110', 'PR TR', 'translation request', 'The page is mapped; the flags do not say what was wrong.'],
-    ['0x0008', 'I', 'interrupt', 'No page is mapped at the address.'],
+    ['0x0008', 'I', 'interrupt', 'The interrupt remapping entry is not set up, or blocks the interrupt.'],
+    ['0x0098', 'I PR RZ', 'interrupt', 'The interrupt remapping entry has reserved bits set.'],
+    [
+      '0x0018',
+      'I PR',
+      'interrupt',
+      'The interrupt remapping entry is there; the flags do not say what was wrong.',
+    ],
     [
       '0x0007',
       'GN NX US',
@@ -46,9 +53,13 @@ describe('page faults of AMD units', () => {
     expect(rowOf(fault, 'means')).toBe(means)
   })
 
-  it('an interrupt is no DMA', () => {
-    expect(only(pageFault('0x0008')).words.kind).toBe('interrupt')
-    expect(only(pageFault('0x0000')).words.kind).toBe('dma')
+  it('an interrupt is no DMA, and no page is looked for', () => {
+    const interrupt = only(pageFault('0x0008')).words
+    const dma = only(pageFault('0x0000')).words
+    expect([interrupt.kind, dma.kind]).toEqual(['interrupt', 'dma'])
+    expect(interrupt.checks.join(' ')).not.toContain('iommu:map')
+    expect(interrupt.checks.join(' ')).toContain('ivrs_ioapic=')
+    expect(dma.checks.join(' ')).toContain('iommu:map')
   })
 
   it.each<[string, string[], string | null]>([
@@ -64,9 +75,14 @@ describe('page faults of AMD units', () => {
       'nvme',
     ],
     [
+      'behind the bus, as no driver is bound',
+      ['pci 0000:05:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0012 address=0x1000 flags=0x0070]'],
+      null,
+    ],
+    [
       'cut in two',
       [
-        'pci 0000:00:00.2: AMD-Vi: Event logged [',
+        'AMD-Vi: Event logged [',
         'IO_PAGE_FAULT device=05:00.0 domain=0x0012 address=0x0000000000001000 flags=0x0070]',
       ],
       null,
@@ -107,6 +123,27 @@ describe('other events of AMD units', () => {
     expect(rowOf(only(line), 'reserved') !== undefined).toBe(isReserved)
   })
 
+  it('cut in two behind the unit, as Linux 4.19 has it', () => {
+    const fault = only(
+      'pci 0000:00:00.2: AMD-Vi: Event logged [',
+      'pci 0000:00:00.2: ILLEGAL_DEV_TABLE_ENTRY device=05:00.0 pasid=0x00000 address=0x0000000000001000 flags=0x0080]',
+    )
+    expect(fault.words).toMatchObject({ title: 'ILLEGAL_DEV_TABLE_ENTRY of 05:00.0', device: '05:00.0' })
+    expect(fault.words.fields).toMatchObject({ event: 'ILLEGAL_DEV_TABLE_ENTRY', flags: 0x80 })
+  })
+
+  it('an event without a device names none', () => {
+    const { words } = only('AMD-Vi: Event logged [ILLEGAL_COMMAND_ERROR address=0x1000]')
+    expect(words.title).toBe('ILLEGAL_COMMAND_ERROR')
+    expect(words.checks.join(' ')).not.toContain('lspci')
+  })
+
+  it('a device without a domain', () => {
+    const fault = only('AMD-Vi: Event logged [Device not attached to domain properly]')
+    expect(fault.words.title).toBe('Device not attached to domain properly')
+    expect(rowOf(fault, 'means')).toContain('no page tables (domain)')
+  })
+
   it('says so of an event that it does not know', () => {
     const fault = only('AMD-Vi: Event logged [SOMETHING_NEW device=00:01.0 address=0x1000]')
     expect(rowOf(fault, 'means')).toBe('An event that this decoder does not know.')
@@ -117,8 +154,10 @@ describe('other events of AMD units', () => {
       pageFault('0x0070'),
       'AMD-Vi: IOMMU event log overflow',
       'AMD-Vi: Completion-Wait loop timed out',
+      'AMD-Vi: IOMMU Event log restarting',
     )
     expect(all.map(({ words }) => words.kind)).toEqual(['dma', 'queue', 'queue'])
+    expect(all[1]?.times).toBe(2)
     expect(all[1]?.because).toEqual([{ line: 1, text: 'IO_PAGE_FAULT of 05:00.0' }])
   })
 
