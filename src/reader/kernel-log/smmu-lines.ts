@@ -50,15 +50,12 @@ export const SMMU_OVERFLOW = kernelLine(
 )
 
 /** Lines that were not printed. */
-export const SMMU_SUPPRESSED = kernelLine(
-  'smmu-suppressed',
-  'arm_smmu_evtq_thread: {lines:d} callbacks suppressed',
-  {
-    era: 'Linux 5.16 on',
-    doc: 'So many events were not printed: more than ten came in five seconds.',
-    example: '[ 3265.549999] arm_smmu_evtq_thread: 25830 callbacks suppressed',
-  },
-)
+export const SMMU_SUPPRESSED = kernelLine('smmu-suppressed', '{lines:d} callbacks suppressed', {
+  heads: ['arm_smmu_evtq_thread: ', 'arm_smmu_dump_event: '],
+  era: 'Linux 5.14 on',
+  doc: 'So many events were not printed: more than ten came in five seconds. Since 6.14 another function counts them.',
+  example: '[ 3265.549999] arm_smmu_evtq_thread: 25830 callbacks suppressed',
+})
 
 /** Lines of the driver of Arm's SMMUv3. */
 export const SMMU_LINES = declareLineFamily({

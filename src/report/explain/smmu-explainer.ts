@@ -19,18 +19,24 @@ const GAP_MAX = 40
 /** Names of events, and what each means. (Arm IHI 0070, Event queue; Linux arm-smmu-v3.h EVT_ID_*.) */
 const EVENTS: Readonly<Record<number, readonly [name: string, means: string]>> = {
   1: ['F_UUT', 'The unit does not support this transaction.'],
-  2: ['C_BAD_STREAMID', 'The stream id is beyond the stream table.'],
+  2: [
+    'C_BAD_STREAMID',
+    'The stream table has nothing for this stream: it is beyond the table or, where the table has two levels, Linux met no device of the part that it is in (one bus).',
+  ],
   3: ['F_STE_FETCH', 'The unit could not read the stream table entry.'],
   4: [
     'C_BAD_STE',
-    'The stream table entry is not valid: no driver has set the device up, or it was taken away.',
+    'The stream table entry is not valid, or contradicts itself. Linux fills the entries of devices without a driver: those abort without an event, or let all pass.',
   ],
   5: ['F_BAD_ATS_TREQ', 'The device asked for a translation (ATS), and the stream table does not allow it.'],
   6: ['F_STREAM_DISABLED', 'The stream is switched off for requests without a substream.'],
   7: ['F_TRANSL_FORBIDDEN', 'The device sent an address as translated, and may not.'],
-  8: ['C_BAD_SUBSTREAMID', 'The substream id (PASID) is beyond the context descriptors of the stream.'],
+  8: [
+    'C_BAD_SUBSTREAMID',
+    'The stream has no context descriptor for this substream id (PASID): it takes none, the id is beyond the table, or nothing near it was ever bound.',
+  ],
   9: ['F_CD_FETCH', 'The unit could not read the context descriptor.'],
-  10: ['C_BAD_CD', 'The context descriptor is not valid.'],
+  10: ['C_BAD_CD', 'The context descriptor is not valid: for a substream, nothing is bound to that PASID.'],
   11: ['F_WALK_EABT', 'The unit could not read a page table.'],
   16: ['F_TRANSLATION', 'No page is mapped at the address.'],
   17: ['F_ADDR_SIZE', 'A page table leads to an address with too many bits.'],
@@ -42,6 +48,8 @@ const EVENTS: Readonly<Record<number, readonly [name: string, means: string]>> =
   37: ['F_VMS_FETCH', 'The unit could not read the structure of a virtual machine.'],
 }
 
+/** Its record has a substream always, and no bit that says so. */
+const BAD_SUBSTREAM = 8
 /** Events that tell of one access: the words behind the first hold its address and its kind. */
 const HAS_ACCESS: ReadonlySet<number> = new Set([16, 17, 18, 19])
 const CLASSES = [
@@ -49,6 +57,24 @@ const CLASSES = [
   'a table of stage 1 was to be read',
   'the address itself',
   'reserved',
+] as const
+
+/** What to look at next of an event that is about tables of streams, not about pages. */
+const CHECKS: Readonly<Record<number, readonly string[]>> = {
+  2: [
+    'does the kernel know a device of that id? One that it did not find, or that sends with the id of another (a bridge, a DMA alias), has no table',
+    'does it come once at boot, or after a hot-unplug? Then the device was left running while Linux does not know it',
+  ],
+  4: [
+    'who writes the stream table: another kernel before this one (kexec), a hypervisor, or a stray write?',
+    'dmesg | grep arm-smmu-v3: an invalidation of the entry that did not complete leaves old words in the unit',
+  ],
+  8: ['was the PASID unbound, or did its process end, while the device still worked with it?'],
+  10: ['was the PASID unbound, or did its process end, while the device still worked with it?'],
+}
+const PAGE_CHECKS = [
+  'record iommu:map and iommu:unmap (/sys/kernel/tracing/events/iommu): was the address ever mapped, and was it unmapped before?',
+  'does it come while a driver is unloaded or the machine shuts down? Then the device was not stopped before its buffers were unmapped',
 ] as const
 
 const SSV = 1n << 11n
@@ -138,7 +164,7 @@ function eventWords(
   const [first, second = 0n, , fourth = 0n] = words
   const device = client !== undefined && client !== '(unassigned sid)' ? shortDevice(client) : undefined
   const stream = first === undefined ? undefined : Number(first >> 32n)
-  const hasSubstream = first !== undefined && (first & SSV) !== 0n
+  const hasSubstream = first !== undefined && ((first & SSV) !== 0n || event === BAD_SUBSTREAM)
   const substream = hasSubstream ? Number((first >> 12n) & 0xf_ffffn) : undefined
   const hasAccess = HAS_ACCESS.has(event) && words.length > 1
   const isRead = (second & READ) !== 0n
@@ -181,8 +207,7 @@ function eventWords(
       device === undefined
         ? 'find the device of the stream: iommu-map of the device tree, or the IORT table (acpidump -n IORT), says how streams are numbered'
         : `lspci -nnks ${device}: what the device is, and which driver has it`,
-      'record iommu:map and iommu:unmap (/sys/kernel/tracing/events/iommu): was the address ever mapped, and was it unmapped before?',
-      'does it come while a driver is unloaded or the machine shuts down? Then the device was not stopped before its buffers were unmapped',
+      ...(HAS_ACCESS.has(event) ? PAGE_CHECKS : (CHECKS[event] ?? [])),
     ],
   }
 }

@@ -61,6 +61,22 @@ describe('events of an SMMU', () => {
     expect(only(...event(0x10n | (1n << 11n) | substream, 0n, 0n, 0n)).words.fields['substream']).toBe(5)
   })
 
+  it('a record about substreams has one without a bit that says so', () => {
+    expect(only(...event(0x08n | (0x5n << 12n), 0n, 0n, 0n)).words.fields['substream']).toBe(5)
+  })
+
+  it.each([
+    [0x02, 'one bus', 'a DMA alias'],
+    [0x04, 'fills the entries', 'kexec'],
+    [0x08, 'nothing near it was ever bound', 'unbound'],
+    [0x0a, 'nothing is bound', 'unbound'],
+  ])('event 0x%s is about streams: no page is looked for', (number, means, check) => {
+    const fault = only(...event(BigInt(number), 0n, 0n, 0n))
+    expect(rowOf(fault, 'means')).toContain(means)
+    expect(fault.words.checks.join(' ')).toContain(check)
+    expect(fault.words.checks.join(' ')).not.toContain('iommu:map')
+  })
+
   it.each([
     [0x02, 'C_BAD_STREAMID'],
     [0x04, 'C_BAD_STE'],
@@ -111,10 +127,14 @@ describe('events of an SMMU', () => {
 
   it('a full queue is a fault, and what was not printed is counted', () => {
     const log = explained(
-      [`${UNIT} EVTQ overflow detected -- events lost`, 'arm_smmu_evtq_thread: 25830 callbacks suppressed'],
+      [
+        `${UNIT} EVTQ overflow detected -- events lost`,
+        'arm_smmu_evtq_thread: 25830 callbacks suppressed',
+        'arm_smmu_dump_event: 7 callbacks suppressed',
+      ],
       new SmmuExplainer(),
     )
     expect(log.groups.map(({ words }) => words.kind)).toEqual(['queue'])
-    expect(log.suppressed.map(({ lines }) => lines)).toEqual([25_830])
+    expect(log.suppressed.map(({ lines }) => lines)).toEqual([25_837])
   })
 })
