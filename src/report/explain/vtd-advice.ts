@@ -174,7 +174,7 @@ const ADVICE: Readonly<Record<number, Advice>> = {
   ),
   66: advice(RESERVED_BITS, WRITER, LEVELS, MEMORY),
   67: advice(
-    'The PASID that stands for requests without one (RID_PASID) is beyond the PASID directory.',
+    'The context entry contradicts itself, or the unit: its PASID directory may be larger than the unit takes (PDTS).',
     WRITER,
     LEVELS,
     MEMORY,
@@ -304,6 +304,12 @@ const NO_DOMAIN =
  * process stands behind them.
  */
 const ADVICE_WITHOUT_PASID: Readonly<Record<number, Advice>> = {
+  67: advice(
+    'The context entry contradicts itself, or the unit: its PASID directory may be larger than the unit takes (PDTS), or the PASID that stands for requests without one (RID_PASID) lies beyond the directory.',
+    WRITER,
+    LEVELS,
+    MEMORY,
+  ),
   81: advice(NO_DOMAIN, OWNER, WHO, DUMP),
   89: advice(NO_DOMAIN, OWNER, WHO, DUMP),
   113: advice(

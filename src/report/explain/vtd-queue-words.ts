@@ -2,6 +2,7 @@ import { hex } from '../../bits/u64.ts'
 import { type FoundLine, valuesOf } from '../../reader/kernel-log/kernel-log-reader.ts'
 import {
   PRQ_EXECUTE,
+  PRQ_EXECUTE_OLD,
   PRQ_INVALID,
   PRQ_INVALID_PASID,
   PRQ_NO_PASID,
@@ -9,6 +10,7 @@ import {
   PRQ_NOT_CANONICAL,
   PRQ_OVERFLOW,
   PRQ_PRIVILEGED,
+  PRQ_PRIVILEGED_OLD,
   QUEUE_COMPLETION,
   QUEUE_ERROR,
   QUEUE_TIMEOUT,
@@ -25,6 +27,15 @@ const QUEUE_REASONS: readonly string[] = [
   'the width of descriptors does not fit the type',
   'the tail is not aligned to the width of descriptors',
   'the descriptor is not for the mode of the root table',
+]
+
+/** All ones: what a read of a register gives that nothing answers. */
+const NO_REASON = 0xf
+const NO_SOURCE = 0xffffn
+const ALL_ONES =
+  'The register read as all ones: the unit did not answer the read, and nothing more is known. A unit that is switched off, or not there any more, looks like this.'
+const ONES_CHECKS = [
+  'is the unit there? Look for what switched it off: suspend, hot-unplug, a host bridge or VMD that was reset',
 ]
 
 const FUNCTION_BITS = 3n
@@ -65,11 +76,24 @@ const DEVICE_GONE = (device: string): string =>
 const ATS_OFF = 'boot with pci=noats: without device-TLBs there is nothing to wait for'
 const DRIVER_TASK = 'which invalidation was it? The lines QI HEAD and QI PRIOR name the descriptors'
 
+/** An error of the queue whose record is all ones: no reason and no device stand in it. */
+const noAnswer = (error: string, key: string): QueueFault => ({
+  key,
+  words: wordsOf({
+    kind: 'queue',
+    title: `an error of the invalidation queue (${error}), and the unit does not answer`,
+    fields: { error, reason: null },
+    means: ALL_ONES,
+    checks: ONES_CHECKS,
+  }),
+})
+
 /** An invalidation queue that stopped; nothing for other lines. */
 export function queueFault(line: FoundLine): QueueFault | undefined {
   const error = valuesOf(QUEUE_ERROR, line)
   if (error !== undefined) {
     const reason = Number(error.reason)
+    if (reason === NO_REASON) return noAnswer('IQE', 'queue error 15')
     return {
       key: `queue error ${reason}`,
       words: wordsOf({
@@ -82,6 +106,7 @@ export function queueFault(line: FoundLine): QueueFault | undefined {
     }
   }
   const timeout = valuesOf(QUEUE_TIMEOUT, line)
+  if (timeout?.source === NO_SOURCE) return noAnswer('ITE', 'queue timeout ones')
   if (timeout !== undefined) {
     const device = requesterText(timeout.source)
     return {
@@ -99,6 +124,7 @@ export function queueFault(line: FoundLine): QueueFault | undefined {
   }
   const completion = valuesOf(QUEUE_COMPLETION, line)
   if (completion === undefined) return undefined
+  if (completion.source === NO_SOURCE) return noAnswer('ICE', 'queue completion ones')
   const device = requesterText(completion.source)
   return {
     key: `queue completion ${device}`,
@@ -113,8 +139,14 @@ export function queueFault(line: FoundLine): QueueFault | undefined {
   }
 }
 
+/** Of kernels that still print the descriptor with a request without a PASID. (Linux 19ed3e2dd854, v4.20) */
+const NULL_POINTER =
+  'Before Linux 4.20, and in stable kernels without its fix, the thread that prints this may use a null pointer next: an oops of irq/..-dmar0-prq.'
 const NOT_HERE =
   'is the PASID bound at that time? An unbind must drain page requests before the PASID is free'
+
+/** Lines of Linux 5.13 do not say whose queue it was. */
+const NO_UNIT = 'a VT-d unit'
 
 /** A page request that the driver refused, or a queue of them that was full; nothing for other lines. */
 export function pageRequestFault(line: FoundLine): QueueFault | undefined {
@@ -134,13 +166,14 @@ export function pageRequestFault(line: FoundLine): QueueFault | undefined {
       checks,
     }),
   })
-  const none = valuesOf(PRQ_NO_PASID, line) ?? valuesOf(PRQ_NO_PASID_WORDS, line)
+  const early = valuesOf(PRQ_NO_PASID_WORDS, line)
+  const none = valuesOf(PRQ_NO_PASID, line) ?? early
   if (none !== undefined)
     return refused(
       none.unit,
       'no-pasid',
       'without a PASID was refused',
-      'A device asked for a page outside of any process. Kernels before 6.13 take page requests with a PASID only.',
+      `A device asked for a page outside of any process. Kernels before 6.13 take page requests with a PASID only.${early === undefined ? '' : ` ${NULL_POINTER}`}`,
       'does the device use PRI on its own, without the driver asking for SVA?',
     )
   const canonical = valuesOf(PRQ_NOT_CANONICAL, line)
@@ -153,18 +186,18 @@ export function pageRequestFault(line: FoundLine): QueueFault | undefined {
       'which address was the device given? Was a pointer cut, or sign-extended?',
     )
   const privileged = valuesOf(PRQ_PRIVILEGED, line)
-  if (privileged !== undefined)
+  if (privileged !== undefined || valuesOf(PRQ_PRIVILEGED_OLD, line) !== undefined)
     return refused(
-      privileged.unit,
+      privileged?.unit ?? NO_UNIT,
       'privileged',
       'with privilege was refused',
       'The device asked with privilege (PM); the driver serves processes only.',
       'is the work queue of the device set up with privilege?',
     )
   const execute = valuesOf(PRQ_EXECUTE, line)
-  if (execute !== undefined)
+  if (execute !== undefined || valuesOf(PRQ_EXECUTE_OLD, line) !== undefined)
     return refused(
-      execute.unit,
+      execute?.unit ?? NO_UNIT,
       'execute',
       'to execute was refused',
       'The device asked for a page to execute from; the driver does not support that.',

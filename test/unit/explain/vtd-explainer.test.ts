@@ -4,6 +4,7 @@ import { createLogExplainer } from '../../../src/machine/explain.ts'
 import { EXPLAIN_COLUMNS, explainText } from '../../../src/report/explain/explain-text.ts'
 import type { FaultGroup } from '../../../src/report/explain/fault-log.ts'
 import { hasAdvice } from '../../../src/report/explain/vtd-advice.ts'
+import { rowOf } from '../../support/explain.ts'
 
 const explain = (...lines: readonly string[]) => {
   const explainer = createLogExplainer()
@@ -397,15 +398,51 @@ describe('the unit', () => {
     ])
   })
 
+  it('an error whose record is all ones names no device', () => {
+    const all = groups(
+      'DMAR: VT-d detected Invalidation Queue Error: Reason f',
+      'DMAR: VT-d detected Invalidation Time-out Error: SID ffff',
+      'DMAR: VT-d detected Invalidation Completion Error: SID ffff',
+    )
+    expect(all.map(({ words }) => [words.fields['error'], words.device])).toEqual([
+      ['IQE', undefined],
+      ['ITE', undefined],
+      ['ICE', undefined],
+    ])
+    for (const { words } of all) expect(words.rows[0]?.[1]).toContain('all ones')
+  })
+
+  it('a context entry is not right: RID_PASID is a cause for requests without a PASID only', () => {
+    const of = (who: string): string =>
+      rowOf(
+        only(
+          `DMAR: [DMA Write ${who}] Request device [03:02.0] fault addr 0x1000 [fault reason 0x43] SM: Invalid Context Entry`,
+        ),
+        'means',
+      ) ?? ''
+    expect(of('PASID 0x5')).toContain('PDTS')
+    expect(of('PASID 0x5')).not.toContain('RID_PASID')
+    expect(of('NO_PASID')).toContain('PDTS')
+    expect(of('NO_PASID')).toContain('RID_PASID')
+  })
+
+  it('a request without a PASID: kernels that print the descriptor may fall next', () => {
+    const of = (line: string): string => rowOf(only(line), 'means') ?? ''
+    expect(of('dmar0: Page request without PASID: 300010000 7f1234567003')).toContain('null pointer')
+    expect(of('IOMMU: dmar0: Page request without PASID')).not.toContain('null pointer')
+  })
+
   it('page requests: a descriptor of today (V22), and words', () => {
     const all = groups(
-      'DMAR: dmar0: Invalid page request: 503100101 7f123456703f',
-      'DMAR: IOMMU: dmar0: PRQ overflow detected',
-      'DMAR: IOMMU: dmar0: Page request without PASID',
-      'DMAR: IOMMU: dmar1: Address is not canonical',
-      'DMAR: IOMMU: dmar1: Page request in Privilege Mode',
+      'dmar0: Invalid page request: 503100101 7f123456703f',
+      'IOMMU: dmar0: PRQ overflow detected',
+      'IOMMU: dmar0: Page request without PASID',
+      'IOMMU: dmar1: Address is not canonical',
+      'IOMMU: dmar1: Page request in Privilege Mode',
       'DMAR: IOMMU: dmar1: Execution request not supported',
-      'DMAR: dmar0: Page request for invalid PASID 5: 38000120300005c 7f1234567103',
+      'dmar0: Page request for invalid PASID 5: 38000120300005c 7f1234567103',
+      'Unexpected page request in Privilege Mode',
+      'Execution request not supported',
     )
     expect(all.map(({ words }) => words.fields['refused'])).toEqual([
       'invalid',
@@ -415,7 +452,10 @@ describe('the unit', () => {
       'privileged',
       'execute',
       'invalid-pasid',
+      'privileged',
+      'execute',
     ])
+    expect(all.map(({ words }) => words.fields['unit']).slice(-2)).toEqual(['a VT-d unit', 'a VT-d unit'])
     expect(all[0]?.words).toMatchObject({ device: '03:02.0', fields: { pasid: 5 } })
     expect(all[0]?.words.rows).toContainEqual([
       'first',
