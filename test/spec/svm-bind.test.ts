@@ -135,6 +135,22 @@ describe('svm bind', () => {
       pasids: 0x2_0000,
     })
   })
+
+  it.each([
+    ['PSS 19', 19n, 0, 0x2_0000, 0xb],
+    ['PSS 16, of which one bit is beyond PTS as well', 16n, 0, 0x2_0000, 0xb],
+    ['PSS 9: the unit takes the table for 16 times as large', 9n, 0, 0x400, 0],
+  ])('S23, V25: %s, as PTS has it, and as it is', (_what, pss, right, pasids, wrong) => {
+    const ecap = (SVM_ECAP & ~(0x1fn << 35n)) | (pss << 35n)
+    const find = (errata: readonly string[]) => {
+      const world = attached({ ecap, errata })
+      bind(world)
+      return [world.unit.translator.findContext(0x310), world.unit.translator.context.pasids]
+    }
+    expect(find([])).toEqual([right, pasids])
+    const [fault, seen] = find(['svm-raw-pts'])
+    expect([fault, wrong === 0 ? seen : 0]).toEqual([wrong, wrong === 0 ? 0x4000 : 0])
+  })
 })
 
 const entryOf = ({ memory, svm }: World, pasid: number): bigint => {

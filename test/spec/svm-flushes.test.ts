@@ -93,7 +93,18 @@ describe('what changes of an address space flush', () => {
     // Nor more pages than the second level could name.
     const large = world({ errata: ['svm-pgsel-cap'] })
     expect(large.invalidate(0n, 1n << 31n)[0]).toEqual([0x3_0026n, 0n])
-    expect(large.invalidate(0n, 1n << 30n)[0]).toEqual([PAGES, 18n])
+    // What it names by pages takes global ones with it.
+    expect(large.invalidate(0n, 1n << 30n)[0]).toEqual([PAGES, 0x92n])
+  })
+
+  it('S9: all of a PASID, which the first version takes for a page at 0', () => {
+    const all = (errata: readonly string[]) => {
+      const { svmCall, takeSent } = world({ errata })
+      svmCall('unbind', { device: 'a', pasid: 0n })
+      return takeSent().filter(([lo]) => lo === DEVICE)
+    }
+    expect(all([])).toEqual([[DEVICE, 0x7fff_ffff_ffff_f800n]])
+    expect(all(['svm-dev-tlb-encoding'])).toEqual([[DEVICE, 0n]])
   })
 
   it('S17: nothing at first where the unit defers, then what was asked for', () => {

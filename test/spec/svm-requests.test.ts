@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Answer, Value } from '../../src/bits/answer.ts'
+import { iova } from '../../src/bits/brand.ts'
 import type { RuleOf } from '../../src/bits/call.ts'
 import { SVM_THREAD } from '../../src/kernel/intel-iommu/svm/calls.ts'
 import { readRequest, responseTo } from '../../src/kernel/intel-iommu/svm/request-words.ts'
@@ -88,6 +89,22 @@ describe('svm prq_event_thread', () => {
     expect(run().warnings).toEqual(['vtd0: Page request without PASID: 180000003000008 01000101'])
     expect(answered()).toEqual([[0xfn, 3n]])
     expect(records('svm.callback')).toEqual([])
+  })
+
+  it('S24: before v4.20 one without a PASID ends the kernel, behind its line, and nothing is answered', () => {
+    const { pri, run, answered, life, interrupts, endpoints } = world({ errata: ['svm-no-pasid'] })
+    pri('request', { device: 'a', iova: 0x100_0000n, group: 3n })
+    expect(run().code).toBe('DEAD')
+    expect(life.why).toContain('NULL pointer dereference in prq_event_thread')
+    expect(answered()).toEqual([])
+    expect([endpoints[0]?.pages?.groups, interrupts.isPending(0x22)]).toEqual([1, false])
+  })
+
+  it('S24: a PASID that nobody has does not: its request is answered', () => {
+    const { request, run, answered } = world({ errata: ['svm-no-pasid'] })
+    request({ pasid: 77n })
+    expect(run().code).toBe('OK')
+    expect(answered()).toEqual([[0xfn, 0n]])
   })
 
   it('a fault that goes wrong is an invalid request', () => {
@@ -184,6 +201,32 @@ describe('svm prq_event_thread', () => {
       'IOMMU: vtd0: PRQ overflow cleared',
     ])
     expect(request({ group: 2n }).code).toBe('SUCCESS')
+  })
+
+  it.each([
+    ['nothing', [], true, true],
+    ['the thread', ['svm-prq-overflow-stuck'], false, true],
+    ['the fault handler', ['svm-faults-leave-overflow'], true, false],
+    ['both, before v4.15', ['svm-prq-overflow-stuck', 'svm-faults-leave-overflow'], false, false],
+  ] as const)('S19, S25: %s leaves the bit of a full queue', (_who, errata, byThread, byFaults) => {
+    const PRO = 0x80n
+    const full = () => {
+      const made = world({ errata })
+      made.endpoints[0]?.pages?.enable(512)
+      made.unit.mmioWrite(made.unit.offsetOf('PQH'), 8, 0x20n)
+      made.request({ group: 1n })
+      made.request({ group: 2n })
+      return made
+    }
+    const pro = ({ unit }: ReturnType<typeof full>) => unit.peek('FSTS') & PRO
+    const [first, second] = [full(), full()]
+    first.run()
+    expect(pro(first)).toBe(byThread ? 0n : PRO)
+    // Without a fault to read the handler clears nothing.
+    expect([second.iommu('faults').rule, pro(second)]).toEqual(['none', PRO])
+    // c has no context entry.
+    second.endpoints[2]?.transfer(iova(0x100_0000n), 4, false, 0)
+    expect([second.iommu('faults').rule, pro(second)]).toEqual(['done', byFaults ? 0n : PRO])
   })
 })
 

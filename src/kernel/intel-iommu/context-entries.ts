@@ -56,7 +56,7 @@ export interface ScalableContext {
 /** What an extended context entry says of PASIDs. Pages count 4 KiB. */
 export interface ExtendedPasids {
   readonly table: number
-  /** PTS: log2 of the entries of the table, less 5. */
+  /** PTS: log2 of the entries of the table, less 5. The driver does not cut it: above 15 it sets reserved bits. */
   readonly sizeCode: number
   /** The PASID-state table; 0 where the unit has none. */
   readonly states: number
@@ -154,8 +154,8 @@ export class ContextEntries {
       const states = encode(EXT_CONTEXT_ENTRY_3, { PASIDSTPTR: BigInt(pasids.states) })
       this.#writer.write(page, index + 3, states)
     }
-    const table = { PASIDPTR: BigInt(pasids.table), PTS: BigInt(pasids.sizeCode) }
-    this.#writer.write(page, index + 2, encode(EXT_CONTEXT_ENTRY_2, table))
+    const table = encode(EXT_CONTEXT_ENTRY_2, { PASIDPTR: BigInt(pasids.table) })
+    this.#writer.write(page, index + 2, table | BigInt(pasids.sizeCode))
     this.#writer.flush(page, index, WIDE_WORDS)
     if (get(EXT_CONTEXT_ENTRY_0, first, 'T') === T.PASS_THROUGH) {
       const type = pasids.takesAts ? T_WITH_PASID.DEVICE_TLB : T_WITH_PASID.PLAIN

@@ -83,7 +83,7 @@ export class DriverCore {
       { registers, flusher: this.flusher, stores },
       journal,
       (duty) => this.forgets(duty),
-      profile.has('svm-prq-overflow-stuck'),
+      profile.has('svm-faults-leave-overflow'),
     )
   }
 

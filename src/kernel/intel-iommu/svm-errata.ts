@@ -23,6 +23,20 @@ export const SVM_ERRATA = declareErrata([
     finding: 'svm-bookkeeping',
   },
   {
+    id: 'svm-raw-pts',
+    title: 'the width of PASIDs is written where the size of their table belongs',
+    kind: 'defect',
+    family: 'linux',
+    versions: [{ since: '4.4', until: '4.9.5' }],
+    wrong:
+      'ECAP.PSS goes into PTS as it is. PTS has 4 bits: PSS 16 and more, as Skylake graphics has it with 19, sets a reserved bit, and from the first bind on the unit blocks all that the device does (fault reason 11). With less, the unit takes the table for larger than it is.',
+    right: 'PTS is log2 of the entries of the table, less 5.',
+    source:
+      'Linux v4.4 and v4.9 drivers/iommu/intel-iommu.c, intel_iommu_enable_pasid; 65ca7f5f7d1c in v4.10 ("Fix pasid table size encoding"). 4.9.y has it too, from a point release after its date that was not read: 4.9.5 is taken for it',
+    evidence: 'source',
+    scenario: 'scenarios/svm/s23-raw-size-wrong.yaml',
+  },
+  {
     id: 'svm-ppr-not-cleared',
     title: 'the thread leaves the pending bit, so that only the first request interrupts',
     kind: 'defect',
@@ -115,10 +129,10 @@ export const SVM_ERRATA = declareErrata([
     family: 'linux',
     versions: BEFORE_RELEASE,
     wrong:
-      'Of the address only what lies below the size is kept, and bits of 0 are to say the size. Two pages at 0x12345f000 are flushed as 0 to 0x3fff.',
+      'Of the address only what lies below the size is kept, and bits of 0 are to say the size. Two pages at 0x12345f000 are flushed as 0 to 0x3fff. Where all of a PASID is meant, as at unbind, the one page at address 0 is flushed.',
     right:
-      'The lowest bit that is 0 says the size: 0x12345f000 with S means 0x123440000 to 0x12347ffff, the smallest block that holds both pages.',
-    source: `Linux v4.9 ${SVM}, intel_flush_svm_range_dev; ${FIRST}`,
+      'The lowest bit that is 0 says the size: 0x12345f000 with S means 0x123440000 to 0x12347ffff, the smallest block that holds both pages. All of a PASID is the largest block.',
+    source: `Linux v4.9 ${SVM}, intel_flush_svm_range_dev; ${FIRST} (0204a4960982, where ilog2(__roundup_pow_of_two(-1)) is 0 on x86)`,
     evidence: 'source',
     scenario: 'scenarios/svm/s09-device-tlb-wrong.yaml',
     finding: 'stale-device-tlb',
@@ -130,9 +144,9 @@ export const SVM_ERRATA = declareErrata([
     family: 'linux',
     versions: BEFORE_RELEASE,
     wrong:
-      'CAP.PSI and CAP.MAMV are asked, which are about the second level: without them, or for more pages, all of the PASID is flushed.',
-    right: 'Pages of a PASID can be flushed by every unit that has PASIDs.',
-    source: `Linux v4.9 ${SVM}, intel_flush_svm_range_dev; ${FIRST}`,
+      'CAP.PSI and CAP.MAMV are asked, which are about the second level: without them, or for more pages, all of the PASID is flushed. Flushes of pages take global ones with them (GL).',
+    right: 'Pages of a PASID can be flushed by every unit that has PASIDs, without global ones.',
+    source: `Linux v4.9 ${SVM}, intel_flush_svm_range_dev; ${FIRST} (0204a4960982)`,
     evidence: 'source',
     scenario: 'scenarios/svm/s10-page-selective-wrong.yaml',
   },
@@ -175,6 +189,24 @@ export const SVM_ERRATA = declareErrata([
     source: `Linux v4.9 ${SVM}, prq_event_thread; the fix of a222a7f0bb6c`,
     evidence: 'inferred',
     scenario: 'scenarios/svm/s13-unknown-pasid-wrong.yaml',
+    finding: 'stopped',
+  },
+  {
+    id: 'svm-no-pasid',
+    title: 'a page request without a PASID ends the kernel',
+    kind: 'defect',
+    family: 'linux',
+    versions: [
+      { since: '4.4', until: '4.9.145' },
+      { since: '4.10', until: '4.14.88' },
+      { since: '4.15', until: '4.19.9' },
+    ],
+    wrong:
+      'The line is printed, then the devices of the PASID are looked through, which the request has not: NULL is dereferenced in the thread of the interrupt.',
+    right: 'The request is answered with a failure, as one with a PASID that nobody has.',
+    source: `Linux v4.4 and v4.9 ${SVM}, prq_event_thread, bad_req; 19ed3e2dd854 in v4.20-rc4 ("Fix NULL pointer dereference in prq_event_thread()"). Trees of 4.9.y of 2020 have it; the point releases of stable series are those that follow its backports of 29 November 2018, and were not read; 4.4.y is taken to be without it`,
+    evidence: 'source',
+    scenario: 'scenarios/svm/s24-no-pasid-wrong.yaml',
     finding: 'stopped',
   },
   {
@@ -239,15 +271,28 @@ export const SVM_ERRATA = declareErrata([
     title: 'once the page request queue was full, no request is taken any more',
     kind: 'defect',
     family: 'linux',
-    versions: [{ since: '4.4', until: '4.14' }],
+    versions: [{ since: '4.4', until: '5.8' }],
     wrong:
-      'PRO stays set after the queue is empty again. The unit drops every request while it is, without an event: devices wait for ever.',
-    right:
-      'The thread clears PRO once the queue is empty. (Since v4.14 the fault handler clears it together with faults, since v5.8 the thread does.)',
-    source: `Linux v4.9 ${SVM}, prq_event_thread; dmar.c, dmar_fault; v4.14 dmar.c ("Clear Page Request Overflow fault bit")`,
-    evidence: 'inferred',
+      'PRO stays set after the queue is empty again. The unit drops every request while it is, without an event: devices wait for ever. (Since v4.15 the fault handler clears it with the records of a DMA fault; without a fault it does nothing.)',
+    right: 'The thread clears PRO once the queue is empty.',
+    source: `Linux v4.9 and v5.2 ${SVM}, prq_event_thread; 66ac4db36f4c in v5.8 ("Add page request draining support"), whose thread clears it; only where the queue is empty, with two lines: 28a77185f1cd in v5.12 ("Clear PRQ overflow only when PRQ is empty")`,
+    evidence: 'source',
     scenario: 'scenarios/svm/s19-overflow-wrong.yaml',
     finding: 'lost-interrupt',
+  },
+  {
+    id: 'svm-faults-leave-overflow',
+    title: 'the fault handler leaves the bit of a full page request queue',
+    kind: 'quirk',
+    family: 'linux',
+    versions: [{ since: '4.4', until: '4.15' }],
+    wrong:
+      'With the records of faults PFO and PPF are cleared, not PRO. Nothing else clears it before v5.8: not even a DMA fault ends what svm-prq-overflow-stuck begins.',
+    right: 'PRO is cleared with the others, whenever there was a fault to read.',
+    source:
+      'Linux v4.9 drivers/iommu/dmar.c, dmar_fault; 973b546451fd of November 2017, in v4.15 ("Clear Page Request Overflow fault bit")',
+    evidence: 'source',
+    scenario: 'scenarios/svm/s25-fault-handler-wrong.yaml',
   },
   {
     id: 'svm-canonical-leak',

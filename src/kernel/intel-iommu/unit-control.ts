@@ -39,7 +39,7 @@ export class UnitControl {
   readonly #flusher: Flusher
   readonly #stores: CpuStores
   readonly #forgets: (duty: Duty) => boolean
-  /** svm-prq-overflow-stuck */
+  /** svm-faults-leave-overflow */
   readonly #leavesOverflow: boolean
   readonly #saved: Held<Saved | undefined>
 

@@ -89,7 +89,10 @@ export class SvmFlushes {
 
   /** All translations of a PASID in the TLB of a device. */
   wholeDevice(device: PasidDevice, pasid: number): void {
-    if (device.hasAts) this.#submit(deviceDescriptor(device, pasid, WHOLE, true))
+    if (!device.hasAts) return
+    // The first version takes "all" for a number of pages: 2^64 of them, which its shift makes 1, from address 0 on.
+    const isWhole = !this.#quirks.encodesBelowSize
+    this.#submit(deviceDescriptor(device, pasid, isWhole ? WHOLE : 0n, isWhole))
   }
 
   /** Pages of a PASID in the IOTLB, in blocks that are aligned to their number; a unit may be told to do less. */
@@ -107,6 +110,8 @@ export class SvmFlushes {
     for (let at = start; at < end; at += block) {
       const word = encode(EXT_IOTLB_INV_DSC_QW1, {
         ADDR: u64(at) >> PAGE_SHIFT,
+        // The first version has global pages flushed too, which processes have none of.
+        GL: this.#quirks.asksPageSelective ? 1n : 0n,
         IH: isLeafOnly ? 1n : 0n,
         AM: BigInt(order),
       })

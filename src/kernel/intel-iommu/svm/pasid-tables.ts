@@ -5,6 +5,7 @@ import { extendedTableSize } from '../../../hw/vtd/tables/extended-sizes.ts'
 import { EXT_PASID_ENTRY, EXT_PASID_STATE } from '../../../hw/vtd/tables/format.ts'
 import type { PagePort } from '../../process-port.ts'
 import type { DriverCore } from '../driver-core.ts'
+import type { SvmQuirks } from './quirks.ts'
 
 /** Entries of a page, as log2. */
 const ENTRIES_SHIFT = 9
@@ -24,8 +25,7 @@ const CELLS = 4
 export interface PasidTableParts {
   readonly core: DriverCore
   readonly pages: PagePort
-  /** svm-table-size */
-  readonly isFirstVersion: boolean
+  readonly quirks: Pick<SvmQuirks, 'tableSize' | 'rawSizeCode'>
   readonly say: (text: string) => void
 }
 
@@ -65,17 +65,22 @@ export class PasidTables {
     return this.#state.get(PASIDS)
   }
 
-  /** PTS. (Linux v4.9 drivers/iommu/intel-iommu.c, intel_iommu_get_pts) */
+  /** PTS. (Linux v4.10 drivers/iommu/intel-iommu.c, intel_iommu_get_pts) */
   get sizeCode(): number {
-    return Math.max(0, Math.log2(this.pasids) - 5)
+    return this.#parts.quirks.rawSizeCode ? this.#pss : Math.max(0, Math.log2(this.pasids) - 5)
+  }
+
+  /** ECAP.PSS */
+  get #pss(): number {
+    return this.#parts.core.registers.features.pasidBits - 1
   }
 
   /** Allocates both; without the second one the unit is used all the same. */
   allocate(): void {
     this.free()
     const { features } = this.#parts.core.registers
-    const pss = features.pasidBits - 1
-    const { order, pasids } = this.#parts.isFirstVersion
+    const pss = this.#pss
+    const { order, pasids } = this.#parts.quirks.tableSize
       ? { order: Math.max(0, pss + FIRST_BYTES_SHIFT), pasids: 2 ** (pss + 1) }
       : extendedTableSize(pss)
     this.#state.set(ORDER, order)

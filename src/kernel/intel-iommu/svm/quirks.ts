@@ -3,6 +3,7 @@ import type { Profile } from '../../../bits/errata.ts'
 /** Errata of shared virtual memory that a kernel has, read once: see `SVM_ERRATA`. */
 export interface SvmQuirks {
   readonly tableSize: boolean
+  readonly rawSizeCode: boolean
   readonly pprNotCleared: boolean
   readonly holdsUsers: boolean
   readonly releaseFlushesNothing: boolean
@@ -15,6 +16,7 @@ export interface SvmQuirks {
   readonly shiftsBy16: boolean
   readonly cutsAddress: boolean
   readonly goesOnWithout: boolean
+  readonly diesWithoutPasid: boolean
   readonly mixesWanted: boolean
   readonly leavesKernelRanges: boolean
   readonly leaksDevice: boolean
@@ -26,6 +28,7 @@ export interface SvmQuirks {
 
 export const svmQuirksOf = ({ has }: Profile): SvmQuirks => ({
   tableSize: has('svm-table-size'),
+  rawSizeCode: has('svm-raw-pts'),
   pprNotCleared: has('svm-ppr-not-cleared'),
   holdsUsers: has('svm-mm-users-held'),
   releaseFlushesNothing: has('svm-release-no-clear'),
@@ -38,6 +41,7 @@ export const svmQuirksOf = ({ has }: Profile): SvmQuirks => ({
   shiftsBy16: has('svm-page-shift'),
   cutsAddress: has('svm-addr52'),
   goesOnWithout: has('svm-null-svm'),
+  diesWithoutPasid: has('svm-no-pasid'),
   mixesWanted: has('svm-rwxp'),
   leavesKernelRanges: has('svm-supervisor'),
   leaksDevice: has('svm-no-free-on-error'),

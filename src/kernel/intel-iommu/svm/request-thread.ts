@@ -151,7 +151,9 @@ export class SvmRequestThread {
     const answer = (result: RequestResult) => [step('prq respond', { ...place, result })]
     if (!request.hasPasid) {
       say(`${unit}: Page request without PASID: ${hex8(qw0)} ${hex8(qw1)}`)
-      return answer('failure')
+      if (!quirks.diesWithoutPasid) return answer('failure')
+      driver.core.life.die(`NULL pointer dereference in ${FUNCTION}: a request has no PASID`)
+      return []
     }
     const svm = bindings.find(request.pasid)
     if (svm === undefined) {

@@ -47,7 +47,7 @@ export class Svm {
     const quirks = svmQuirksOf(profile)
     this.#parts = parts
     this.#queue = new Cells(core.journal, keyOf('page request queue of 4.x', unit), 1)
-    this.tables = new PasidTables({ core, pages, isFirstVersion: quirks.tableSize, say })
+    this.tables = new PasidTables({ core, pages, quirks, say })
     this.bindings = new Bindings(core.journal, unit)
     const shared: SvmCore = {
       ...{ driver, tasks, processes, quirks, say },
