@@ -324,6 +324,13 @@ describe('entries', () => {
     expect(world.switched).toEqual(['dev0 PASID true', ...pri, 'dev0 ATS true'])
   })
 
+  it('through legacy entries there are neither PASIDs nor page requests', () => {
+    const capabilities = { pasids: 0x100, hasRequests: true }
+    const world = driverWorld({ ...SCALABLE, scalable: false, capabilities })
+    world.iommu('attach', { device: 'dev0', domain: 5n })
+    expect(world.switched).toEqual(['dev0 ATS true'])
+  })
+
   it('P is written last, and cleared first', () => {
     const { unit, iommu } = driverWorld()
     const writes: [number, bigint][] = []

@@ -106,12 +106,12 @@ export class DriverCore {
   }
 
   /**
-   * Whether devices may request pages. In scalable mode the driver drains them when a PASID goes, which the unit has to
-   * be able to do. (Linux v6.18 drivers/iommu/intel/iommu.c, intel_iommu_probe_device)
+   * Whether devices may request pages: never through legacy entries. In scalable mode the driver drains them when a PASID
+   * goes, which the unit has to be able to do. (Linux v6.18 drivers/iommu/intel/iommu.c, intel_iommu_probe_device)
    */
   get hasPageRequests(): boolean {
     const { hasPageRequests, hasPageDrain } = this.registers.features
-    return hasPageRequests && (!this.isScalable || hasPageDrain || this.#ignoresDrain)
+    return hasPageRequests && (this.isScalable ? hasPageDrain || this.#ignoresDrain : this.isExtended)
   }
 
   /** Whether the unit snoops caches where it reads root, context and PASID entries. */

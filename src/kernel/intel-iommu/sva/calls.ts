@@ -24,7 +24,7 @@ export const SVA_ENABLE = declareCall({
     {
       rule: 'features-off',
       code: 'EINVAL',
-      when: 'PASIDs, page requests or ATS are off in the device.',
+      when: 'PASIDs, page requests or ATS are off in the device: page requests also where the unit cannot drain them (ECAP.PDS).',
     },
     { rule: 'enabled', code: 'EBUSY', when: 'Page requests of the device have a queue.' },
     { rule: 'done', code: 'OK', when: 'Page requests of the device are queued for processes from now on.' },
@@ -121,7 +121,7 @@ export const SVA_BIND = declareCall({
     },
   ],
   source: `${SVM}, intel_svm_bind, intel_svm_bind_mm; iommu-sva-lib.c, iommu_sva_alloc_pasid; pasid.c, intel_pasid_setup_first_level`,
-  doc: 'Binds an address space to a device (iommu_sva_bind_device). It has one PASID for all devices, as long as it lives.',
+  doc: 'Binds an address space to a device (iommu_sva_bind_device). It has one PASID for all devices, as long as it lives. A device is taken to be alone in its IOMMU group.',
 })
 
 export const SVA_UNBIND = declareCall({
