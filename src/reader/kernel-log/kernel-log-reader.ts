@@ -1,5 +1,5 @@
 import { LineBuffer, type LineTarget } from '../line-buffer.ts'
-import { journalMessage } from './journal-entry.ts'
+import { DmesgJson, type JournalEntry, journalMessage } from './journal-entry.ts'
 import { type LineFamily, type LineTemplate, type LineValues, lineValues } from './line-format.ts'
 import { type LineOrigin, LogPrefix } from './log-prefix.ts'
 import { TemplateIndex } from './template-index.ts'
@@ -11,6 +11,12 @@ export const KERNEL_LINE_BYTES_MAX = 16_384
 const MESSAGE_LETTERS_MAX = 2048
 const NEWLINE = 0x0a
 const BRACE = 0x7b
+const SPACE = 0x20
+const TAB = 0x09
+/** How rsyslog and /dev/kmsg write a newline inside of a message. */
+const NEWLINE_TEXTS = ['#012', '\\x0a'] as const
+const NEWLINES = /#012|\\x0a/
+const PARTS_MAX = 64
 
 /** A line that a template took. */
 export interface FoundLine<T extends string = string> {
@@ -76,6 +82,7 @@ export class KernelLogReader implements LineTarget {
   readonly #buffer = new LineBuffer(this, KERNEL_LINE_BYTES_MAX)
   readonly #decoder = new TextDecoder()
   readonly #prefix = new LogPrefix()
+  readonly #dmesg = new DmesgJson()
   #lines = 0
   #understood = 0
   #tooLong = 0
@@ -130,7 +137,7 @@ export class KernelLogReader implements LineTarget {
 
   #line(bytes: Uint8Array): void {
     const text = this.#decoder.decode(bytes)
-    const entry = bytes[0] === BRACE ? journalMessage(text) : undefined
+    const entry = this.#entry(bytes[0], text)
     if (entry === undefined) {
       const message = this.#prefix.message(text)
       if (this.#message(message, this.#prefix.timeUs)) this.#understood++
@@ -149,6 +156,20 @@ export class KernelLogReader implements LineTarget {
     if (isUnderstood) this.#understood++
   }
 
+  /** What a line of JSON holds; nothing for lines of all other forms. */
+  #entry(first: number | undefined, text: string): JournalEntry | undefined {
+    if (first === BRACE) return journalMessage(text)
+    return first === SPACE || first === TAB ? this.#dmesg.entry(text) : undefined
+  }
+
+  /** A message of two lines that something has written into one. */
+  #parts(text: string, timeUs: number): boolean {
+    let isUnderstood = false
+    for (const part of text.split(NEWLINES, PARTS_MAX))
+      if (this.#message(part.trimStart(), timeUs)) isUnderstood = true
+    return isUnderstood
+  }
+
   /** Answers whether a template took it. */
   #message(text: string, timeUs: number): boolean {
     if (text.length === 0 || text.length > MESSAGE_LETTERS_MAX) return false
@@ -160,6 +181,7 @@ export class KernelLogReader implements LineTarget {
       this.#sink.found({ family, template, found, line: this.#lines, timeUs, origin, text })
       return true
     }
+    if (NEWLINE_TEXTS.some((newline) => text.includes(newline))) return this.#parts(text, timeUs)
     if (this.#sink.unexplained === undefined) return false
     const family = this.#mentions.find(text, (named) => named)
     if (family !== undefined) this.#sink.unexplained(family, this.#lines, text)

@@ -149,7 +149,9 @@ export function kernelLine<const T extends string>(
     if (fields.some((field) => field.name === name)) throw wrong(id, `field ${name} stands twice`)
     const literal = template.slice(at, found.index)
     const before = fields.at(-1)
-    if (before !== undefined && CONTINUES[before.kind].test(literal)) {
+    // Blanks end a number as a literal does.
+    const next = literal === '' && kind === 'blank' ? ' ' : literal
+    if (before !== undefined && CONTINUES[before.kind].test(next)) {
       throw wrong(id, `no text shows where field ${before.name} ends`)
     }
     const field = { name, kind: kind as LineKind }

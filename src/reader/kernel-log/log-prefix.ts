@@ -1,19 +1,29 @@
 /** Who printed a line. Where the log does not say, it is taken for the kernel's. */
 export type LineOrigin = 'kernel' | 'qemu' | 'xen' | 'other'
 
+const BRACKET = 0x5b
 const CARRIAGE_RETURN = '\r'
 const ESCAPE = '\x1b'
 const ESCAPES = new RegExp(`${ESCAPE}\\[[0-9;?]{0,16}[A-Za-z]`, 'g')
-const QUOTED = /[ \t]{0,32}(?:>[ \t]{0,8}){0,8}/y
+/** Marks of a mail, and the blanks by which dmesg indents the second line of a message: as wide as all it prints before. */
+const QUOTED = /[ \t]{0,64}(?:>[ \t]{0,8}){0,8}/y
 const PRIORITY = /<\d{1,3}>/y
+/** A record of /dev/kmsg: level, number, microseconds, flags. */
+const KMSG = /\d{1,6},\d{1,20},(\d{1,16}),[^;]{1,60};/y
 /** `dmesg --decode`. */
 const DECODED =
   /(?:kern|user|daemon|syslog) {0,8}:(?:emerg|alert|crit|err|warn|notice|info|debug) {0,8}: {0,2}/y
+/** The stamp of a journal or of syslogd: months as the reader's language names them; with its weekday as short-full. */
 const CLOCK =
-  /(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?|\d{9,10}\.\d{6}) {1,2}/y
-const STAMP = /\[ {0,12}(\d{1,10})\.(\d{6})\](?:\[ {0,8}[TC]\d{1,10}\])?:? ?/y
-/** `dmesg --ctime`. */
-const DATED_STAMP = /\[[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d \d{4}\] ?/y
+  /(?:[^\s[\]:]{1,12} [ \d]\d \d\d:\d\d:\d\d(?:\.\d{1,9})?|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?|[A-Z][a-z]{2} \d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d{1,6})? [A-Z\d+-]{1,6}|\d{9,10}\.\d{6}) {1,2}/y
+/** Seconds since the start; behind them those since the line before (`dmesg --show-delta`, short-delta of the journal). */
+const STAMP = /\[ {0,12}(\d{1,10})\.(\d{6})(?: <[ \d.+*-]{1,24}>| {16})?\]:? ?/y
+/** Which thread or processor printed (CONFIG_PRINTK_CALLER). */
+const CALLER = /\[ {0,12}[TC]\d{1,10}\] ?/y
+/** `dmesg --ctime` and the first line of a minute of `dmesg --human`, in any language: what holds a time of day. */
+const DATED_STAMP = /\[(?=[^[\]]{1,40} \d\d:\d\d[:\]])[^[\]]{1,60}\] ?/y
+/** Seconds since the line before, alone: `dmesg --human`, `dmesg --show-delta --notime`. */
+const DELTA_STAMP = /\[(?: {0,4}[+-]\d{1,10}\.\d{6}|<[ \d.+-]{1,24}>)\] ?/y
 /** The host, and who wrote to the journal. */
 const NAMED =
   /(?:([^\s:]{1,255}) )?(kernel|hypervisor|qemu-[\w.-]{1,40}|qemu|QEMU|kvm|libvirtd|virtqemud)(?:\[\d{1,10}\])?:(?: |(?=\[))/y
@@ -56,6 +66,7 @@ export class LogPrefix {
     const text = plain(line)
     let at = after(QUOTED, text, 0)
     at = after(PRIORITY, text, at)
+    at = this.#record(text, at)
     at = after(DECODED, text, at)
     at = this.#stamp(text, at)
     at = after(CLOCK, text, at)
@@ -75,13 +86,30 @@ export class LogPrefix {
     return at === 0 ? text : text.slice(at)
   }
 
+  #record(text: string, at: number): number {
+    const first = text.charCodeAt(at)
+    if (first < 0x30 || first > 0x39) return at
+    KMSG.lastIndex = at
+    const found = KMSG.exec(text)
+    if (found === null) return at
+    this.timeUs = Number(found[1])
+    return KMSG.lastIndex
+  }
+
   #stamp(text: string, at: number): number {
-    if (text.charCodeAt(at) !== 0x5b) return at
+    if (text.charCodeAt(at) !== BRACKET) return at
     STAMP.lastIndex = at
     const found = STAMP.exec(text)
-    if (found === null) return after(DATED_STAMP, text, at)
-    this.timeUs = Number(found[1]) * MICROSECONDS + Number(found[2])
-    return STAMP.lastIndex
+    let end: number
+    if (found === null) {
+      end = after(DELTA_STAMP, text, at)
+      if (end === at) end = after(DATED_STAMP, text, at)
+      if (end === at) return at
+    } else {
+      this.timeUs = Number(found[1]) * MICROSECONDS + Number(found[2])
+      end = STAMP.lastIndex
+    }
+    return text.charCodeAt(end) === BRACKET ? after(CALLER, text, end) : end
   }
 
   #named(text: string, at: number): number {

@@ -6,13 +6,13 @@ import { VTD_SETUP_LINES } from './vtd-setup-lines.ts'
 /** The driver's prefix over the years; old kernels print `dmar: `, some lines have none. */
 const DMAR = ['DMAR: ', 'dmar: ', 'DMAR:', '']
 
-/** A DMA fault in one line, Linux 4.3 to 5.3. The reason is decimal. */
-export const FAULT_4_3 = kernelLine(
-  'vtd-fault-4.3',
+/** A DMA fault in one line, Linux 4.6 to 5.3. The reason is decimal. */
+export const FAULT_4_6 = kernelLine(
+  'vtd-fault-4.6',
   '[{access:access}] Request device [{device:bdf}] fault addr {address:x} [fault reason {reason:d}] {text:text}',
   {
     heads: DMAR,
-    era: 'Linux 4.3-5.3',
+    era: 'Linux 4.6-5.3',
     doc: 'The unit blocked a DMA request. The reason is decimal.',
     example:
       '[10672.868940] DMAR: [DMA Write] Request device [00:12.0] fault addr 0 [fault reason 05] PTE Write access is not set',
@@ -71,22 +71,38 @@ export const FAULT_SEGMENT = kernelLine(
   },
 )
 
-/** The first of two lines, Linux up to 4.2. */
+/** Since 4.2 the driver's prefix stands before the text, which has its own. (Linux v4.4 drivers/iommu/dmar.c) */
+const DMAR_TWICE = ['DMAR: DMAR:', 'DMAR:', 'dmar: DMAR:', 'DMAR: ', 'dmar: ']
+
+/** The first of two lines, Linux up to 4.5. */
 export const FAULT_OLD = kernelLine(
   'vtd-fault-old',
   '[{access:access}] Request device [{device:bdf}] fault addr {address:x}',
   {
-    heads: ['DMAR:', 'dmar: DMAR:', 'DMAR: ', 'dmar: '],
-    era: 'Linux to 4.2',
+    heads: DMAR_TWICE,
+    era: 'Linux to 4.5',
     doc: 'The unit blocked a DMA request. Why stands in the next line.',
     example: '[    9.200000] dmar: DMAR:[DMA Write] Request device [02:00.0] fault addr ffa00000 ',
+  },
+)
+
+/** Both lines as one: something that carried the log made a blank of the newline. */
+export const FAULT_JOINED = kernelLine(
+  'vtd-fault-joined',
+  '[{access:access}] Request device [{device:bdf}] fault addr {address:x}{gap:blank}DMAR:[fault reason {reason:d}] {text:text}',
+  {
+    heads: DMAR_TWICE,
+    era: 'Linux to 4.5',
+    doc: 'The unit blocked a DMA request, and why: the two lines of the kernel as one. The reason is decimal.',
+    example:
+      'dmar: DMAR:[DMA Read] Request device [01:00.0] fault addr 37ae5000 DMAR:[fault reason 02] Present bit in context entry is clear ',
   },
 )
 
 /** The second line of it. The reason is decimal. */
 export const REASON_OLD = kernelLine('vtd-reason-old', '[fault reason {reason:d}] {text:text}', {
   heads: ['DMAR:', 'dmar: DMAR:', 'DMAR: ', 'dmar: '],
-  era: 'Linux to 4.2',
+  era: 'Linux to 4.5',
   doc: 'Why the unit blocked the request of the line before. The reason is decimal.',
   example: 'DMAR:[fault reason 05] PTE Write access is not set',
 })
@@ -96,8 +112,8 @@ export const IR_FAULT_OLD = kernelLine(
   'vtd-ir-fault-old',
   'INTR-REMAP: Request device [[{device:bdf}] fault index {index:x}',
   {
-    heads: ['', 'dmar: '],
-    era: 'Linux to 4.2',
+    heads: ['DMAR: ', 'dmar: ', ''],
+    era: 'Linux to 4.5',
     doc: 'The unit blocked an interrupt request. Why stands in the next line.',
     example: '[    3.100000] INTR-REMAP: Request device [[f0:1f.0] fault index 26',
   },
@@ -107,17 +123,30 @@ export const IR_REASON_OLD = kernelLine(
   'INTR-REMAP:[fault reason {reason:d}] {text:text}',
   {
     heads: ['', 'dmar: '],
-    era: 'Linux to 4.2',
+    era: 'Linux to 4.5',
     doc: 'Why the unit blocked the interrupt request of the line before. The reason is decimal.',
     example: 'INTR-REMAP:[fault reason 34] Present field in the IRTE entry is clear',
   },
 )
-export const IR_FAULT_4_3 = kernelLine(
-  'vtd-ir-fault-4.3',
+
+/** Both lines as one. */
+export const IR_FAULT_JOINED = kernelLine(
+  'vtd-ir-fault-joined',
+  'INTR-REMAP: Request device [[{device:bdf}] fault index {index:x}{gap:blank}INTR-REMAP:[fault reason {reason:d}] {text:text}',
+  {
+    heads: ['DMAR: ', 'dmar: ', ''],
+    era: 'Linux to 4.5',
+    doc: 'The unit blocked an interrupt request, and why: the two lines of the kernel as one. The reason is decimal.',
+    example:
+      'DMAR: INTR-REMAP: Request device [[f0:1f.0] fault index 0 INTR-REMAP:[fault reason 37] Blocked a compatibility format interrupt request',
+  },
+)
+export const IR_FAULT_4_6 = kernelLine(
+  'vtd-ir-fault-4.6',
   '[INTR-REMAP] Request device [{device:bdf}] fault index {index:x} [fault reason {reason:d}] {text:text}',
   {
     heads: DMAR,
-    era: 'Linux 4.3-5.13',
+    era: 'Linux 4.6-5.13',
     doc: 'The unit blocked an interrupt request. The reason is decimal.',
     example:
       '[    3.100000] DMAR: [INTR-REMAP] Request device [f0:1f.0] fault index 26 [fault reason 34] Present field in the IRTE entry is clear',
@@ -210,25 +239,27 @@ export const VTD_LINES: LineFamily = declareLineFamily({
   id: 'vtd',
   title: 'Intel VT-d',
   source:
-    'Linux drivers/iommu/dmar.c and intel-iommu.c (3.6, 4.1, 5.2), drivers/iommu/intel (5.10, 5.15, 6.3, 7.2); ' +
+    'Linux drivers/iommu/dmar.c and intel-iommu.c (3.6, 4.1, 4.4, 5.2), drivers/iommu/intel (5.10, 5.15, 6.3, 7.2); ' +
     'Xen xen/drivers/passthrough/vtd/iommu.c (4.2) and logs of later versions',
   isModelled: true,
   mentions: ['DMAR:', 'DMAR-IR:', 'dmar:', 'INTR-REMAP', '[VT-D]'],
   templates: [
     FAULT_5_15,
     FAULT_5_4,
-    FAULT_4_3,
+    FAULT_4_6,
     FAULT_5_14,
     FAULT_SEGMENT,
     FAULT_OLD,
     REASON_OLD,
+    FAULT_JOINED,
     STATUS,
     SUPPRESSED,
     IR_FAULT_5_14,
-    IR_FAULT_4_3,
+    IR_FAULT_4_6,
     IR_FAULT_SEGMENT,
     IR_FAULT_OLD,
     IR_REASON_OLD,
+    IR_FAULT_JOINED,
     XEN_FAULT_REG,
     XEN_FAULT,
     XEN_REASON,

@@ -1,14 +1,16 @@
 import { hex } from '../../bits/u64.ts'
 import { type FoundLine, valuesOf } from '../../reader/kernel-log/kernel-log-reader.ts'
 import {
-  FAULT_4_3,
+  FAULT_4_6,
   FAULT_5_4,
   FAULT_5_14,
   FAULT_5_15,
+  FAULT_JOINED,
   FAULT_OLD,
   FAULT_SEGMENT,
-  IR_FAULT_4_3,
+  IR_FAULT_4_6,
   IR_FAULT_5_14,
+  IR_FAULT_JOINED,
   IR_FAULT_OLD,
   IR_FAULT_SEGMENT,
   IR_REASON_OLD,
@@ -129,7 +131,7 @@ export class VtdExplainer implements FamilyExplainer {
       this.#dma(line, dmaLine(access, device, address, pasid), reason, text, log)
       return true
     }
-    const early = valuesOf(FAULT_4_3, line)
+    const early = valuesOf(FAULT_4_6, line) ?? valuesOf(FAULT_JOINED, line)
     if (early === undefined) return false
     this.#dma(line, dmaLine(early.access, early.device, early.address), early.reason, early.text, log)
     return true
@@ -156,7 +158,7 @@ export class VtdExplainer implements FamilyExplainer {
 
   #interrupt(line: FoundLine, log: FaultLog): boolean {
     const hexadecimal = valuesOf(IR_FAULT_5_14, line) ?? valuesOf(IR_FAULT_SEGMENT, line)
-    const decimal = valuesOf(IR_FAULT_4_3, line)
+    const decimal = valuesOf(IR_FAULT_4_6, line) ?? valuesOf(IR_FAULT_JOINED, line)
     const whole = hexadecimal ?? decimal
     if (whole !== undefined) {
       this.#blocked(line, whole.device, whole.index, Number(whole.reason), whole.text, log)

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { LINE_FAMILIES } from '../../../src/reader/kernel-log/families.ts'
 import { type FoundLine, KernelLogReader } from '../../../src/reader/kernel-log/kernel-log-reader.ts'
 import { declareLineFamily, kernelLine } from '../../../src/reader/kernel-log/line-format.ts'
+import { LogPrefix } from '../../../src/reader/kernel-log/log-prefix.ts'
 
 const read = (text: string, families = LINE_FAMILIES) => {
   const found: FoundLine[] = []
@@ -80,6 +81,34 @@ describe('what stands before a message', () => {
       `\x1b[33m[    5.793582] \x1b[0m\x1b[31mDMAR: DRHD:\x1b[0m handling fault status reg 2`,
       5_793_582,
     ],
+    ['a thread, by dmesg', `[    5.793582] [  T123] ${MESSAGE}`, 5_793_582],
+    ['a processor, by dmesg', `[    5.793582] [      C3] ${MESSAGE}`, 5_793_582],
+    ['dmesg --human, of a new minute', `[Mar14 09:22] ${MESSAGE}`, -1],
+    ['dmesg --human, of an early day', `[Mar 4 09:22] ${MESSAGE}`, -1],
+    ['dmesg --human, of the same minute', `[  +0.000004] ${MESSAGE}`, -1],
+    ['dmesg --human, after ten seconds', `[ +19.800001] ${MESSAGE}`, -1],
+    ['dmesg --human with a thread', `[  +0.000004] [  T123] ${MESSAGE}`, -1],
+    ['dmesg --show-delta', `[    5.793582 <    0.000010>] ${MESSAGE}`, 5_793_582],
+    ['dmesg --show-delta --notime', `[<   20.100000>] ${MESSAGE}`, -1],
+    ['dmesg --show-delta --ctime', `[Fri Nov 20 23:52:10 2026 <   20.100000>] ${MESSAGE}`, -1],
+    ['dmesg --ctime --decode', `kern  :err   : [Fri Nov 20 23:52:10 2026] [  T123] ${MESSAGE}`, -1],
+    ['dmesg --ctime in German', `[Mi Mär  4 09:22:17 2026] ${MESSAGE}`, -1],
+    ['dmesg --ctime in French', `[ven. 20 nov. 23:52:10 2026] ${MESSAGE}`, -1],
+    ['/dev/kmsg', `3,1234,5793582,-;${MESSAGE}`, 5_793_582],
+    ['/dev/kmsg with a thread', `3,1234,5793582,-,caller=T123;${MESSAGE}`, 5_793_582],
+    ['dmesg --json on one line', JSON.stringify({ pri: 3, time: 5.793582, msg: MESSAGE }), 5_793_582],
+    ['the journal, short-full', `Thu 2024-03-14 09:22:17 CET host kernel: ${MESSAGE}`, -1],
+    [
+      'the journal, short-full, a zone without a name',
+      `Thu 2024-03-14 09:22:17 +03 host kernel: ${MESSAGE}`,
+      -1,
+    ],
+    ['the journal, short-delta', `[    5.793582 <    0.000010 >] host kernel: ${MESSAGE}`, 5_793_582],
+    ['the journal, short-delta, first', `[    5.793582                ] host kernel: ${MESSAGE}`, 5_793_582],
+    ['the journal in German', `Mär 14 09:22:17 host kernel: ${MESSAGE}`, -1],
+    ['the journal in French', `févr. 14 09:22:17 host kernel: [    5.793582] ${MESSAGE}`, 5_793_582],
+    ['the journal in Japanese', ` 3月 14 09:22:17 host kernel: ${MESSAGE}`, -1],
+    ['a second line as dmesg indents it', `${' '.repeat(44)}${MESSAGE}`, -1],
     ['a quoted mail', `> > [    5.793582] ${MESSAGE}`, 5_793_582],
     ['nothing', MESSAGE, -1],
     ['JSON', JSON.stringify({ MESSAGE, SYSLOG_IDENTIFIER: 'kernel' }), -1],
@@ -89,6 +118,48 @@ describe('what stands before a message', () => {
     const { found, summary } = read(`${line}\n`)
     expect(found.map((l) => [l.text, l.timeUs, l.origin])).toEqual([[MESSAGE, timeUs, 'kernel']])
     expect(summary).toMatchObject({ lines: 1, understood: 1, unknown: 0 })
+  })
+
+  it('dmesg --json: the time of an entry stands in the line before its message', () => {
+    const message = `DMAR: a "new" line\n${MESSAGE}`
+    const json = JSON.stringify(
+      {
+        dmesg: [
+          { pri: 3, time: 5.793582, msg: message },
+          { pri: 3, msg: MESSAGE },
+        ],
+      },
+      null,
+      3,
+    )
+    const { found, unexplained, summary } = read(`${json}\n`)
+    expect(found.map(({ text, timeUs, line }) => [text, timeUs, line])).toEqual([
+      [MESSAGE, 5_793_582, 6],
+      [MESSAGE, -1, 10],
+    ])
+    expect(unexplained).toEqual([6])
+    expect(summary).toMatchObject({ lines: 13, understood: 2 })
+  })
+
+  it('two lines of the kernel on one: each is read', () => {
+    const { found } = read(
+      `3,1,5793582,-;${MESSAGE} \\x0a${MESSAGE}\nMar 14 09:22:17 host kernel: x#012${MESSAGE}`,
+    )
+    expect(found.map(({ line, timeUs, text }) => [line, timeUs, text.trimEnd()])).toEqual([
+      [1, 5_793_582, MESSAGE],
+      [1, 5_793_582, MESSAGE],
+      [2, -1, MESSAGE],
+    ])
+  })
+
+  it.each([
+    ['[0000:00:02.0] no time of day'],
+    ['[  1.5] five digits are missing'],
+    ['[C] no number'],
+    ['3,1234 no record of a kernel;'],
+    ['12:30 a time without its day'],
+  ])('"%s" has nothing before its message', (line) => {
+    expect(new LogPrefix().message(line)).toBe(line)
   })
 
   it.each([

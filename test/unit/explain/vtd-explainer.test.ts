@@ -39,7 +39,7 @@ describe('the era of a line tells how it is read (V34)', () => {
       0x70a28000n,
     ],
     [
-      '4.3-5.3',
+      '4.6-5.3',
       [
         'DMAR: [DMA Write] Request device [00:12.0] fault addr 0 [fault reason 05] PTE Write access is not set',
       ],
@@ -85,13 +85,46 @@ describe('the era of a line tells how it is read (V34)', () => {
       0x1000n,
     ],
     [
-      'two lines, to 4.2',
+      'two lines, to 4.1',
       [
         'dmar: DMAR:[DMA Write] Request device [02:00.0] fault addr ffa00000 ',
         'DMAR:[fault reason 05] PTE Write access is not set',
       ],
       { device: '02:00.0', access: 'write', reason: 0x05 },
       0xffa00000n,
+    ],
+    [
+      'two lines, 4.2-4.5, the second indented',
+      [
+        '[   20.210640] DMAR: DMAR:[DMA Read] Request device [04:00.0] fault addr ca6d5000 ',
+        '               DMAR:[fault reason 01] Present bit in root entry is clear',
+      ],
+      { device: '04:00.0', access: 'read', reason: 0x01, table: 'root-entry' },
+      0xca6d5000n,
+    ],
+    [
+      'two lines as one',
+      [
+        'dmar: DMAR:[DMA Read] Request device [01:00.0] fault addr 37ae5000 DMAR:[fault reason 12] non-zero reserved fields in PTE ',
+      ],
+      { device: '01:00.0', access: 'read', reason: 0x0c },
+      0x37ae5000n,
+    ],
+    [
+      'two lines as rsyslog writes them',
+      [
+        'Mar 14 09:22:17 box kernel: dmar: DMAR:[DMA Write] Request device [01:00.0] fault addr 37ae5000 #012DMAR:[fault reason 05] PTE Write access is not set',
+      ],
+      { device: '01:00.0', access: 'write', reason: 0x05 },
+      0x37ae5000n,
+    ],
+    [
+      'two lines as /dev/kmsg has them',
+      [
+        '3,1234,20300000,-;DMAR: DMAR:[DMA Write] Request device [01:00.0] fault addr 37ae5000 \\x0aDMAR:[fault reason 05] PTE Write access is not set',
+      ],
+      { device: '01:00.0', access: 'write', reason: 0x05 },
+      0x37ae5000n,
     ],
     [
       'two lines, decimal',
