@@ -7,16 +7,16 @@ export const EEH_FROZEN = kernelLine('eeh-frozen', 'EEH: Frozen PHB#{phb:x}-PE#{
   example: '[   25.662097] EEH: Frozen PHB#2-PE#fd detected',
 })
 
-/** The same of older kernels on PowerNV. */
+/** The same where the firmware of PowerNV tells of it. */
 export const EEH_FROZEN_OLD = kernelLine('eeh-frozen-old', 'EEH: Frozen PE#{pe:x} on PHB#{phb:x} detected', {
-  era: 'Linux 3.11-5.3, PowerNV',
+  era: 'Linux 3.11 on, PowerNV',
   doc: 'The host bridge has stopped an endpoint; the interrupt of the firmware tells of it.',
   example: '[   25.662097] EEH: Frozen PE#fd on PHB#2 detected',
 })
 
 /** The kernel begins to bring an endpoint back. */
 export const EEH_RECOVERING = kernelLine('eeh-recovering', 'EEH: Recovering PHB#{phb:x}-PE#{pe:x}', {
-  era: 'Linux 4.20 on',
+  era: 'Linux 5.5 on, and stable 5.4',
   doc: 'The kernel begins to bring a frozen endpoint back.',
   example: '[   25.661962] EEH: Recovering PHB#2-PE#fd',
 })
@@ -26,7 +26,7 @@ export const EEH_RECOVERING_PHB = kernelLine(
   'eeh-recovering-phb',
   'EEH: Recovering PHB#{phb:x}, location: {location:text}',
   {
-    era: 'Linux 4.20 on',
+    era: 'Linux 5.5 on, and stable 5.4',
     doc: 'The kernel begins to bring a host bridge back, with all that is behind it.',
     example: '[   25.661962] EEH: Recovering PHB#2, location: N/A',
   },
@@ -42,7 +42,7 @@ export const EEH_FENCED = kernelLine('eeh-fenced', 'enced PHB#{phb:x} detected{m
 
 /** A host bridge stopped answering. */
 export const EEH_PHB_FAILURE = kernelLine('eeh-phb-failure', 'EEH: PHB#{phb:x} failure detected{more:text}', {
-  era: 'Linux 3.11-4.19',
+  era: 'Linux 3.11-5.4',
   doc: 'A read of all ones made the kernel ask, and the host bridge as a whole is stopped.',
   example: '[   25.661962] EEH: PHB#2 failure detected, location: N/A',
 })
@@ -89,9 +89,20 @@ export const EEH_INVOKING = kernelLine(
   'eeh-invoking',
   'PCI {device:sbdf}#{pe:x}: EEH: Invoking {call:text}',
   {
-    era: 'Linux 4.20 on',
+    era: 'Linux 5.4 on',
     doc: 'A handler of the driver is called: device, endpoint and driver in one line.',
     example: '[   25.688007] PCI 0002:01:00.0#00fd: EEH: Invoking aacraid->error_detected(IO frozen)',
+  },
+)
+
+/** The same before. */
+export const EEH_INVOKING_OLD = kernelLine(
+  'eeh-invoking-old',
+  'EEH: PE#{pe:x} (PCI {device:sbdf}): Invoking {call:text}',
+  {
+    era: 'Linux to 5.3',
+    doc: 'A handler of the driver is called: device, endpoint and driver in one line.',
+    example: '[ 3222.537514] EEH: PE#800000 (PCI 0384:80:00.0): Invoking bnx2x->error_detected(IO frozen)',
   },
 )
 
@@ -100,9 +111,20 @@ export const EEH_REPORTS = kernelLine(
   'eeh-reports',
   'PCI {device:sbdf}#{pe:x}: EEH: {driver:word} driver reports: {answer:text}',
   {
-    era: 'Linux 4.20 on',
+    era: 'Linux 5.4 on',
     doc: 'What the driver wants: `need reset`, `can recover`, `disconnect`.',
     example: "[  571.879092] PCI 0018:01:00.0#10000: EEH: nvme driver reports: 'need reset'",
+  },
+)
+
+/** The same before. */
+export const EEH_REPORTS_OLD = kernelLine(
+  'eeh-reports-old',
+  'EEH: PE#{pe:x} (PCI {device:sbdf}): {driver:word} driver reports: {answer:text}',
+  {
+    era: 'Linux to 5.3',
+    doc: 'What the driver wants: `need reset`, `can recover`, `disconnect`.',
+    example: "EEH: PE#900000 (PCI 0115:90:00.1): e1000e driver reports: 'disconnect'",
   },
 )
 
@@ -111,10 +133,22 @@ export const EEH_IGNORED = kernelLine(
   'eeh-ignored',
   'PCI {device:sbdf}#{pe:x}: EEH: {reads:d} reads ignored for recovering device at location={location:text} driver={driver:word}',
   {
-    era: 'Linux 4.20 on',
+    era: 'Linux 5.4 on',
     doc: 'A driver goes on reading a frozen device: it may loop until an answer comes that is not all ones.',
     example:
       '[   31.688007] PCI 0002:01:00.0#00fd: EEH: 2100000 reads ignored for recovering device at location=unknown driver=aacraid',
+  },
+)
+
+/** The same before. */
+export const EEH_IGNORED_OLD = kernelLine(
+  'eeh-ignored-old',
+  'EEH: {reads:d} reads ignored for recovering device at location={location:text} driver={driver:word} pci addr={device:sbdf}',
+  {
+    era: 'Linux to 5.3',
+    doc: 'A driver goes on reading a frozen device: it may loop until an answer comes that is not all ones.',
+    example:
+      '[  248.670288] EEH: 2100000 reads ignored for recovering device at location=Slot1 driver=mlx5_core pci addr=0000:01:00.1',
   },
 )
 
@@ -131,7 +165,7 @@ export const EEH_INJECTED = kernelLine(
 
 /** It is over. */
 export const EEH_RECOVERED = kernelLine('eeh-recovered', 'EEH: Recovery successful.', {
-  era: 'Linux 4.20 on',
+  era: 'Linux 4.18 on',
   doc: 'The endpoint works again.',
   example: '[   29.999828] EEH: Recovery successful.',
 })
@@ -142,7 +176,7 @@ export const EEH_DISABLED = kernelLine(
   'EEH: PHB#{phb:x}-PE#{pe:x} has failed {times:d} times in the{more:text}',
   {
     era: 'Linux 3.6 on',
-    doc: 'The endpoint failed too often in an hour: its devices are removed. Until 5.3 the sentence goes on in the next line.',
+    doc: 'The endpoint failed too often in an hour: its devices are removed. Older kernels (4.4, say) go on in the next line.',
     example:
       '[ 1025.678722] EEH: PHB#2-PE#fd has failed 6 times in the last hour and has been permanently disabled.',
   },
@@ -182,12 +216,12 @@ const EEH_STEPS = (
 
 /** A round through the handlers of all drivers begins, or ends. */
 const EEH_BEGINNING = kernelLine('eeh-beginning', "EEH: Beginning: '{step:text}'", {
-  era: 'Linux 4.20 on',
+  era: 'Linux 4.18 on',
   doc: 'A round through the handlers of the drivers begins.',
   example: "[   25.684910] EEH: Beginning: 'error_detected(IO frozen)'",
 })
 const EEH_FINISHED = kernelLine('eeh-finished', "EEH: Finished:'{step:text}'{more:text}", {
-  era: 'Linux 4.20 on',
+  era: 'Linux 4.18 on',
   doc: 'A round through the handlers of the drivers is over.',
   example:
     "[  571.879097] EEH: Finished:'error_detected(IO frozen)' with aggregate recovery state:'need reset'",
@@ -195,7 +229,7 @@ const EEH_FINISHED = kernelLine('eeh-finished', "EEH: Finished:'{step:text}'{mor
 
 /** Nothing is recovered on this machine. */
 export const EEH_NONE = kernelLine('eeh-none', 'EEH: No capable adapters found{more:text}', {
-  era: 'Linux 4.20 on',
+  era: 'Linux 3.x-6.x',
   doc: 'No device of the machine can be recovered by EEH.',
   example: '[    0.150271] EEH: No capable adapters found: recovery disabled.',
 })
@@ -220,8 +254,11 @@ export const EEH_LINES = declareLineFamily({
     EEH_CALLER,
     EEH_TIMES,
     EEH_INVOKING,
+    EEH_INVOKING_OLD,
     EEH_REPORTS,
+    EEH_REPORTS_OLD,
     EEH_IGNORED,
+    EEH_IGNORED_OLD,
     EEH_INJECTED,
     EEH_RECOVERED,
     EEH_DISABLED,

@@ -24,6 +24,7 @@ export const PPC_ALLOC_FAILED_OLD = kernelLine(
   },
 )
 
+/** The endpoint of a line. Its number is hexadecimal; kernels of about 4.7 and before print three decimal digits. */
 const PE = 'pci {bus:text}: [PE# {pe:x}]'
 
 /** The window of an endpoint. */
@@ -47,7 +48,7 @@ export const PPC_BYPASS = kernelLine('ppc-bypass', `${PE} Enabling 64-bit DMA by
 /** They may no longer. */
 export const PPC_NO_BYPASS = kernelLine('ppc-no-bypass', `${PE} Disabling 64-bit DMA bypass`, {
   era: 'Linux 4.0 on, PowerNV',
-  doc: 'All DMA of the endpoint goes through its tables: VFIO has taken it.',
+  doc: 'All DMA of the endpoint goes through its tables: VFIO has taken it, or its devices were removed.',
   example: '[  362.362717] pci 0001:08     : [PE# fb] Disabling 64-bit DMA bypass',
 })
 
@@ -111,7 +112,7 @@ export const PPC_PUT_FAILED = kernelLine(
   {
     heads: ['tce_build_', 'tce_buildmulti_', 'tce_free_', 'tce_freemulti_'],
     era: 'Linux 2.6 on, pseries',
-    doc: 'A hypercall that writes entries of a TCE table failed; window and entry follow, a line each.',
+    doc: 'A hypercall that writes entries of a TCE table failed; the window follows, and an entry or how many, a line each. A list of entries goes by H_PUT_TCE_INDIRECT, though the line says plpar_tce_put.',
     example: '[   41.000000] tce_build_pSeriesLP: plpar_tce_put failed. rc=-4',
   },
 )

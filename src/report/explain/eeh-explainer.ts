@@ -6,8 +6,10 @@ import {
   EEH_FROZEN,
   EEH_FROZEN_OLD,
   EEH_IGNORED,
+  EEH_IGNORED_OLD,
   EEH_INJECTED,
   EEH_INVOKING,
+  EEH_INVOKING_OLD,
   EEH_LINES,
   EEH_LOCATION,
   EEH_NONE,
@@ -16,6 +18,7 @@ import {
   EEH_RECOVERING,
   EEH_RECOVERING_PHB,
   EEH_REPORTS,
+  EEH_REPORTS_OLD,
   EEH_TIMES,
   EEH_UNABLE,
 } from '../../reader/kernel-log/eeh-lines.ts'
@@ -117,17 +120,15 @@ export class EehExplainer implements FamilyExplainer {
       event.most = Number(/after (\d{1,9}) failures/.exec(times.more)?.[1] ?? 0)
       return
     }
-    const named = valuesOf(EEH_INVOKING, line) ?? valuesOf(EEH_REPORTS, line) ?? valuesOf(EEH_IGNORED, line)
+    const invoked = valuesOf(EEH_INVOKING, line) ?? valuesOf(EEH_INVOKING_OLD, line)
+    const reports = valuesOf(EEH_REPORTS, line) ?? valuesOf(EEH_REPORTS_OLD, line)
+    const ignored = valuesOf(EEH_IGNORED, line) ?? valuesOf(EEH_IGNORED_OLD, line)
+    const named = invoked ?? reports ?? ignored
     if (named !== undefined) {
-      const invoked = valuesOf(EEH_INVOKING, line)
       const driver =
-        invoked === undefined
-          ? (valuesOf(EEH_REPORTS, line)?.driver ?? valuesOf(EEH_IGNORED, line)?.driver)
-          : DRIVER.exec(invoked.call)?.[1]
+        invoked === undefined ? (reports?.driver ?? ignored?.driver) : DRIVER.exec(invoked.call)?.[1]
       event.named(shortDevice(named.device), driver, at)
-      const answer = valuesOf(EEH_REPORTS, line)?.answer
-      if (answer !== undefined) event.answered(answer, at)
-      const ignored = valuesOf(EEH_IGNORED, line)
+      if (reports !== undefined) event.answered(reports.answer, at)
       if (ignored !== undefined)
         event.steps.push({ line: at, text: `${ignored.reads} reads were ignored: its driver may loop` })
       return

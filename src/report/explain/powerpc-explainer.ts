@@ -29,6 +29,8 @@ const BUS = /^([0-9a-f]{4}):([0-9a-f]{2})/
 const SMALL_ENTRIES_MAX = 15
 /** Windows that are told of as facts of the machine: one of many endpoints has many. */
 const WINDOWS_TOLD_MAX = 8
+/** The function that writes lists of entries; its line says plpar_tce_put as well. (Linux pseries/iommu.c) */
+const LISTS = 'tce_buildmulti_pSeriesLP'
 const RC = /rc ?= ?(-?\d{1,10})/
 
 const busTopic = (device: string): string => `window-of ${device.slice(0, device.lastIndexOf(':'))}`
@@ -70,7 +72,13 @@ export class PowerpcExplainer implements FamilyExplainer {
     }
     const none = valuesOf(PPC_NO_BYPASS, line)
     if (none !== undefined) {
-      this.#keep(line, none.bus, none.pe, 'the bypass was taken away: VFIO has the endpoint', log)
+      this.#keep(
+        line,
+        none.bus,
+        none.pe,
+        'the bypass was taken away: VFIO has the endpoint, or its devices were removed',
+        log,
+      )
       return true
     }
     const table = valuesOf(PPC_TABLE, line)
@@ -193,12 +201,12 @@ export class PowerpcExplainer implements FamilyExplainer {
           rows: [
             [
               'call',
-              `${what}: H_${put.call === 'stuff' ? 'STUFF_TCE' : put.call === 'put_indirect' ? 'PUT_TCE_INDIRECT' : 'PUT_TCE'}`,
+              `${what}: ${put.call === 'stuff' ? 'H_STUFF_TCE' : what === LISTS ? 'H_PUT_TCE_INDIRECT' : 'H_PUT_TCE'}`,
             ],
             ['answer', Number.isNaN(rc) ? 'not in the line' : codeName(rc)],
             [
               'means',
-              'The table and what the kernel believes of it now differ. The next lines have window (index), entry (tcenum) and value.',
+              'The table and what the kernel believes of it now differ. The next lines have the window (index), and the entry (tcenum) or how many were left (npages).',
             ],
           ],
           because: [],
@@ -265,7 +273,7 @@ export class PowerpcExplainer implements FamilyExplainer {
           ['asked', asked],
           [
             'means',
-            `The window has no run of so many free entries: the driver got an error, and prints nothing of its own.${
+            `The window has no run of so many free entries: the driver got an error.${
               (pages ?? 0) > SMALL_ENTRIES_MAX
                 ? ' Runs of more than 15 entries look in a pool of their own first.'
                 : ''
@@ -275,7 +283,7 @@ export class PowerpcExplainer implements FamilyExplainer {
         ],
         because: device === undefined ? [] : log.earlier('cause', device).slice(1, 5),
         checks: [
-          'does the driver unmap what it maps? cat /sys/kernel/debug/powerpc/iommu/*/weight (CONFIG_IOMMU_DEBUGFS) counts entries in use: one that only grows leaks',
+          'does the driver unmap what it maps? cat /sys/kernel/debug/iommu/*/weight (CONFIG_IOMMU_DEBUGFS) counts entries in use: one that only grows leaks',
           'is the device on the default window though it could have a 64-bit one? Its DMA mask, disable_ddw and the lines of ibm,create-pe-dma-window tell',
         ],
       }),

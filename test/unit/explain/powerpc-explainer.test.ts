@@ -87,6 +87,11 @@ describe('other failures', () => {
       'tce_freemulti_pSeriesLP: H_STUFF_TCE',
       'not in the line',
     ],
+    [
+      'tce_buildmulti_pSeriesLP: plpar_tce_put failed. rc=-4',
+      'tce_buildmulti_pSeriesLP: H_PUT_TCE_INDIRECT',
+      'H_PARAMETER (-4)',
+    ],
     ['tce_build_pSeriesLP: plpar_tce_put failed. rc=-1234', 'tce_build_pSeriesLP: H_PUT_TCE', '-1234'],
   ])('%s', (line, call, answer) => {
     const fault = only(line)
