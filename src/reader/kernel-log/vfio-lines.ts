@@ -58,17 +58,33 @@ export const QEMU_DMA_UNMAP = kernelLine(
 
 /** The same fault, said where it happened. */
 export const QEMU_MAP_FAILED = kernelLine('qemu-map-failed', 'VFIO_MAP_DMA failed: {why:text}', {
-  era: 'QEMU 1.3-8.2',
+  era: 'QEMU to 8.2',
   doc: 'The ioctl failed. The line with the addresses follows where the caller has one.',
   example: '2020-08-22T08:21:12.663319Z qemu-system-x86_64: VFIO_MAP_DMA failed: Cannot allocate memory',
 })
+
+/** The same with a number, as older versions print it. */
+export const QEMU_MAP_ERRNO = kernelLine('qemu-map-errno', 'VFIO_MAP_DMA: {errno:sd}', {
+  era: 'older QEMU: 2.9, say',
+  doc: 'The ioctl failed with this error. The line with the addresses follows where the caller has one.',
+  example: 'qemu-system-x86_64: VFIO_MAP_DMA: -14',
+})
+export const QEMU_MAP_ERRNO_OPTION = kernelLine(
+  'qemu-map-errno-option',
+  '{option:text}: VFIO_MAP_DMA: {errno:sd}',
+  {
+    era: 'older QEMU: 2.9, say',
+    doc: 'The ioctl failed with this error while QEMU starts with the device.',
+    example: 'qemu-system-x86_64: -device vfio-pci,host=0000:41:10.1,bootindex=-1: VFIO_MAP_DMA: -22',
+  },
+)
 
 /** With the option that asked for the device. */
 export const QEMU_MAP_FAILED_OPTION = kernelLine(
   'qemu-map-failed-option',
   '{option:text}: VFIO_MAP_DMA failed: {why:text}',
   {
-    era: 'QEMU 1.3-8.2',
+    era: 'QEMU to 8.2',
     doc: 'The ioctl failed while QEMU starts with the device.',
     example:
       '2020-08-22T08:21:12.663319Z qemu-system-x86_64: -device vfio-pci,host=0000:03:10.2,id=hostdev0,bus=pci.6,addr=0x0: VFIO_MAP_DMA failed: Cannot allocate memory',
@@ -98,12 +114,38 @@ export const QEMU_NO_MEMORY = kernelLine('qemu-no-memory', 'iommu map to non mem
 })
 
 /** The unit cannot tell of mappings. */
-export const QEMU_CACHING = kernelLine('qemu-caching', 'device {device:word} requires caching mode', {
-  heads: ['', 'intel_iommu: '],
-  era: 'QEMU 4.2 on',
-  doc: 'The guest switched intel-iommu on without caching-mode=on: the unit is not told of new mappings, and a passed-through device cannot follow.',
-  example: 'qemu-system-x86_64: device 01.00.0 requires caching mode',
-})
+export const QEMU_CACHING = kernelLine(
+  'qemu-caching',
+  '{before:text}device {device:word} requires caching mode{more:text}',
+  {
+    era: 'QEMU 8.0 on, and stable 7.2',
+    doc: 'The guest has an intel-iommu without caching-mode=on: the unit is not told of new mappings, and a passed-through device cannot follow. Bus, slot and function of the guest stand with dots.',
+    example:
+      'qemu-system-x86_64: -device vfio-pci,host=3b:00.0: vfio 0000:3b:00.0: memory listener initialization failed: Region vtd-00.0-dmar: device 01.00.0 requires caching mode: Operation not supported',
+  },
+)
+
+/** The same of all devices at once. */
+export const QEMU_CACHING_ALL = kernelLine(
+  'qemu-caching-all',
+  'We need to set caching-mode=on for intel-iommu to enable device assignment with IOMMU protection.',
+  {
+    era: 'QEMU 7.2, and others',
+    doc: 'QEMU ends: a device is passed through, and the intel-iommu of the guest has no caching mode.',
+    example:
+      'qemu-system-x86_64: We need to set caching-mode=on for intel-iommu to enable device assignment with IOMMU protection.',
+  },
+)
+export const QEMU_CACHING_PLUG = kernelLine(
+  'qemu-caching-plug',
+  '{before:text}Device assignment is not allowed without enabling caching-mode=on for Intel IOMMU.',
+  {
+    era: 'QEMU 7.2, and others',
+    doc: 'A device is to be plugged in and passed through, and the intel-iommu of the guest has no caching mode.',
+    example:
+      'Error: vfio 0000:3b:00.0: Failed to set vIOMMU: Device assignment is not allowed without enabling caching-mode=on for Intel IOMMU.',
+  },
+)
 
 /** Lines of VFIO, of the kernel and of QEMU. */
 export const VFIO_LINES = declareLineFamily({
@@ -121,9 +163,13 @@ export const VFIO_LINES = declareLineFamily({
     QEMU_DMA_UNMAP,
     QEMU_MAP_FAILED,
     QEMU_MAP_FAILED_OPTION,
+    QEMU_MAP_ERRNO,
+    QEMU_MAP_ERRNO_OPTION,
     QEMU_GIVES_UP,
     QEMU_NOT_VIABLE,
     QEMU_NO_MEMORY,
     QEMU_CACHING,
+    QEMU_CACHING_ALL,
+    QEMU_CACHING_PLUG,
   ],
 })

@@ -1,9 +1,13 @@
 import { type FoundLine, valuesOf } from '../../reader/kernel-log/kernel-log-reader.ts'
 import {
   QEMU_CACHING,
+  QEMU_CACHING_ALL,
+  QEMU_CACHING_PLUG,
   QEMU_DMA_MAP,
   QEMU_DMA_UNMAP,
   QEMU_GIVES_UP,
+  QEMU_MAP_ERRNO,
+  QEMU_MAP_ERRNO_OPTION,
   QEMU_MAP_FAILED,
   QEMU_MAP_FAILED_OPTION,
   QEMU_NO_MEMORY,
@@ -37,6 +41,10 @@ const ERRNO_OF: Readonly<Record<string, number>> = {
   'Invalid argument': -22,
   'No space left on device': -28,
 }
+
+/** The words of an error that a line has as a number. */
+const whyOf = (errno: number): string =>
+  Object.entries(ERRNO_OF).find(([, number]) => number === errno)?.[0] ?? `error ${errno}`
 
 /** A line that says that an ioctl failed, until the one with its addresses comes. */
 interface Pending {
@@ -72,9 +80,11 @@ export class VfioExplainer implements FamilyExplainer {
       return
     }
     const failed = valuesOf(QEMU_MAP_FAILED, line) ?? valuesOf(QEMU_MAP_FAILED_OPTION, line)
-    if (failed !== undefined) {
+    const number = valuesOf(QEMU_MAP_ERRNO, line) ?? valuesOf(QEMU_MAP_ERRNO_OPTION, line)
+    const why = failed?.why ?? (number === undefined ? undefined : whyOf(number.errno))
+    if (why !== undefined) {
       this.end(log)
-      this.#pending = { line, why: failed.why }
+      this.#pending = { line, why }
       return
     }
     this.#other(line, log)
@@ -149,6 +159,10 @@ export class VfioExplainer implements FamilyExplainer {
     const caching = valuesOf(QEMU_CACHING, line)
     if (caching !== undefined) {
       log.fault({ key: `caching ${caching.device}`, line, describe: () => cachingWords(caching.device) })
+      return
+    }
+    if (valuesOf(QEMU_CACHING_ALL, line) !== undefined || valuesOf(QEMU_CACHING_PLUG, line) !== undefined) {
+      log.fault({ key: 'caching', line, describe: () => cachingWords(undefined) })
       return
     }
     if (valuesOf(QEMU_GIVES_UP, line) !== undefined)

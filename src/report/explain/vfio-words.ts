@@ -202,15 +202,15 @@ export const noMemoryWords = (): FaultWords => ({
   checks: ['is it a BAR of another device (peer to peer), or a stale entry of the tables of the guest?'],
 })
 
-export const cachingWords = (device: string): FaultWords => ({
+export const cachingWords = (device: string | undefined): FaultWords => ({
   kind: 'setting',
-  title: `${device} needs a vIOMMU that caches nothing: caching-mode=on is missing`,
-  device,
+  title: `${device ?? 'device assignment'} needs a vIOMMU that tells of new mappings: no caching-mode=on`,
+  ...(device !== undefined && { device }),
   fields: {},
   rows: [
     [
       'means',
-      'Without caching mode the guest tells the unit of removed mappings only: a device that is passed through, or one of vhost, never learns of new ones.',
+      'Without caching mode the guest tells the unit of removed mappings only: a device that is passed through, or one of vhost-vdpa, never learns of new ones.',
     ],
   ],
   because: [],

@@ -110,6 +110,18 @@ describe('other lines of VFIO', () => {
     ['qemu-system-x86_64: iommu map to non memory area fed00000', 'map'],
     ['qemu-system-x86_64: device 01.00.0 requires caching mode', 'setting'],
     [
+      'Error: vfio 0000:3b:00.0: memory listener initialization failed: Region vtd-00.0-dmar: device 01.00.0 requires caching mode: Operation not supported',
+      'setting',
+    ],
+    [
+      'qemu-system-x86_64: We need to set caching-mode=on for intel-iommu to enable device assignment with IOMMU protection.',
+      'setting',
+    ],
+    [
+      'Error: vfio 0000:3b:00.0: Failed to set vIOMMU: Device assignment is not allowed without enabling caching-mode=on for Intel IOMMU.',
+      'setting',
+    ],
+    [
       'qemu-system-x86_64: vfio_dma_unmap(0x55de3c2a97f0, 0xfffff000, 0x1000) = -22 (Invalid argument)',
       'unmap',
     ],
@@ -117,6 +129,14 @@ describe('other lines of VFIO', () => {
     const fault = only(line)
     expect(fault.words.kind).toBe(kind)
     expect(fault.words.checks.length).toBeGreaterThan(0)
+  })
+
+  it.each([
+    ['VFIO_MAP_DMA: -14', 'EFAULT'],
+    ['-device vfio-pci,host=0000:41:10.1,bootindex=-1: VFIO_MAP_DMA: -22', 'EINVAL'],
+    ['VFIO_MAP_DMA: -5', 'error -5'],
+  ])('an error as a number: %s', (line, name) => {
+    expect(only(`qemu-system-x86_64: ${line}`).words.title).toBe(`VFIO refused a mapping: ${name}`)
   })
 
   it('that QEMU ended is told with the failure', () => {
