@@ -16,6 +16,7 @@ import {
 import { QEMU_TRACE } from '../../reader/qemu-trace-format.ts'
 import type { Because, FamilyExplainer, FaultLog, FaultWords } from './fault-log.ts'
 import { bytesText } from './sizes.ts'
+import { DECODE_DESCRIPTOR } from './vtd-queue-words.ts'
 
 /** What a fault reason means; nothing where the number is none. */
 export type ReasonText = (code: number) => { readonly kernelText: string; readonly doc: string } | undefined
@@ -214,7 +215,7 @@ export class QemuExplainer implements FamilyExplainer {
           ['how often', ONCE],
         ],
         because: [],
-        checks: ['decode the two words: iommulator decode, with the kind of the descriptor'],
+        checks: [DECODE_DESCRIPTOR],
       }),
     })
   }

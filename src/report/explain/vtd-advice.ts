@@ -39,7 +39,7 @@ const MEMORY: Check = () =>
 const WRITER: Check = () =>
   'who writes these tables: the kernel never sets such bits. Another kernel before this one, a hypervisor with another idea of the unit, or a stray write'
 const LEVELS: Check = () =>
-  'compare with the capability registers in the unit line of the log: iommulator decode CAP, iommulator decode ECAP'
+  'compare with the capability registers in the unit line of the log: iommulator decode VTD_CAP 0x<cap>, iommulator decode VTD_ECAP 0x<ecap>'
 const IR_BOOT: Check = () =>
   'does it come once at boot? Then an interrupt of the kernel or the firmware before was still on its way'
 const IR_RESET: Check = ({ device }) =>

@@ -74,6 +74,13 @@ const wordsOf = ({ kind, title, device, fields, means, more = [], checks }: Said
 const DEVICE_GONE = (device: string): string =>
   `is ${device} still there, powered and on its bus? Hot-unplug, D3cold and a link that is down look like this`
 const ATS_OFF = 'boot with pci=noats: without device-TLBs there is nothing to wait for'
+/** The register has 0 where the unit is too old to say which device it was; Linux reads it so as well. */
+const deviceOf = (source: bigint): string | undefined => (source === 0n ? undefined : requesterText(source))
+const WHICH_DEVICE =
+  'the unit is too old to name the device (SID 0): iommulator decode VTD_DEV_TLB_INV_DSC_QW0 0x<qw0> shows it, for each line QI HEAD or QI PRIOR with a Device-TLB Invalidation'
+/** What a descriptor of an invalidation queue holds. */
+export const DECODE_DESCRIPTOR =
+  'iommulator decode VTD_IOTLB_INV_DSC_QW0 0x<qw0>: the fields of its first word; other types have VTD_DEV_TLB_INV_DSC_QW0, VTD_IEC_INV_DSC_QW0, VTD_INV_WAIT_DSC_QW0, ...'
 const DRIVER_TASK = 'which invalidation was it? The lines QI HEAD and QI PRIOR name the descriptors'
 
 /** An error of the queue whose record is all ones: no reason and no device stand in it. */
@@ -101,40 +108,41 @@ export function queueFault(line: FoundLine): QueueFault | undefined {
         title: `the invalidation queue stopped, reason ${reason}`,
         fields: { error: 'IQE', reason },
         means: `The unit does not take the descriptor at the head of its queue: ${QUEUE_REASONS[reason] ?? 'a reason that the manual does not list'}. Until the driver clears that, nothing is invalidated.`,
-        checks: [DRIVER_TASK, 'iommulator decode shows the fields of a descriptor'],
+        checks: [DRIVER_TASK, DECODE_DESCRIPTOR],
       }),
     }
   }
   const timeout = valuesOf(QUEUE_TIMEOUT, line)
   if (timeout?.source === NO_SOURCE) return noAnswer('ITE', 'queue timeout ones')
   if (timeout !== undefined) {
-    const device = requesterText(timeout.source)
+    const device = deviceOf(timeout.source)
     return {
       key: `queue timeout ${device}`,
       words: wordsOf({
         kind: 'queue',
-        title: `${device} did not complete an invalidation in time`,
-        device,
+        title: `${device ?? 'a device'} did not complete an invalidation in time`,
+        ...(device !== undefined && { device }),
         fields: { error: 'ITE' },
+        // Linux v6.1 and v6.9 drivers/iommu/intel/dmar.c qi_check_fault(), qi_submit_sync()
         means:
-          'The unit told the device to drop translations from its own TLB (ATS) and got no answer; waits in the queue were aborted, and the driver submits them again.',
-        checks: [DEVICE_GONE(device), ATS_OFF, DRIVER_TASK],
+          'The unit told the device to drop translations from its own TLB (ATS) and got no answer; waits in the queue were aborted. The driver submits them again; since Linux 6.9 it gives up (ETIMEDOUT) where the device is gone.',
+        checks: [device === undefined ? WHICH_DEVICE : DEVICE_GONE(device), ATS_OFF, DRIVER_TASK],
       }),
     }
   }
   const completion = valuesOf(QUEUE_COMPLETION, line)
   if (completion === undefined) return undefined
   if (completion.source === NO_SOURCE) return noAnswer('ICE', 'queue completion ones')
-  const device = requesterText(completion.source)
+  const device = deviceOf(completion.source)
   return {
     key: `queue completion ${device}`,
     words: wordsOf({
       kind: 'queue',
-      title: `${device} completed an invalidation that nobody waits for`,
-      device,
+      title: `${device ?? 'a device'} completed an invalidation that nobody waits for`,
+      ...(device !== undefined && { device }),
       fields: { error: 'ICE' },
       means: 'An answer of a device-TLB came twice, too late, or for nothing.',
-      checks: [DEVICE_GONE(device), ATS_OFF],
+      checks: [device === undefined ? WHICH_DEVICE : DEVICE_GONE(device), ATS_OFF],
     }),
   }
 }
