@@ -41,7 +41,7 @@ export const TRACE_SUBMIT = kernelLine(
   'trace-submit',
   `${AT}qi_submit: {kind:word} {unit:word}: 0x{qw0:x} 0x{qw1:x} 0x{qw2:x} 0x{qw3:x}`,
   {
-    era: 'Linux 5.13 on',
+    era: 'Linux 5.12 on',
     doc: 'A descriptor goes into the invalidation queue of a VT-d unit.',
     example:
       '          <idle>-0       [000] d.h3.     2.024614: qi_submit: iotlb_inv dmar0: 0x300f2 0xffffa000 0x0 0x0',

@@ -161,7 +161,7 @@ export const unsafeWords = (): FaultWords => ({
   rows: [
     [
       'means',
-      'Without interrupt remapping a device could raise any interrupt of the host. QEMU prints "failed to set iommu for container: Operation not permitted".',
+      'Without interrupt remapping a device could raise any interrupt of the host. QEMU prints "Failed to set iommu for container: Operation not permitted".',
     ],
   ],
   because: [],
