@@ -6,6 +6,7 @@ import { sourceText } from './describe-vtd.ts'
 import { because } from './evidence.ts'
 import { ListedChecker } from './listed-checker.ts'
 import type { RuleId } from './rules.ts'
+import { AskedRequests } from './svm-asked.ts'
 import { type Binding, BindingShadow, PASIDS } from './svm-binding-shadow.ts'
 import { DriverObjects } from './svm-objects.ts'
 import { NEVER } from './vtd-flushes.ts'
@@ -40,6 +41,9 @@ const TOP_LEVEL = 4
 const DIRECT_MAP = { first: 0xffff_8800_0000_0000n >> 12n, last: 0xffff_c87f_ffff_ffffn >> 12n } as const
 const FIRST_DIRECT = Number(DIRECT_MAP.first)
 const LAST_DIRECT = Number(DIRECT_MAP.last)
+/** What records matter to: what devices asked for, and all else. */
+const OF_REQUESTS = 1
+const OF_BOOKS = 2
 
 /**
  * Judges who is bound by which PASID, and what devices reach with it: `svm-bookkeeping`, `use-after-unbind`, `pasid-crosstalk` and
@@ -56,6 +60,7 @@ export class SvmBindings extends ListedChecker {
     'svm.request',
     'svm.callback',
     'svm.use-after-free',
+    'vtd.page-request',
     'mm.users',
     'mm.table',
     'vtd.walk',
@@ -63,6 +68,7 @@ export class SvmBindings extends ListedChecker {
   ]
   readonly #shadow = new BindingShadow()
   readonly #objects = new DriverObjects()
+  readonly #asked = new AskedRequests()
   #log: RecordLog | undefined
 
   see(log: RecordLog, seq: number): void {
@@ -83,6 +89,7 @@ export class SvmBindings extends ListedChecker {
     else if (kind === KIND['svm.bind']) this.#bound(log, seq)
     else if (kind === KIND['svm.object']) this.#object(log, seq)
     else if (kind === KIND['svm.request']) this.#requested(log, seq)
+    else if (kind === KIND['vtd.page-request']) this.#asked.asked(log, seq)
     else if (kind === KIND['svm.callback']) this.#callback(log, seq)
     else if (kind === KIND['svm.use-after-free']) this.#freed(log, seq)
     else if (kind === KIND['mm.table']) {
@@ -93,6 +100,14 @@ export class SvmBindings extends ListedChecker {
           log.slot(seq, TABLE.state) === 1,
         )
     } else this.#shadow.counted(log, seq)
+  }
+
+  heeds(log: RecordLog, seq: number): number {
+    const kind = log.kindNumberOf(seq)
+    if (kind === KIND['vtd.page-request']) return OF_REQUESTS
+    // When a device asked is compared with when it was bound, and needed once the request is handled.
+    const isOfRequests = kind === KIND['svm.bind'] || kind === KIND['svm.request']
+    return isOfRequests ? OF_REQUESTS | OF_BOOKS : OF_BOOKS
   }
 
   override finish(): void {
@@ -191,12 +206,21 @@ export class SvmBindings extends ListedChecker {
   /** A page request is granted: only who is bound by its PASID has pages brought in. */
   #requested(log: RecordLog, seq: number): void {
     const pasid = log.slot(seq, REQUEST.pasid) >>> 0
+    const asked = this.#asked.taken(log, seq)
     if (pasid === NONE || log.names.word(log.slot(seq, REQUEST.result)) !== 'success') return
     const source = log.slot(seq, REQUEST.source) >>> 0
-    if (this.#shadow.binding(source, pasid) !== undefined) return
+    const bound = this.#shadow.binding(source, pasid)
+    if (bound !== undefined && bound.users > 0) return
+    const iova = hex(wordOf(log.slot(seq, REQUEST.iova + 1), log.slot(seq, REQUEST.iova)))
+    if (bound !== undefined) {
+      // What it asked for while it was bound may be on its way.
+      if (asked < bound.seq) return
+      const message = `${sourceText(source)} has ${iova} brought in with PASID ${hex(pasid)}, from which it was unbound before it asked`
+      this.#found(log, UNBOUND, { message, entry: bound.seq, seqs: [bound.seq, asked, seq] })
+      return
+    }
     const given = this.#shadow.given(log, log.slot(seq, REQUEST.unit), pasid)
     if (given === undefined) return
-    const iova = hex(wordOf(log.slot(seq, REQUEST.iova + 1), log.slot(seq, REQUEST.iova)))
     const message = `${sourceText(source)} has ${iova} of ${log.names.word(given.mm) || 'the kernel'} brought in with PASID ${hex(pasid)}, by which it was never bound`
     this.#found(log, CROSSTALK, { message, entry: source * PASIDS + pasid, seqs: [given.seq, seq] })
   }

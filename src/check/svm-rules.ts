@@ -82,7 +82,7 @@ export const SVM_RULES = declareRules([
     id: 'use-after-unbind',
     title: 'A binding is used after it was taken back',
     promise:
-      'When a device is unbound from a PASID it reaches no memory with it, the kernel does not use what it has freed, and no entry of a PASID that is given back leads anywhere.',
+      'When a device is unbound from a PASID it reaches no memory with it and has no pages brought in that it asks for from then on, the kernel does not use what it has freed, and no entry of a PASID that is given back leads anywhere.',
     advice:
       'Stop the device and wait for its last request before the unbind. A PASID of the kernel has no notifier that clears its entry: the unbind has to.',
     needs: ['svm.bind', 'svm.entry'],

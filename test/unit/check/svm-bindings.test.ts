@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { PAGE_REQUEST } from '../../../src/trace/event-codes.ts'
 import { A, B, NONE, PASID, SvmWorld } from './svm-world.ts'
 
 const RULES = ['pasid-crosstalk', 'svm-bookkeeping', 'use-after-unbind', 'kernel-pasid-non-linear']
@@ -178,6 +179,91 @@ describe('after the unbinding', () => {
       '03:02.0 reaches memory at 0x1000 with PASID 0x5, from which it was unbound',
     )
     expect(finding?.because.at(-1)?.seq).toBe(use)
+  })
+
+  describe('a page request of the device', () => {
+    /** Two devices are bound by a PASID, and a is unbound again. */
+    const both = () => {
+      const w = world()
+      w.bound()
+      w.binds(1, { device: 'b' })
+      return w
+    }
+
+    it.each([
+      ['success', ['use-after-unbind']],
+      ['invalid', []],
+      ['queued', []],
+    ])('of result %s', (result, rules) => {
+      const w = both()
+      w.binds(0)
+      w.asks()
+      w.decodes({ result })
+      expect(w.rules()).toEqual(rules)
+    })
+
+    it('is told with the unbinding and the request', () => {
+      const w = both()
+      const unbound = w.binds(0)
+      const asked = w.asks()
+      w.decodes({ result: 'queued', response: 'none' })
+      const handled = w.decodes()
+      const [finding, ...more] = w.found()
+      expect(more).toEqual([])
+      expect(finding?.message).toBe(
+        '03:02.0 has 0x1000 brought in with PASID 0x5, from which it was unbound before it asked',
+      )
+      expect(finding?.because.map((e) => e.seq)).toEqual([unbound, asked, handled])
+    })
+
+    it('that came while it was bound may be handled behind the unbinding', () => {
+      const w = both()
+      w.asks()
+      w.decodes({ result: 'queued', response: 'none' })
+      w.binds(0)
+      w.decodes()
+      expect(w.found()).toEqual([])
+    })
+
+    it('that came while it was bound is told apart from one that comes later', () => {
+      const w = both()
+      w.asks()
+      w.binds(0)
+      w.asks({ iova: 0x2000n })
+      w.asks()
+      w.decodes()
+      expect(w.found()).toEqual([])
+      w.decodes()
+      expect(w.rules()).toEqual(['use-after-unbind'])
+    })
+
+    it('that is not the last of its group has no other record to come', () => {
+      const w = both()
+      const first = { flags: PAGE_REQUEST.READ }
+      w.asks(first)
+      w.decodes({ ...first, result: 'queued', response: 'none' })
+      w.binds(0)
+      w.asks()
+      w.decodes()
+      expect(w.rules()).toEqual(['use-after-unbind'])
+    })
+
+    it('that the unit has not taken is not what was handled: when that one came nobody knows', () => {
+      const w = both()
+      w.binds(0)
+      w.asks({ result: 'dropped' })
+      w.decodes()
+      expect(w.found()).toEqual([])
+    })
+
+    it('that comes once it is bound again is right', () => {
+      const w = both()
+      w.binds(0)
+      w.binds(1)
+      w.asks()
+      w.decodes()
+      expect(w.found()).toEqual([])
+    })
   })
 
   it('the device may be bound again', () => {
