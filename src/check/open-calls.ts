@@ -7,15 +7,19 @@ import type { RecordLog } from '../trace/record-log.ts'
  * nothing is ever open when something else happens.
  */
 export function isStillAtIt(log: RecordLog, changed: number, now: number): boolean {
-  let at = changed
-  while (at >= 0 && log.has(at) && log.kindNumberOf(at) !== KIND['task.step']) at = log.causeOf(at)
-  if (at < 0 || !log.has(at)) return false
-  const entered = log.causeOf(at)
+  const entered = callInStepsOf(log, changed)
   if (entered < 0) return false
-  for (let seq = at; seq < now; seq++) {
+  for (let seq = changed; seq < now; seq++) {
     if (log.kindNumberOf(seq) === KIND['call.return'] && log.causeOf(seq) === entered) return false
   }
   return true
+}
+
+/** The call in steps, by the record with which it began, that a record is an effect of; below 0 for none. */
+export function callInStepsOf(log: RecordLog, seq: number): number {
+  let at = seq
+  while (at >= 0 && log.has(at) && log.kindNumberOf(at) !== KIND['task.step']) at = log.causeOf(at)
+  return at < 0 || !log.has(at) ? -1 : log.causeOf(at)
 }
 
 /** Whether a record ends a call in steps: what `isStillAtIt` looks for. */

@@ -18,6 +18,8 @@ export interface QueuedRequest {
   readonly group: number
   /** The write of the head that left it behind. */
   passed: number
+  /** The thread has handed it to a work, which has not come to it. */
+  isHeld: boolean
 }
 
 /** What a response names. */
@@ -109,6 +111,12 @@ export class RequestQueue {
     return request
   }
 
+  /** What became of a request: the thread hands it to a work, or it is handled. */
+  handled(isWanted: (request: QueuedRequest) => boolean, isHeld: boolean): void {
+    const request = this.#waiting.find((r) => r.isHeld !== isHeld && isWanted(r))
+    if (request !== undefined) request.isHeld = isHeld
+  }
+
   /** Whether some request that has no response yet is as wanted. */
   isWaiting(isWanted: (request: QueuedRequest) => boolean): boolean {
     return this.#waiting.some(isWanted)
@@ -136,9 +144,9 @@ export class RequestQueue {
     return { request, before }
   }
 
-  /** Requests behind the head that ask for a response and have none. */
+  /** Requests behind the head that ask for a response, have none, and wait for no work that may still give it. */
   unanswered(): readonly QueuedRequest[] {
-    return this.#waiting.filter((r) => r.passed !== NEVER && this.#asks(r) && !isMarker(r))
+    return this.#waiting.filter((r) => r.passed !== NEVER && !r.isHeld && this.#asks(r) && !isMarker(r))
   }
 
   #asks({ flags }: QueuedRequest): boolean {

@@ -5,6 +5,7 @@ import type { RecordLog } from '../trace/record-log.ts'
 import { sourceText } from './describe-vtd.ts'
 import { because } from './evidence.ts'
 import { ListedChecker } from './listed-checker.ts'
+import { callInStepsOf, endsCallInSteps, isStillAtIt } from './open-calls.ts'
 import type { RuleId } from './rules.ts'
 import { type QueuedRequest, RequestQueue } from './svm-request-queue.ts'
 import { VmaShadow } from './svm-vmas.ts'
@@ -53,7 +54,8 @@ const QUEUE_ONLY: readonly boolean[] = EVENT_KINDS.map((kind) =>
  * Judges page requests: `page-request-answer` and `lost-interrupt`.
  *
  * Software has seen what it found between the head and the tail: a request is taken when the head is written behind it. A request that
- * comes behind the tail that software has read needs an interrupt of its own.
+ * comes behind the tail that software has read needs an interrupt of its own. What a thread, or a work, has not come to
+ * before the run ends it may still do.
  */
 export class SvmRequests extends ListedChecker {
   readonly rules: readonly RuleId[] = [ANSWER, LOST]
@@ -69,6 +71,7 @@ export class SvmRequests extends ListedChecker {
     'svm.pasid',
     'mm.vma',
   ]
+  readonly looksUp: readonly EventKind[] = ['task.step', 'call.return']
   readonly #queues = new Map<number, RequestQueue>()
   readonly #vmas = new VmaShadow()
   /** Address spaces of PASIDs, by unit and PASID. */
@@ -89,6 +92,8 @@ export class SvmRequests extends ListedChecker {
     const kind = log.kindNumberOf(seq)
     if (kind === KIND['vtd.register']) return isOfQueue(log.slot(seq, REGISTER.offset)) ? OF_QUEUE : 0
     if (kind === KIND['mm.vma'] || kind === KIND['svm.pasid']) return OF_PROCESS
+    if (kind === KIND['task.step']) return 0
+    if (kind === KIND['call.return']) return endsThread(log, seq) ? OF_QUEUE : 0
     // Rights that changed since the others came are not judged.
     return QUEUE_ONLY[kind] === true ? OF_QUEUE : OF_QUEUE | OF_PROCESS
   }
@@ -152,6 +157,8 @@ export class SvmRequests extends ListedChecker {
       return
     }
     if (result !== 'dropped' || !queue.isEmptied) return
+    // The head is written before the bit is cleared. (Linux v5.8 and v6.1, prq_event_thread)
+    if (isStillAtIt(log, queue.lastPass, seq)) return
     const request = requestAt(log, seq, ASKED)
     const message = `${requestText(request)} is dropped, though software has emptied the queue: that requests were lost (PRO) was never cleared`
     const entry = -1
@@ -179,7 +186,9 @@ export class SvmRequests extends ListedChecker {
       this.#found(log, ANSWER, { message, entry: request.seq, seqs: [request.seq, seq] })
       return
     }
-    if (log.names.word(log.slot(seq, TAKEN.result)) !== 'success' || pasid === NONE) return
+    const result = log.names.word(log.slot(seq, TAKEN.result))
+    queue.handled(isIt, result === 'queued')
+    if (result !== 'success' || pasid === NONE) return
     const mm = this.#mms.get((log.slot(seq, TAKEN.unit) + 1) * PASIDS + pasid) ?? this.#mms.get(pasid)
     if (mm === undefined || log.names.word(mm) === '') return
     const since = Math.max(queue.threadBegan, request?.seq ?? NEVER)
@@ -244,6 +253,17 @@ export class SvmRequests extends ListedChecker {
   }
 }
 
+/** Whether a record ends a call in steps that has written the head: nothing of it is to come. */
+function endsThread(log: RecordLog, seq: number): boolean {
+  if (!endsCallInSteps(log, seq)) return false
+  const entered = log.causeOf(seq)
+  for (let at = seq - 1; at > entered; at--) {
+    const isHead = log.kindNumberOf(at) === KIND['vtd.register'] && log.slot(at, REGISTER.offset) === PQH
+    if (isHead && log.slot(at, REGISTER.write) === 1 && callInStepsOf(log, at) === entered) return true
+  }
+  return false
+}
+
 function requestAt(log: RecordLog, seq: number, at: typeof ASKED | typeof TAKEN): QueuedRequest {
   return {
     seq,
@@ -253,6 +273,7 @@ function requestAt(log: RecordLog, seq: number, at: typeof ASKED | typeof TAKEN)
     flags: log.slot(seq, at.flags),
     group: log.slot(seq, at.group),
     passed: NEVER,
+    isHeld: false,
   }
 }
 

@@ -99,6 +99,37 @@ describe('a page request', () => {
     expect(messages.some((m) => m.endsWith('nobody answers'))).toBe(true)
   })
 
+  it('that a work is to answer is not late before the work has come', () => {
+    const w = world()
+    w.asks()
+    w.takesAll()
+    w.decodes({ result: 'queued', response: 'none' })
+    expect(w.found()).toEqual([])
+  })
+
+  it('that a work has handled, and not answered, is found', () => {
+    const w = world()
+    w.asks()
+    w.takesAll()
+    w.decodes({ result: 'queued', response: 'none' })
+    w.decodes({ response: 'none' })
+    expect(w.messages('page-request-answer')).toEqual([
+      'the request of 03:02.0 for 0x1000 with PASID 0x5 (read; group 1) is taken from the queue, and nobody answers',
+    ])
+  })
+
+  it('that comes a second time while the work of the first one waits: each is told apart', () => {
+    const w = world()
+    const queued = { result: 'queued', response: 'none' }
+    for (let n = 0; n < 2; n++) {
+      w.asks()
+      w.takesAll()
+      w.decodes(queued)
+    }
+    w.decodes({ response: 'none' })
+    expect(w.messages('page-request-answer')).toHaveLength(1)
+  })
+
   it('the same group asked again is answered again', () => {
     const w = world()
     for (let n = 0; n < 3; n++) {
@@ -287,6 +318,21 @@ describe('an interrupt', () => {
     expect(w.rules()).toEqual(['lost-interrupt'])
     expect(finding?.because.at(-1)?.seq).toBe(dropped)
     expect(finding?.message).toContain('was never cleared')
+  })
+
+  it('a request that is dropped while the thread, which has taken all, has not come to the overflow bit', () => {
+    const w = world()
+    w.asks()
+    w.asks({ group: 2, result: 'dropped', interrupts: false })
+    const entered = w.enters('sva prq_event_thread')
+    w.takesAll(w.step('irq', entered))
+    w.answers()
+    w.asks({ group: 3, result: 'dropped', interrupts: false })
+    expect(w.found()).toEqual([])
+    w.returns('sva prq_event_thread', entered)
+    const dropped = w.asks({ group: 4, result: 'dropped', interrupts: false })
+    expect(w.rules()).toEqual(['lost-interrupt'])
+    expect(w.found()[0]?.because.at(-1)?.seq).toBe(dropped)
   })
 
   it('of another event is none', () => {

@@ -52,8 +52,8 @@ export class SvmWorld extends VtdWorld {
     return tail
   }
 
-  writesHead(head = this.#tail) {
-    return this.register(PQH, BigInt(head))
+  writesHead(head = this.#tail, cause: number | null = null) {
+    return this.register(PQH, BigInt(head), { cause })
   }
 
   thread(state: number) {
@@ -61,13 +61,30 @@ export class SvmWorld extends VtdWorld {
   }
 
   /** Software takes all that is there. */
-  takesAll() {
+  takesAll(cause: number | null = null) {
     this.clearsPpr()
-    return this.writesHead(this.readsTail())
+    return this.writesHead(this.readsTail(), cause)
   }
 
-  step(task: string) {
-    return this.log.emit('task.step', null, { task, step: 'step', line: 0 })
+  step(task: string, cause: number | null = null) {
+    return this.log.emit('task.step', cause, { task, step: 'step', line: 0 })
+  }
+
+  /** A call in steps begins: whatever has its steps for a cause is part of it until it returns. */
+  enters(call: string) {
+    return this.log.emit('call.enter', null, {
+      call,
+      line: 0,
+      by: 'kernel:0',
+      a0: 0n,
+      a1: 0n,
+      a2: 0n,
+      a3: 0n,
+    })
+  }
+
+  returns(call: string, entered: number) {
+    return this.log.emit('call.return', entered, { call, layer: 'kernel', code: 0, rule: 'done', out: 0n })
   }
 
   decodes(options: RequestOptions & { result?: string; response?: string; cause?: number } = {}) {

@@ -59,9 +59,13 @@ export class VtdWorld extends World {
     return this.register(8, value, { write: 0, bytes: 8 })
   }
 
-  register(offset: number, value: bigint, options: { write?: number; bytes?: number } = {}) {
-    const { write = 1, bytes = 8 } = options
-    this.#register = this.log.emit('vtd.register', null, {
+  register(
+    offset: number,
+    value: bigint,
+    options: { write?: number; bytes?: number; cause?: number | null } = {},
+  ) {
+    const { write = 1, bytes = 8, cause = null } = options
+    this.#register = this.log.emit('vtd.register', cause, {
       unit: UNIT,
       offset,
       bytes,
