@@ -33,7 +33,7 @@ const QUEUE_REASONS: readonly string[] = [
 const NO_REASON = 0xf
 const NO_SOURCE = 0xffffn
 const ALL_ONES =
-  'The register read as all ones: the unit did not answer the read, and nothing more is known. A unit that is switched off, or not there any more, looks like this.'
+  'The record of the error is all ones, which is no reason and no device: a read that the unit does not answer gives that. A unit that is switched off, or not there any more, looks like this.'
 const ONES_CHECKS = [
   'is the unit there? Look for what switched it off: suspend, hot-unplug, a host bridge or VMD that was reset',
 ]
@@ -88,7 +88,7 @@ const noAnswer = (error: string, key: string): QueueFault => ({
   key,
   words: wordsOf({
     kind: 'queue',
-    title: `an error of the invalidation queue (${error}), and the unit does not answer`,
+    title: `an error of the invalidation queue (${error}) with a record of all ones`,
     fields: { error, reason: null },
     means: ALL_ONES,
     checks: ONES_CHECKS,
