@@ -229,6 +229,22 @@ describe('what tells of one machine', () => {
     ['words of the log', 'line 3: "fault addr 8c000, 12345"', 'line 3: "fault addr addr#1, addr#2"'],
     ['a MAC address', 'eth0: 52:54:00:12:34:56', 'eth0: mac#1'],
     ['an IP address', 'from 10.0.2.15', 'from ip#1'],
+    ['a MAC address with dashes, the same', '52-54-00-12-34-5A is 52:54:00:12:34:5a', 'mac#1 is mac#1'],
+    ['a name of a port, eight octets', 'port 50:01:43:80:12:34:56:78', 'port mac#1'],
+    ['an IPv6 address', 'from 2001:db8:0:0:1:2:3:4 to 2001:db8:0:0:1:2:3:5', 'from ip#1 to ip#2'],
+    [
+      'an IPv6 address with ::, again',
+      '2001:db8::1, fe80::5054:ff:fe12:3456, 2001:DB8::1',
+      'ip#1, ip#2, ip#1',
+    ],
+    ['an IPv6 address and its mask or zone', '2001:db8::/32 fe80::1%eth0', 'ip#1/32 ip#2%eth0'],
+    [
+      'an IPv6 address in brackets, and before a colon',
+      '[2001:db8::1]:22 2001:db8::1: refused',
+      '[ip#1]:22 ip#1: refused',
+    ],
+    ['an IPv6 address behind a word', 'src:2001:db8::1 SRC=::1', 'src:ip#1 SRC=ip#2'],
+    ['an IPv4 address in IPv6', 'at ::ffff:10.0.2.15', 'at ip#1'],
     ['a UUID', 'id 123e4567-e89b-12d3-a456-426614174000', 'id id#1'],
     ['a serial number', 'Serial Number: XYZ-77 and serial=XYZ-77', 'Serial Number: id#1 and serial=id#1'],
   ])('%s is replaced', (_what, text, expected) => {
@@ -246,6 +262,10 @@ describe('what tells of one machine', () => {
     'lines 39 to 44444444, 6.115058 to 8.179415 s',
     'reason 0x06, page 0x1000, 0000:03:02.0, [8086:10d3], class 0x0200',
     'Linux 6.1.0-50-amd64 with drivers/iommu/intel',
+    'c1:00.0, 0000:03:00.0, 10000:e1:00.0, bus 00:1f.3: 0000:00:1c.0/0000:03:00.0',
+    'at 09:22:17 and 2024-03-14 09:22:17.123456',
+    'RIP: 0010:dmar_fault+0x1/0x2, PE#fd, 1002:67df:1458:22f7, std::add :: kernel::dma',
+    '00 01 02 03 04 05 06 07 dead beef: 0x1 [bus 00-ff]',
   ])('"%s" stays', (text) => {
     expect(redacted(text)).toBe(text)
   })
