@@ -103,6 +103,15 @@ describe('sva bind', () => {
       world.run('sys', 'exit_group', {}, 'P')
       return [world.bind(), world.bind('acc0', 'nobody'), world.sva('bind', { device: 'acc0' }, 'P')]
     },
+    'group-shared': () => [
+      svaWorld({ sharesGroup: true }).bind(),
+      // The group is looked at before what the unit has, and what is asked for.
+      svaWorld({ ...without(UNIT_BIT.SRS), sharesGroup: true }).sva('bind', {
+        device: 'acc0',
+        supervisor: true,
+        process: 'P',
+      }),
+    ],
     'supervisor-unsupported': () => [
       svaWorld(without(UNIT_BIT.SRS)).sva('bind', { device: 'acc0', supervisor: true, process: 'P' }),
     ],
@@ -190,6 +199,15 @@ describe('sva bind', () => {
     ])
     world.run('iommu', 'detach_pasid', { device: 'acc0', pasid: 1n })
     expect(world.bind()).toMatchObject({ rule: 'done', outputs: { pasid: 1n } })
+  })
+
+  it('a driver has no address space to bind before the group of the device is looked at; others are as before', () => {
+    const world = svaWorld({ sharesGroup: true })
+    world.run('sys', 'exit_group', {}, 'P')
+    expect(world.bind().rule).toBe('no-address-space')
+    expect(world.bind('acc0', 'Q')).toMatchObject({ code: 'EINVAL', rule: 'group-shared' })
+    expect(world.bind('acc1', 'Q').rule).toBe('done')
+    expect(world.events('svm.pasid')).toHaveLength(1)
   })
 
   it('somebody has to be named where nobody calls', () => {

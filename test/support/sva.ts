@@ -26,6 +26,8 @@ export interface SvaWorldOptions {
   readonly ecap?: bigint
   /** Bits of the PASIDs of acc0; 20 if left out. */
   readonly pasidBits?: number
+  /** Whether others are in the IOMMU group of acc0. */
+  readonly sharesGroup?: boolean
   /** Pages for the tables of the driver. */
   readonly tablePages?: number
   /** Whether the devices have a domain and the feature. */
@@ -45,7 +47,15 @@ export const USER = 0x1000_0000n
 
 /** Linux with processes P and Q, and two devices with ATS, PRI and PASIDs behind a unit in scalable mode; `plain0` has none. */
 export function svaWorld(options: SvaWorldOptions = {}) {
-  const { profile = 'intended', cap, ecap, pasidBits = 20, tablePages, isEnabled = true } = options
+  const {
+    profile = 'intended',
+    cap,
+    ecap,
+    pasidBits = 20,
+    sharesGroup,
+    tablePages,
+    isEnabled = true,
+  } = options
   const machine = createX86(
     completeX86({
       kind: 'x86',
@@ -54,7 +64,7 @@ export function svaWorld(options: SvaWorldOptions = {}) {
       ...(tablePages === undefined ? {} : { tables: { gpa: TABLES_AT, bytes: BigInt(tablePages) << 12n } }),
       iommu: { preset: 'every-feature', driver: 'scalable', cap, ecap },
       devices: [
-        { ...DEVICES[0], pasidBits, pageRequests: 4096 },
+        { ...DEVICES[0], pasidBits, sharesGroup, pageRequests: 4096 },
         DEVICES[1],
         { name: 'plain0', kind: 'edu', bus: 0, slot: 5 },
       ],

@@ -10,6 +10,8 @@ export interface DeviceCapabilities {
   readonly physical?: number
   /** It needs every invalidation of its TLB twice. (Linux v6.1 drivers/iommu/intel/iommu.c, dev_needs_extra_dtlb_flush) */
   readonly isTwice?: boolean
+  /** Other devices are in its IOMMU group. */
+  readonly sharesGroup?: boolean
 }
 
 /** A device as its driver knows it. */

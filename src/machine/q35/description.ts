@@ -63,6 +63,8 @@ export interface VtdDeviceDescription {
   readonly pasidBits: number
   readonly canExecute: boolean
   readonly canBePrivileged: boolean
+  /** Other devices are in its IOMMU group. */
+  readonly sharesGroup: boolean
 }
 
 /** Where in guest memory the driver keeps its tables and the invalidation queue. */
@@ -203,6 +205,7 @@ export function completeDevice(given: VtdDeviceInput, at: number): VtdDeviceDesc
     pasidBits: given.pasidBits ?? (isEndpoint ? device.pasidBits : 0),
     canExecute: given.canExecute ?? isEndpoint,
     canBePrivileged: given.canBePrivileged ?? isEndpoint,
+    sharesGroup: given.sharesGroup ?? false,
   }
 }
 

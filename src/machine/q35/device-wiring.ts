@@ -35,13 +35,17 @@ export function wireDevice(d: VtdDeviceDescription, parts: DeviceParts): WiredDe
   const { machine, unit, memory, tlbs, clock, life } = parts
   const { stage, journal, profile, log } = machine
   const source = sourceOf(d)
-  const { name, dmaMask } = d
+  const { name, dmaMask, sharesGroup } = d
   log.emit('device.add', null, { device: name, unit: unit.name, mask: d.kind === 'edu' ? dmaMask : U64_MAX })
   const space = new VtdDmaSpace(source, { unit, memory, stage, profile })
   const known = { name, otherNames: [], source }
   if (d.kind === 'edu') {
     const master = new Edu({ name, space, dmaMask }, { stage, journal, life, profile, clock })
-    return { master, endpoint: undefined, guest: { ...known, offersAts: false, setAts: () => undefined } }
+    return {
+      master,
+      endpoint: undefined,
+      guest: { ...known, offersAts: false, capabilities: { sharesGroup }, setAts: () => undefined },
+    }
   }
   const endpoint = new Endpoint(
     {
@@ -60,7 +64,11 @@ export function wireDevice(d: VtdDeviceDescription, parts: DeviceParts): WiredDe
   const guest: GuestDevice = {
     ...known,
     offersAts: d.hasAts,
-    capabilities: { hasRequests: d.pageRequests > 0, pasids: d.pasidBits > 0 ? 2 ** d.pasidBits : 0 },
+    capabilities: {
+      hasRequests: d.pageRequests > 0,
+      pasids: d.pasidBits > 0 ? 2 ** d.pasidBits : 0,
+      sharesGroup,
+    },
     setAts: (on) => endpoint.setAts(on),
     setRequests: (on) => (on ? endpoint.pages?.enable() : endpoint.pages?.disable()),
     setPasid: (on) => endpoint.setPasid(on, d.canExecute, d.canBePrivileged),

@@ -62,5 +62,6 @@ export function busDeviceDocument(d: VtdDeviceDescription): DocumentMap {
     pasidBits: unless(d.pasidBits, isEndpoint ? device.pasidBits : 0),
     execute: unless(d.canExecute, isEndpoint),
     privileged: unless(d.canBePrivileged, isEndpoint),
+    sharesGroup: unless(d.sharesGroup, false),
   })
 }

@@ -35,6 +35,10 @@ export const busDevice = map('a device', {
   pasidBits: optional(count('pasidBits', 0, 20), 'Bits of its PASIDs; 20 if left out, and 0 is no PASIDs.'),
   execute: optional(flag('execute'), 'Whether requests with a PASID may be for execution; so if left out.'),
   privileged: optional(flag('privileged'), 'Whether they may have privilege; so if left out.'),
+  sharesGroup: optional(
+    flag('sharesGroup'),
+    'Whether other devices are in its IOMMU group, as without ACS; it is alone if left out.',
+  ),
 })
 
 /** The device that a checked document stands for. */

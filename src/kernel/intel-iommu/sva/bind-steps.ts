@@ -40,7 +40,7 @@ const errnoOf = (rule: BindRule): number => {
 }
 
 /**
- * A bind in steps. (Linux v6.1 drivers/iommu/intel/svm.c, intel_svm_bind, intel_svm_bind_mm; iommu-sva-lib.c,
+ * A bind in steps. (Linux v6.1 drivers/iommu/iommu.c, iommu_sva_bind_device; intel/svm.c, intel_svm_bind, intel_svm_bind_mm; iommu-sva-lib.c,
  * iommu_sva_alloc_pasid)
  */
 export class BindSteps {
@@ -108,7 +108,9 @@ export class BindSteps {
 
   #begin(task: Task, binding: Binding): readonly Work[] {
     const { device, mm, flags } = binding
-    if (this.#entries.attachedFor(task, device) === undefined) return []
+    const attached = this.#entries.attachedFor(task, device)
+    if (attached === undefined) return []
+    if (attached.device.capabilities?.sharesGroup) return this.#end(task, 'group-shared', flags, [])
     if ((flags & BIND_SUPERVISOR) !== 0) {
       const { hasSupervisor } = this.#parts.driver.core.registers.features
       if (!hasSupervisor) return this.#end(task, 'supervisor-unsupported', flags, [])

@@ -83,6 +83,11 @@ export const SVA_BIND = declareCall({
       when: 'There is no such process, or it has given its address space back (get_task_mm).',
     },
     {
+      rule: 'group-shared',
+      code: 'EINVAL',
+      when: 'Other devices are in the IOMMU group of the device.',
+    },
+    {
       rule: 'supervisor-unsupported',
       code: 'EOPNOTSUPP',
       when: 'The kernel`s page tables are asked for, and the unit takes no requests with privilege (ECAP.SRS).',
@@ -120,8 +125,8 @@ export const SVA_BIND = declareCall({
       when: 'The entry leads to the page tables. A caching unit is made to look again.',
     },
   ],
-  source: `${SVM}, intel_svm_bind, intel_svm_bind_mm; iommu-sva-lib.c, iommu_sva_alloc_pasid; pasid.c, intel_pasid_setup_first_level`,
-  doc: 'Binds an address space to a device (iommu_sva_bind_device). It has one PASID for all devices, as long as it lives. A device is taken to be alone in its IOMMU group.',
+  source: `${IOMMU}, iommu_sva_bind_device; svm.c, intel_svm_bind, intel_svm_bind_mm; iommu-sva-lib.c, iommu_sva_alloc_pasid; pasid.c, intel_pasid_setup_first_level`,
+  doc: 'Binds an address space to a device (iommu_sva_bind_device). It has one PASID for all devices, as long as it lives.',
 })
 
 export const SVA_UNBIND = declareCall({
