@@ -29,13 +29,17 @@ export interface Input {
 }
 
 /** How packed files begin: by this they are known, whatever they are called. */
-const PACKINGS: readonly (readonly [start: readonly number[], packing: Packing | string])[] = [
+const PACKINGS: readonly (readonly [start: readonly number[], packing: string])[] = [
   [[0x1f, 0x8b], 'gzip'],
   [[0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], 'xz'],
   [[0x28, 0xb5, 0x2f, 0xfd], 'packed by zstd, which is not supported: unpack it first (zstd -dc)'],
   [[0x42, 0x5a, 0x68], 'packed by bzip2, which is not supported: unpack it first (bzip2 -dc)'],
   [[0x50, 0x4b, 0x03, 0x04], 'a zip archive, which is not supported: unpack it first (unzip -p)'],
 ]
+
+/** How a file is packed, by its first bytes: `plain`, or words for a packing that is not unpacked here. */
+export const packingOf = (first: Uint8Array): string =>
+  PACKINGS.find(([start]) => start.every((byte, i) => first[i] === byte))?.[1] ?? 'plain'
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: 'there is no such file',
@@ -126,8 +130,7 @@ class OpenInput implements Input {
       await this.#close()
       throw unreadable(this.name, error)
     }
-    const found =
-      PACKINGS.find(([start]) => start.every((byte, i) => this.#first[i] === byte))?.[1] ?? 'plain'
+    const found = packingOf(this.#first)
     if (found === 'plain' || found === 'gzip' || found === 'xz') {
       this.packing = found
       this.keepsPieces = found !== 'plain'

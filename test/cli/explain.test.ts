@@ -1,8 +1,10 @@
-import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import { afterAll, describe, expect, it } from 'vitest'
+import { Prng } from '../../src/bits/prng.ts'
+import { LogText } from '../../src/cli/log-text.ts'
 import { run, runLive } from './run.ts'
 
 const dir = mkdtempSync(join(tmpdir(), 'iommulator-explain-'))
@@ -120,6 +122,55 @@ notes
     }
   })
 
+  it('a log in UTF-16 with its mark, wherever its bytes are cut', async () => {
+    const { out } = await run(['explain', path])
+    const little = Buffer.from(`\ufeff${LOG}`, 'utf16le')
+    expect((await run(['explain', file('le.txt', little)])).out).toBe(out)
+    expect((await run(['explain', file('be.txt', Buffer.from(little).swap16())])).out).toBe(out)
+    const text = new LogText('cut')
+    const pieces = [...little].map((byte) => Buffer.from(text.utf8(Uint8Array.of(byte))))
+    expect(Buffer.concat(pieces).toString()).toBe(LOG)
+  })
+
+  it.each([
+    ['a program', () => readFileSync(process.execPath).subarray(0, 300_000)],
+    [
+      'random bytes',
+      () =>
+        Uint8Array.from(
+          { length: 4096 },
+          (
+            (prng) => () =>
+              prng.below(256)
+          )(new Prng(3)),
+        ),
+    ],
+    ['UTF-16 without its mark', () => Buffer.from(LOG, 'utf16le')],
+  ])('%s is no log', async (_what, bytes) => {
+    const name = file('binary', bytes())
+    const { code, out, err } = await run(['explain', name])
+    expect({ code, out }).toEqual({ code: 3, out: '' })
+    expect(err).toContain(`iommulator: ${name} is no log: `)
+    expect(err).toContain('are no text')
+  })
+
+  it.each([
+    ['zeros that a crash left', Buffer.concat([Buffer.from(LOG), Buffer.alloc(100_000)])],
+    ['zeros before the text', Buffer.concat([Buffer.alloc(70_000), Buffer.from(`\n${LOG}`)])],
+    ['stray bytes of a serial line', Buffer.from(LOG.replaceAll('\n', '\n\0\x01\x7f\n'))],
+    ['colours and bells', Buffer.from(`${'\x1b[31mred\x1b[0m\x07\n'.repeat(40)}${LOG}`)],
+    ['no byte of UTF-8', Buffer.concat([Buffer.from('Ger\xe4t\n', 'latin1'), Buffer.from(LOG)])],
+  ])('a log with %s is read', async (_what, bytes) => {
+    const { code, out } = await run(['explain', file('stray.txt', bytes)])
+    expect(code).toBe(1)
+    expect(out).toContain('1  DMA read by 00:04.0 was blocked, once')
+  })
+
+  it('a log without a line that is understood, and with zeros, is clean', async () => {
+    const text = `${'a line of another program\n'.repeat(20)}${'\0'.repeat(500)}`
+    expect((await run(['explain', file('zeros.txt', text)])).code).toBe(0)
+  })
+
   it('a file that is not there', async () => {
     const { code, err } = await run(['explain', join(dir, 'none')])
     expect({ code, err }).toEqual({
@@ -149,6 +200,23 @@ describe('explain --follow', () => {
     expect(code).toBe(1)
     expect(out).toContain('1  DMA read by 00:04.0 was blocked, 2 times')
     expect(out).toContain('2 kinds of faults, 3 in all')
+  })
+
+  it.each([
+    ['gzip', gzipSync(LOG), 'it is packed by gzip, and does not grow line by line: leave --follow out'],
+    ['zstd', Uint8Array.of(0x28, 0xb5, 0x2f, 0xfd, 0), 'it is packed by zstd, which is not supported'],
+  ])('a file that is packed by %s does not grow', async (name, bytes, why) => {
+    const path = file(`log.${name}`, bytes)
+    const { code, out, err } = await run(['explain', path, '--follow'])
+    expect({ code, out }).toEqual({ code: 3, out: '' })
+    expect(err).toContain(`cannot follow ${path}: ${why}`)
+  })
+
+  it('what is no text is not followed on', async () => {
+    const path = file('program', readFileSync(process.execPath).subarray(0, 100_000))
+    const { code, err } = await run(['explain', path, '--follow'])
+    expect(code).toBe(3)
+    expect(err).toContain('is no log: ')
   })
 
   it('follows standard input to its end', async () => {

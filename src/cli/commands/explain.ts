@@ -9,10 +9,11 @@ import { Redactor } from '../../report/explain/redactor.ts'
 import type { Command, Invocation } from '../command.ts'
 import { EXIT } from '../exit.ts'
 import { GrowingFile } from '../growing-file.ts'
-import { openInput } from '../input.ts'
+import { openInput, packingOf } from '../input.ts'
 import type { Io } from '../io.ts'
 import { jsonText } from '../json-text.ts'
 import { LogInput } from '../log-input.ts'
+import { LogText } from '../log-text.ts'
 
 /** How often a growing file is looked at. */
 const LOOK_MS = 100
@@ -48,8 +49,46 @@ const optionsOf = (redactor: Redactor | undefined, io: Io): ExplainOptions => ({
   ...(redactor !== undefined && { redact: (text: string) => redactor.text(text) }),
 })
 
+/** What is pushed into an explainer, if it is a log. */
+class LogPieces {
+  readonly #text: LogText
+  readonly #explainer: LogExplainer
+
+  constructor(name: string, explainer: LogExplainer) {
+    this.#text = new LogText(name)
+    this.#explainer = explainer
+  }
+
+  push(piece: Uint8Array): void {
+    this.#explainer.push(this.#text.utf8(piece))
+    this.#text.judge(this.#explainer.explanation.log.understood, false)
+  }
+
+  get lines(): number {
+    return this.#explainer.explanation.log.lines
+  }
+
+  end(): Explanation {
+    this.#explainer.push(this.#text.rest())
+    const explanation = this.#explainer.end()
+    this.#text.judge(explanation.log.understood, true)
+    return explanation
+  }
+}
+
+/** A packed file does not grow line by line. @throws IommulatorError ERR_INPUT */
+function refusePacked(path: string, first: Uint8Array): void {
+  const packing = packingOf(first)
+  if (packing === 'plain') return
+  const what =
+    packing === 'gzip' || packing === 'xz'
+      ? `packed by ${packing}, and does not grow line by line: leave --follow out`
+      : packing
+  throw new IommulatorError('ERR_INPUT', `cannot follow ${path}: it is ${what}`, { file: path })
+}
+
 /** Reads a file that grows until it is interrupted, or standard input until it ends. */
-async function follow(path: string, explainer: LogExplainer, tell: () => void, io: Io): Promise<void> {
+async function follow(path: string, log: LogPieces, tell: () => void, io: Io): Promise<void> {
   let isOver = false
   const restore = io.onInterrupt(() => {
     isOver = true
@@ -57,16 +96,21 @@ async function follow(path: string, explainer: LogExplainer, tell: () => void, i
   try {
     if (path === '-') {
       for await (const piece of (await openInput(path, io.stdin)).pieces()) {
-        explainer.push(piece)
+        log.push(piece)
         tell()
         if (isOver) return
       }
       return
     }
     const file = new GrowingFile(path)
+    let isFirst = true
     try {
       while (!isOver) {
-        const isMore = file.read((bytes) => explainer.push(bytes))
+        const isMore = file.read((bytes) => {
+          if (isFirst) refusePacked(path, bytes)
+          isFirst = false
+          log.push(bytes)
+        })
         tell()
         if (!isMore) await wait(LOOK_MS)
       }
@@ -78,14 +122,14 @@ async function follow(path: string, explainer: LogExplainer, tell: () => void, i
   }
 }
 
-async function readAll(path: string, explainer: LogExplainer, io: Io): Promise<void> {
+async function readAll(path: string, log: LogPieces, io: Io): Promise<void> {
   const input = await openInput(path, io.stdin)
   let shown = PROGRESS_MS
   for await (const piece of input.pieces()) {
-    explainer.push(piece)
+    log.push(piece)
     if (io.elapsedMs() <= shown) continue
     shown = io.elapsedMs() + PROGRESS_MS
-    io.progress(`${input.name}: ${explainer.explanation.log.lines} lines`)
+    io.progress(`${input.name}: ${log.lines} lines`)
   }
   io.progress('')
 }
@@ -160,12 +204,13 @@ export const explainCommand: Command = {
     const explainer = createLogExplainer()
     const { options } = call
     const redactor = options['redact'] === true ? new Redactor() : undefined
+    const log = new LogPieces(path === '-' ? 'standard input' : path, explainer)
     if (options['follow'] === true) {
       const faults = new NewFaults(explainer, redactor, io)
       const tell = options['json'] === true ? () => undefined : () => faults.tell()
-      await follow(path, explainer, tell, io)
-    } else await readAll(path, explainer, io)
-    const explanation = explainer.end()
+      await follow(path, log, tell, io)
+    } else await readAll(path, log, io)
+    const explanation = log.end()
     const trace = options['trace']
     if (typeof trace === 'string') {
       if (trace === '-' && path === '-')
