@@ -85,8 +85,8 @@ export const vhostAnswers = (): Promise<Uint8Array> => unpacked('kernel-vhost.an
 export const pseriesAnswers = (): Promise<Uint8Array> => unpacked('pseries-random.answers.xz')
 
 /** What the unit of a QEMU answered to random steps; undefined for a QEMU without a recording. */
-export async function vtdAnswers(version: string): Promise<string | undefined> {
-  const file = `vtd-unit/random-${version}.answers.xz`
+export async function vtdAnswers(version: string, of = 'random'): Promise<string | undefined> {
+  const file = `vtd-unit/${of}-${version}.answers.xz`
   if (!existsSync(`recordings/${file}`)) return undefined
   return Buffer.from(await unpacked(file)).toString('latin1')
 }

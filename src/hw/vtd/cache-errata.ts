@@ -162,9 +162,10 @@ export const CACHE_ERRATA = declareErrata([
     family: 'qemu',
     versions: [{ since: '11.0' }],
     wrong:
-      'After any invalidation of the PASID cache a device whose context, PASID directory or PASID entry is bad is passed by no more. One that names the domain which the PASID entry had when it was looked at last (and the PASID, where it names one) decides pass-through anew.',
+      'The PASID entry of each device is remembered from the first invalidation of the PASID cache on that names it (with first-level tables also of context entries, and when translation is enabled), until one meets it bad; another entry in its place is not remembered instead. After any invalidation a device whose context, directory or entry is bad is passed by no more. One that names the domain of the remembered entry (0 where there is none), and the PASID, where it names one, decides pass-through anew, but for an entry that is the remembered one.',
     right: 'What the invalidation names is forgotten.',
-    source: 'Run on 11.1.3, with 10.0.2 beside it',
+    source:
+      'QEMU 11.0 hw/i386/intel_iommu.c, vtd_pasid_cache_sync_locked. Run on 11.1.3, with 10.0.2 beside it',
     evidence: 'run',
     scenario: 'scenarios/errata/vtd-pass-through-11.yaml',
   },

@@ -50,6 +50,8 @@ export interface CachedTranslatorOptions<E extends Engine = Engine> {
   readonly profile: Profile
   /** CAP.CM: what is not present, or not valid, is remembered, too. */
   readonly isCaching: boolean
+  /** ECAP.FLTS; of a unit that holds pass-through (D103). */
+  readonly hasFirstLevel?: boolean
   /** Addresses below 2^this pass a device that is passed through: the smaller of MGAW and the width of memory. */
   readonly addressBits: number
   /** Shared with whatever else fills caches of the machine. */
@@ -147,7 +149,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     this.#root.set(ROOT_HI, hiOfNumber(page))
     this.#root.set(ROOT_LO, loOfNumber(page))
     this.caches.front.clear()
-    this.#hold?.decideAll()
+    this.#hold?.rootChanged()
   }
 
   /** What entries alone are found with. */
@@ -301,7 +303,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
   /** A device that is passed through: one entry of the IOTLB stands for all addresses, or QEMU decides anew. */
   #meetDirect(request: VtdRequest): void {
     if (this.#hold !== undefined) {
-      this.#hold.decide(request.source, false)
+      this.#hold.decide(request.source)
       this.caches.front.clear()
     } else if (request.addressType !== ADDRESS_TYPE.TRANSLATED) {
       const space = this.#place.ofEngine(request)
@@ -375,14 +377,22 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     return true
   }
 
-  #holdWith({ engine, journal, name, profile }: CachedTranslatorOptions<E>): PassThroughHold {
+  #holdWith({
+    engine,
+    journal,
+    name,
+    profile,
+    hasFirstLevel: replays = false,
+  }: CachedTranslatorOptions<E>): PassThroughHold {
     const reader = engine({ caches: NO_CACHES, pages: NO_PAGES })
     const read = (request: VtdRequest, into: Translation) => {
       into.isDirect = false
       if (this.isEnabled) reader.translate(this.#rootPage, this.#root.get(TTM), request, into)
     }
-    const domainOf = (): number => reader.pasid.domain
-    return new PassThroughHold(read, domainOf, journal, name, profile.has('D103'))
+    return new PassThroughHold(read, () => reader.pasid, journal, {
+      ...{ name, replays },
+      remembers: profile.has('D103'),
+    })
   }
 
   /** FPD of the entries that a request goes through, as the caches have them. */

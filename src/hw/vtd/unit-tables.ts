@@ -33,6 +33,7 @@ export class UnitTables extends CachedTranslator<TranslationEngine> implements U
       ...options,
       ...{ name, stage, journal, profile },
       isCaching: features.isCachingMode,
+      hasFirstLevel: features.hasFirstLevel,
       addressBits: Math.min(features.maxAddressBits, features.hostAddressBits),
       engine: (ports) => new TranslationEngine({ memory, features, has, ...ports }),
     })

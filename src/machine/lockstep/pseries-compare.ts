@@ -89,7 +89,8 @@ export const pseriesComparisonText = (
   { hypercalls, ...rest }: PseriesComparison,
   made: ComparedWith,
   paint: Paint,
-): string => scriptComparisonText(PSERIES, { ...rest, counted: hypercalls }, made, 'hypercall', paint)
+): string =>
+  scriptComparisonText(pseriesDifferenceLines, { ...rest, counted: hypercalls }, made, 'hypercall', paint)
 
 /** A comparison as plain data: `schema` names its form. */
 export function pseriesComparisonJson(result: PseriesComparison, made: ComparedWith): object {

@@ -221,11 +221,12 @@ export const scriptDifferenceJson = <Step>(
 /**
  * A comparison for people.
  *
+ * @param linesOf a difference for people
  * @param what what the counted steps are called
  */
-export function scriptComparisonText<Step>(
-  of: ScriptKind<Step>,
-  result: ScriptComparison<Script<Step>>,
+export function scriptComparisonText<S>(
+  linesOf: (difference: SmallestDifference<S>, paint: Paint) => readonly string[],
+  result: ScriptComparison<S>,
   made: ComparedWith,
   what: string,
   paint: Paint,
@@ -238,7 +239,7 @@ export function scriptComparisonText<Step>(
     ['answers', `${equal} equal`],
     ['differences', String(differences.length + passing.length)],
   ])
-  const shown = differences.flatMap((d) => scriptDifferenceLines(of, d, paint))
+  const shown = differences.flatMap((d) => linesOf(d, paint))
   return `${[
     ...head,
     ...shown,

@@ -105,7 +105,7 @@ export const compareVtd = (
 
 /** A comparison for people. */
 export const vtdComparisonText = (result: VtdComparison, made: ComparedWith, paint: Paint): string =>
-  scriptComparisonText(VTD, result, made, 'device request', paint)
+  scriptComparisonText(vtdDifferenceLines, result, made, 'device request', paint)
 
 /** A comparison as plain data: `schema` names its form. */
 export function vtdComparisonJson(result: VtdComparison, made: ComparedWith): object {

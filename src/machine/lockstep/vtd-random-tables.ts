@@ -300,9 +300,9 @@ export class VtdTableWriter {
       this.#bit(12, [5, 9, 10, 11])
     const first = flags | (isFirst ? this.#bit(8, [13]) : table)
     const asked =
-      isFirst && !isGood && !this.hasFpd && this.#prng.oneIn(4) ? BigInt(1 + this.#prng.below(3)) << 2n : 0n
-    // Where QEMU does not refuse the entry for it, it dies: a PASID that another one's entry lets through goes there.
-    const mode = this.#unit.hasPageRequests && type !== 1n ? 0n : asked
+      isFirst && !isGood && !this.hasFpd && this.#prng.oneIn(2) ? BigInt(1 + this.#prng.below(3)) << 2n : 0n
+    // With another type it dies where it goes on all the same: with P clear, or a PASID that another entry lets through.
+    const mode = type === 1n ? asked : 0n
     const third =
       (isFirst ? table | mode : 0n) |
       this.#bit(4, [0, 1, 4, 5, 6, 8, 11]) |
