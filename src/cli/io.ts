@@ -10,6 +10,8 @@ export interface Io {
   progress(line: string): void
   /** Whether progress is seen: where it is not, commands that run for long say a line at times. */
   readonly isLive: boolean
+  /** `--quiet`: no progress, no lines in its place. */
+  readonly isQuiet: boolean
   /**
    * What the next interruption from the keyboard (or SIGTERM) does, instead of ending the program; the one after it ends
    * it. Answers how to take that back.

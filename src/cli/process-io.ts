@@ -45,6 +45,7 @@ export function processIo(options: { readonly color: When; readonly quiet: boole
   })
   return {
     isLive,
+    isQuiet: options.quiet,
     onInterrupt(act) {
       const terminated = (): void => {
         interrupted = undefined

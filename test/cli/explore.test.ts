@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
-import { run } from './run.ts'
+import { run, runLive } from './run.ts'
 
 const RACE = 'scenarios/vtd/unmap-race.yaml'
 const folder = mkdtempSync(join(tmpdir(), 'explore-'))
@@ -66,6 +66,22 @@ describe('iommulator explore', () => {
     expect((await run(['run', path])).code).toBe(1)
   })
 
+  it('ends at an interruption with what it has found so far', async () => {
+    const running = runLive(['explore', 'scenarios/svm/exit-beside-request.yaml'])
+    let isOver = false
+    const done = running.done.finally(() => {
+      isOver = true
+    })
+    // Before the orders begin nobody listens.
+    while (!isOver) {
+      await new Promise((resolve) => setImmediate(resolve))
+      running.interrupt()
+    }
+    const { code, out } = await done
+    expect(code).toBe(130)
+    expect(out).toMatch(/^ {2}orders {2}\d+, and there are more: not every order was run$/m)
+  })
+
   it('stops at a bound, and says so', async () => {
     const { code, out } = await run(['explore', RACE, '--bound', '2'])
     expect(code).toBe(0)
@@ -91,8 +107,12 @@ describe('iommulator explore', () => {
 
   it.each([
     [['scenarios/vtd/bare-metal.yaml'], 3, 'it has no `concurrent`: there is but one order'],
-    [[RACE, '--bound', '0'], 2, '--bound 0: at least 1'],
-    [[RACE, '--bound', 'x'], 2, '--bound x: '],
+    [[RACE, '--bound', '0'], 2, '--bound 0: a whole number of at least 1'],
+    [[RACE, '--bound', 'x'], 2, '--bound x: a whole number of at least 1'],
+    [[RACE, '--bound', '-1'], 2, '--bound -1: a whole number of at least 1'],
+    [[RACE, '--random', '3', '--seed', '1e3'], 2, '--seed 1e3: a whole number of at least 0'],
+    [[RACE, '--out', RACE], 4, 'that is the scenario itself'],
+    [[RACE, '--out', '/no/such/folder/x.yaml'], 4, 'there is no such folder'],
     [[RACE, '--seed', '1'], 2, '--seed is for --random'],
     [[RACE, '--random', '5', '--all'], 2, 'it does not go with --all'],
     [[RACE, '--random', '5', '--bound', '3'], 2, 'it does not go with --bound'],

@@ -33,6 +33,7 @@ export function runLive(argv: readonly string[], stdin = ''): Running {
     },
     progress: () => undefined,
     isLive: false,
+    isQuiet: false,
     onInterrupt: (act) => {
       interrupted = act
       return () => {

@@ -76,7 +76,7 @@ describe('lanes that wait for ever', () => {
   })
 
   it('are the shortest order that goes wrong, which needs no entry', () => {
-    const shortest = shortestOrder(explore(stuck, { make }), make)
+    const shortest = shortestOrder(explore(stuck, { make }), { make })
     expect(shortest?.end.said).toBe(0)
     expect(shortest?.isProven).toBe(true)
   })
@@ -106,7 +106,7 @@ describe('what an exploration says', () => {
   it('a shortest order is not proven where too few are tried', () => {
     const dies = scenarioOf({ A: [peek(0), peek(1), peek(2)], B: [bump(0, { die: true })] })
     const found = explore(dies, { make })
-    expect(shortestOrder(found, make)?.isProven).toBe(true)
-    expect(shortestOrder(explore(scenarioOf({ A: [bump(0)] }), { make }), make)).toBeUndefined()
+    expect(shortestOrder(found, { make })?.isProven).toBe(true)
+    expect(shortestOrder(explore(scenarioOf({ A: [bump(0)] }), { make }), { make })).toBeUndefined()
   })
 })

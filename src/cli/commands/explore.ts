@@ -1,14 +1,16 @@
+import { existsSync, realpathSync } from 'node:fs'
 import { IommulatorError } from '../../bits/errors.ts'
 import { parseU64 } from '../../bits/u64.ts'
 import {
   type Exploration,
   type ExploreOptions,
-  explore,
+  exploring,
   isSound,
   ORDERS_MOST,
 } from '../../machine/explore/explore.ts'
 import { exploreJson, exploreText } from '../../machine/explore/explore-report.ts'
-import { type ShortestOrder, scenarioOfOrder, shortestOrder } from '../../machine/explore/shortest.ts'
+import { type ShortestOrder, scenarioOfOrder, seekingShortest } from '../../machine/explore/shortest.ts'
+import type { Slices } from '../../machine/explore/slices.ts'
 import { formatScenario } from '../../machine/scenario/format-scenario.ts'
 import type { Scenario } from '../../machine/scenario/scenario.ts'
 import type { Command, Invocation } from '../command.ts'
@@ -22,6 +24,10 @@ import { PROFILE_NAMES } from '../profiles.ts'
 
 const PROGRESS_MS = 200
 const SILENT_MS = 1000
+/** Where nobody sees a line that is drawn again. */
+const LINE_MS = 20_000
+/** Steps between two looks for a signal: some ten milliseconds. */
+const SLICE_PARTS = 128
 const COUNT_BITS = 32
 
 function countOf(options: Invocation['options'], option: string): number | undefined {
@@ -31,10 +37,12 @@ function countOf(options: Invocation['options'], option: string): number | undef
   try {
     number = parseU64(text, COUNT_BITS)
   } catch (error) {
-    throw new IommulatorError('ERR_NUMBER', `--${option} ${text}: ${(error as Error).message}`)
+    const most = option === 'seed' ? 0 : 1
+    const why = `--${option} ${text}: a whole number of at least ${most}, and below 2^${COUNT_BITS}`
+    throw new IommulatorError('ERR_NUMBER', why, {}, error)
   }
   if (number > 0n || option === 'seed') return Number(number)
-  throw new IommulatorError('ERR_NUMBER', `--${option} ${text}: at least 1`)
+  throw new IommulatorError('ERR_NUMBER', `--${option} ${text}: a whole number of at least 1`)
 }
 
 /** Which orders the options ask for. */
@@ -52,27 +60,61 @@ function optionsOf(options: Invocation['options']): ExploreOptions {
   return { mode: isAll ? 'all' : 'reduced', ...(bound !== undefined && { bound }) }
 }
 
-/** Runs the orders, with their number on stderr while it lasts. */
-function exploreLive(scenario: Scenario, options: ExploreOptions, io: Io): Exploration {
-  let shown = SILENT_MS
-  const done = explore(scenario, {
-    ...options,
-    onOrder: (orders, steps) => {
-      if (io.elapsedMs() <= shown) return
-      shown = io.elapsedMs() + PROGRESS_MS
-      io.progress(`${orders} orders, ${steps} steps`)
-    },
-  })
-  io.progress('')
-  return done
+/** What came of it, and whether somebody ended it before it was over. */
+interface Explored {
+  readonly exploration: Exploration
+  readonly shortest: ShortestOrder | undefined
+  readonly isInterrupted: boolean
 }
 
-function write(path: string, scenario: Scenario, { end }: ShortestOrder, io: Io): void {
-  const file = OutputFile.open(path)
-  file.write(formatScenario(scenarioOfOrder(scenario, end)))
-  file.close()
-  io.err(`the shortest order is in ${path}: iommulator run ${path}\n`)
+/** Runs the orders, with their number on stderr while it lasts. An interruption ends it with what was found so far. */
+async function exploreLive(
+  path: string,
+  scenario: Scenario,
+  options: ExploreOptions,
+  io: Io,
+): Promise<Explored> {
+  let isInterrupted = false
+  const restore = io.onInterrupt(() => {
+    isInterrupted = true
+  })
+  const isCut = () => isInterrupted
+  let shown = io.isLive ? SILENT_MS : LINE_MS
+  const onOrder = (orders: number, steps: number): void => {
+    if (io.elapsedMs() <= shown) return
+    shown = io.elapsedMs() + (io.isLive ? PROGRESS_MS : LINE_MS)
+    const so = `${orders} orders, ${steps} steps`
+    if (io.isLive) io.progress(so)
+    else if (!io.isQuiet) io.err(`${so} so far\n`)
+  }
+  try {
+    const exploration = await inSlices(path, exploring(scenario, { ...options, isCut, onOrder }))
+    const shortest = await inSlices(path, seekingShortest(exploration, { isCut }))
+    io.progress('')
+    return { exploration, shortest, isInterrupted }
+  } finally {
+    restore()
+  }
 }
+
+/** Does work part by part, and lets signals in now and then. */
+async function inSlices<T>(path: string, work: Slices<T>): Promise<T> {
+  for (let parts = 1; ; parts++) {
+    const { done, value } = withPlace(path, () => work.next())
+    if (done === true) return value
+    if (parts % SLICE_PARTS === 0) await new Promise((resolve) => setImmediate(resolve))
+  }
+}
+
+/** Opens the file before the orders are run; what it holds stays until there is something to write. */
+function outputFor(path: string, input: string): OutputFile {
+  if (input !== '-' && isSameFile(path, input)) {
+    throw new IommulatorError('ERR_OUTPUT', `--out ${path}: that is the scenario itself`, { file: path })
+  }
+  return OutputFile.open(path)
+}
+
+const isSameFile = (a: string, b: string): boolean => existsSync(a) && realpathSync(a) === realpathSync(b)
 
 export const exploreCommand: Command = {
   name: 'explore',
@@ -111,15 +153,20 @@ export const exploreCommand: Command = {
     // The order of a file is one of those that are run.
     const { order: _order, ...rest } = read
     const scenario: Scenario = { ...rest, machine }
-    const result = withPlace(path, () => exploreLive(scenario, explored, io))
-    const shortest = shortestOrder(result)
+    const name = options['out']
+    const out = typeof name === 'string' ? outputFor(name, path) : undefined
+    const { exploration, shortest, isInterrupted } = await exploreLive(path, scenario, explored, io)
     io.out(
       options['json'] === true
-        ? jsonText(exploreJson(result, shortest))
-        : exploreText(result, shortest, io.paint),
+        ? jsonText(exploreJson(exploration, shortest))
+        : exploreText(exploration, shortest, io.paint),
     )
-    const out = options['out']
-    if (typeof out === 'string' && shortest !== undefined) write(out, scenario, shortest, io)
-    return isSound(result) ? EXIT.CLEAN : EXIT.FINDINGS
+    if (shortest !== undefined && out !== undefined) {
+      out.write(formatScenario(scenarioOfOrder(scenario, shortest.end)))
+      io.err(`the shortest order is in ${String(name)}: iommulator run ${String(name)}\n`)
+    }
+    out?.close()
+    if (isInterrupted) return EXIT.INTERRUPTED
+    return isSound(exploration) ? EXIT.CLEAN : EXIT.FINDINGS
   },
 }

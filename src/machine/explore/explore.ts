@@ -4,6 +4,7 @@ import type { Machine } from '../machine.ts'
 import type { Scenario } from '../scenario/scenario.ts'
 import { countOrders } from './count-orders.ts'
 import { type OrderEnd, OrderRuns } from './order-runs.ts'
+import { drained, type Slices } from './slices.ts'
 
 /**
  * Which orders: `reduced` has every one but for steps that may be exchanged, which then stand in one of their orders;
@@ -21,6 +22,8 @@ export interface ExploreOptions {
   readonly rules?: readonly string[]
   /** The machine of a scenario, with its journal on: that of its description where it is left out. */
   readonly make?: () => Machine
+  /** Asked before each step: whether it is enough. */
+  readonly isCut?: () => boolean
   /** Told after each order. */
   readonly onOrder?: (orders: number, steps: number) => void
 }
@@ -100,8 +103,12 @@ const counted = (so: OrderCount | undefined, end: OrderEnd): OrderCount => ({
  * @throws IommulatorError where the machine cannot be wired, a step cannot be done, or what comes before the lanes is
  * not answered as the scenario expects
  */
-export function explore(scenario: Scenario, options: ExploreOptions = {}): Exploration {
-  const { mode = 'reduced', bound = ORDERS_MOST, seed = 1, make, onOrder } = options
+export const explore = (scenario: Scenario, options: ExploreOptions = {}): Exploration =>
+  drained(exploring(scenario, options))
+
+/** The same, one order after the other: `isCut` of the options may end it between two of them. */
+export function* exploring(scenario: Scenario, options: ExploreOptions = {}): Slices<Exploration> {
+  const { mode = 'reduced', bound = ORDERS_MOST, seed = 1, make, onOrder, isCut } = options
   const machine = make?.() ?? createMachine(scenario.machine, { journal: true, source: scenario.title })
   const runs = new OrderRuns(scenario, machine, options.rules)
   const counter = new OrderCounter()
@@ -109,12 +116,15 @@ export function explore(scenario: Scenario, options: ExploreOptions = {}): Explo
     counter.add(runs.end())
     onOrder?.(counter.orders, runs.steps)
   }
-  const isFull = () => counter.orders >= bound
+  const isFull = () => counter.orders >= bound || isCut?.() === true
   let isComplete = false
   if (mode === 'random') {
     const chance = new Prng(seed)
-    while (!isFull()) atRandom(runs, chance, end)
-  } else isComplete = new Search(runs, mode === 'reduced', end, isFull).run()
+    while (!isFull()) {
+      atRandom(runs, chance, end)
+      yield
+    }
+  } else isComplete = yield* new Search(runs, mode === 'reduced', end, isFull).run()
   const { orders, longest, unmodelled, stuck, broken, states } = counter
   return {
     scenario,
@@ -128,10 +138,13 @@ export function explore(scenario: Scenario, options: ExploreOptions = {}): Explo
 
 /** One order: at each place any lane that can go on. */
 function atRandom(runs: OrderRuns, chance: Prng, end: () => void): void {
-  const ready = runs.ready()
-  const [usual] = ready
-  if (usual === undefined) end()
-  else runs.after(chance.pick(ready), usual, () => atRandom(runs, chance, end))
+  let steps = 0
+  for (let ready = runs.ready(); ready.length > 0; ready = runs.ready()) {
+    runs.take(chance.pick(ready), ready[0] as string)
+    steps++
+  }
+  end()
+  for (; steps > 0; steps--) runs.takeBack()
 }
 
 const AWAKE: readonly string[] = []
@@ -152,13 +165,14 @@ class Search {
   }
 
   /** Answers whether it came to its end. */
-  run(): boolean {
-    this.#from(AWAKE)
+  *run(): Slices<boolean> {
+    yield* this.#from(AWAKE)
     return !this.#isCut
   }
 
   /** @param sleep lanes whose next step comes first in an order that was searched, and may as well have */
-  #from(sleep: readonly string[]): void {
+  *#from(sleep: readonly string[]): Slices<void> {
+    yield
     const runs = this.#runs
     const ready = runs.ready()
     const [usual] = ready
@@ -174,7 +188,9 @@ class Search {
         return
       }
       const asleep = this.#isReduced ? done.filter((other) => runs.mayExchange(other, lane)) : AWAKE
-      runs.after(lane, usual, () => this.#from(asleep))
+      runs.take(lane, usual)
+      yield* this.#from(asleep)
+      runs.takeBack()
       if (this.#isReduced) done.push(lane)
     }
   }

@@ -1,4 +1,4 @@
-import { IommulatorError } from '../../bits/errors.ts'
+import { assert, IommulatorError } from '../../bits/errors.ts'
 import { Judge, judgeable } from '../../check/judge.ts'
 import { KIND } from '../../trace/event.ts'
 import type { RecordLog } from '../../trace/record-log.ts'
@@ -28,6 +28,13 @@ export interface OrderEnd {
   readonly state: string
 }
 
+/** Where a machine was. */
+interface Before {
+  readonly mark: number
+  readonly length: number
+  readonly tick: number
+}
+
 /**
  * The lanes of a scenario on one machine that goes forward by performing and back by its undo log: what all kinds of
  * search stand on.
@@ -41,6 +48,7 @@ export class OrderRuns {
   readonly #order: string[] = []
   /** Whether each entry of the order is what would come without it. */
   readonly #usual: boolean[] = []
+  readonly #taken: Before[] = []
   #steps = 0
 
   /**
@@ -87,20 +95,26 @@ export class OrderRuns {
     return this.#exchange.isFree(a, b)
   }
 
-  /** Takes a step of a lane, does something, and takes the step back. `usual` is the lane that would come unsaid. */
-  after(lane: string, usual: string, act: () => void): void {
-    this.#takenBack(() => {
-      this.#order.push(lane)
-      this.#usual.push(lane === usual)
-      this.#advance(lane)
-      this.#steps++
-      act()
-      this.#order.pop()
-      this.#usual.pop()
-    })
+  /** Takes a step of a lane. `usual` is the lane that would come unsaid. */
+  take(lane: string, usual: string): void {
+    const { journal, log } = this.machine
+    this.#taken.push({ mark: journal.mark(), length: log.length, tick: log.tick })
+    this.#order.push(lane)
+    this.#usual.push(lane === usual)
+    this.#advance(lane)
+    this.#steps++
   }
 
-  /** The same for a look only: the step is no part of an order, and is not counted. */
+  /** Takes the last step back. */
+  takeBack(): void {
+    const before = this.#taken.pop()
+    assert(before !== undefined, 'a step that is taken back was taken')
+    this.#back(before)
+    this.#order.pop()
+    this.#usual.pop()
+  }
+
+  /** Takes a step for a look only, does something, and takes it back: it is no part of an order, and is not counted. */
   tried(lane: string, act: () => void): void {
     this.#takenBack(() => {
       this.#advance(lane)
@@ -148,9 +162,13 @@ export class OrderRuns {
   /** Does something, and takes back whatever the machine did meanwhile. */
   #takenBack(act: () => void): void {
     const { journal, log } = this.machine
-    const mark = journal.mark()
-    const { length, tick } = log
+    const before = { mark: journal.mark(), length: log.length, tick: log.tick }
     act()
+    this.#back(before)
+  }
+
+  #back({ mark, length, tick }: Before): void {
+    const { journal, log } = this.machine
     journal.rollback(mark)
     log.truncate(length)
     log.tick = tick

@@ -4,9 +4,19 @@ import { runScenario } from '../run-scenario.ts'
 import type { Scenario, Step } from '../scenario/scenario.ts'
 import type { Exploration } from './explore.ts'
 import { type OrderEnd, OrderRuns } from './order-runs.ts'
+import { drained, type Slices } from './slices.ts'
 
 /** Orders that are run to find a shorter one. */
 const TRIES_MOST = 5_000
+
+/** How a shorter order is looked for. */
+export interface ShortestOptions {
+  readonly make?: () => Machine
+  /** Orders that are run at most. */
+  readonly tries?: number
+  /** Asked before each step: whether it is enough. */
+  readonly isCut?: () => boolean
+}
 
 /** An order that goes wrong, in as few entries as possible. */
 export interface ShortestOrder {
@@ -21,18 +31,24 @@ const isWrong = ({ broken, stuck }: OrderEnd): boolean => broken.length > 0 || s
  * Of the orders that break a rule, or in which lanes wait for ever, one that is said in the fewest entries: after them
  * the first lane that can go on does. Undefined where the exploration has found none.
  */
-export function shortestOrder(
+export const shortestOrder = (
+  exploration: Exploration,
+  options: ShortestOptions = {},
+): ShortestOrder | undefined => drained(seekingShortest(exploration, options))
+
+/** The same, one order after the other. */
+export function* seekingShortest(
   { scenario, broken, stuck }: Exploration,
-  make: () => Machine = () => createMachine(scenario.machine, { journal: true, source: scenario.title }),
-  tries = TRIES_MOST,
-): ShortestOrder | undefined {
+  { make, tries = TRIES_MOST, isCut }: ShortestOptions = {},
+): Slices<ShortestOrder | undefined> {
   const found = [...broken.values(), ...(stuck === undefined ? [] : [stuck])]
   const [first, ...others] = found.map((count) => count.first)
   if (first === undefined) return undefined
   const best = others.reduce((a, b) => (b.said < a.said ? b : a), first)
-  const search = new ShortSearch(new OrderRuns(scenario, make()), tries)
+  const machine = make?.() ?? createMachine(scenario.machine, { journal: true, source: scenario.title })
+  const search = new ShortSearch(new OrderRuns(scenario, machine), tries, isCut)
   for (let entries = 0; entries < best.said; entries++) {
-    const end = search.withEntries(entries)
+    const end = yield* search.withEntries(entries)
     if (end !== undefined) return { end, isProven: true }
     if (search.isSpent) return { end: best, isProven: false }
   }
@@ -44,23 +60,26 @@ class ShortSearch {
   readonly #runs: OrderRuns
   #left: number
   #found: OrderEnd | undefined
+  readonly #isCut: () => boolean
 
-  constructor(runs: OrderRuns, tries: number) {
+  constructor(runs: OrderRuns, tries: number, isCut: () => boolean = () => false) {
     this.#runs = runs
     this.#left = tries
+    this.#isCut = isCut
   }
 
   get isSpent(): boolean {
-    return this.#left <= 0
+    return this.#left <= 0 || this.#isCut()
   }
 
-  withEntries(entries: number): OrderEnd | undefined {
-    this.#from(entries)
+  *withEntries(entries: number): Slices<OrderEnd | undefined> {
+    yield* this.#from(entries)
     return this.#found
   }
 
   /** @param entries that are still to be said, of which the last one is not what would come unsaid */
-  #from(entries: number): void {
+  *#from(entries: number): Slices<void> {
+    yield
     const ready = this.#runs.ready()
     const [usual] = ready
     if (usual === undefined) {
@@ -71,13 +90,17 @@ class ShortSearch {
       return
     }
     if (entries <= 0) {
-      this.#runs.after(usual, usual, () => this.#from(0))
+      this.#runs.take(usual, usual)
+      yield* this.#from(0)
+      this.#runs.takeBack()
       return
     }
     for (const lane of ready) {
       if (this.#found !== undefined || this.isSpent) return
       if (entries === 1 && lane === usual) continue
-      this.#runs.after(lane, usual, () => this.#from(entries - 1))
+      this.#runs.take(lane, usual)
+      yield* this.#from(entries - 1)
+      this.#runs.takeBack()
     }
   }
 }
