@@ -44,6 +44,20 @@ export function didYouMean(word: string, known: readonly string[]): string {
   return near === undefined ? '' : ` (did you mean "${near}"?)`
 }
 
+/** Names that a message may list; of more it says how to see them. */
+const LISTED_MOST = 12
+
+/**
+ * What a message about an unknown name says of the known ones.
+ *
+ * @param where a command that lists them, where there are many
+ * @example knownText('sharp', ['bash', 'zsh'], '') // '; known: bash, zsh'
+ */
+export const knownText = (word: string, known: readonly string[], where: string): string =>
+  known.length > LISTED_MOST
+    ? `${didYouMean(word, known)}; \`${where}\` lists all ${known.length}`
+    : `${didYouMean(word, known)}; known: ${known.join(', ')}`
+
 /**
  * The known words that hold every part of a word, whatever stands between; letters of both cases are the same.
  *

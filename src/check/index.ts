@@ -1,5 +1,5 @@
 import { IommulatorError } from '../bits/errors.ts'
-import { didYouMean } from '../bits/suggest.ts'
+import { knownText } from '../bits/suggest.ts'
 import { AllocatorDrift } from './allocator-drift.ts'
 import { DeviceUse } from './device-use.ts'
 import { DoubleMap } from './double-map.ts'
@@ -78,7 +78,7 @@ export const RULE_IDS: readonly RuleId[] = RULES.map((rule) => rule.id)
 export function ruleIds(names: readonly string[]): readonly RuleId[] {
   for (const name of names) {
     if (RULE_IDS.some((id) => id === name)) continue
-    const hint = `${didYouMean(name, RULE_IDS)}; known: ${RULE_IDS.join(', ')}`
+    const hint = knownText(name, RULE_IDS, 'iommulator rules')
     throw new IommulatorError('ERR_RULE', `no rule is called "${name}"${hint}`, { field: 'rules' })
   }
   return RULE_IDS.filter((id) => names.includes(id))

@@ -5,6 +5,10 @@ import { didYouMean, holding } from '../bits/suggest.ts'
 import { hex, parseU64 } from '../bits/u64.ts'
 import { encode, type Field, get, type Word } from '../bits/word.ts'
 import { FAULT_REASONS, type FaultReason } from '../hw/vtd/fault-reasons.ts'
+import { wrapped } from '../report/layout.ts'
+
+/** Columns of an error behind the name of the program. */
+const ERROR_COLUMNS = 88
 
 /** One field of a decoded word. */
 export interface DecodedField {
@@ -221,8 +225,6 @@ export function decodeName(dictionary: Dictionary, name: string, values: readonl
     FAULT_NAME,
     ...CALL_NAMES,
   ]
-  throw new IommulatorError(
-    'ERR_NUMBER',
-    `nothing is called "${name}"${didYouMean(name, names)}; known: ${known.join(', ')}, and the names of calls`,
-  )
+  const why = `nothing is called "${name}"${didYouMean(name, names)}; known: ${known.join(', ')}, and the names of calls`
+  throw new IommulatorError('ERR_NUMBER', wrapped('', why, ERROR_COLUMNS).join('\n'))
 }

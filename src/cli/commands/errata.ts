@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url'
 import { compareVersions, type Erratum, resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
-import { didYouMean } from '../../bits/suggest.ts'
+import { knownText } from '../../bits/suggest.ts'
 import { erratumDifferences, type RunDifference, runErratum } from '../../machine/erratum-runs.ts'
 import { ERRATA } from '../../machine/registry.ts'
 import { table, wrapped } from '../../report/layout.ts'
@@ -19,7 +19,7 @@ function found(id: string): Erratum {
   if (erratum !== undefined) return erratum
   throw new IommulatorError(
     'ERR_NUMBER',
-    `no erratum is called "${id}"${didYouMean(id, ids())}; known: ${ids().join(', ')}`,
+    `no erratum is called "${id}"${knownText(id, ids(), 'iommulator errata')}`,
   )
 }
 

@@ -1,5 +1,5 @@
 import { IommulatorError } from '../../bits/errors.ts'
-import { didYouMean } from '../../bits/suggest.ts'
+import { knownText } from '../../bits/suggest.ts'
 import { needsOf, type Rule } from '../../check/rule.ts'
 import { RULES } from '../../check/rules.ts'
 import { table, wrapped } from '../../report/layout.ts'
@@ -15,7 +15,7 @@ function found(id: string): Rule {
   if (rule !== undefined) return rule
   throw new IommulatorError(
     'ERR_RULE',
-    `no rule is called "${id}"${didYouMean(id, ids())}; known: ${ids().join(', ')}`,
+    `no rule is called "${id}"${knownText(id, ids(), 'iommulator rules')}`,
   )
 }
 

@@ -232,7 +232,7 @@ export const SVM_ERRATA = declareErrata([
     wrong:
       'A PASID of the kernel leads to its page tables, with all that they map beside memory one to one: vmalloc, modules. When the kernel unmaps of that, no unit is told, and devices go on reaching pages that have another owner.',
     right:
-      'Unmapping flushes the PASIDs of the kernel. (No release does. The promise of a driver is to use nothing but the map of memory one to one, which never changes.)',
+      'Unmapping flushes the PASIDs of the kernel. (No release of this driver does; that for scalable mode, since 5.0, is another one. The promise of a driver is to use nothing but the map of memory one to one, which never changes.)',
     source: `Linux v4.9 ${SVM}, intel_svm_bind_mm; include/linux/intel-svm.h, SVM_FLAG_SUPERVISOR_MODE`,
     evidence: 'source',
     scenario: 'scenarios/svm/s14-kernel-ranges-wrong.yaml',
