@@ -91,3 +91,26 @@ export function erratumDifferences(runs: ErratumRuns): RunDifference[] {
   if (a === b) return steps
   return [...steps, { step: 0, call: '', about: 'findings', withIt: a, without: b }]
 }
+
+/** Characters before the first one that differs. */
+const BEFORE = 24
+
+/**
+ * Both sides of a difference, of at most about `most` characters each, with the place in it where they part.
+ *
+ * @example shortened({ withIt: 'a long text, and so on', without: 'a long text' }, 8)
+ */
+export function shortened(
+  { withIt, without }: Pick<RunDifference, 'withIt' | 'without'>,
+  most: number,
+): Pick<RunDifference, 'withIt' | 'without'> {
+  let same = 0
+  while (same < withIt.length && withIt[same] === without[same]) same++
+  const from = same < most - BEFORE ? 0 : same - BEFORE
+  const cut = (text: string): string => {
+    const head = from > 0 ? '...' : ''
+    const tail = text.length > from + most ? '...' : ''
+    return `${head}${text.slice(from, from + most)}${tail}`
+  }
+  return { withIt: cut(withIt), without: cut(without) }
+}

@@ -6,6 +6,7 @@ import {
   erratumDifferences,
   type RunDifference,
   runErratum,
+  shortened,
 } from '../machine/erratum-runs.ts'
 import { ERRATA } from '../machine/registry.ts'
 import { callText } from '../machine/run-report.ts'
@@ -48,22 +49,18 @@ export function versionText(versions: readonly VersionRange[]): string {
 /** The page of an erratum, as pages of docs/reference link to it. */
 export const erratumLink = (id: string): string => `[${id}](errata/${id}.md)`
 
-const short = (text: string): string => (text.length > TEXT_MOST ? `${text.slice(0, TEXT_MOST)}...` : text)
-
 const block = (lines: readonly string[]): string => ['```text', ...lines, '```'].join('\n')
 
 /** One step in which the runs part, with what both say. */
-function differenceLines(
-  { withIt: run }: ErratumRuns,
-  { step, about, withIt, without }: RunDifference,
-): string[] {
+function differenceLines({ withIt: run }: ErratumRuns, { step, about, ...texts }: RunDifference): string[] {
+  const { withIt, without } = shortened(texts, TEXT_MOST)
   const { operation } = run.steps[step - 1] as RunResult['steps'][number]
   const head = `#${step}`.padEnd(5)
   const what = about === 'answer' ? '' : `${about} `
   return [
     ...wrapped(head, callText(operation)),
-    ...wrapped(`     with it:    ${what}`, short(withIt)),
-    ...wrapped(`     without it: ${what}`, short(without)),
+    ...wrapped(`     with it:    ${what}`, withIt),
+    ...wrapped(`     without it: ${what}`, without),
   ]
 }
 

@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { compareVersions, type Erratum, resolveProfile } from '../../bits/errata.ts'
 import { IommulatorError } from '../../bits/errors.ts'
 import { knownText } from '../../bits/suggest.ts'
-import { erratumDifferences, type RunDifference, runErratum } from '../../machine/erratum-runs.ts'
+import { erratumDifferences, type RunDifference, runErratum, shortened } from '../../machine/erratum-runs.ts'
 import { ERRATA } from '../../machine/registry.ts'
 import { table, wrapped } from '../../report/layout.ts'
 import type { Command } from '../command.ts'
@@ -53,15 +53,17 @@ async function runBoth(e: Erratum, io: Io): Promise<readonly RunDifference[]> {
 }
 
 const TEXT_MOST = 72
-const short = (text: string): string => (text.length > TEXT_MOST ? `${text.slice(0, TEXT_MOST)}...` : text)
 
 /** Two lines for each place where the runs part, under a line that says where that is. */
 const differencesText = (differences: readonly RunDifference[]): string[] =>
-  differences.flatMap(({ step, call, about, withIt, without }) => [
-    step === 0 ? `  ${about}` : `  step ${step}, ${call}: ${about}`,
-    `    with it: ${short(withIt)}`,
-    `    without: ${short(without)}`,
-  ])
+  differences.flatMap(({ step, call, about, ...texts }) => {
+    const { withIt, without } = shortened(texts, TEXT_MOST)
+    return [
+      step === 0 ? `  ${about}` : `  step ${step}, ${call}: ${about}`,
+      `    with it: ${withIt}`,
+      `    without: ${without}`,
+    ]
+  })
 
 function listed(profile: string | undefined): readonly Erratum[] {
   if (profile === undefined) return ERRATA
