@@ -1,4 +1,5 @@
 import { hex } from '../../bits/u64.ts'
+import { inOrder } from './explain-text.ts'
 import type { Explanation } from './explainer.ts'
 import type { Because, FaultGroup } from './fault-log.ts'
 
@@ -40,7 +41,7 @@ export function explainJson({ log, faults, families }: Explanation): object {
   return {
     schema: EXPLAIN_SCHEMA,
     log,
-    faults: faults.groups.map((group) => groupJson(group, modelled.has(group.family))),
+    faults: inOrder(faults.groups).map((group) => groupJson(group, modelled.has(group.family))),
     moreFaults: faults.overflowed,
     suppressed: faults.suppressed,
     notes: faults.notes,

@@ -50,13 +50,24 @@ export interface ExplainOptions {
 
 const asItIs = (text: string): string => text
 
+const CUT = '...'
+
+/** Lines of a text. What has no blank and is longer than a line, as an option of a command line may be, is cut. */
+function fitted(head: string, text: string): string[] {
+  const room = EXPLAIN_COLUMNS - head.length
+  const words = text
+    .split(/\s+/)
+    .map((word) => (word.length > room ? `${word.slice(0, room - CUT.length)}${CUT}` : word))
+  return wrapped(head, words.join(' '), EXPLAIN_COLUMNS)
+}
+
 /** One group of faults; `number` stands before it. */
 export function groupText(group: FaultGroup, number: number, options: ExplainOptions = {}): string[] {
   const { paint = PLAIN, redact = asItIs } = options
   const { words, times, addresses, because, about } = group
   const head = `${number}  `
   const often = times === 1 ? 'once' : `${times} times`
-  const [first = '', ...more] = wrapped(head, redact(`${words.title}, ${often}`), EXPLAIN_COLUMNS)
+  const [first = '', ...more] = fitted(head, redact(`${words.title}, ${often}`))
   const rows: [label: string, text: string, bullet?: string][] = [['when', whenText(group)]]
   if (addresses.ranges.length > 0) rows.push(['address', addressesText(addresses)])
   for (const [label, text] of words.rows) rows.push([label, text])
@@ -74,7 +85,7 @@ export function groupText(group: FaultGroup, number: number, options: ExplainOpt
     paint.bold(first),
     ...more,
     ...rows.flatMap(([label, text, bullet = '']) =>
-      wrapped(`${' '.repeat(head.length)}${label.padEnd(width)}  ${bullet}`, redact(text), EXPLAIN_COLUMNS),
+      fitted(`${' '.repeat(head.length)}${label.padEnd(width)}  ${bullet}`, redact(text)),
     ),
   ]
 }
@@ -118,8 +129,12 @@ function notesOf(explanation: Explanation): string[] {
   ]
 }
 
+/** Groups by their first lines; a fault of several lines comes to light when the last of them has come. */
+export const inOrder = (groups: readonly FaultGroup[]): readonly FaultGroup[] =>
+  [...groups].sort((a, b) => a.firstLine - b.firstLine)
+
 const listed = (title: string, lines: readonly string[]): string[] =>
-  lines.length === 0 ? [] : ['', title, ...lines.flatMap((line) => wrapped('  ', line, EXPLAIN_COLUMNS))]
+  lines.length === 0 ? [] : ['', title, ...lines.flatMap((line) => fitted('  ', line))]
 
 /**
  * What a log says, for people and bug reports: at most 80 columns.
@@ -129,18 +144,18 @@ const listed = (title: string, lines: readonly string[]): string[] =>
 export function explainText(explanation: Explanation, options: ExplainOptions = {}): string {
   const { paint = PLAIN, redact = asItIs } = options
   const { log, faults } = explanation
-  const { groups } = faults
-  const total = groups.reduce((sum, { times }) => sum + times, 0)
+  const groups = inOrder(faults.groups)
+  // Faults of kinds that are not kept were counted.
+  const total = groups.reduce((sum, { times }) => sum + times, faults.overflowed)
+  const kinds = counted(groups.length, 'kind of fault', 'kinds of faults')
+  const sum = `${kinds}${faults.overflowed > 0 ? ' and more' : ''}, ${total} in all`
   const lines = groups.flatMap((group, i) => [...groupText(group, i + 1, options), ''])
   const machine = faults.facts.map(({ line, text }) => `line ${line}: ${text}`)
-  const found =
-    groups.length === 0
-      ? paint.green('no fault')
-      : paint.red(`${counted(groups.length, 'kind of fault', 'kinds of faults')}, ${total} in all`)
+  const found = groups.length === 0 ? paint.green('no fault') : paint.red(sum)
   const read = `${counted(log.lines, 'line')}, ${log.understood} understood, ${log.unknown} not`
   return `${[
     ...lines,
-    `${found}; ${read}`,
+    `${found};${sum.length + 2 + read.length > EXPLAIN_COLUMNS ? '\n  ' : ' '}${read}`,
     ...listed('machine', machine.map(redact)),
     ...listed('notes', notesOf(explanation).map(redact)),
   ].join('\n')}\n`

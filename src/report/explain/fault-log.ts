@@ -144,7 +144,7 @@ export class FaultLog {
   readonly #suppressed = new Map<string, { family: string; line: number; lines: number; meaning: string }>()
   #overflowed = 0
 
-  /** Groups in the order of their first lines. */
+  /** Groups in the order in which they came to light. */
   get groups(): readonly FaultGroup[] {
     return [...this.#groups.values()]
   }

@@ -5,7 +5,18 @@ export interface AdviceFor {
   readonly device: string
   readonly address: string
   readonly pasid: number | undefined
+  /** Where x86 has its interrupts, the address lies. */
+  readonly isInterruptRange: boolean
 }
+
+const INTERRUPTS_FIRST = 0xfee0_0000n
+const INTERRUPTS_LAST = 0xfeef_ffffn
+/** A write of four bytes there that has no PASID is an interrupt request. (VT-d manual, Interrupt Address Range.) */
+export const isInterruptAddress = (address: bigint): boolean =>
+  address >= INTERRUPTS_FIRST && address <= INTERRUPTS_LAST
+/** What is said of a DMA request to that range, whatever the reason. */
+export const INTERRUPT_RANGE =
+  'the address lies in 0xfee00000-0xfeefffff, where x86 has its interrupts: a write of four bytes without PASID is an interrupt there and is not translated. This request was taken for DMA, and drivers map nothing there'
 
 type Check = (about: AdviceFor) => string
 
@@ -18,6 +29,8 @@ const READ_DIRECTION: Check = () =>
   'is the buffer mapped with DMA_FROM_DEVICE? Then the device may only write it'
 const LENGTH: Check = ({ address }) =>
   `does a mapping end just below ${address}? Then the device runs past the end of its buffer`
+const MESSAGE: Check = ({ device }) =>
+  `lspci -vvs ${device}: the address and data of its MSI or MSI-X. Does the device, or what emulates it, write the message with another size, or with a PASID?`
 const DUMP: Check = () =>
   'a kernel of 5.16 or later with CONFIG_DMAR_DEBUG prints the tables of the address after each fault'
 const BOOT_ONLY: Check = () =>
@@ -47,6 +60,9 @@ const IR_RESET: Check = ({ device }) =>
 const IR_OFF: Check = () =>
   'is it an IOAPIC or HPET (ACPI table DMAR)? Then the firmware may name its source wrongly'
 
+/** What is asked of buffers: no buffer is mapped where interrupts are. */
+const OF_BUFFERS: readonly Check[] = [MAPPED, WRITE_DIRECTION, READ_DIRECTION, LENGTH]
+
 interface Advice {
   readonly means: string
   readonly checks: readonly Check[]
@@ -61,8 +77,16 @@ const WRITE_MEANS =
 const UNREADABLE = 'The unit could not read it from memory.'
 const RESERVED_BITS = 'A bit is set in it that must be 0 on this unit.'
 
+const NO_FAULT: Check = () =>
+  'look at other lines of the same time: a unit that is switched off or reset, or a second reader of its records (a debugger, a crash kernel)'
+
 /** Of each reason: what it means for who meets it, and what to look at next, the likeliest first. */
 const ADVICE: Readonly<Record<number, Advice>> = {
+  0: advice(
+    'No unit gives this number of its own; "Software" is only what Linux prints for it. Device and address of such a record may be of no fault.',
+    NO_FAULT,
+    WHO,
+  ),
   1: advice(
     'The unit has no tables for any device of this bus: no driver has set one up, or it came before that.',
     BOOT_ONLY,
@@ -347,4 +371,9 @@ export const meansOf = (code: number, reason: VtdReason | undefined, pasid: numb
   'The number is no reason that the manual, or a Linux kernel, has a text for.'
 
 export const checksOf = (code: number, about: AdviceFor): string[] =>
-  (adviceOf(code, about.pasid)?.checks ?? [WHO, DUMP]).map((check) => check(about))
+  [
+    ...(about.isInterruptRange ? [MESSAGE] : []),
+    ...(adviceOf(code, about.pasid)?.checks ?? [WHO, DUMP]).filter(
+      (check) => !about.isInterruptRange || !OF_BUFFERS.includes(check),
+    ),
+  ].map((check) => check(about))

@@ -38,7 +38,7 @@ import type { FamilyExplainer, FaultGroup, FaultLog } from './fault-log.ts'
 import { shortDevice } from './machine-facts.ts'
 import { explainBothWays } from './vtd-both-ways.ts'
 import { VtdDump } from './vtd-dump.ts'
-import { faultWords, identified, interruptWords, pageTopic } from './vtd-fault-words.ts'
+import { faultWords, identified, interruptWords, lostFault, pageTopic } from './vtd-fault-words.ts'
 import { tableOf, type VtdKnowledge } from './vtd-knowledge.ts'
 import { pageRequestFault, queueFault } from './vtd-queue-words.ts'
 
@@ -53,6 +53,9 @@ const PAGE_SHIFT = 12n
  */
 const MESSAGES_OF_FAULT =
   'an interrupt with one fault counts as three of them, so about a third as many faults left no line'
+/** Bits of the fault status register that say that requests were blocked. (VT-d manual, FSTS: PFO, PPF.) */
+const FAULT_BITS = 0x3n
+const ALL_ONES = 0xffff_ffffn
 const TABLES = ['first-level', 'second-level', 'page-tables']
 
 interface DmaLine {
@@ -92,6 +95,10 @@ export class VtdExplainer implements FamilyExplainer {
   /** The last DMA fault: what a dump of tables is of. */
   #last: { readonly dma: DmaLine; readonly code: number | undefined; readonly group: FaultGroup } | undefined
   #lastQueue: FaultGroup | undefined
+  /** The first line that says that there are faults. */
+  #faultsSaid: FoundLine | undefined
+  /** A line names one. */
+  #hasFault = false
 
   constructor(knowledge: VtdKnowledge) {
     this.#knowledge = knowledge
@@ -113,6 +120,7 @@ export class VtdExplainer implements FamilyExplainer {
 
   end(log: FaultLog): void {
     this.#giveUp(log)
+    if (this.#faultsSaid !== undefined && !this.#hasFault) log.fault(lostFault(this.#faultsSaid))
     explainBothWays(log)
   }
 
@@ -182,6 +190,7 @@ export class VtdExplainer implements FamilyExplainer {
 
   #dma(line: FoundLine, dma: DmaLine, code: number | undefined, text: string, log: FaultLog): void {
     const { device, access, pasid, address } = dma
+    this.#hasFault = true
     const group = log.fault({
       key: `dma ${device} ${access} ${pasid ?? '-'} ${code ?? '?'}`,
       line,
@@ -201,6 +210,7 @@ export class VtdExplainer implements FamilyExplainer {
     log: FaultLog,
   ): void {
     const about = { device, index, code, text, era: line.template.era }
+    this.#hasFault = true
     log.fault({
       key: `interrupt ${shortDevice(device)} ${index} ${code ?? '?'}`,
       line,
@@ -212,6 +222,7 @@ export class VtdExplainer implements FamilyExplainer {
   /** A second line without a first: the device and the address are lost. */
   #orphan(line: FoundLine, code: number, log: FaultLog): void {
     const reason = this.#knowledge.reason(code)
+    this.#hasFault = true
     log.fault({
       key: `orphan ${code}`,
       line,
@@ -240,11 +251,20 @@ export class VtdExplainer implements FamilyExplainer {
   #status(line: FoundLine, log: FaultLog): boolean {
     const suppressed = valuesOf(SUPPRESSED, line) ?? valuesOf(XEN_SUPPRESSED, line)
     if (suppressed !== undefined) {
-      log.suppress(line, suppressed.lines, line.template.id === SUPPRESSED.id ? MESSAGES_OF_FAULT : '')
+      const isOfFaults = line.template.id === SUPPRESSED.id
+      log.suppress(line, suppressed.lines, isOfFaults ? MESSAGES_OF_FAULT : '')
+      if (isOfFaults) this.#faultsSaid ??= line
       return true
     }
     const status = valuesOf(STATUS, line)
     if (status === undefined) return false
+    if (status.status === ALL_ONES) {
+      const text =
+        'fault status 0xffffffff: the registers read as all ones, so the unit does not answer: it is switched off, or gone'
+      log.note('vtd status ones', line, text)
+      return true
+    }
+    if ((status.status & FAULT_BITS) !== 0n) this.#faultsSaid ??= line
     log.note(`vtd status ${status.status}`, line, () => {
       const set = this.#knowledge.status(Number(status.status))
       const bits = set.map(([name, doc]) => `${name}: ${doc}`).join(' ')

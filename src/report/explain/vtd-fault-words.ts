@@ -1,8 +1,9 @@
 import { hex } from '../../bits/u64.ts'
 import { counted } from '../../check/words.ts'
-import type { Because, FaultLog, FaultWords } from './fault-log.ts'
+import type { FoundLine } from '../../reader/kernel-log/kernel-log-reader.ts'
+import type { Because, FaultLog, FaultReport, FaultWords } from './fault-log.ts'
 import { shortDevice } from './machine-facts.ts'
-import { checksOf, meansOf } from './vtd-advice.ts'
+import { checksOf, INTERRUPT_RANGE, isInterruptAddress, meansOf } from './vtd-advice.ts'
 import { tableOf, type VtdKnowledge, whereText } from './vtd-knowledge.ts'
 
 /** A DMA fault as a line tells it, whatever its era. */
@@ -69,7 +70,8 @@ export function faultWords(fault: VtdFault, log: FaultLog, knowledge: VtdKnowled
   const reason = code === undefined ? undefined : knowledge.reason(code)
   const table = tableOf(reason)
   const withPasid = pasid === undefined ? '' : ` with PASID 0x${pasid.toString(16)}`
-  const about = { device: name, address: hex(address), pasid }
+  const isInterruptRange = isInterruptAddress(address)
+  const about = { device: name, address: hex(address), pasid, isInterruptRange }
   return {
     kind: 'dma',
     title: `DMA ${access} by ${name}${withPasid} was blocked`,
@@ -90,6 +92,7 @@ export function faultWords(fault: VtdFault, log: FaultLog, knowledge: VtdKnowled
             ['reason', reasonText(code, text, knowledge)],
             ['means', meansOf(code, reason, pasid)],
             ...(table === undefined ? [] : [['failed at', whereText(table, name, pasid)] as const]),
+            ...(isInterruptRange ? [['reserved', INTERRUPT_RANGE] as const] : []),
           ],
     because: becauseOf(fault, log),
     checks:
@@ -145,6 +148,33 @@ export function interruptWords(
             ['failed at', `entry ${hex(index)} of the interrupt remapping table`],
           ],
     because: log.earlier('cause', name).slice(0, CAUSES_MAX),
-    checks: checksOf(code ?? -1, { device: name, address: hex(index), pasid: undefined }),
+    checks: checksOf(code ?? -1, {
+      device: name,
+      address: hex(index),
+      pasid: undefined,
+      isInterruptRange: false,
+    }),
   }
 }
+
+/** The interrupt of faults came, and no line of the log names one. */
+export const lostFault = (line: FoundLine): FaultReport => ({
+  key: 'lost',
+  line,
+  describe: () => ({
+    kind: 'record',
+    title: 'requests were blocked; no line of the log says of which device',
+    fields: {},
+    rows: [
+      [
+        'means',
+        'The unit told of faults. The lines with device, address and reason were suppressed, cut off, or filtered out of this log: how many they were it does not say.',
+      ],
+    ],
+    because: [],
+    checks: [
+      'find the whole log (journalctl -k, the serial console): the first faults of a storm are printed',
+      'unbind the drivers of devices one by one: the storm ends with the one that causes it',
+    ],
+  }),
+})
