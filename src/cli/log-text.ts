@@ -2,10 +2,14 @@ import { IommulatorError } from '../bits/errors.ts'
 
 /** So many bytes tell whether a file is text. */
 const JUDGED_BYTES = 64 * 1024
+/** And so many of a file that grows, where no more come for now. */
+const IDLE_BYTES = 4096
 /** Stray bytes of a serial line stay allowed, and blocks of zeros, which a crash leaves in a log: each run counts once. */
 const STRAY_RUNS_MAX = 16
 /** Random bytes have a run in eleven, programs more. */
 const BYTES_FOR_A_RUN = 32
+
+const ENOUGH_BYTES = { more: JUDGED_BYTES, idle: IDLE_BYTES, end: 0 } as const
 
 const BELL = 7
 const CARRIAGE_RETURN = 13
@@ -30,7 +34,7 @@ const ENCODINGS = [
  * @example
  * const text = new LogText('boot.txt')
  * for await (const piece of input.pieces()) explainer.push(text.utf8(piece))
- * text.judge(understood, true)
+ * text.judge(understood, 'end')
  */
 export class LogText {
   readonly #name: string
@@ -73,12 +77,12 @@ export class LogText {
   }
 
   /**
-   * Called with how many lines were understood so far.
+   * Called with how many lines were understood so far: after a piece, while no more come, and at the end.
    *
    * @throws IommulatorError ERR_INPUT where none was, and what was read is no text
    */
-  judge(understood: number, isEnd: boolean): void {
-    if (this.#isJudged || (this.#bytes < JUDGED_BYTES && !isEnd)) return
+  judge(understood: number, state: 'more' | 'idle' | 'end'): void {
+    if (this.#isJudged || this.#bytes < ENOUGH_BYTES[state]) return
     this.#isJudged = true
     if (understood > 0 || this.#runs <= STRAY_RUNS_MAX || this.#runs * BYTES_FOR_A_RUN < this.#bytes) return
     const what = `${this.#name} is no log: its first ${this.#bytes} bytes are no text (a log in UTF-16 needs its mark, or iconv -f UTF-16LE -t UTF-8)`

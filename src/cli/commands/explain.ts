@@ -61,7 +61,16 @@ class LogPieces {
 
   push(piece: Uint8Array): void {
     this.#explainer.push(this.#text.utf8(piece))
-    this.#text.judge(this.#explainer.explanation.log.understood, false)
+    this.#judge('more')
+  }
+
+  /** No more comes for now. */
+  idle(): void {
+    this.#judge('idle')
+  }
+
+  #judge(state: 'more' | 'idle'): void {
+    this.#text.judge(this.#explainer.explanation.log.understood, state)
   }
 
   get lines(): number {
@@ -71,7 +80,7 @@ class LogPieces {
   end(): Explanation {
     this.#explainer.push(this.#text.rest())
     const explanation = this.#explainer.end()
-    this.#text.judge(explanation.log.understood, true)
+    this.#text.judge(explanation.log.understood, 'end')
     return explanation
   }
 }
@@ -112,7 +121,9 @@ async function follow(path: string, log: LogPieces, tell: () => void, io: Io): P
           log.push(bytes)
         })
         tell()
-        if (!isMore) await wait(LOOK_MS)
+        if (isMore) continue
+        log.idle()
+        await wait(LOOK_MS)
       }
     } finally {
       file.close()

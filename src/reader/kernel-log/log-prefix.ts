@@ -70,6 +70,7 @@ export class LogPrefix {
     at = after(DECODED, text, at)
     at = this.#stamp(text, at)
     at = after(CLOCK, text, at)
+    if (text.charCodeAt(at) === BRACKET) at = after(CALLER, text, at)
     const traced = after(TRACE_STAMP, text, at)
     if (traced !== at) {
       this.origin = 'qemu'

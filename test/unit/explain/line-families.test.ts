@@ -88,6 +88,8 @@ describe('what stands before a message', () => {
     ['dmesg --human, of the same minute', `[  +0.000004] ${MESSAGE}`, -1],
     ['dmesg --human, after ten seconds', `[ +19.800001] ${MESSAGE}`, -1],
     ['dmesg --human with a thread', `[  +0.000004] [  T123] ${MESSAGE}`, -1],
+    ['dmesg --notime with a thread', `[  T123] ${MESSAGE}`, -1],
+    ['dmesg, ISO with a thread', `2026-11-20T11:20:11,123456+01:00 [  T123] ${MESSAGE}`, -1],
     ['dmesg --show-delta', `[    5.793582 <    0.000010>] ${MESSAGE}`, 5_793_582],
     ['dmesg --show-delta --notime', `[<   20.100000>] ${MESSAGE}`, -1],
     ['dmesg --show-delta --ctime', `[Fri Nov 20 23:52:10 2026 <   20.100000>] ${MESSAGE}`, -1],
