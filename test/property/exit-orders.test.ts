@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { parseScenario } from '../../src/cli/yaml-scenario.ts'
 import { type Exploration, type ExploreMode, explore } from '../../src/machine/explore/explore.ts'
@@ -112,6 +113,23 @@ describe('a process that is bound to a device exits, in every order with what th
       const found = explored(`intended,${erratum}`, by, beside)
       expect([found.broken.get(rule)?.orders, found.orders]).toEqual([some, all])
       expect(found.isComplete).toBe(true)
+    },
+  )
+})
+
+describe('a process that is bound in scalable mode exits, in every order with what the device does', () => {
+  it.each([
+    ['exit-beside-dma', 140, 780n, 40],
+    ['exit-beside-request', 2238, 1_862_790_930n, 31],
+  ] as const)(
+    "%s: today's code breaks no rule in any of %i orders, for %i, of up to %i steps",
+    (name, orders, standFor, longest) => {
+      const file = `scenarios/sva/${name}.yaml`
+      const found = explore(parseScenario(readFileSync(file, 'utf8'), file, CATALOGUE), {
+        bound: BOUND_ORDERS,
+      })
+      expect(soundOf(found)).toEqual(SOUND)
+      expect([found.orders, found.standFor, found.longest]).toEqual([orders, standFor, longest])
     },
   )
 })
