@@ -115,8 +115,7 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     this.#keepsNoWrite = profile.has('D119')
     this.#keeper = new StructureKeeper({
       ...{ caches: this.caches, numbers: this.numbers, records: this.#records, log: stage.log },
-      keepsFaults: this.#keepsFaults,
-      hasNoPasidCache: this.#hasNoPasidCache,
+      ...{ keepsFaults: this.#keepsFaults, hasNoPasidCache: this.#hasNoPasidCache },
     })
     this.engine = options.engine({ caches: this.#keeper, pages: this })
     this.#place = new RequestSpace(this.caches, this.engine, profile.has('D35'))
@@ -377,22 +376,15 @@ export class CachedTranslator<E extends Engine = Engine> implements PageCache {
     return true
   }
 
-  #holdWith({
-    engine,
-    journal,
-    name,
-    profile,
-    hasFirstLevel: replays = false,
-  }: CachedTranslatorOptions<E>): PassThroughHold {
-    const reader = engine({ caches: NO_CACHES, pages: NO_PAGES })
+  #holdWith(options: CachedTranslatorOptions<E>): PassThroughHold {
+    const { name, journal, hasFirstLevel: replays = false } = options
+    const remembers = options.profile.has('D103')
+    const reader = options.engine({ caches: NO_CACHES, pages: NO_PAGES })
     const read = (request: VtdRequest, into: Translation) => {
       into.isDirect = false
       if (this.isEnabled) reader.translate(this.#rootPage, this.#root.get(TTM), request, into)
     }
-    return new PassThroughHold(read, () => reader.pasid, journal, {
-      ...{ name, replays },
-      remembers: profile.has('D103'),
-    })
+    return new PassThroughHold(read, () => reader.pasid, journal, { name, replays, remembers })
   }
 
   /** FPD of the entries that a request goes through, as the caches have them. */
