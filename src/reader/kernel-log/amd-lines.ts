@@ -15,7 +15,7 @@ export const AMD_EVENT_OF = kernelLine(
   '{driver:word} {device:word}: AMD-Vi: Event logged [{event:word} {details:text}]',
   {
     era: 'Linux 4.12-6.x',
-    doc: 'The unit has written an event into its log. The driver is the one that is bound when the line is printed. Of a page fault the device is the one that asked, of any other event the unit.',
+    doc: 'The unit has written an event into its log. The driver is the one that is bound when the line is printed. Of a page fault, and of an event of the RMP (SEV-SNP), the device is the one that asked; of any other event it is the unit.',
     example:
       '[   12.345678] nvme 0000:05:00.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x0012 address=0xdff00000 flags=0x0070]',
   },
@@ -88,6 +88,20 @@ export const AMD_RESTART = kernelLine('amd-restart', 'AMD-Vi: IOMMU {log:word} l
   example: '[13866.485412] AMD-Vi: IOMMU Event log restarting',
 })
 
+/** The command that an event was about, word by word. */
+export const AMD_COMMAND = kernelLine('amd-command', 'AMD-Vi: CMD[{index:d}]: {value:x}', {
+  era: 'Linux 2.6.30 on',
+  doc: 'A word of the command that the event before it is about: 32 bits.',
+  example: '[   12.345680] AMD-Vi: CMD[0]: 00000003',
+})
+
+/** The device table entry that an event was about. */
+export const AMD_ENTRY = kernelLine('amd-entry', 'AMD-Vi: DTE[{index:d}]: {value:x}', {
+  era: 'Linux 2.6.30 on',
+  doc: 'A word of the device table entry that the event before it is about; older kernels print it in halves.',
+  example: '[   12.345680] AMD-Vi: DTE[0]: 6090000000000003',
+})
+
 /** Invalidations do not complete. */
 export const AMD_TIMEOUT = kernelLine('amd-timeout', 'AMD-Vi: Completion-Wait loop timed out', {
   era: 'Linux',
@@ -122,6 +136,8 @@ export const AMD_LINES = declareLineFamily({
     ...AMD_SPLIT_OF,
     AMD_OVERFLOW,
     AMD_RESTART,
+    AMD_COMMAND,
+    AMD_ENTRY,
     AMD_TIMEOUT,
     AMD_SUPPRESSED,
   ],

@@ -1,5 +1,7 @@
 import { hex } from '../../bits/u64.ts'
 import {
+  AMD_COMMAND,
+  AMD_ENTRY,
   AMD_EVENT,
   AMD_EVENT_OF,
   AMD_LINES,
@@ -11,7 +13,7 @@ import {
   AMD_TIMEOUT,
 } from '../../reader/kernel-log/amd-lines.ts'
 import { type FoundLine, valuesOf } from '../../reader/kernel-log/kernel-log-reader.ts'
-import type { FamilyExplainer, FaultField, FaultLog, FaultWords } from './fault-log.ts'
+import type { FamilyExplainer, FaultField, FaultGroup, FaultLog, FaultWords } from './fault-log.ts'
 import { shortDevice } from './machine-facts.ts'
 import { identified } from './vtd-fault-words.ts'
 
@@ -39,9 +41,23 @@ const EVENTS: Readonly<Record<string, string>> = {
   INVALID_DEVICE_REQUEST:
     'The device sent a request that the unit does not take from it: to addresses that are no memory, or of a kind that is not enabled.',
   INVALID_PPR_REQUEST: 'The device asked for a page in a way that the unit does not take.',
+  RMP_PAGE_FAULT:
+    'The device reached memory that the reverse map table (RMP, SEV-SNP) does not let it: private memory of a guest, or a page whose state or size differs there.',
+  RMP_HW_ERROR:
+    'The unit met an error of the hardware when it looked into the reverse map table (RMP, SEV-SNP).',
   'Device not attached to domain properly':
     'A device sent a request while the kernel had no page tables (domain) for it. The next line names the device.',
 }
+
+/** Events whose lines begin with the device that asked; all others begin with the unit. (Linux v6.1 iommu.c) */
+const OF_DEVICE: ReadonlySet<string> = new Set(['IO_PAGE_FAULT', 'RMP_PAGE_FAULT', 'RMP_HW_ERROR'])
+/** Events after which commands of the unit do not complete. */
+const OF_COMMANDS: ReadonlySet<string> = new Set([
+  'ILLEGAL_COMMAND_ERROR',
+  'COMMAND_HARDWARE_ERROR',
+  'IOTLB_INV_TIMEOUT',
+])
+const RMP = 'RMP_'
 
 /** First word of what stands in the place of a name where the kernel says that a device has no domain. */
 const NOT_A_NAME = 'Device'
@@ -56,6 +72,8 @@ const BUS = 'pci'
 interface AmdEvent {
   readonly event: string
   readonly device: string | undefined
+  /** The unit, where the line names it. */
+  readonly unit: string | undefined
   readonly driver: string | undefined
   readonly numbers: ReadonlyMap<string, bigint>
 }
@@ -66,9 +84,10 @@ function eventOf(event: string, details: string, driver?: string, own?: string):
   const named = DEVICE.exec(details)?.[1]
   return {
     event: event === NOT_A_NAME ? `${event} ${details}` : event,
-    device: named ?? own,
+    device: named ?? (OF_DEVICE.has(event) ? own : undefined),
+    unit: OF_DEVICE.has(event) ? undefined : own,
     // The driver of a page fault is that of the device; of any other event the unit prints.
-    driver: named === undefined && driver !== BUS ? driver : undefined,
+    driver: named === undefined && OF_DEVICE.has(event) && driver !== BUS ? driver : undefined,
     numbers,
   }
 }
@@ -103,6 +122,8 @@ function flagsText(flags: number): { what: string; why: string; set: string } {
 /** Decodes events of AMD's units. There is no model of them. */
 export class AmdExplainer implements FamilyExplainer {
   readonly family = AMD_LINES.id
+  /** What the words of a command or an entry belong to. */
+  #last: FaultGroup | undefined
 
   take(line: FoundLine, log: FaultLog): void {
     const suppressed = valuesOf(AMD_SUPPRESSED, line)
@@ -122,22 +143,34 @@ export class AmdExplainer implements FamilyExplainer {
       const event = line.text.slice(line.text.indexOf(': ') + 2).split(' ')[0] ?? ''
       this.#event(eventOf(event, of.details, of.driver, of.device), line, log)
     }
+    const command = valuesOf(AMD_COMMAND, line)
+    const word = command ?? valuesOf(AMD_ENTRY, line)
+    if (word !== undefined && this.#last?.times === 1) {
+      const of = command === undefined ? 'the device table entry' : 'the command'
+      log.explain(this.#last, { line: line.line, text: `word ${word.index} of ${of} is ${hex(word.value)}` })
+    }
     if (valuesOf(AMD_OVERFLOW, line) !== undefined || valuesOf(AMD_RESTART, line) !== undefined)
       this.#state('overflow', line, log)
     if (valuesOf(AMD_TIMEOUT, line) !== undefined) this.#state('timeout', line, log)
   }
 
   #event(event: AmdEvent, line: FoundLine, log: FaultLog): void {
-    const { device = 'an unknown device', numbers } = event
+    const { numbers } = event
+    const device = event.device === undefined ? undefined : shortDevice(event.device)
+    const of = device ?? event.unit
+    const name = of === undefined ? event.event : `${event.event} of ${of}`
     const address = numbers.get('address') ?? numbers.get('gpa') ?? numbers.get('spa')
     const flags = Number(numbers.get('flags') ?? 0n)
     const domain = numbers.get('domain')
-    log.remember('amd-event', line, `${event.event} of ${shortDevice(device)}`)
-    log.fault({
-      key: `${event.event} ${shortDevice(device)} ${domain ?? ''} ${flags}`,
+    log.remember('amd-event', line, name)
+    if (OF_COMMANDS.has(event.event)) log.remember('amd-commands', line, name)
+    this.#last = log.fault({
+      key: `${event.event} ${of ?? ''} ${domain ?? ''} ${flags}`,
       line,
       ...(address !== undefined && { address }),
-      identify: () => identified(shortDevice(device), address === undefined ? [] : [address], log),
+      ...(device !== undefined && {
+        identify: () => identified(device, address === undefined ? [] : [address], log),
+      }),
       describe: () => (event.event === 'IO_PAGE_FAULT' ? pageFault(event, log) : otherEvent(event, log)),
     })
   }
@@ -159,7 +192,8 @@ export class AmdExplainer implements FamilyExplainer {
               : 'Invalidations are late or do not come to an end: devices may go on using what is unmapped.',
           ],
         ],
-        because: log.earlier('amd-event').slice(0, 3),
+        // A page fault keeps no command from its end.
+        because: log.earlier(isOverflow ? 'amd-event' : 'amd-commands').slice(0, 3),
         checks: [
           isOverflow
             ? 'look at the first events before this line: the storm begins there'
@@ -215,18 +249,22 @@ function pageFault(event: AmdEvent, log: FaultLog): FaultWords {
 }
 
 function otherEvent(event: AmdEvent, log: FaultLog): FaultWords {
-  const device = shortDevice(event.device ?? '')
+  const device = event.device === undefined ? undefined : shortDevice(event.device)
+  const of = device ?? event.unit
   const address = event.numbers.get('address')
   const low = address === undefined ? undefined : address & ADDRESS_MASK
   const isReserved = low !== undefined && low >= HT_FIRST && low <= HT_LAST
   const means = EVENTS[event.event]
   return {
     kind: 'event',
-    title: `${event.event}${device === '' ? '' : ` of ${device}`}`,
-    ...(device !== '' && { device }),
-    fields: fieldsOf(event),
+    title: `${event.event}${of === undefined ? '' : ` of ${of}`}`,
+    ...(device !== undefined && { device }),
+    fields: { ...fieldsOf(event), unit: event.unit ?? null, driver: event.driver ?? null },
     rows: [
       ['means', means ?? 'An event that this decoder does not know.'],
+      ...(event.numbers.has('gpa') ? [['which', 'the address is one of the guest (gpa)'] as const] : []),
+      ...(event.unit === undefined ? [] : [['unit', event.unit] as const]),
+      ...(event.driver === undefined ? [] : [['driver', event.driver] as const]),
       ...(isReserved
         ? [
             [
@@ -238,7 +276,15 @@ function otherEvent(event: AmdEvent, log: FaultLog): FaultWords {
     ],
     because: log.earlier('cause', device).slice(0, 4),
     checks: [
-      ...(device === '' ? [] : [`lspci -nnks ${device}: what the device is, and which driver has it`]),
+      ...(device === undefined ? [] : [`lspci -nnks ${device}: what the device is, and which driver has it`]),
+      ...(event.event.startsWith(RMP)
+        ? [
+            'is the device given to a guest of SEV-SNP? It may only reach memory that the guest shares (bounce buffers, swiotlb)',
+          ]
+        : []),
+      ...(event.event === 'ILLEGAL_COMMAND_ERROR'
+        ? ['the lines AMD-Vi: CMD[0] to CMD[3] behind it are the command, as the kernel reads it']
+        : []),
       'read the event in the manual of the unit (AMD 48882, "Event Logging"): the bits of flags differ from event to event',
     ],
   }

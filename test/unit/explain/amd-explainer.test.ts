@@ -159,6 +159,67 @@ describe('other events of AMD units', () => {
     expect(all.map(({ words }) => words.kind)).toEqual(['dma', 'queue', 'queue'])
     expect(all[1]?.times).toBe(2)
     expect(all[1]?.because).toEqual([{ line: 1, text: 'IO_PAGE_FAULT of 05:00.0' }])
+    // A page fault keeps no command from its end.
+    expect(all[2]?.because).toEqual([])
+  })
+
+  it.each<[event: string, because: string[]]>([
+    ['IOTLB_INV_TIMEOUT device=05:00.0 address=0x1000', ['IOTLB_INV_TIMEOUT of 05:00.0']],
+    ['ILLEGAL_COMMAND_ERROR address=0x1000', ['ILLEGAL_COMMAND_ERROR']],
+    ['COMMAND_HARDWARE_ERROR address=0x1000 flags=0x0000', ['COMMAND_HARDWARE_ERROR']],
+    ['PAGE_TAB_HARDWARE_ERROR device=05:00.0 pasid=0x0000 address=0x1000 flags=0x0', []],
+  ])('commands that do not end because of %s', (event, because) => {
+    const all = groups(`AMD-Vi: Event logged [${event}]`, 'AMD-Vi: Completion-Wait loop timed out')
+    expect(all[1]?.because.map(({ text }) => text)).toEqual(because)
+  })
+
+  it.each<[what: string, line: string, device: string | undefined, unit: string | null]>([
+    [
+      'the unit by its class',
+      'iommu ivhd0: AMD-Vi: Event logged [ILLEGAL_COMMAND_ERROR address=0x1000]',
+      undefined,
+      'ivhd0',
+    ],
+    [
+      'the unit as a device',
+      'pci 0000:00:00.2: AMD-Vi: Event logged [COMMAND_HARDWARE_ERROR address=0x1000 flags=0x0]',
+      undefined,
+      '0000:00:00.2',
+    ],
+    [
+      'a device behind the unit',
+      'iommu ivhd0: AMD-Vi: Event logged [IOTLB_INV_TIMEOUT device=0000:05:00.0 address=0x1000]',
+      '05:00.0',
+      'ivhd0',
+    ],
+    [
+      'the device of an event of the RMP',
+      'nvme 0000:05:00.0: AMD-Vi: Event logged [RMP_HW_ERROR vmg_tag=0x0000, spa=0x1000, flags=0x0]',
+      '05:00.0',
+      null,
+    ],
+  ])('what stands before an event: %s', (_what, line, device, unit) => {
+    const { words, about } = only(line)
+    expect(words.device).toBe(device)
+    expect(words.fields['unit']).toBe(unit)
+    expect(words.checks.some((check) => check.startsWith('lspci'))).toBe(device !== undefined)
+    expect(about).toEqual([])
+  })
+
+  it('the words of a command and of an entry belong to the event before them, once', () => {
+    const event = 'iommu ivhd0: AMD-Vi: Event logged [ILLEGAL_COMMAND_ERROR address=0x1000]'
+    const fault = only(
+      'AMD-Vi: DTE[0]: 1',
+      event,
+      'AMD-Vi: CMD[0]: 00000003',
+      'AMD-Vi: DTE[3]: 6090000000000003',
+      event,
+      'AMD-Vi: CMD[0]: 00000004',
+    )
+    expect(fault.because.map(({ line, text }) => `${line} ${text}`)).toEqual([
+      '3 word 0 of the command is 0x3',
+      '4 word 3 of the device table entry is 0x6090000000000003',
+    ])
   })
 
   it('counts what was not printed', () => {
