@@ -14,7 +14,8 @@ const BRACE = 0x7b
 const SPACE = 0x20
 const TAB = 0x09
 /** How rsyslog and /dev/kmsg write a newline inside of a message. */
-const NEWLINE_TEXTS = ['#012', '\\x0a'] as const
+const RSYSLOG_NEWLINE = '#012'
+const KMSG_NEWLINE = '\\x0a'
 const NEWLINES = /#012|\\x0a/
 const PARTS_MAX = 64
 
@@ -181,7 +182,7 @@ export class KernelLogReader implements LineTarget {
       this.#sink.found({ family, template, found, line: this.#lines, timeUs, origin, text })
       return true
     }
-    if (NEWLINE_TEXTS.some((newline) => text.includes(newline))) return this.#parts(text, timeUs)
+    if (text.includes(RSYSLOG_NEWLINE) || text.includes(KMSG_NEWLINE)) return this.#parts(text, timeUs)
     if (this.#sink.unexplained === undefined) return false
     const family = this.#mentions.find(text, (named) => named)
     if (family !== undefined) this.#sink.unexplained(family, this.#lines, text)

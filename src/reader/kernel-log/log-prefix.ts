@@ -39,6 +39,8 @@ const MICROSECONDS = 1_000_000
 /** Who writes to the journal as a part of a virtual machine. */
 const QEMU_NAME = /^(?:qemu|QEMU|kvm|libvirtd|virtqemud)/
 
+const isDigit = (code: number): boolean => code >= 0x30 && code <= 0x39
+
 const after = (pattern: RegExp, text: string, at: number): number => {
   pattern.lastIndex = at
   return pattern.test(text) ? pattern.lastIndex : at
@@ -69,7 +71,8 @@ export class LogPrefix {
     at = this.#record(text, at)
     at = after(DECODED, text, at)
     at = this.#stamp(text, at)
-    at = after(CLOCK, text, at)
+    // Behind a stamp only a clock that begins with its year may stand.
+    if (this.timeUs < 0 || isDigit(text.charCodeAt(at))) at = after(CLOCK, text, at)
     if (text.charCodeAt(at) === BRACKET) at = after(CALLER, text, at)
     const traced = after(TRACE_STAMP, text, at)
     if (traced !== at) {
@@ -88,8 +91,7 @@ export class LogPrefix {
   }
 
   #record(text: string, at: number): number {
-    const first = text.charCodeAt(at)
-    if (first < 0x30 || first > 0x39) return at
+    if (!isDigit(text.charCodeAt(at))) return at
     KMSG.lastIndex = at
     const found = KMSG.exec(text)
     if (found === null) return at
