@@ -106,7 +106,8 @@ export function shortened(
 ): Pick<RunDifference, 'withIt' | 'without'> {
   let same = 0
   while (same < withIt.length && withIt[same] === without[same]) same++
-  const from = same < most - BEFORE ? 0 : same - BEFORE
+  const fits = Math.max(withIt.length, without.length) <= most
+  const from = fits || same < most - BEFORE ? 0 : same - BEFORE
   const cut = (text: string): string => {
     const head = from > 0 ? '...' : ''
     const tail = text.length > from + most ? '...' : ''

@@ -5,10 +5,13 @@ describe('a difference of two runs, shortened', () => {
   const filler = 'x'.repeat(200)
 
   it('is as it is where it fits', () => {
-    expect(shortened({ withIt: 'DROPPED', without: 'SUCCESS' }, 72)).toEqual({
-      withIt: 'DROPPED',
-      without: 'SUCCESS',
-    })
+    const same = 'a text of forty characters, and one mor'
+    for (const texts of [
+      { withIt: 'DROPPED', without: 'SUCCESS' },
+      { withIt: `${same}e`, without: `${same}n` },
+    ]) {
+      expect(shortened(texts, 40)).toEqual(texts)
+    }
   })
 
   it('is cut at its end where the texts part before', () => {
