@@ -241,7 +241,7 @@ export const EEH_LINES = declareLineFamily({
   source:
     'Linux v3.11-v6.1 arch/powerpc/kernel/eeh.c, eeh_driver.c, platforms/powernv/eeh-powernv.c; real logs',
   isModelled: true,
-  mentions: [],
+  mentions: ['EEH: '],
   templates: [
     EEH_FROZEN,
     EEH_FROZEN_OLD,

@@ -20,7 +20,7 @@ export const SMMU_CLIENT = kernelLine(
   'arm-smmu-v3 {unit:word}: event: {event:word} client: {client:text} sid: 0x{stream:x} ssid: {more:text}',
   {
     era: 'Linux 6.14 on',
-    doc: 'The event before it in words: its name, and the device that the stream belongs to.',
+    doc: 'An event in words: its name, and the device that the stream belongs to. The record stands before it, unless someone has looked for names only.',
     example:
       '[   70.386109] arm-smmu-v3 arm-smmu-v3.5.auto: event: F_TRANSLATION client: 0001:06:00.0 sid: 0x20600 ssid: 0x0 iova: 0xff9bc000 ipa: 0x0',
   },
@@ -49,6 +49,48 @@ export const SMMU_OVERFLOW = kernelLine(
   },
 )
 
+/** A command does not come to its end. */
+export const SMMU_SYNC = kernelLine('smmu-sync', 'arm-smmu-v3 {unit:word}: CMD_SYNC timeout{where:text}', {
+  era: 'Linux 4.2 on',
+  doc: 'The unit did not complete its commands within the time that the driver waits. Since 5.4 the line says where in the queue.',
+  example:
+    '[  812.345678] arm-smmu-v3 arm-smmu-v3.0.auto: CMD_SYNC timeout at 0x0000b1b7 [hwprod 0x0000b1c0, hwcons 0x0000b1b7]',
+})
+
+/** A command that the unit does not take. */
+export const SMMU_COMMAND = kernelLine(
+  'smmu-command',
+  'arm-smmu-v3 {unit:word}: CMDQ error (cons 0x{cons:x}): {why:text}',
+  {
+    era: 'Linux 4.2 on',
+    doc: 'The unit has stopped at a command, and says why. The driver puts a CMD_SYNC in its place where it can.',
+    example: '[  812.345678] arm-smmu-v3 arm-smmu-v3.0.auto: CMDQ error (cons 0x01000123): Illegal command',
+  },
+)
+
+/** What follows is that command, and no event. */
+export const SMMU_SKIPPED = kernelLine(
+  'smmu-skipped',
+  'arm-smmu-v3 {unit:word}: skipping command in error state:',
+  {
+    era: 'Linux 4.2 on',
+    doc: 'The two words of the command follow, a line each.',
+    example: '[  812.345679] arm-smmu-v3 arm-smmu-v3.0.auto: skipping command in error state:',
+  },
+)
+
+/** An error that is of no stream. */
+export const SMMU_GLOBAL = kernelLine(
+  'smmu-global',
+  'arm-smmu-v3 {unit:word}: unexpected global error reported (0x{error:x}), this could be serious',
+  {
+    era: 'Linux 4.2 on',
+    doc: 'The bits of the register GERROR that changed.',
+    example:
+      '[  812.345678] arm-smmu-v3 arm-smmu-v3.0.auto: unexpected global error reported (0x00000001), this could be serious',
+  },
+)
+
 /** Lines that were not printed. */
 export const SMMU_SUPPRESSED = kernelLine('smmu-suppressed', '{lines:d} callbacks suppressed', {
   heads: ['arm_smmu_evtq_thread: ', 'arm_smmu_dump_event: '],
@@ -63,6 +105,17 @@ export const SMMU_LINES = declareLineFamily({
   title: 'Arm SMMUv3',
   source: 'Linux v4.2-v6.14 drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c; real logs',
   isModelled: false,
-  mentions: [],
-  templates: [SMMU_EVENT, SMMU_WORD, SMMU_CLIENT, SMMU_ACCESS, SMMU_OVERFLOW, SMMU_SUPPRESSED],
+  mentions: ['arm-smmu'],
+  templates: [
+    SMMU_EVENT,
+    SMMU_WORD,
+    SMMU_CLIENT,
+    SMMU_ACCESS,
+    SMMU_OVERFLOW,
+    SMMU_SYNC,
+    SMMU_COMMAND,
+    SMMU_SKIPPED,
+    SMMU_GLOBAL,
+    SMMU_SUPPRESSED,
+  ],
 })

@@ -242,7 +242,7 @@ export const VTD_LINES: LineFamily = declareLineFamily({
     'Linux drivers/iommu/dmar.c and intel-iommu.c (3.6, 4.1, 4.4, 5.2), drivers/iommu/intel (5.10, 5.15, 6.3, 7.2); ' +
     'Xen xen/drivers/passthrough/vtd/iommu.c (4.2) and logs of later versions',
   isModelled: true,
-  mentions: ['DMAR:', 'DMAR-IR:', 'dmar:', 'INTR-REMAP', '[VT-D]'],
+  mentions: ['DMAR:', 'DMAR-IR:', 'dmar:', 'INTR-REMAP', '[VT-D]', 'Request device [', '[fault reason '],
   templates: [
     FAULT_5_15,
     FAULT_5_4,

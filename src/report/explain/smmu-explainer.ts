@@ -1,15 +1,18 @@
 import { hex } from '../../bits/u64.ts'
 import { type FoundLine, valuesOf } from '../../reader/kernel-log/kernel-log-reader.ts'
 import {
+  SMMU_ACCESS,
   SMMU_CLIENT,
   SMMU_EVENT,
   SMMU_LINES,
   SMMU_OVERFLOW,
+  SMMU_SKIPPED,
   SMMU_SUPPRESSED,
   SMMU_WORD,
 } from '../../reader/kernel-log/smmu-lines.ts'
 import type { FamilyExplainer, FaultLog, FaultWords } from './fault-log.ts'
 import { shortDevice } from './machine-facts.ts'
+import { unitFault } from './smmu-unit-words.ts'
 
 /** Words of an event record. */
 const WORDS = 4
@@ -84,13 +87,66 @@ const INSTRUCTION = 1n << 34n
 const READ = 1n << 35n
 const STAGE_2 = 1n << 39n
 
+const SUBSTREAM_SHIFT = 12n
+const STREAM_SHIFT = 32n
+const CLASS_SHIFT = 40n
+/** Where the kernel says in words what an access was for, in the order of CLASSES. (arm-smmu-v3.c event_class_str) */
+const CLASS_TEXTS: readonly string[] = [
+  'CD fetch',
+  'Stage 1 translation table fetch',
+  'Input address caused fault',
+]
+/** What stands behind the word ssid. */
+const REST = /^(?:0x)?([0-9a-f]{1,8})(?: iova: (?:0x)?([0-9a-f]{1,16}) ipa: (?:0x)?([0-9a-f]{1,16}))?/
+
 interface Pending {
   readonly line: FoundLine
   readonly unit: string
   readonly event: number
+  /** The name, where the kernel says it. */
+  readonly name?: string
   readonly words: bigint[]
   client: string | undefined
+  /** Addresses of an event that the log has in words only. */
+  readonly said?: { readonly iova: bigint | undefined; readonly ipa: bigint }
 }
+
+/** An event of which the log has no record, but what the kernel says of it. */
+function saidOnly(line: FoundLine, client: NonNullable<ReturnType<typeof clientOf>>): Pending {
+  const name = client.event
+  const event = Number(Object.entries(EVENTS).find(([, [known]]) => known === name)?.[0] ?? 0)
+  const [, ssid = '0', iova, ipa = '0'] = REST.exec(client.more) ?? []
+  const substream = BigInt(`0x${ssid}`)
+  // The kernel says 0 where there is none.
+  const valid = substream === 0n ? 0n : SSV
+  const first = (client.stream << STREAM_SHIFT) | (substream << SUBSTREAM_SHIFT) | valid | BigInt(event)
+  return {
+    line,
+    unit: client.unit,
+    event,
+    name,
+    words: [first],
+    client: client.client,
+    said: { iova: iova === undefined ? undefined : BigInt(`0x${iova}`), ipa: BigInt(`0x${ipa}`) },
+  }
+}
+
+const clientOf = (line: FoundLine) => valuesOf(SMMU_CLIENT, line)
+
+/** The second word of a record, from what the kernel says of the access. */
+function accessWord(access: NonNullable<ReturnType<typeof accessOf>>): bigint {
+  const known = CLASS_TEXTS.indexOf(access.class)
+  return (
+    (access.mode === 'priv' ? PRIVILEGED : 0n) |
+    (access.kind === 'inst' ? INSTRUCTION : 0n) |
+    (access.access === 'read' ? READ : 0n) |
+    (access.stage === 's2' ? STAGE_2 : 0n) |
+    (access.more.includes(' stall') ? STALL : 0n) |
+    (BigInt(known < 0 ? CLASS_TEXTS.length : known) << CLASS_SHIFT)
+  )
+}
+
+const accessOf = (line: FoundLine) => valuesOf(SMMU_ACCESS, line)
 
 /** Decodes events of Arm's SMMUv3. There is no model of it. */
 export class SmmuExplainer implements FamilyExplainer {
@@ -101,7 +157,8 @@ export class SmmuExplainer implements FamilyExplainer {
     const suppressed = valuesOf(SMMU_SUPPRESSED, line)
     if (suppressed !== undefined) log.suppress(line, suppressed.lines)
     const word = valuesOf(SMMU_WORD, line)
-    const client = valuesOf(SMMU_CLIENT, line)
+    const client = clientOf(line)
+    const access = accessOf(line)
     const event = valuesOf(SMMU_EVENT, line)
     const pending = this.#pending
     if (pending !== undefined && line.line - pending.line.line > GAP_MAX) this.end(log)
@@ -111,8 +168,21 @@ export class SmmuExplainer implements FamilyExplainer {
     } else if (word !== undefined) {
       if (pending?.unit === word.unit && pending.words.length < WORDS) pending.words.push(word.word)
     } else if (client !== undefined) {
-      if (pending?.unit === client.unit) pending.client = client.client
+      // A record comes before its words; otherwise the words are all there is.
+      if (pending?.unit === client.unit && pending.client === undefined) pending.client = client.client
+      else {
+        this.end(log)
+        this.#pending = saidOnly(line, client)
+      }
+    } else if (access !== undefined) {
+      if (pending?.unit === access.unit && pending.said?.iova !== undefined && pending.words.length === 1)
+        pending.words.push(accessWord(access), pending.said.iova, pending.said.ipa)
     } else if (valuesOf(SMMU_OVERFLOW, line) !== undefined) this.#overflow(line, log)
+    else if (valuesOf(SMMU_SKIPPED, line) !== undefined) this.end(log)
+    else {
+      const fault = unitFault(line)
+      if (fault !== undefined) log.fault(fault)
+    }
   }
 
   /** An event that still waits for its words has no more. */
@@ -120,14 +190,14 @@ export class SmmuExplainer implements FamilyExplainer {
     const pending = this.#pending
     this.#pending = undefined
     if (pending === undefined) return
-    const { line, event, words, client } = pending
+    const { line, event, words, said, name } = pending
     const stream = words[0] === undefined ? undefined : Number(words[0] >> 32n)
-    const address = HAS_ACCESS.has(event) ? words[2] : undefined
+    const address = HAS_ACCESS.has(event) ? (words[2] ?? said?.iova) : undefined
     log.fault({
-      key: `${event} ${stream ?? ''} ${(words[1] ?? 0n) & ~0xffffn}`,
+      key: `${event === 0 ? name : event} ${stream ?? ''} ${(words[1] ?? 0n) & ~0xffffn}`,
       line,
       ...(address !== undefined && { address }),
-      describe: () => eventWords(event, words, client, log),
+      describe: () => eventWords(pending, log),
     })
   }
 
@@ -154,13 +224,12 @@ function streamText(stream: number): string {
   return `${hex(stream)}: ${two(bus)}:${two(slot)}.${fn} if the firmware numbers streams as PCI does`
 }
 
-function eventWords(
-  event: number,
-  words: readonly bigint[],
-  client: string | undefined,
-  log: FaultLog,
-): FaultWords {
-  const [name, means] = EVENTS[event] ?? ['an event', 'An event that this decoder does not know.']
+function eventWords(pending: Pending, log: FaultLog): FaultWords {
+  const { event, words, client, said } = pending
+  const [name, means] = EVENTS[event] ?? [
+    pending.name ?? 'an event',
+    'An event that this decoder does not know.',
+  ]
   const [first, second = 0n, , fourth = 0n] = words
   const device = client !== undefined && client !== '(unassigned sid)' ? shortDevice(client) : undefined
   const stream = first === undefined ? undefined : Number(first >> 32n)
@@ -189,7 +258,7 @@ function eventWords(
       ...(hasAccess && { access: isRead ? 'read' : 'write', stage }),
     },
     rows: [
-      ['event', `${hex(event)} ${name}`],
+      ['event', event === 0 ? name : `${hex(event)} ${name}`],
       ['means', means],
       ...(stream === undefined ? [] : [['stream', streamText(stream)] as const]),
       ...(substream === undefined ? [] : [['substream', `${hex(substream)} (PASID)`] as const]),
@@ -200,7 +269,12 @@ function eventWords(
           ] as const)
         : []),
       ...(hasAccess && stage === 2 ? [['IPA', hex(ipa)] as const] : []),
-      ...(words.length < WORDS ? [['words', `only ${words.length} of 4 stand in the log`] as const] : []),
+      ...(words.length < WORDS && said === undefined
+        ? [['words', `only ${words.length} of 4 stand in the log`] as const]
+        : []),
+      ...(said === undefined
+        ? []
+        : [['record', 'not in the log: this is what the kernel says of it'] as const]),
     ],
     because: device === undefined ? [] : log.earlier('cause', device).slice(0, 4),
     checks: [

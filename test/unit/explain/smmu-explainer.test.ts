@@ -19,6 +19,100 @@ const only = (...lines: string[]): FaultGroup => {
 /** As a real machine has it: a stalled read of stream 0x3102. */
 const REAL = event(0x0000_3102_0000_0010n, 0x0000_0208_8000_007fn, 0x1000n, 0n)
 
+describe('events of which the log has words only', () => {
+  const said = (event: string, more: string) =>
+    `${UNIT} event: ${event} client: 0000:01:00.0 sid: 0x100 ${more}`
+  const ADDRESSES = 'ssid: 0x0 iova: 0xffffd000 ipa: 0x0'
+
+  it('is a fault as one with its record is', () => {
+    const { words, addresses } = only(said('F_TRANSLATION', ADDRESSES))
+    expect(words).toMatchObject({ kind: 'event', title: 'F_TRANSLATION of 01:00.0', device: '01:00.0' })
+    expect(words.fields).toMatchObject({ event: 0x10, stream: 0x100, substream: null })
+    expect(addresses.ranges).toEqual([{ first: 0xffff_d000n, last: 0xffff_d000n }])
+  })
+
+  it.each<[line: string, access: string, where: string]>([
+    [
+      'unpriv data write s1 "Input address caused fault" stag: 0x0',
+      'unprivileged data write',
+      'stage 1: the address itself',
+    ],
+    [
+      'priv inst read s2 "Stage 1 translation table fetch" ttd_read stall stag: 0x0',
+      'privileged instruction read that waits for an answer (stalled)',
+      'stage 2: a table of stage 1 was to be read',
+    ],
+    [
+      'unpriv data read s1 "CD fetch" stag: 0x0',
+      'unprivileged data read',
+      'stage 1: the context descriptor was to be read',
+    ],
+    ['unpriv data read s1 "Reserved" stag: 0x0', 'unprivileged data read', 'stage 1: reserved'],
+  ])('%s', (line, access, where) => {
+    const fault = only(said('F_PERMISSION', ADDRESSES), `${UNIT} ${line}`)
+    expect(fault.words.kind).toBe('dma')
+    expect(rowOf(fault, 'access')).toBe(access)
+    expect(rowOf(fault, 'failed at')).toBe(where)
+  })
+
+  it('with its record it is one fault, and the next words are another', () => {
+    const all = groups(...REAL, said('F_TRANSLATION', ADDRESSES), said('F_TRANSLATION', ADDRESSES))
+    expect(all.map(({ times, words }) => [times, words.device])).toEqual([
+      [1, '01:00.0'],
+      [1, '01:00.0'],
+    ])
+  })
+
+  it('a substream, and an event without an address', () => {
+    const { words, addresses } = only(said('C_BAD_CD', 'ssid: 0x5'))
+    expect(words.fields).toMatchObject({ event: 10, substream: 5 })
+    expect(addresses.ranges).toEqual([])
+    expect(only(said('UNKNOWN', 'ssid: 0x0')).words.title).toBe('UNKNOWN of 01:00.0')
+  })
+})
+
+describe('errors of a unit', () => {
+  it.each<[what: string, text: string, title: string]>([
+    [
+      'a command that does not end',
+      'CMD_SYNC timeout at 0x0000b1b7 [hwprod 0x0000b1c0, hwcons 0x0000b1b7]',
+      'the SMMU arm-smmu-v3.2.auto did not complete its commands',
+    ],
+    ['the same, older', 'CMD_SYNC timeout', 'the SMMU arm-smmu-v3.2.auto did not complete its commands'],
+    [
+      'a command that is not taken',
+      'CMDQ error (cons 0x01000123): Illegal command',
+      'the SMMU arm-smmu-v3.2.auto stopped at a command: Illegal command',
+    ],
+    [
+      'a global error',
+      'unexpected global error reported (0x00000105), this could be serious',
+      'the SMMU arm-smmu-v3.2.auto reports an error of its own',
+    ],
+  ])('%s', (_what, text, title) => {
+    expect(only(`${UNIT} ${text}`).words.title).toBe(title)
+  })
+
+  it('the bits of a global error are told', () => {
+    const fault = only(`${UNIT} unexpected global error reported (0x00000101), this could be serious`)
+    expect(rowOf(fault, 'means')).toBe(
+      '0x101: a command was not taken (CMDQ_ERR); the unit is in service failure mode, and translates no more (SFM_ERR)',
+    )
+    const unknown = only(`${UNIT} unexpected global error reported (0x00000200), this could be serious`)
+    expect(rowOf(unknown, 'means')).toBe('0x200: no bit that is known')
+  })
+
+  it('the words of a command are none of an event', () => {
+    const [event] = groups(
+      ...REAL.slice(0, 2),
+      `${UNIT} skipping command in error state:`,
+      word(1n),
+      word(2n),
+    )
+    expect(rowOf(event as FaultGroup, 'words')).toBe('only 1 of 4 stand in the log')
+  })
+})
+
 describe('events of an SMMU', () => {
   it('of a real machine', () => {
     const fault = only(...REAL)
