@@ -54,6 +54,33 @@ export const CAUSE_VFIO = kernelLine('cause-vfio', 'vfio-pci {device:sbdf}: {wha
   example: '[  120.500000] vfio-pci 0000:01:00.0: enabling device (0400 -> 0403)',
 })
 
+/** What a device is refused for: its memory of the firmware needs a mapping of its own. */
+export const CAUSE_RMRR_TEXT =
+  'Device is ineligible for IOMMU domain attach due to platform RMRR requirement.'
+export const CAUSE_DIRECT_TEXT = 'Firmware has requested this device have a 1:1 IOMMU mapping'
+
+/** The same of a driver of VFIO that has another name. */
+export const CAUSE_RMRR = kernelLine(
+  'cause-rmrr',
+  `{driver:word} {device:sbdf}: {tag:text}${CAUSE_RMRR_TEXT}{more:text}`,
+  {
+    era: 'Linux 3.17-6.5',
+    doc: 'The device may not be given to a program: the firmware uses memory by it (RMRR). EPERM.',
+    example:
+      '[  120.500000] mlx5_vfio_pci 0000:03:00.0: DMAR: Device is ineligible for IOMMU domain attach due to platform RMRR requirement.  Contact your platform vendor.',
+  },
+)
+export const CAUSE_DIRECT = kernelLine(
+  'cause-direct',
+  `{driver:word} {device:sbdf}: ${CAUSE_DIRECT_TEXT}{more:text}`,
+  {
+    era: 'Linux 6.6 on',
+    doc: 'The device may not be given to a program: the firmware wants memory of it mapped one to one. EINVAL.',
+    example:
+      '[  120.500000] mlx5_vfio_pci 0000:03:00.0: Firmware has requested this device have a 1:1 IOMMU mapping, rejecting configuring the device without a 1:1 mapping. Contact your platform vendor.',
+  },
+)
+
 /** CONFIG_DMA_API_DEBUG found a driver wrong. */
 export const CAUSE_DMA_DEBUG = kernelLine(
   'cause-dma-debug',
@@ -79,7 +106,7 @@ export const CAUSE_LINES = declareLineFamily({
   id: 'linux',
   title: 'Linux, what may lead to faults',
   source:
-    'Linux v6.1 drivers/iommu/intel/iommu.c, drivers/iommu/iommu.c, kernel/dma/debug.c, drivers/pci/pcie/aer.c, drivers/vfio/pci',
+    'Linux v6.1 drivers/iommu/intel/iommu.c, drivers/iommu/iommu.c, kernel/dma/debug.c, drivers/pci/pcie/aer.c, drivers/vfio/pci; drivers/iommu/iommu.c (6.6 on)',
   isModelled: true,
   mentions: [],
   templates: [
@@ -88,6 +115,8 @@ export const CAUSE_LINES = declareLineFamily({
     CAUSE_NOT_COPIED,
     CAUSE_REMOVED,
     CAUSE_VFIO,
+    CAUSE_RMRR,
+    CAUSE_DIRECT,
     CAUSE_DMA_DEBUG,
     CAUSE_AER,
   ],

@@ -91,6 +91,42 @@ export const QEMU_MAP_FAILED_OPTION = kernelLine(
   },
 )
 
+/** A group does not get an IOMMU. */
+export const QEMU_SET_IOMMU = kernelLine(
+  'qemu-set-iommu',
+  '{before:text}ailed to set iommu for container: {why:text}',
+  {
+    era: 'QEMU 1.3 on',
+    doc: 'The kernel does not put the group under an IOMMU of VFIO (VFIO_SET_IOMMU): its log says why. Newer versions begin with a capital letter.',
+    example:
+      'qemu-system-x86_64: -device vfio-pci,host=03:00.0: vfio 0000:03:00.0: failed to setup container for group 12: Failed to set iommu for container: Operation not permitted',
+  },
+)
+
+/** A group is not taken into a container. */
+export const QEMU_SET_CONTAINER = kernelLine(
+  'qemu-set-container',
+  '{before:text}ailed to set group container: {why:text}',
+  {
+    era: 'QEMU 1.3 on',
+    doc: 'The kernel does not take the group into a container of VFIO (VFIO_GROUP_SET_CONTAINER): since Linux 5.19 it takes its devices from other owners there.',
+    example:
+      'qemu-system-x86_64: -device vfio-pci,host=01:00.0: vfio 0000:01:00.0: failed to setup container for group 15: Failed to set group container: Invalid argument',
+  },
+)
+
+/** Not all memory of a guest could be mapped. */
+export const QEMU_LISTENER = kernelLine(
+  'qemu-listener',
+  '{before:text}memory listener initialization failed for container: {why:text}',
+  {
+    era: 'QEMU 2.5-4.2',
+    doc: 'A mapping of the memory of the guest failed while the device was set up. Lines before it say which; newer versions say it here.',
+    example:
+      'qemu-system-x86_64: vfio error: 0000:03:00.0: failed to setup container for group 12: memory listener initialization failed for container: Cannot allocate memory',
+  },
+)
+
 /** QEMU gives up. */
 export const QEMU_GIVES_UP = kernelLine('qemu-gives-up', 'vfio: DMA mapping failed, unable to continue', {
   heads: ['hardware error: ', ''],
@@ -154,7 +190,7 @@ export const VFIO_LINES = declareLineFamily({
   source:
     'Linux v3.6-v6.12 drivers/vfio/vfio_iommu_type1.c; QEMU 1.3-10.0 hw/vfio/common.c, container.c, listener.c; texts of the programs 7.2.22, 10.0.2, 11.1.3; real logs',
   isModelled: true,
-  mentions: ['RLIMIT_MEMLOCK', 'VFIO_MAP_DMA'],
+  mentions: ['RLIMIT_MEMLOCK', 'VFIO_MAP_DMA', 'vfio error', 'for container', 'container for group'],
   templates: [
     VFIO_MEMLOCK,
     VFIO_MEMLOCK_TASK,
@@ -165,6 +201,9 @@ export const VFIO_LINES = declareLineFamily({
     QEMU_MAP_FAILED_OPTION,
     QEMU_MAP_ERRNO,
     QEMU_MAP_ERRNO_OPTION,
+    QEMU_SET_IOMMU,
+    QEMU_SET_CONTAINER,
+    QEMU_LISTENER,
     QEMU_GIVES_UP,
     QEMU_NOT_VIABLE,
     QEMU_NO_MEMORY,

@@ -70,6 +70,16 @@ export const RESERVED_MEMORY = kernelLine('vtd-rmrr', 'RMRR base: 0x{first:x} en
   doc: 'Memory that the firmware says a device goes on using.',
   example: '[    0.004000] DMAR: RMRR base: 0x0000009d800000 end: 0x0000009fffffff',
 })
+export const IDENTITY_MAP = kernelLine(
+  'vtd-identity-map',
+  'Setting identity map for device {device:sbdf} [0x{first:x} - 0x{last:x}]',
+  {
+    heads: ['DMAR: ', 'IOMMU: ', 'dmar: '],
+    era: 'Linux to 5.x',
+    doc: 'Memory that the kernel maps one to one for a device at its start: what an RMRR names, and the first 16 MiB for the LPC bridge.',
+    example: '[    0.537530] DMAR: Setting identity map for device 0000:00:1d.0 [0xbdea8000 - 0xbdeb6fff]',
+  },
+)
 export const QUEUED = kernelLine('vtd-queued', '{unit:word}: Using Queued invalidation', {
   heads: ['DMAR: ', 'dmar: '],
   era: 'Linux',
@@ -107,6 +117,8 @@ const ROUTINE = [
   ['drhd', 'DRHD base: 0x{base:x} flags: 0x{flags:x}', 'DRHD base: 0x000000fed90000 flags: 0x0'],
   ['atsr', 'ATSR flags: 0x{flags:x}', 'ATSR flags: 0x1'],
   ['absent', 'No {what:word} found', 'No RMRR found'],
+  ['setting-rmrr', 'Setting RMRR:', undefined],
+  ['lpc', 'Prepare 0-16MiB unity mapping for LPC', undefined],
   ['started', 'Intel(R) Virtualization Technology for Directed I/O', undefined],
   ['no-scalable', 'VT-d Scalable Mode not enabled, no PASID allocation', undefined],
   ['scalable', 'Enable scalable mode if hardware supports', undefined],
@@ -116,7 +128,7 @@ const ROUTINE = [
 
 const ROUTINE_LINES = ROUTINE.map(([id, template, example]) =>
   kernelLine(`vtd-${id}`, template, {
-    heads: ['DMAR: ', 'dmar: '],
+    heads: ['DMAR: ', 'dmar: ', 'IOMMU: '],
     era: 'Linux',
     doc: 'A step of the start of the driver.',
     example: `[    0.871761] DMAR: ${example ?? template}`,
@@ -146,6 +158,7 @@ export const VTD_SETUP_LINES = [
   INCONSISTENT,
   ENABLED,
   RESERVED_MEMORY,
+  IDENTITY_MAP,
   QUEUED,
   POLICY,
   DEFAULT_DOMAIN,

@@ -6,12 +6,15 @@ import {
   QEMU_DMA_MAP,
   QEMU_DMA_UNMAP,
   QEMU_GIVES_UP,
+  QEMU_LISTENER,
   QEMU_MAP_ERRNO,
   QEMU_MAP_ERRNO_OPTION,
   QEMU_MAP_FAILED,
   QEMU_MAP_FAILED_OPTION,
   QEMU_NO_MEMORY,
   QEMU_NOT_VIABLE,
+  QEMU_SET_CONTAINER,
+  QEMU_SET_IOMMU,
   VFIO_LINES,
   VFIO_MEMLOCK,
   VFIO_MEMLOCK_TASK,
@@ -21,9 +24,11 @@ import type { Because, FamilyExplainer, FaultLog } from './fault-log.ts'
 import { bytesText } from './sizes.ts'
 import {
   cachingWords,
+  listenerWords,
   mapWords,
   memlockWords,
   noMemoryWords,
+  setIommuWords,
   unmapWords,
   unsafeWords,
   viableWords,
@@ -149,6 +154,22 @@ export class VfioExplainer implements FamilyExplainer {
     const viable = valuesOf(QEMU_NOT_VIABLE, line)
     if (viable !== undefined) {
       log.fault({ key: `viable ${viable.group}`, line, describe: () => viableWords(viable.group, log) })
+      return
+    }
+    const isTaken = valuesOf(QEMU_SET_CONTAINER, line) === undefined
+    const group = valuesOf(QEMU_SET_IOMMU, line) ?? valuesOf(QEMU_SET_CONTAINER, line)
+    if (group !== undefined) {
+      log.fault({
+        key: `${line.template.id} ${group.why}`,
+        line,
+        describe: () => setIommuWords(group.why, isTaken, log),
+      })
+      return
+    }
+    const listener = valuesOf(QEMU_LISTENER, line)
+    if (listener !== undefined) {
+      this.end(log)
+      log.fault({ key: `listener ${listener.why}`, line, describe: () => listenerWords(listener.why, log) })
       return
     }
     const memory = valuesOf(QEMU_NO_MEMORY, line)

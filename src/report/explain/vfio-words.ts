@@ -233,3 +233,36 @@ export const unmapWords = (bytes: bigint, errno: number, why: string): FaultWord
   because: [],
   checks: ['does the range cut a mapping in two? What was mapped in one piece is unmapped in one (type1 v2)'],
 })
+
+/** What is said of a group that gets no IOMMU. */
+export const setIommuWords = (why: string, isTaken: boolean, log: FaultLog): FaultWords => ({
+  kind: 'group',
+  title: `VFIO refused a group: ${why}`,
+  fields: { why },
+  rows: [
+    [
+      'means',
+      isTaken
+        ? 'The kernel does not put the group under an IOMMU of VFIO (VFIO_SET_IOMMU): no device of it can be used.'
+        : 'The kernel does not take the group into a container (VFIO_GROUP_SET_CONTAINER): a device of it has another owner, or may not be given away.',
+    ],
+  ],
+  because: log.earlier('vfio').slice(0, 2),
+  checks: [
+    'the kernel log of the same second: "No interrupt remapping support", "ineligible ... due to platform RMRR requirement" and "1:1 IOMMU mapping" say why',
+    'is there an IOMMU, and is it switched on? ls /sys/class/iommu; intel_iommu=on',
+  ],
+})
+
+/** What is said where the mapping itself was told of before, or not at all. */
+export const listenerWords = (why: string, log: FaultLog): FaultWords => ({
+  kind: 'map',
+  title: `QEMU could not map all memory of the guest: ${why}`,
+  fields: { why },
+  rows: [['means', 'A mapping failed while the device was set up, so the guest does not get it.']],
+  because: [...log.earlier('memlock').slice(0, 2), ...log.earlier('vfio').slice(0, 2)],
+  checks: [
+    'lines before it with VFIO_MAP_DMA or vfio_dma_map: which mapping, and why',
+    ...(why === 'Cannot allocate memory' ? MEMLOCK_CHECKS : []),
+  ],
+})

@@ -28,6 +28,7 @@ import { QUEUE_HEAD, QUEUE_PRIOR } from '../../reader/kernel-log/vtd-queue-lines
 import {
   ALREADY_SET,
   FIRMWARE_BUG,
+  IDENTITY_MAP,
   INCONSISTENT,
   RESERVED_MEMORY,
   UNIT,
@@ -290,6 +291,14 @@ export class VtdExplainer implements FamilyExplainer {
     if (region !== undefined) {
       const text = 'reserved by the firmware for a device (RMRR)'
       log.machine.region({ first: region.first, last: region.last, line: line.line, text, isOfDevice: true })
+      return true
+    }
+    const identity = valuesOf(IDENTITY_MAP, line)
+    if (identity !== undefined) {
+      const { first, last } = identity
+      const text = `mapped one to one for ${shortDevice(identity.device)} when the kernel started`
+      // The first 16 MiB are of no RMRR.
+      log.machine.region({ first, last, line: line.line, text, isOfDevice: first !== 0n })
       return true
     }
     const feature = valuesOf(INCONSISTENT, line)

@@ -16,6 +16,42 @@ function groups(...lines: string[]): readonly FaultGroup[] {
 const causes = (...lines: string[]): number[] =>
   (groups(...lines).at(-1)?.because ?? []).map(({ line }) => line)
 
+describe('a device that may not be given away', () => {
+  const RMRR =
+    'Device is ineligible for IOMMU domain attach due to platform RMRR requirement.  Contact your platform vendor.'
+  const DIRECT =
+    'Firmware has requested this device have a 1:1 IOMMU mapping, rejecting configuring the device without a 1:1 mapping. Contact your platform vendor.'
+  it.each([
+    ['to Linux 5.6', RMRR, 'EPERM'],
+    ['with the prefix of the unit', `DMAR: ${RMRR}`, 'EPERM'],
+    ['Linux 6.6 on', DIRECT, 'EINVAL'],
+  ])('%s, whatever driver of VFIO it has, and whatever came before', (_what, text, errnoName) => {
+    for (const driver of ['vfio-pci', 'mlx5_vfio_pci']) {
+      const line = `${driver} 0000:03:00.0: ${text}`
+      for (const before of [
+        'vfio-pci 0000:03:00.0: enabling device (0400 -> 0403)',
+        'vfio-pci 0000:03:00.0: resetting',
+      ])
+        expect(groups(before, before, line, before, line)).toMatchObject([
+          { times: 2, firstLine: 3, words: { device: '03:00.0', fields: { errnoName } } },
+        ])
+    }
+  })
+
+  it.each([
+    ['Failed to set iommu for container: Operation not permitted', 'VFIO_SET_IOMMU'],
+    ['failed to set iommu for container: Operation not permitted', 'VFIO_SET_IOMMU'],
+    ['Failed to set group container: Invalid argument', 'VFIO_GROUP_SET_CONTAINER'],
+  ])('is why QEMU says "%s"', (text, ioctl) => {
+    const [, group] = groups(
+      `vfio-pci 0000:03:00.0: ${RMRR}`,
+      `qemu-system-x86_64: vfio 0000:03:00.0: failed to setup container for group 12: ${text}`,
+    )
+    expect(group?.because.map(({ line }) => line)).toEqual([1])
+    expect(group?.words.rows[0]?.[1]).toContain(`(${ioctl})`)
+  })
+})
+
 describe('lines that lead to faults', () => {
   it.each([
     'DMAR: Translation was enabled for dmar0 but we are not in kdump mode',
