@@ -10,6 +10,7 @@ import { LogExplainer } from '../report/explain/explainer.ts'
 import { PowerpcExplainer } from '../report/explain/powerpc-explainer.ts'
 import { QemuExplainer } from '../report/explain/qemu-explainer.ts'
 import { SmmuExplainer } from '../report/explain/smmu-explainer.ts'
+import { SmmuV2Explainer } from '../report/explain/smmu-v2-explainer.ts'
 import { TraceExplainer } from '../report/explain/trace-explainer.ts'
 import { VfioExplainer } from '../report/explain/vfio-explainer.ts'
 import { VtdExplainer } from '../report/explain/vtd-explainer.ts'
@@ -69,6 +70,7 @@ export const createLogExplainer = (): LogExplainer =>
     new VfioExplainer(),
     new AmdExplainer(),
     new SmmuExplainer(),
+    new SmmuV2Explainer(),
     new QemuExplainer(VTD_KNOWLEDGE.reason),
     new TraceExplainer(),
     new CauseExplainer(),

@@ -6,6 +6,7 @@ import type { LineFamily } from './line-format.ts'
 import { POWERPC_LINES } from './powerpc-lines.ts'
 import { QEMU_LINES } from './qemu-lines.ts'
 import { SMMU_LINES } from './smmu-lines.ts'
+import { SMMU_V2_LINES } from './smmu-v2-lines.ts'
 import { TRACE_LINES } from './trace-lines.ts'
 import { VFIO_LINES } from './vfio-lines.ts'
 import { VTD_LINES } from './vtd-lines.ts'
@@ -18,6 +19,7 @@ export const LINE_FAMILIES: readonly LineFamily[] = [
   VFIO_LINES,
   AMD_LINES,
   SMMU_LINES,
+  SMMU_V2_LINES,
   QEMU_LINES,
   TRACE_LINES,
   CAUSE_LINES,

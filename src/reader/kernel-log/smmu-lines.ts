@@ -105,7 +105,7 @@ export const SMMU_LINES = declareLineFamily({
   title: 'Arm SMMUv3',
   source: 'Linux v4.2-v6.14 drivers/iommu/arm/arm-smmu-v3/arm-smmu-v3.c; real logs',
   isModelled: false,
-  mentions: ['arm-smmu'],
+  mentions: ['arm-smmu-v3'],
   templates: [
     SMMU_EVENT,
     SMMU_WORD,

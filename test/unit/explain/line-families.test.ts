@@ -222,7 +222,7 @@ describe('counts', () => {
     ['a cut fault', 'ASID] Request device [c1:00.0] fault addr 0x1000'],
     ['a cut reason', '0x1000 [fault reason 0x06] PTE Read'],
     ['EEH', 'EEH: Frozen PHB#0-P'],
-    ['an SMMUv2', 'arm-smmu 9050000.iommu: Unhandled context fault: fsr=0x402, iova=0x0, fsynr=0x1, cb=0'],
+    ['an SMMUv2', 'arm-smmu 9050000.iommu: Unexpected global fault, this could be serious'],
     ['an SMMUv3', 'arm-smmu-v3 arm-smmu-v3.0.auto: something new'],
     ['QEMU', 'qemu-system-x86_64: vfio error: something new'],
     ['a container of QEMU', 'qemu-system-x86_64: failed to setup container for group 12: something new'],
