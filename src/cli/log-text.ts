@@ -34,7 +34,7 @@ const ENCODINGS = [
  * @example
  * const text = new LogText('boot.txt')
  * for await (const piece of input.pieces()) explainer.push(text.utf8(piece))
- * text.judge(understood, 'end')
+ * text.judge(() => understood, 'end')
  */
 export class LogText {
   readonly #name: string
@@ -77,14 +77,15 @@ export class LogText {
   }
 
   /**
-   * Called with how many lines were understood so far: after a piece, while no more come, and at the end.
+   * Called after a piece, while no more come, and at the end.
    *
+   * @param understood answers how many lines were understood so far
    * @throws IommulatorError ERR_INPUT where none was, and what was read is no text
    */
-  judge(understood: number, state: 'more' | 'idle' | 'end'): void {
+  judge(understood: () => number, state: 'more' | 'idle' | 'end'): void {
     if (this.#isJudged || this.#bytes < ENOUGH_BYTES[state]) return
     this.#isJudged = true
-    if (understood > 0 || this.#runs <= STRAY_RUNS_MAX || this.#runs * BYTES_FOR_A_RUN < this.#bytes) return
+    if (understood() > 0 || this.#runs <= STRAY_RUNS_MAX || this.#runs * BYTES_FOR_A_RUN < this.#bytes) return
     const what = `${this.#name} is no log: its first ${this.#bytes} bytes are no text (a log in UTF-16 needs its mark, or iconv -f UTF-16LE -t UTF-8)`
     throw new IommulatorError('ERR_INPUT', what, { file: this.#name })
   }

@@ -107,9 +107,14 @@ export function detectLogFormat(head: Uint8Array): Detection {
   const messages = tryVhostMessages(head)
   if (messages.certain !== undefined) return { format: VHOST_LOG, reason: messages.certain }
   if (qemu.likely !== undefined) return { format: QEMU_TRACE, reason: qemu.likely }
+  const tried = [
+    `${QEMU_TRACE.title}: ${qemu.against}`,
+    `${KERNEL_ANSWERS.title}: ${answers.against}`,
+    `${FTRACE.title}: ${kernel.against}`,
+    `${VHOST_LOG.title}: ${messages.against}`,
+  ]
   throw new IommulatorError(
     'ERR_LOG_FORMAT',
-    `no known log format; tried ${QEMU_TRACE.title}: ${qemu.against}; tried ${KERNEL_ANSWERS.title}: ${answers.against}; ` +
-      `tried ${FTRACE.title}: ${kernel.against}; tried ${VHOST_LOG.title}: ${messages.against}`,
+    `no known log format; tried\n${tried.map((t) => `  ${t}`).join('\n')}`,
   )
 }

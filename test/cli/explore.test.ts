@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, describe, expect, it } from 'vitest'
@@ -80,6 +80,15 @@ describe('iommulator explore', () => {
     const { code, out } = await done
     expect(code).toBe(130)
     expect(out).toMatch(/^ {2}orders {2}\d+, and there are more: not every order was run$/m)
+  })
+
+  it('leaves no file where there is nothing to write, and one that was there as it was', async () => {
+    const fresh = join(folder, 'fresh.yaml')
+    const old = join(folder, 'old.yaml')
+    writeFileSync(old, 'kept')
+    for (const path of [fresh, old])
+      expect((await run(['explore', 'scenarios/vtd/unmap-beside-dma.yaml', '--out', path])).code).toBe(0)
+    expect([existsSync(fresh), readFileSync(old, 'utf8')]).toEqual([false, 'kept'])
   })
 
   it('stops at a bound, and says so', async () => {

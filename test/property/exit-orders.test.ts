@@ -3,10 +3,11 @@ import { describe, expect, it } from 'vitest'
 import { parseScenario } from '../../src/cli/yaml-scenario.ts'
 import { type Exploration, type ExploreMode, explore } from '../../src/machine/explore/explore.ts'
 import { CATALOGUE } from '../../src/machine/registry.ts'
+import { BY_KERNEL, processScenario } from '../support/bound-process.ts'
 
 /** How the process is bound to the device: by a driver of the kernel, or by a file that it maps as well. */
 const BOUND = {
-  kernel: '  - { by: { process: P }, svm: bind, args: { device: a }, expect: OK }',
+  kernel: BY_KERNEL,
   file: `  - { by: { process: P }, sys: open, args: { path: /dev/a }, expect: OK }
   - { by: { process: P }, sys: ioctl, args: { fd: 3, request: bind }, expect: OK }
   - by: { process: P }
@@ -36,33 +37,13 @@ const explored = (
   mode: ExploreMode = 'reduced',
 ): Exploration =>
   explore(
-    parseScenario(
-      `
-version: 1
-title: a process exits while its device works
-machine:
-  kind: x86
-  profile: "${profile}"
-  ram: 16 MiB
-  devices:
-    - { name: a, kind: endpoint, bus: 3, slot: 2 }
-  processes:
-    - { name: P }
-steps:
-  - { iommu: attach, args: { device: a, domain: 3 }, expect: OK }
-  - by: { process: P }
-    sys: mmap
-    args: { address: 0x1000000, bytes: 8 KiB, read: true, write: true }
-    expect: OK
-${BOUND[by]}
+    processScenario(
+      profile,
+      `${BOUND[by]}
   - { dma: write, args: { device: a, iova: 0x1000010, pasid: 0, data: hello }, expect: MEMTX_ERROR }
-  - { svm: prq_event_thread, expect: { rule: done } }
-concurrent:
-  exit: [{ sys: exit_group, by: { process: P } }]
-${BESIDE[beside]}
-`,
-      'orders.yaml',
-      CATALOGUE,
+  - { svm: prq_event_thread, expect: { rule: done } }`,
+      `  exit: [{ sys: exit_group, by: { process: P } }]
+${BESIDE[beside]}`,
     ),
     { mode, bound: BOUND_ORDERS },
   )

@@ -4,6 +4,7 @@ import { parseScenario } from '../../src/cli/yaml-scenario.ts'
 import { type Exploration, explore } from '../../src/machine/explore/explore.ts'
 import { CATALOGUE } from '../../src/machine/registry.ts'
 import type { Scenario } from '../../src/machine/scenario/scenario.ts'
+import { BY_KERNEL, processScenario } from '../support/bound-process.ts'
 
 const scenario = (text: string): Scenario => parseScenario(text, 'reduced.yaml', CATALOGUE)
 
@@ -23,28 +24,12 @@ const CALLS = [
 const ERRATA = ['', ',svm-release-no-clear', ',svm-mm-users-held', ',svm-null-svm'] as const
 
 const besides = (errata: string, lanes: readonly (readonly string[])[]): Scenario =>
-  scenario(`
-version: 1
-title: whatever comes at once
-machine:
-  kind: x86
-  profile: "intended${errata}"
-  ram: 16 MiB
-  devices:
-    - { name: a, kind: endpoint, bus: 3, slot: 2 }
-  processes:
-    - { name: P }
-steps:
-  - { iommu: attach, args: { device: a, domain: 3 }, expect: OK }
-  - by: { process: P }
-    sys: mmap
-    args: { address: 0x1000000, bytes: 8 KiB, read: true, write: true }
-    expect: OK
-  - { by: { process: P }, svm: bind, args: { device: a }, expect: OK }
-  - { by: { process: P }, cpu: store, args: { address: 0x1000010, data: hello } }
-concurrent:
-${lanes.map((calls, i) => `  L${i}: [${calls.map((call) => `{ ${call} }`).join(', ')}]`).join('\n')}
-`)
+  processScenario(
+    `intended${errata}`,
+    `${BY_KERNEL}
+  - { by: { process: P }, cpu: store, args: { address: 0x1000010, data: hello } }`,
+    lanes.map((calls, i) => `  L${i}: [${calls.map((call) => `{ ${call} }`).join(', ')}]`).join('\n'),
+  )
 
 /** What an exploration is for: how many orders there are to each is all that a reduced one may differ in. */
 const comesTo = ({ broken, states, stuck, unmodelled, longest }: Exploration) => ({

@@ -41,7 +41,7 @@ describe('which format a log is', () => {
       'hello world\ngood morning\n',
       'none of the first 2 lines begins with an event',
     ],
-    ['bytes', '\x7fELF\x02\x01', 'tried QEMU trace log: none of the first 1 lines'],
+    ['bytes', '\x7fELF\x02\x01', 'tried\n  QEMU trace log: none of the first 1 lines'],
     ['UTF-16', '\xff\xfes\0p\0a\0', 'it is UTF-16 text'],
     ['UTF-16, big-endian', '\xfe\xff\0s\0p', 'it is UTF-16 text'],
     ["QEMU's binary trace", `${'\xff'.repeat(8)}\xb4\x29\xa4\x0c`, "binary trace of QEMU's simple back end"],

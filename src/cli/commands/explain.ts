@@ -70,7 +70,7 @@ class LogPieces {
   }
 
   #judge(state: 'more' | 'idle'): void {
-    this.#text.judge(this.#explainer.explanation.log.understood, state)
+    this.#text.judge(() => this.#explainer.explanation.log.understood, state)
   }
 
   get lines(): number {
@@ -80,7 +80,7 @@ class LogPieces {
   end(): Explanation {
     this.#explainer.push(this.#text.rest())
     const explanation = this.#explainer.end()
-    this.#text.judge(explanation.log.understood, 'end')
+    this.#text.judge(() => explanation.log.understood, 'end')
     return explanation
   }
 }

@@ -1,4 +1,4 @@
-import { existsSync, realpathSync } from 'node:fs'
+import { existsSync, realpathSync, rmSync } from 'node:fs'
 import { IommulatorError } from '../../bits/errors.ts'
 import { parseU64 } from '../../bits/u64.ts'
 import {
@@ -106,15 +106,35 @@ async function inSlices<T>(path: string, work: Slices<T>): Promise<T> {
   }
 }
 
-/** Opens the file before the orders are run; what it holds stays until there is something to write. */
-function outputFor(path: string, input: string): OutputFile {
-  if (input !== '-' && isSameFile(path, input)) {
-    throw new IommulatorError('ERR_OUTPUT', `--out ${path}: that is the scenario itself`, { file: path })
-  }
-  return OutputFile.open(path)
-}
+/**
+ * Opens the file before the orders are run, and writes it when there is something to write; what it held stays until
+ * then, and where it was not there it is gone again.
+ */
+class Outcome {
+  readonly #path: string
+  readonly #isNew: boolean
+  readonly #file: OutputFile
 
-const isSameFile = (a: string, b: string): boolean => existsSync(a) && realpathSync(a) === realpathSync(b)
+  /** @throws IommulatorError ERR_OUTPUT where it cannot be written, or is the scenario itself */
+  constructor(path: string, input: string) {
+    this.#path = path
+    this.#isNew = !existsSync(path)
+    if (input !== '-' && !this.#isNew && realpathSync(path) === realpathSync(input)) {
+      throw new IommulatorError('ERR_OUTPUT', `--out ${path}: that is the scenario itself`, { file: path })
+    }
+    this.#file = OutputFile.open(path)
+  }
+
+  end(scenario: Scenario, shortest: ShortestOrder | undefined, io: Io): void {
+    const path = this.#path
+    if (shortest !== undefined) {
+      this.#file.write(formatScenario(scenarioOfOrder(scenario, shortest.end)))
+      io.err(`the shortest order is in ${path}: iommulator run ${path}\n`)
+    }
+    this.#file.close()
+    if (shortest === undefined && this.#isNew) rmSync(path)
+  }
+}
 
 export const exploreCommand: Command = {
   name: 'explore',
@@ -154,18 +174,19 @@ export const exploreCommand: Command = {
     const { order: _order, ...rest } = read
     const scenario: Scenario = { ...rest, machine }
     const name = options['out']
-    const out = typeof name === 'string' ? outputFor(name, path) : undefined
-    const { exploration, shortest, isInterrupted } = await exploreLive(path, scenario, explored, io)
+    const out = typeof name === 'string' ? new Outcome(name, path) : undefined
+    const { exploration, shortest, isInterrupted } = await exploreLive(path, scenario, explored, io).catch(
+      (error: unknown) => {
+        out?.end(scenario, undefined, io)
+        throw error
+      },
+    )
     io.out(
       options['json'] === true
         ? jsonText(exploreJson(exploration, shortest))
         : exploreText(exploration, shortest, io.paint),
     )
-    if (shortest !== undefined && out !== undefined) {
-      out.write(formatScenario(scenarioOfOrder(scenario, shortest.end)))
-      io.err(`the shortest order is in ${String(name)}: iommulator run ${String(name)}\n`)
-    }
-    out?.close()
+    out?.end(scenario, shortest, io)
     if (isInterrupted) return EXIT.INTERRUPTED
     return isSound(exploration) ? EXIT.CLEAN : EXIT.FINDINGS
   },

@@ -28,6 +28,8 @@ interface Trace {
 }
 
 const LANES = SLOTS + 2
+/** States and lanes that are remembered; then it begins anew. */
+const KNOWN_MOST = 500_000
 /** What stands for the first record of a step where it is a cause: below -1, which is none. */
 const FIRST_OWN = -2
 
@@ -60,6 +62,7 @@ export class Exchange {
     let is = this.#known.get(key)
     if (is === undefined) {
       is = this.#try(a, b)
+      if (this.#known.size >= KNOWN_MOST) this.#known.clear()
       this.#known.set(key, is)
     }
     return is
